@@ -1,1 +1,47 @@
-//! shm
+//! The shared memory that workers relay through: sessions, lanes, chunks, AckRecv, doorbells.
+//!
+//! One sealed memfd, mapped before the fork. Two workers meet in a session's slot, the sender's
+//! worker receives from its socket straight into a chunk and publishes it, the receiver's worker
+//! writes it to its socket straight from there and sets AckRecv, and only then may the chunk be
+//! written again. The crate knows nothing of HTTP, of event loops or of configuration.
+//!
+//! What must always hold:
+//! - No lock and no list lives in the segment. Every step is one compare-and-swap on a word that
+//!   says who made it, so a process may die between any two steps and the master can
+//!   [sweep](Shared::sweep) what it owned.
+//! - Nothing that was read from the segment is used before it was checked; what does not fit is a
+//!   [`Refusal`].
+//! - A chunk belongs to one attempt of one lane, by its tag. It is given back by the sender's side
+//!   when AckRecv is set, and otherwise by whoever leaves the attempt last.
+//!
+//! `unsafe` lives in [`Segment`] alone.
+
+mod chunk;
+mod doorbell;
+mod ends;
+mod lane;
+#[cfg(not(loom))]
+mod layout;
+mod place;
+mod record;
+mod refusal;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod segment;
+mod shared;
+mod slot;
+mod sync;
+
+pub use chunk::Pool;
+pub use doorbell::Doorbell;
+pub use ends::{Filling, LaneEnd, Piece, ReceiverEnd, SenderEnd};
+pub use lane::{ANNOUNCEMENT_BYTES_MAX, Finish, LANE_CHUNKS_MAX, Lane, Settled};
+#[cfg(not(loom))]
+pub use layout::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, GeometryError, SESSIONS_MAX};
+pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};
+pub use record::{Counters, WorkerRecord};
+pub use refusal::Refusal;
+#[cfg(not(loom))]
+pub use segment::{AttachError, CreateError, Segment};
+pub use shared::{Census, Found, Parts, Shared, TakeError};
+pub use slot::{Digest, End, Life, SessionRef, Slot};

@@ -1,0 +1,361 @@
+//! What each end of a lane keeps in its own memory, and the ring between the two.
+//!
+//! An end believes nothing that it knows itself: its own cursors live here, the other end's cursor
+//! is read once, checked against the window it may be in, and only then used.
+
+use crate::chunk::{ChunkId, Tag};
+use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled};
+use crate::place::{Owner, Role};
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::slot::SessionRef;
+use crate::sync::Ordering;
+use std::ops::Range;
+
+/// Bits of a descriptor: offset below 2^20, length at most 2^20, chunk above.
+const FIELD_BITS: u32 = 21;
+const FIELD_MASK: u64 = (1 << FIELD_BITS) - 1;
+
+/// A chunk that a sender is filling: nobody else reads or writes it until it is published.
+#[derive(Debug)]
+#[must_use = "a chunk that is dropped stays held until its lane is cleaned"]
+pub struct Filling {
+    pub(crate) chunk: ChunkId,
+}
+
+/// A range of a published chunk, for the receiver to read until it sets AckRecv.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub(crate) chunk: ChunkId,
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Piece {
+    /// Bytes in the piece.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
+/// The sender's end of one attempt.
+#[derive(Debug)]
+pub struct SenderEnd {
+    pub(crate) session: SessionRef,
+    pub(crate) owner: Owner,
+    pub(crate) tag: Tag,
+    /// The chunk published as number i is `ring[i % ring.len()]`.
+    ring: [ChunkId; LANE_CHUNKS_MAX],
+    published: u64,
+    /// Chunks that came back and were reused or released; never above `published`.
+    reclaimed: u64,
+    published_bytes: u64,
+}
+
+impl SenderEnd {
+    pub(crate) fn new(session: SessionRef, owner: Owner, tag: Tag) -> Self {
+        let ring = [ChunkId(0); LANE_CHUNKS_MAX];
+        Self { session, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
+    }
+
+    /// The session this end belongs to.
+    #[must_use]
+    pub fn session(&self) -> SessionRef {
+        self.session
+    }
+
+    /// Payload bytes published in this attempt.
+    #[must_use]
+    pub fn published_bytes(&self) -> u64 {
+        self.published_bytes
+    }
+
+    /// A chunk to fill: one that AckRecv gave back, or one more from the pool while the lane holds
+    /// fewer than its share. `None`: no room now.
+    ///
+    /// The share is what the pool has left: a lane that holds k chunks may take one more while more
+    /// than k are free, and gives one back while fewer than k - 1 are. So n busy lanes settle at about
+    /// 1/(n+1) of the pool each, without a count that a crash could leave wrong.
+    pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        let acked = self.acked(lane)?;
+        while self.reclaimed < acked {
+            let chunk = self.at(self.reclaimed);
+            let held = self.held();
+            self.reclaimed += 1;
+            if held == 1 || shared.pool.has_more_than(held.saturating_sub(2)) {
+                return Ok(Some(Filling { chunk }));
+            }
+            shared.pool.release(chunk, self.tag)?;
+        }
+        let held = self.held();
+        let may_grow =
+            held < shared.lane_chunks() && (held == 0 || shared.pool.has_more_than(held));
+        if !may_grow {
+            return Ok(None);
+        }
+        Ok(shared.pool.take(self.tag).map(|chunk| Filling { chunk }))
+    }
+
+    /// Hands `range` of the chunk to the receiver. `true`: the receiver waits for it, ring its bell.
+    /// Precondition: the chunk was reserved by this end, so there is an entry free.
+    pub fn publish(
+        &mut self,
+        shared: &Shared<'_>,
+        filling: Filling,
+        range: Range<usize>,
+    ) -> Result<bool, Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        let (start, bytes) = (range.start as u64, range.len() as u64);
+        let descriptor =
+            u64::from(filling.chunk.0) << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
+        let index = index(self.published);
+        lane.entries
+            .get(index)
+            .ok_or(Refusal::Descriptor(descriptor))?
+            .store(descriptor, Ordering::Relaxed);
+        if let Some(entry) = self.ring.get_mut(index) {
+            *entry = filling.chunk;
+        }
+        self.published += 1;
+        self.published_bytes += bytes;
+        // Release(published): the chunk's bytes and its descriptor come before it.
+        lane.sender.published.store(self.published, Ordering::Release);
+        Ok(lane.receiver.waits.take())
+    }
+
+    /// Says how the bytes ended. The caller rings the receiver's bell.
+    pub fn finish(&self, shared: &Shared<'_>, finish: Finish) -> Result<(), Refusal> {
+        shared.lane(self.session.slot)?.set_finish(finish);
+        Ok(())
+    }
+
+    /// Announces that this end sleeps until there is room. `false`: there may be room already.
+    pub fn wait_for_room(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        lane.sender.waits.announce();
+        if self.acked(lane)? > self.reclaimed {
+            lane.sender.waits.cancel();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Releases every chunk that came back: an idle lane holds none.
+    pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
+        let acked = self.acked(shared.lane(self.session.slot)?)?;
+        self.release_until(shared, acked)
+    }
+
+    /// What the receiver's side vouches for.
+    pub fn settled(&self, shared: &Shared<'_>) -> Result<Settled, Refusal> {
+        Ok(shared.lane(self.session.slot)?.settled())
+    }
+
+    /// Payload bytes that the receiver's kernel socket took.
+    pub fn taken(&self, shared: &Shared<'_>) -> Result<u64, Refusal> {
+        self.count(shared.lane(self.session.slot)?.receiver.taken.load(Ordering::Acquire))
+    }
+
+    /// Payload bytes that the receiver's TCP acknowledged.
+    pub fn delivered(&self, shared: &Shared<'_>) -> Result<u64, Refusal> {
+        self.count(shared.lane(self.session.slot)?.receiver.delivered.load(Ordering::Acquire))
+    }
+
+    fn count(&self, found: u64) -> Result<u64, Refusal> {
+        let high = self.published_bytes;
+        if found > high { Err(Refusal::Count { found, high }) } else { Ok(found) }
+    }
+
+    /// Chunks in flight or back but not yet reused.
+    fn held(&self) -> usize {
+        usize::try_from(self.published - self.reclaimed).unwrap_or(usize::MAX)
+    }
+
+    fn at(&self, number: u64) -> ChunkId {
+        self.ring.get(index(number)).copied().unwrap_or(ChunkId(u32::MAX))
+    }
+
+    fn acked(&self, lane: &Lane) -> Result<u64, Refusal> {
+        // Acquire(acked): the receiver's reads of the chunk are over.
+        let found = lane.receiver.acked.load(Ordering::Acquire);
+        let (low, high) = (self.reclaimed, self.published);
+        if (low..=high).contains(&found) {
+            return Ok(found);
+        }
+        Err(Refusal::Cursor { found, low, high })
+    }
+
+    fn release_until(&mut self, shared: &Shared<'_>, end: u64) -> Result<(), Refusal> {
+        while self.reclaimed < end {
+            let chunk = self.at(self.reclaimed);
+            self.reclaimed += 1;
+            shared.pool.release(chunk, self.tag)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what only this end knows of: the chunk being filled and those that came back, or,
+    /// where the receiver is gone, all.
+    pub(crate) fn release(
+        &mut self,
+        shared: &Shared<'_>,
+        filling: Option<Filling>,
+        all: bool,
+    ) -> Result<(), Refusal> {
+        if let Some(filling) = filling {
+            shared.pool.release(filling.chunk, self.tag)?;
+        }
+        let end = if all { self.published } else { self.acked(shared.lane(self.session.slot)?)? };
+        self.release_until(shared, end)
+    }
+}
+
+/// The receiver's end of one attempt.
+#[derive(Debug)]
+pub struct ReceiverEnd {
+    pub(crate) session: SessionRef,
+    pub(crate) owner: Owner,
+    pub(crate) tag: Tag,
+    /// Chunks handed back: AckRecv was set for so many.
+    acked: u64,
+    /// The sender's cursor when last read.
+    published: u64,
+}
+
+impl ReceiverEnd {
+    pub(crate) fn new(session: SessionRef, owner: Owner, tag: Tag) -> Self {
+        Self { session, owner, tag, acked: 0, published: 0 }
+    }
+
+    /// The session this end belongs to.
+    #[must_use]
+    pub fn session(&self) -> SessionRef {
+        self.session
+    }
+
+    /// What the sender announced. Only after the attempt has begun.
+    pub fn announcement(&self, shared: &Shared<'_>) -> Result<Vec<u8>, Refusal> {
+        shared.lane(self.session.slot)?.announcement()
+    }
+
+    /// The oldest published piece that was not handed back, if there is one.
+    pub fn next(&mut self, shared: &Shared<'_>) -> Result<Option<Piece>, Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        if self.acked == self.published {
+            self.published = self.read_published(lane, shared.lane_chunks())?;
+        }
+        if self.acked == self.published {
+            return Ok(None);
+        }
+        let entry = lane.entries.get(index(self.acked));
+        let word = entry.map_or(u64::MAX, |entry| entry.load(Ordering::Relaxed));
+        let piece = decode(word).ok_or(Refusal::Descriptor(word))?;
+        if piece.start.saturating_add(piece.bytes) > shared.chunk_bytes() {
+            return Err(Refusal::Descriptor(word));
+        }
+        shared.pool.check(piece.chunk, self.tag)?;
+        Ok(Some(piece))
+    }
+
+    /// Sets AckRecv for the oldest piece: the receiver's socket took it, it may be written again.
+    /// `true`: the sender waits for room, ring its bell.
+    pub fn ack_recv(&mut self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        self.acked = (self.acked + 1).min(self.published);
+        // Release(acked): our reads of the chunk come before it.
+        lane.receiver.acked.store(self.acked, Ordering::Release);
+        Ok(lane.sender.waits.take())
+    }
+
+    /// Announces that this end sleeps until a chunk is published. `false`: one is there already.
+    pub fn wait_for_chunk(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        lane.receiver.waits.announce();
+        let news = self.read_published(lane, shared.lane_chunks())? != self.acked
+            || lane.finish() != Finish::Open;
+        if news {
+            lane.receiver.waits.cancel();
+        }
+        Ok(!news)
+    }
+
+    /// How the sender's bytes ended. What was published before `Whole` is seen by whoever sees
+    /// `Whole`.
+    pub fn finish(&self, shared: &Shared<'_>) -> Result<Finish, Refusal> {
+        Ok(shared.lane(self.session.slot)?.finish())
+    }
+
+    /// Stores the two counters: bytes the kernel socket took, bytes the receiver's TCP acknowledged.
+    pub fn count(&self, shared: &Shared<'_>, taken: u64, delivered: u64) -> Result<(), Refusal> {
+        let lane = shared.lane(self.session.slot)?;
+        lane.receiver.taken.store(taken, Ordering::Release);
+        lane.receiver.delivered.store(delivered, Ordering::Release);
+        Ok(())
+    }
+
+    /// Vouches for the whole transfer. The caller rings the sender's bell.
+    pub fn settle(&self, shared: &Shared<'_>, settled: Settled) -> Result<(), Refusal> {
+        shared.lane(self.session.slot)?.settle(settled);
+        Ok(())
+    }
+
+    fn read_published(&self, lane: &Lane, lane_chunks: usize) -> Result<u64, Refusal> {
+        // Acquire(published): the descriptors and the bytes they name are there.
+        let found = lane.sender.published.load(Ordering::Acquire);
+        let (low, high) = (self.published, self.acked + lane_chunks as u64);
+        if (low..=high).contains(&found) {
+            return Ok(found);
+        }
+        Err(Refusal::Cursor { found, low, high })
+    }
+}
+
+/// Either end, where only the place matters.
+pub trait LaneEnd {
+    /// Which end.
+    const ROLE: Role;
+    /// The session it belongs to.
+    fn session(&self) -> SessionRef;
+    /// Who holds the place.
+    fn owner(&self) -> Owner;
+}
+
+impl LaneEnd for SenderEnd {
+    const ROLE: Role = Role::Sender;
+    fn session(&self) -> SessionRef {
+        self.session
+    }
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+}
+
+impl LaneEnd for ReceiverEnd {
+    const ROLE: Role = Role::Receiver;
+    fn session(&self) -> SessionRef {
+        self.session
+    }
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+}
+
+/// The entry of chunk `number`.
+fn index(number: u64) -> usize {
+    usize::try_from(number % LANE_CHUNKS_MAX as u64).unwrap_or_default()
+}
+
+fn decode(word: u64) -> Option<Piece> {
+    let chunk = ChunkId(u32::try_from(word >> (2 * FIELD_BITS)).ok()?);
+    let start = usize::try_from(word >> FIELD_BITS & FIELD_MASK).ok()?;
+    let bytes = usize::try_from(word & FIELD_MASK).ok()?;
+    Some(Piece { chunk, start, bytes })
+}

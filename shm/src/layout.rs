@@ -1,0 +1,212 @@
+//! Where everything lies in the segment, and how much of each there is.
+//!
+//! In this order: header, worker records, bell bitmaps, session slots, chunk tags, chunks. Every
+//! part begins on a cache line, the chunks on a page.
+
+use crate::doorbell::WORD_BITS;
+use crate::lane::LANE_CHUNKS_MAX;
+use crate::place::WORKER_RECORDS_MAX;
+use crate::record::WorkerRecord;
+use crate::slot::Slot;
+use std::fmt;
+use std::ops::Range;
+
+/// Sessions that one segment can have, at most: 18 bits of a chunk's tag.
+pub const SESSIONS_MAX: u32 = 1 << 18;
+/// Bytes of a chunk, at least: a page.
+pub const CHUNK_BYTES_MIN: usize = 4096;
+/// Bytes of a chunk, at most: 20 bits of a descriptor.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+pub(crate) const HEADER_BYTES: usize = 4096;
+const LINE: usize = 128;
+const PAGE: usize = 4096;
+
+/// How much of everything a segment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Session slots, 1..=[`SESSIONS_MAX`].
+    pub sessions: u32,
+    /// Chunks, at least one.
+    pub chunks: u32,
+    /// Bytes in a chunk, a power of two.
+    pub chunk_bytes: usize,
+    /// Chunks a lane may hold, 1..=[`LANE_CHUNKS_MAX`].
+    pub lane_chunks: usize,
+}
+
+/// Why a geometry is impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeometryError {
+    /// No sessions, or more than [`SESSIONS_MAX`].
+    Sessions(u64),
+    /// Not a power of two, or outside [`CHUNK_BYTES_MIN`]..=[`CHUNK_BYTES_MAX`].
+    ChunkBytes(usize),
+    /// None, or more than [`LANE_CHUNKS_MAX`].
+    LaneChunks(usize),
+    /// The segment has no room for one lane's chunks beside the sessions.
+    TooSmall {
+        /// Bytes the segment was to have.
+        segment_bytes: u64,
+        /// Bytes it needs at least.
+        needed_bytes: u64,
+    },
+    /// More chunks than a descriptor can name.
+    TooLarge(u64),
+}
+
+impl fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Sessions(n) => write!(f, "{n} sessions: 1 to {SESSIONS_MAX} are possible"),
+            Self::ChunkBytes(n) => write!(
+                f,
+                "chunks of {n} bytes: a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX} \
+                 is possible"
+            ),
+            Self::LaneChunks(n) => {
+                write!(f, "lanes of {n} chunks: 1 to {LANE_CHUNKS_MAX} are possible")
+            }
+            Self::TooSmall { segment_bytes, needed_bytes } => {
+                write!(f, "a segment of {segment_bytes} bytes: {needed_bytes} are needed")
+            }
+            Self::TooLarge(chunks) => write!(f, "{chunks} chunks are more than can be named"),
+        }
+    }
+}
+
+impl std::error::Error for GeometryError {}
+
+impl Geometry {
+    /// Fills a segment of `segment_bytes`: as many sessions as asked for, or as many as a quarter of
+    /// it holds, and chunks in all that remains.
+    pub fn fit(
+        segment_bytes: u64,
+        sessions: Option<u32>,
+        chunk_bytes: usize,
+        lane_chunks: usize,
+    ) -> Result<Self, GeometryError> {
+        let quarter = segment_bytes / 4 / size_of::<Slot>() as u64;
+        let sessions =
+            sessions.map_or_else(|| quarter.clamp(1, u64::from(SESSIONS_MAX)), u64::from);
+        let sessions = u32::try_from(sessions).map_err(|_| GeometryError::Sessions(sessions))?;
+        let least = Self { sessions, chunks: 1, chunk_bytes, lane_chunks };
+        let one = least.layout()?.total as u64;
+        let chunk = chunk_bytes as u64;
+        // A tag and the rounding around it cost at most one page more for every 512 chunks.
+        let per_chunk = chunk + 8;
+        let spare = segment_bytes.saturating_sub(one).saturating_sub(PAGE as u64);
+        let chunks = 1 + spare / per_chunk;
+        if segment_bytes < one || chunks < lane_chunks as u64 {
+            let needed_bytes = one + PAGE as u64 + (lane_chunks as u64 - 1) * per_chunk;
+            return Err(GeometryError::TooSmall { segment_bytes, needed_bytes });
+        }
+        let chunks = u32::try_from(chunks)
+            .ok()
+            .filter(|n| *n < 1 << 22)
+            .ok_or(GeometryError::TooLarge(chunks))?;
+        let geometry = Self { chunks, ..least };
+        geometry.layout().map(|_| geometry)
+    }
+
+    pub(crate) fn layout(&self) -> Result<Layout, GeometryError> {
+        if !(1..=SESSIONS_MAX).contains(&self.sessions) {
+            return Err(GeometryError::Sessions(u64::from(self.sessions)));
+        }
+        let sizes = CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX;
+        if !self.chunk_bytes.is_power_of_two() || !sizes.contains(&self.chunk_bytes) {
+            return Err(GeometryError::ChunkBytes(self.chunk_bytes));
+        }
+        if !(1..=LANE_CHUNKS_MAX).contains(&self.lane_chunks) {
+            return Err(GeometryError::LaneChunks(self.lane_chunks));
+        }
+        if !(1..1 << 22).contains(&self.chunks) {
+            return Err(GeometryError::TooLarge(u64::from(self.chunks)));
+        }
+        Ok(Layout::of(self))
+    }
+}
+
+/// Byte offsets of the parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) records: Range<usize>,
+    pub(crate) bells: Range<usize>,
+    /// Words of one bell's lower level and of its summary.
+    pub(crate) bell_words: usize,
+    pub(crate) summary_words: usize,
+    pub(crate) slots: Range<usize>,
+    pub(crate) tags: Range<usize>,
+    pub(crate) chunks: Range<usize>,
+    pub(crate) total: usize,
+}
+
+impl Layout {
+    /// Everything is bounded by `Geometry::layout`, far below what a `usize` holds.
+    fn of(geometry: &Geometry) -> Self {
+        let (sessions, chunks) = (geometry.sessions as usize, geometry.chunks as usize);
+        let bell_words = sessions.div_ceil(WORD_BITS);
+        let summary_words = bell_words.div_ceil(WORD_BITS);
+        let bell_bytes = ((bell_words + summary_words) * 8).next_multiple_of(LINE);
+
+        let part = |start: usize, bytes: usize| start..start + bytes;
+        let records = part(HEADER_BYTES, WORKER_RECORDS_MAX * size_of::<WorkerRecord>());
+        let bells = part(records.end.next_multiple_of(LINE), WORKER_RECORDS_MAX * bell_bytes);
+        let slots = part(bells.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
+        let tags = part(slots.end.next_multiple_of(LINE), chunks * 8);
+        let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
+        let total = chunks.end;
+        Self { records, bells, bell_words, summary_words, slots, tags, chunks, total }
+    }
+
+    /// Byte offset of worker `index`'s bell.
+    pub(crate) fn bell(&self, index: usize) -> usize {
+        self.bells.start + index * (self.bells.len() / WORKER_RECORDS_MAX)
+    }
+
+    /// A fingerprint of the layout: processes that disagree on it must not share a segment.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let fields = [
+            self.records.start,
+            self.bells.start,
+            self.bell_words,
+            self.slots.start,
+            self.tags.start,
+            self.chunks.start,
+            self.total,
+            size_of::<WorkerRecord>(),
+            size_of::<Slot>(),
+        ];
+        // FNV-1a over the fields: it has to differ, not to resist.
+        fields.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, field| {
+            (hash ^ *field as u64).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_segment_is_filled_and_not_overfilled() {
+        for mib in [8u64, 16, 64, 1024] {
+            let bytes = mib << 20;
+            let geometry = Geometry::fit(bytes, None, 256 << 10, 8).unwrap();
+            let total = geometry.layout().unwrap().total as u64;
+            assert!(total <= bytes, "{mib} MiB: {total} bytes");
+            assert!(bytes - total < 2 * (256 << 10), "{mib} MiB: {} bytes unused", bytes - total);
+        }
+    }
+
+    #[test]
+    fn too_small_a_segment_says_what_it_needs() {
+        let Err(GeometryError::TooSmall { needed_bytes, .. }) =
+            Geometry::fit(1 << 20, Some(100), 256 << 10, 8)
+        else {
+            panic!("1 MiB cannot hold 8 chunks of 256 KiB")
+        };
+        assert!(Geometry::fit(needed_bytes, Some(100), 256 << 10, 8).is_ok());
+    }
+}

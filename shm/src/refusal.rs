@@ -1,0 +1,53 @@
+//! Why something read from shared memory was turned down.
+//!
+//! Every process that maps the segment can write to it, so whatever is read there is checked before
+//! it is used. A refusal means that some process wrote what the protocol does not allow: the caller
+//! gives up the transfer it was serving and touches nothing else.
+
+use std::fmt;
+
+/// A value from the segment that the protocol does not allow. Carries what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A state word whose bits name no state.
+    BadWord(u64),
+    /// A place that should be ours is not: the word that was found.
+    NotOurs(u64),
+    /// A cursor outside the window that its other end allows.
+    Cursor {
+        /// What was read.
+        found: u64,
+        /// The lowest value allowed.
+        low: u64,
+        /// The highest value allowed.
+        high: u64,
+    },
+    /// A descriptor that names a chunk or a range that does not exist.
+    Descriptor(u64),
+    /// A descriptor that names a chunk which belongs to another lane: the chunk's tag.
+    ForeignChunk(u64),
+    /// A byte count above what was handed over.
+    Count {
+        /// What was read.
+        found: u64,
+        /// The highest value allowed.
+        high: u64,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::BadWord(word) => write!(f, "state word {word:#018x} names no state"),
+            Self::NotOurs(word) => write!(f, "place is not ours: state word {word:#018x}"),
+            Self::Cursor { found, low, high } => {
+                write!(f, "cursor {found} is outside {low}..={high}")
+            }
+            Self::Descriptor(word) => write!(f, "descriptor {word:#018x} is out of range"),
+            Self::ForeignChunk(tag) => write!(f, "chunk belongs to another lane: tag {tag:#018x}"),
+            Self::Count { found, high } => write!(f, "count {found} is above {high}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

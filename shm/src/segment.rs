@@ -1,0 +1,331 @@
+//! The segment: one sealed memfd, mapped before the fork, and the only place where its bytes become
+//! words and chunks.
+//!
+//! The whole of it is allocated at creation, so that a full memory is an error at the start and
+//! never a SIGBUS later, and sealed against shrinking and growing.
+
+use crate::doorbell::Doorbell;
+use crate::ends::{Filling, Piece};
+use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
+use crate::place::WORKER_RECORDS_MAX;
+use crate::record::WorkerRecord;
+use crate::shared::{Parts, Shared};
+use crate::slot::Slot;
+use crate::{Pool, chunk::ChunkId};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// "iDontSt" and a format number.
+const MAGIC: u64 = 0x6944_6f6e_7453_7401;
+const SEALS: SealFlag =
+    SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+
+/// Words of the header, in order.
+const HEADER_WORDS: usize = 6;
+
+/// Why a segment could not be made.
+#[derive(Debug)]
+pub enum CreateError {
+    /// What was asked for is impossible.
+    Geometry(GeometryError),
+    /// There is not so much memory.
+    Memory {
+        /// Bytes that were asked for.
+        bytes: usize,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The kernel refused something else.
+    Os(&'static str, std::io::Error),
+}
+
+/// Why an existing segment was not accepted.
+#[derive(Debug)]
+pub enum AttachError {
+    /// It is not a segment of this format.
+    Format {
+        /// The magic number that was found.
+        found: u64,
+    },
+    /// Its header describes an impossible geometry.
+    Geometry(GeometryError),
+    /// Its parts lie elsewhere than this program puts them.
+    Layout {
+        /// The fingerprint that was found.
+        found: u64,
+        /// The fingerprint of this program.
+        ours: u64,
+    },
+    /// It has another size than its header says.
+    Size {
+        /// Bytes in the file.
+        found: u64,
+        /// Bytes by the header.
+        expected: u64,
+    },
+    /// It could be shrunk under our feet.
+    Unsealed,
+    /// The kernel refused something.
+    Os(&'static str, std::io::Error),
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Geometry(error) => error.fmt(f),
+            Self::Memory { bytes, errno } => {
+                write!(f, "no memory for a segment of {bytes} bytes: {}", errno.desc())
+            }
+            Self::Os(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Format { found } => write!(f, "not a segment of this format: {found:#018x}"),
+            Self::Geometry(error) => error.fmt(f),
+            Self::Layout { found, ours } => {
+                write!(f, "segment laid out as {found:#018x}, this program's is {ours:#018x}")
+            }
+            Self::Size { found, expected } => {
+                write!(f, "segment of {found} bytes, its header says {expected}")
+            }
+            Self::Unsealed => f.write_str("segment is not sealed against shrinking"),
+            Self::Os(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CreateError {}
+impl std::error::Error for AttachError {}
+
+/// A mapped segment.
+#[derive(Debug)]
+pub struct Segment {
+    // Declared before the mapping that it points into, so that it is dropped first.
+    shared: Shared<'static>,
+    chunks: *mut u8,
+    geometry: Geometry,
+    map: MmapRaw,
+    fd: OwnedFd,
+}
+
+// SAFETY: the pointer leads into the mapping, which lives as long as the segment; all words behind
+// it are atomics, and chunk bytes are reached only through `Filling` (exclusive) and `Piece`.
+unsafe impl Send for Segment {}
+// SAFETY: as above: `&Segment` gives access to atomics, and to chunk bytes through their tokens.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    /// Makes a segment: allocated, sealed, mapped, every slot and chunk free.
+    pub fn create(geometry: &Geometry) -> Result<Self, CreateError> {
+        let layout = geometry.layout().map_err(CreateError::Geometry)?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let os = |what| move |errno: Errno| CreateError::Os(what, errno.into());
+        let fd = memfd_create("idontstore", flags).map_err(os("memfd_create"))?;
+        let bytes = layout.total;
+        let length = i64::try_from(bytes)
+            .map_err(|_| CreateError::Memory { bytes, errno: Errno::EOVERFLOW })?;
+        fallocate(&fd, FallocateFlags::empty(), 0, length)
+            .map_err(|errno| CreateError::Memory { bytes, errno })?;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(SEALS)).map_err(os("sealing the segment"))?;
+        let segment = Self::map(fd, geometry, &layout)
+            .map_err(|error| CreateError::Os("mapping the segment", error))?;
+        segment.shared.pool().clear();
+        let words = Self::header_of(geometry, &layout);
+        segment.header().iter().zip(words).for_each(|(to, from)| to.store(from, Ordering::Release));
+        Ok(segment)
+    }
+
+    /// Maps a segment that another process made: for whoever looks on or takes over.
+    pub fn attach(fd: OwnedFd) -> Result<Self, AttachError> {
+        let os = |what| move |errno: Errno| AttachError::Os(what, errno.into());
+        let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).map_err(os("reading the seals"))?;
+        if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SHRINK) {
+            return Err(AttachError::Unsealed);
+        }
+        let size = fstat(&fd).map_err(os("reading the segment's size"))?.st_size;
+        let size = u64::try_from(size).unwrap_or(0);
+        if size < HEADER_BYTES as u64 {
+            return Err(AttachError::Size { found: size, expected: HEADER_BYTES as u64 });
+        }
+        let map_error = |error| AttachError::Os("mapping the segment", error);
+        let head = MmapOptions::new().len(HEADER_BYTES).map_raw(&fd).map_err(map_error)?;
+        let geometry = Self::read_header(&head)?;
+        let layout = geometry.layout().map_err(AttachError::Geometry)?;
+        let expected = layout.total as u64;
+        if size != expected {
+            return Err(AttachError::Size { found: size, expected });
+        }
+        Self::map(fd, &geometry, &layout).map_err(map_error)
+    }
+
+    fn header_of(geometry: &Geometry, layout: &Layout) -> [u64; HEADER_WORDS] {
+        [
+            layout.fingerprint(),
+            u64::from(geometry.sessions),
+            u64::from(geometry.chunks),
+            geometry.chunk_bytes as u64,
+            geometry.lane_chunks as u64,
+            MAGIC,
+        ]
+    }
+
+    fn read_header(head: &MmapRaw) -> Result<Geometry, AttachError> {
+        // SAFETY: the map is page-aligned and `HEADER_BYTES` long, more than the words read.
+        let words: &[AtomicU64] = unsafe { words(head.as_mut_ptr(), HEADER_WORDS) };
+        let mut read = [0; HEADER_WORDS];
+        read.iter_mut().zip(words).for_each(|(to, from)| *to = from.load(Ordering::Acquire));
+        let [found, sessions, chunks, chunk_bytes, lane_chunks, magic] = read;
+        if magic != MAGIC {
+            return Err(AttachError::Format { found: magic });
+        }
+        // What does not fit becomes zero, which no geometry allows.
+        let geometry = Geometry {
+            sessions: u32::try_from(sessions).unwrap_or(0),
+            chunks: u32::try_from(chunks).unwrap_or(0),
+            chunk_bytes: usize::try_from(chunk_bytes).unwrap_or(0),
+            lane_chunks: usize::try_from(lane_chunks).unwrap_or(0),
+        };
+        let ours = geometry.layout().map_err(AttachError::Geometry)?.fingerprint();
+        if found == ours { Ok(geometry) } else { Err(AttachError::Layout { found, ours }) }
+    }
+
+    fn map(fd: OwnedFd, geometry: &Geometry, layout: &Layout) -> std::io::Result<Self> {
+        let map = MmapOptions::new().len(layout.total).populate().map_raw(&fd)?;
+        let base = map.as_mut_ptr();
+        // SAFETY: `layout` was computed for this geometry and the map is `layout.total` long, so
+        // every part lies inside; offsets are multiples of the parts' alignment and the map is
+        // page-aligned; zeroed memory is a valid value of every part, all of which are atomics; the
+        // map outlives `shared`, which never leaves the segment except by a shorter borrow.
+        let shared = unsafe { Self::borrow(base, geometry, layout) };
+        // SAFETY: the offset lies inside the map.
+        let chunks = unsafe { base.add(layout.chunks.start) };
+        Ok(Self { shared, chunks, geometry: *geometry, map, fd })
+    }
+
+    /// # Safety
+    /// `base` must point to a live mapping of `layout.total` bytes, page-aligned, whose bytes are
+    /// only ever accessed as the parts that `layout` names.
+    unsafe fn borrow(base: *mut u8, geometry: &Geometry, layout: &Layout) -> Shared<'static> {
+        // SAFETY: the offsets come from `layout`, so they lie inside the mapping.
+        let at = |offset: usize| unsafe { base.add(offset) };
+        // SAFETY: as above; sizes and alignments are those that the layout was made with.
+        let records = unsafe {
+            std::slice::from_raw_parts(
+                at(layout.records.start).cast::<WorkerRecord>(),
+                WORKER_RECORDS_MAX,
+            )
+        };
+        // SAFETY: as above.
+        let slots = unsafe {
+            std::slice::from_raw_parts(
+                at(layout.slots.start).cast::<Slot>(),
+                geometry.sessions as usize,
+            )
+        };
+        // SAFETY: as above.
+        let tags = unsafe { words(at(layout.tags.start), geometry.chunks as usize) };
+        let bells = records.iter().enumerate().map(|(index, record)| {
+            let bell = layout.bell(index);
+            // SAFETY: each bell has room for its words and, after them, its summary.
+            let sessions = unsafe { words(at(bell), layout.bell_words) };
+            // SAFETY: as above.
+            let summary = unsafe { words(at(bell + 8 * layout.bell_words), layout.summary_words) };
+            Doorbell::new(summary, sessions, &record.parked)
+        });
+        Shared::new(Parts {
+            slots,
+            pool: Pool::new(tags),
+            records,
+            bells: bells.collect(),
+            lane_chunks: geometry.lane_chunks,
+            chunk_bytes: geometry.chunk_bytes,
+        })
+    }
+
+    fn header(&self) -> &[AtomicU64] {
+        // SAFETY: the map begins with `HEADER_BYTES` of header, more than the words named.
+        unsafe { words(self.map.as_mut_ptr(), HEADER_WORDS) }
+    }
+
+    /// The segment's words.
+    #[must_use]
+    pub fn shared(&self) -> &Shared<'_> {
+        &self.shared
+    }
+
+    /// How much of everything there is.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Bytes in the segment.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// A segment is never empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The memfd behind it.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Keeps the segment in memory; an error where the process may not lock so much.
+    pub fn lock(&self) -> std::io::Result<()> {
+        self.map.lock()
+    }
+
+    /// The chunk that is being filled.
+    pub fn bytes_mut<'f>(&'f self, filling: &'f mut Filling) -> &'f mut [u8] {
+        let (start, bytes) = self.span(filling.chunk);
+        // SAFETY: `span` lies inside the mapping, which the caller keeps borrowed. A `Filling` is
+        // the only one for its chunk, in all processes, from the reservation (the tag was taken by
+        // CAS, or AckRecv gave the chunk back) until it is published: nobody else reads or writes.
+        // A process that breaks the protocol can change the bytes under us; what reads them must
+        // bear that, and does: bounds never depend on a byte that is read twice.
+        unsafe { std::slice::from_raw_parts_mut(self.chunks.add(start), bytes) }
+    }
+
+    /// The bytes of a published piece.
+    #[must_use]
+    pub fn bytes(&self, piece: &Piece) -> &[u8] {
+        let (start, chunk_bytes) = self.span(piece.chunk);
+        let first = piece.start.min(chunk_bytes);
+        let bytes = piece.bytes.min(chunk_bytes - first);
+        // SAFETY: clamped to a chunk inside the mapping. A piece was published and its AckRecv is
+        // ours to set: until then nobody writes it. As above for a process that breaks the protocol:
+        // these bytes are handed to the kernel, nothing is decided by them.
+        unsafe { std::slice::from_raw_parts(self.chunks.add(start + first), bytes) }
+    }
+
+    /// Where a chunk begins, and its length; zero for a chunk that does not exist.
+    fn span(&self, chunk: ChunkId) -> (usize, usize) {
+        let bytes = self.geometry.chunk_bytes;
+        if chunk.0 < self.geometry.chunks { (chunk.0 as usize * bytes, bytes) } else { (0, 0) }
+    }
+}
+
+/// # Safety
+/// `at` must be aligned to 8 and followed by `count` words that live for `'a` and are only ever
+/// accessed as atomics.
+unsafe fn words<'a>(at: *mut u8, count: usize) -> &'a [AtomicU64] {
+    // SAFETY: promised by the caller.
+    unsafe { std::slice::from_raw_parts(at.cast::<AtomicU64>(), count) }
+}

@@ -1,0 +1,473 @@
+//! The words of a segment and what may be done with them: issue, find, take, begin, leave, end.
+//!
+//! `Shared` borrows its words, from the mapping in production and from the heap in tests, so that
+//! the models and the product run the same steps. It holds no lock and keeps no list: every step is
+//! one compare-and-swap, and a process may die between any two of them.
+
+use crate::chunk::{Pool, Tag};
+use crate::doorbell::Doorbell;
+use crate::ends::{Filling, LaneEnd, ReceiverEnd, SenderEnd};
+use crate::lane::{Lane, Left};
+use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
+use crate::record::WorkerRecord;
+use crate::refusal::Refusal;
+use crate::slot::{Digest, End, Life, SessionRef, Slot};
+use std::fmt;
+use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
+
+/// All words of a segment.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    slots: &'a [Slot],
+    pub(crate) pool: Pool<'a>,
+    records: &'a [WorkerRecord],
+    bells: Vec<Doorbell<'a>>,
+    lane_chunks: usize,
+    chunk_bytes: usize,
+    /// Where this process looks for a free slot first; private, a guess.
+    hint: PrivateU32,
+}
+
+/// The parts that a [`Shared`] is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// One slot a session.
+    pub slots: &'a [Slot],
+    /// One tag a chunk.
+    pub pool: Pool<'a>,
+    /// One record a worker.
+    pub records: &'a [WorkerRecord],
+    /// One bell a record.
+    pub bells: Vec<Doorbell<'a>>,
+    /// Chunks a lane may hold, 1..=[`crate::LANE_CHUNKS_MAX`].
+    pub lane_chunks: usize,
+    /// Bytes in a chunk.
+    pub chunk_bytes: usize,
+}
+
+/// Why a place could not be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// The session is over.
+    Ended,
+    /// Somebody holds it.
+    Taken,
+    /// Its last holder's peer has not left the old attempt yet: ask again in a moment.
+    Leaving,
+    /// The slot holds what the protocol does not allow.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for TakeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl fmt::Display for TakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("the session is over"),
+            Self::Taken => f.write_str("the place is taken"),
+            Self::Leaving => f.write_str("the last attempt is not over"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TakeError {}
+
+/// What a look-up found, for the caller to compare its digests with.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// The session that lives in the slot.
+    pub session: SessionRef,
+    /// The digest of its key.
+    pub key: Digest,
+    /// The digest of its token.
+    pub token: Digest,
+    /// When its lifetime is over, in milliseconds of the caller's clock.
+    pub expires_ms: u64,
+}
+
+/// What is in use, counted from the words themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Chunks held by lanes.
+    pub chunks_held: usize,
+    /// Places that are not free: held, or left in an attempt that is not cleaned yet.
+    pub places_held: usize,
+    /// Sessions that live.
+    pub sessions_live: usize,
+    /// Slots that are neither free nor live: being filled, or ended and not left yet.
+    pub slots_between: usize,
+}
+
+impl<'a> Shared<'a> {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts<'a>) -> Self {
+        let Parts { slots, pool, records, bells, lane_chunks, chunk_bytes } = parts;
+        let hint = PrivateU32::new(0);
+        Self { slots, pool, records, bells, lane_chunks, chunk_bytes, hint }
+    }
+
+    /// Chunks a lane may hold.
+    #[must_use]
+    pub fn lane_chunks(&self) -> usize {
+        self.lane_chunks
+    }
+
+    /// Bytes in a chunk.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    /// Session slots.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The chunks' tags.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<'a> {
+        &self.pool
+    }
+
+    /// The record of `worker`, where the segment has one.
+    #[must_use]
+    pub fn record(&self, worker: WorkerId) -> Option<&'a WorkerRecord> {
+        self.records.get(worker.index())
+    }
+
+    /// The bell of `worker`, where the segment has one.
+    #[must_use]
+    pub fn bell(&self, worker: WorkerId) -> Option<&Doorbell<'a>> {
+        self.bells.get(worker.index())
+    }
+
+    fn slot(&self, slot: u32) -> Result<&'a Slot, Refusal> {
+        self.slots.get(slot as usize).ok_or(Refusal::Descriptor(u64::from(slot)))
+    }
+
+    pub(crate) fn lane(&self, slot: u32) -> Result<&'a Lane, Refusal> {
+        Ok(&self.slot(slot)?.lane)
+    }
+
+    /// Claims a slot for a new session. `None`: every slot is in use. A session whose lifetime is
+    /// over at `now_ms` and whose places are free is ended to make room.
+    #[must_use]
+    pub fn issue(
+        &self,
+        owner: Owner,
+        key: &Digest,
+        token: &Digest,
+        now_ms: u64,
+        expires_ms: u64,
+    ) -> Option<SessionRef> {
+        let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
+        let count = self.slots.len();
+        for index in (0..count).map(|i| (start + i) % count) {
+            let slot = u32::try_from(index).ok()?;
+            self.expire(slot, now_ms);
+            if let Some(session) = self.claim(slot, owner, key, token, expires_ms) {
+                self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
+                return Some(session);
+            }
+        }
+        None
+    }
+
+    /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it.
+    fn expire(&self, index: u32, now_ms: u64) {
+        let Ok(slot) = self.slot(index) else { return };
+        let Ok((Life::Live, generation)) = slot.life() else { return };
+        let vacant = slot.lane.load().is_ok_and(LaneWord::is_vacant);
+        if slot.expires_ms() <= now_ms && vacant {
+            self.end(SessionRef { slot: index, generation }, End::Expired, |_| {});
+        }
+    }
+
+    fn claim(
+        &self,
+        index: u32,
+        owner: Owner,
+        key: &Digest,
+        token: &Digest,
+        expires_ms: u64,
+    ) -> Option<SessionRef> {
+        let slot = self.slot(index).ok()?;
+        let Ok((Life::Free, generation)) = slot.life() else { return None };
+        if !slot.step((Life::Free, generation), (Life::Filling(owner), generation)) {
+            return None;
+        }
+        slot.fill(key, token, expires_ms);
+        slot.lane.wipe();
+        let opened = slot.lane.load().is_ok_and(|word| {
+            word.is_vacant() && slot.lane.swap(word, LaneWord::empty(word.next_attempt()))
+        });
+        let life = if opened { Life::Live } else { Life::Ended(End::Corrupt) };
+        let live = slot.step((Life::Filling(owner), generation), (life, generation));
+        (live && opened).then_some(SessionRef { slot: index, generation })
+    }
+
+    /// The session that lives in `slot`, if one does. One bounded load.
+    #[must_use]
+    pub fn find(&self, index: u32) -> Option<Found> {
+        let slot = self.slots.get(index as usize)?;
+        let Ok((Life::Live, generation)) = slot.life() else { return None };
+        let session = SessionRef { slot: index, generation };
+        let found =
+            Found { session, key: slot.key(), token: slot.token(), expires_ms: slot.expires_ms() };
+        // A slot that was issued again while we read is not the one we read.
+        (slot.life() == Ok((Life::Live, generation))).then_some(found)
+    }
+
+    /// What became of `session`: `None` once its slot serves another.
+    pub fn life(&self, session: SessionRef) -> Result<Option<Life>, Refusal> {
+        let (life, generation) = self.slot(session.slot)?.life()?;
+        Ok((generation == session.generation).then_some(life))
+    }
+
+    /// Takes the sender's place. `mark` is seen by the receiver.
+    pub fn take_sender(
+        &self,
+        session: SessionRef,
+        owner: Owner,
+        mark: bool,
+    ) -> Result<SenderEnd, TakeError> {
+        let tag = self.take(session, Role::Sender, owner, mark)?;
+        Ok(SenderEnd::new(session, owner, tag))
+    }
+
+    /// Takes the receiver's place. `mark` is seen by the sender.
+    pub fn take_receiver(
+        &self,
+        session: SessionRef,
+        owner: Owner,
+        mark: bool,
+    ) -> Result<ReceiverEnd, TakeError> {
+        let tag = self.take(session, Role::Receiver, owner, mark)?;
+        Ok(ReceiverEnd::new(session, owner, tag))
+    }
+
+    fn take(
+        &self,
+        session: SessionRef,
+        role: Role,
+        owner: Owner,
+        mark: bool,
+    ) -> Result<Tag, TakeError> {
+        let lane = self.lane(session.slot)?;
+        let word = loop {
+            let word = lane.load()?;
+            // The life is read after the word: if the swap succeeds, the word has not changed since,
+            // so the slot was not issued again since.
+            if self.life(session)? != Some(Life::Live) {
+                return Err(TakeError::Ended);
+            }
+            match word.place(role).state {
+                State::Closed => return Err(TakeError::Ended),
+                State::Held => return Err(TakeError::Taken),
+                State::Gone | State::Lost => return Err(TakeError::Leaving),
+                State::Empty => {}
+            }
+            let held = Place { state: State::Held, owner, mark };
+            if lane.swap(word, word.with(role, held)) {
+                break word;
+            }
+        };
+        // The one that ends a session looks at the places after it set the life; we look at the life
+        // after we took the place. One of the two sees the other.
+        if self.life(session)? != Some(Life::Live) {
+            lane.leave(role, owner, State::Gone)?;
+            self.free(session)?;
+            return Err(TakeError::Ended);
+        }
+        Ok(Tag::new(session.slot, word.attempt))
+    }
+
+    /// The lane as `end` sees it. Refused when its place is no longer its own.
+    pub fn look<E: LaneEnd>(&self, end: &E) -> Result<LaneWord, Refusal> {
+        let word = self.lane(end.session().slot)?.load()?;
+        if word.place(E::ROLE).is_held_by(end.owner()) {
+            return Ok(word);
+        }
+        Err(Refusal::NotOurs(word.encode()))
+    }
+
+    /// Begins the attempt: the two that hold the places now belong to each other, and the receiver
+    /// may read `announcement`. `None`: there is no receiver, the sender goes on waiting. Otherwise
+    /// the receiver's owner, whose bell the caller rings.
+    pub fn begin(&self, end: &SenderEnd, announcement: &[u8]) -> Result<Option<Owner>, Refusal> {
+        let lane = self.lane(end.session.slot)?;
+        lane.announce(announcement);
+        loop {
+            let word = self.look(end)?;
+            if word.begun {
+                return Err(Refusal::NotOurs(word.encode()));
+            }
+            if word.receiver.state != State::Held {
+                return Ok(None);
+            }
+            if lane.swap(word, LaneWord { begun: true, ..word }) {
+                return Ok(Some(word.receiver.owner));
+            }
+        }
+    }
+
+    /// Leaves the sender's place, giving back every chunk that the receiver cannot be reading.
+    /// Returns the receiver's owner if it is still in the attempt: ring its bell.
+    pub fn leave_sender(
+        &self,
+        mut end: SenderEnd,
+        filling: Option<Filling>,
+    ) -> Result<Option<Owner>, Refusal> {
+        end.release(self, filling, false)?;
+        let lane = self.lane(end.session.slot)?;
+        let left = lane.leave(Role::Sender, end.owner, State::Gone)?;
+        if left == Left::Last {
+            // Nobody reads any more. What a lost receiver knew, we know too.
+            end.release(self, None, true)?;
+            lane.reset(Role::Sender, end.owner)?;
+        }
+        self.after_leave(end.session, left)
+    }
+
+    /// Leaves the receiver's place. Returns the sender's owner if it is still in the attempt: ring
+    /// its bell.
+    pub fn leave_receiver(&self, end: ReceiverEnd) -> Result<Option<Owner>, Refusal> {
+        let lane = self.lane(end.session.slot)?;
+        let left = lane.leave(Role::Receiver, end.owner, State::Gone)?;
+        if left == Left::Last {
+            // Which chunks a sender left behind is best known to the tags.
+            self.pool.release_all(end.tag);
+            lane.reset(Role::Receiver, end.owner)?;
+        }
+        self.after_leave(end.session, left)
+    }
+
+    fn after_leave(&self, session: SessionRef, left: Left) -> Result<Option<Owner>, Refusal> {
+        self.free(session)?;
+        match left {
+            Left::PeerRemains(peer) => Ok(Some(peer)),
+            Left::Unbegun | Left::Last => Ok(None),
+        }
+    }
+
+    /// Ends a session, unless it is over. `ring` is called with the owner of every held place.
+    /// Returns whether it was this call that ended it.
+    pub fn end(&self, session: SessionRef, end: End, mut ring: impl FnMut(Owner)) -> bool {
+        let Ok(slot) = self.slot(session.slot) else { return false };
+        let generation = session.generation;
+        if !slot.step((Life::Live, generation), (Life::Ended(end), generation)) {
+            return false;
+        }
+        if let Ok(word) = slot.lane.load() {
+            let held = [word.sender, word.receiver].into_iter();
+            held.filter(|place| place.state == State::Held).for_each(|place| ring(place.owner));
+        }
+        // A slot whose words are refused stays closed for good: nobody can enter it.
+        let _ = self.free(session);
+        true
+    }
+
+    /// Frees the slot of a session that has ended and that everybody has left.
+    fn free(&self, session: SessionRef) -> Result<(), Refusal> {
+        let slot = self.slot(session.slot)?;
+        let (life, generation) = slot.life()?;
+        if generation != session.generation || !matches!(life, Life::Ended(_)) {
+            return Ok(());
+        }
+        let word = slot.lane.load()?;
+        let closed = LaneWord::closed(word.next_attempt());
+        let shut = word.sender.state == State::Closed && word.receiver.state == State::Closed;
+        if shut || (word.is_vacant() && slot.lane.swap(word, closed)) {
+            // Two may come here for the same session; one step succeeds, and that is enough.
+            slot.step((life, generation), (Life::Free, generation.wrapping_add(1)));
+        }
+        Ok(())
+    }
+
+    /// Rings for every session that `dead` held a place or was filling in, after freeing what it
+    /// owned. For the master, once the worker's process is reaped: nobody else may free for another.
+    /// Slots with refused words are left alone. `ring` gets the slot and the survivor's owner.
+    pub fn sweep(&self, dead: WorkerId, mut ring: impl FnMut(u32, Owner)) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Ok(index) = u32::try_from(index) else { return };
+            // What is refused cannot be swept, and harms that slot alone.
+            let _ = self.sweep_slot(index, slot, dead, &mut ring);
+        }
+    }
+
+    fn sweep_slot(
+        &self,
+        index: u32,
+        slot: &Slot,
+        dead: WorkerId,
+        ring: &mut impl FnMut(u32, Owner),
+    ) -> Result<(), Refusal> {
+        let (life, generation) = slot.life()?;
+        if let Life::Filling(owner) = life
+            && owner.worker == dead
+        {
+            // Nobody could enter yet; as an ended session it is freed like any other.
+            slot.step((life, generation), (Life::Ended(End::Corrupt), generation));
+        }
+        for role in [Role::Sender, Role::Receiver] {
+            let word = slot.lane.load()?;
+            let place = word.place(role);
+            if place.state == State::Held && place.owner.worker == dead {
+                self.sweep_place(index, &slot.lane, role, word, ring)?;
+            }
+        }
+        self.free(SessionRef { slot: index, generation })
+    }
+
+    fn sweep_place(
+        &self,
+        index: u32,
+        lane: &Lane,
+        role: Role,
+        word: LaneWord,
+        ring: &mut impl FnMut(u32, Owner),
+    ) -> Result<(), Refusal> {
+        let owner = word.place(role).owner;
+        let tag = Tag::new(index, word.attempt);
+        if !word.begun && role == Role::Sender {
+            // Before an attempt has begun only the sender holds chunks. They go before the place:
+            // the next sender's chunks will carry the same tag.
+            self.pool.release_all(tag);
+        }
+        match lane.leave(role, owner, State::Lost)? {
+            Left::PeerRemains(peer) => ring(index, peer),
+            Left::Unbegun => {}
+            Left::Last => {
+                self.pool.release_all(tag);
+                lane.reset(role, owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what is in use.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let mut census = Census { chunks_held: self.pool.held(), ..Census::default() };
+        for slot in self.slots {
+            match slot.life() {
+                Ok((Life::Live, _)) => census.sessions_live += 1,
+                Ok((Life::Free, _)) => {}
+                _ => census.slots_between += 1,
+            }
+            if let Ok(word) = slot.lane.load() {
+                let held = [word.sender, word.receiver].into_iter();
+                let held = held.filter(|p| !matches!(p.state, State::Empty | State::Closed));
+                census.places_held += held.count();
+            }
+        }
+        census
+    }
+}

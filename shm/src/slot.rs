@@ -1,0 +1,151 @@
+//! A session slot: the life of one session after another, and the digests that name the living one.
+//!
+//! The key names its slot, so there is no table and no scan to look one up. The life word goes
+//! `Free -> Filling -> Live -> Ended -> Free`, one generation later each time round.
+
+use crate::lane::Lane;
+use crate::place::Owner;
+use crate::refusal::Refusal;
+use crate::sync::{AtomicU64, Ordering};
+
+/// A digest of a session key or token. The text itself is never in shared memory.
+pub type Digest = [u8; 32];
+
+/// One living session: its slot and the slot's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRef {
+    /// The slot's index.
+    pub slot: u32,
+    /// Which session of those that lived in the slot.
+    pub generation: u32,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its transfer is complete.
+    Complete,
+    /// Its owner deleted it.
+    Deleted,
+    /// Its lifetime is over.
+    Expired,
+    /// Something in its slot was refused.
+    Corrupt,
+}
+
+/// A slot's life word, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// No session.
+    Free,
+    /// `Owner` is writing a new session into it.
+    Filling(Owner),
+    /// A session lives here.
+    Live,
+    /// The session is over; the slot is free once both places are left.
+    Ended(End),
+}
+
+/// A session slot in shared memory.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Slot {
+    life: AtomicU64,
+    expires_ms: AtomicU64,
+    key: [AtomicU64; 4],
+    token: [AtomicU64; 4],
+    pub(crate) lane: Lane,
+}
+
+const GENERATION_SHIFT: u32 = 32;
+
+fn encode(life: Life, generation: u32) -> u64 {
+    let bits = match life {
+        Life::Free => 0,
+        Life::Filling(owner) => 1 | owner.to_bits() << 8,
+        Life::Live => 2,
+        Life::Ended(End::Complete) => 3,
+        Life::Ended(End::Deleted) => 4,
+        Life::Ended(End::Expired) => 5,
+        Life::Ended(End::Corrupt) => 6,
+    };
+    bits | u64::from(generation) << GENERATION_SHIFT
+}
+
+fn decode(word: u64) -> Result<(Life, u32), Refusal> {
+    let life = match word & 0xff {
+        0 => Life::Free,
+        1 => Life::Filling(Owner::from_bits(word >> 8)),
+        2 => Life::Live,
+        3 => Life::Ended(End::Complete),
+        4 => Life::Ended(End::Deleted),
+        5 => Life::Ended(End::Expired),
+        6 => Life::Ended(End::Corrupt),
+        _ => return Err(Refusal::BadWord(word)),
+    };
+    Ok((life, (word >> GENERATION_SHIFT) as u32))
+}
+
+impl Slot {
+    /// A free slot, as zeroed memory is one.
+    #[must_use]
+    pub fn new() -> Self {
+        let digest = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            life: AtomicU64::new(0),
+            expires_ms: AtomicU64::new(0),
+            key: digest(),
+            token: digest(),
+            lane: Lane::new(),
+        }
+    }
+
+    pub(crate) fn life(&self) -> Result<(Life, u32), Refusal> {
+        decode(self.life.load(Ordering::SeqCst))
+    }
+
+    /// One step of the life word; `false` if it was not what the caller believed.
+    pub(crate) fn step(&self, from: (Life, u32), to: (Life, u32)) -> bool {
+        let (from, to) = (encode(from.0, from.1), encode(to.0, to.1));
+        self.life.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Writes the session's particulars. For the one that is filling the slot.
+    pub(crate) fn fill(&self, key: &Digest, token: &Digest, expires_ms: u64) {
+        store(&self.key, key);
+        store(&self.token, token);
+        self.expires_ms.store(expires_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn key(&self) -> Digest {
+        load(&self.key)
+    }
+
+    pub(crate) fn token(&self) -> Digest {
+        load(&self.token)
+    }
+
+    pub(crate) fn expires_ms(&self) -> u64 {
+        self.expires_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn store(words: &[AtomicU64; 4], digest: &Digest) {
+    for (word, bytes) in words.iter().zip(digest.as_chunks::<8>().0) {
+        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+    }
+}
+
+fn load(words: &[AtomicU64; 4]) -> Digest {
+    let mut digest = [0; 32];
+    for (word, bytes) in words.iter().zip(digest.as_chunks_mut::<8>().0) {
+        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+    digest
+}
