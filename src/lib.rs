@@ -1,1 +1,2 @@
 //! Idontstore
+pub mod sys;

@@ -71,6 +71,11 @@ impl SenderEnd {
         self.session
     }
 
+    /// Gives a chunk back that will not be published after all.
+    pub fn put_back(&self, shared: &Shared<'_>, filling: Filling) -> Result<(), Refusal> {
+        shared.pool.release(filling.chunk, self.tag)
+    }
+
     /// Payload bytes published in this attempt.
     #[must_use]
     pub fn published_bytes(&self) -> u64 {
@@ -174,8 +179,9 @@ impl SenderEnd {
         if found > high { Err(Refusal::Count { found, high }) } else { Ok(found) }
     }
 
-    /// Chunks in flight or back but not yet reused.
-    fn held(&self) -> usize {
+    /// Chunks that the lane holds beside the one being filled: in flight, or back but not reused.
+    #[must_use]
+    pub fn held(&self) -> usize {
         usize::try_from(self.published - self.reclaimed).unwrap_or(usize::MAX)
     }
 

@@ -1,0 +1,163 @@
+//! A request's body on its way into chunks: framing off, form off, payload in place.
+//!
+//! Bytes are received straight into a chunk and decoded where they lie. What is payload ends up in
+//! one range of the chunk; the few bytes of a form that may or may not be its delimiter are carried
+//! over to the next chunk.
+
+use crate::http::{Dechunker, Fault, Framing};
+use crate::multipart::{FilePart, Multipart};
+use std::ops::Range;
+
+/// A request's body, as far as it has come.
+#[derive(Debug)]
+pub struct Body {
+    framing: Left,
+    /// Payload bytes that a chunked body may still have.
+    allowed: u64,
+    form: Option<Multipart>,
+    /// Undecided bytes of a form between two chunks.
+    carry: Vec<u8>,
+}
+
+/// What is left of the body by its framing.
+#[derive(Debug)]
+enum Left {
+    Bytes(u64),
+    Chunks(Dechunker),
+}
+
+/// How much of a chunk is what: `start..end` is payload, `end..filled` is undecided.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pub(super) payload: Range<usize>,
+    pub(super) filled: usize,
+}
+
+impl Body {
+    /// A body framed as `framing`, with `form` around the payload if there is one. `dechunker` reads
+    /// a chunked body, of at most `body_bytes_max`.
+    #[must_use]
+    pub fn new(
+        framing: Framing,
+        form: Option<Multipart>,
+        dechunker: Dechunker,
+        body_bytes_max: u64,
+    ) -> Self {
+        let framing = match framing {
+            Framing::None => Left::Bytes(0),
+            Framing::Length(bytes) => Left::Bytes(bytes),
+            Framing::Chunked => Left::Chunks(dechunker),
+        };
+        Self { framing, allowed: body_bytes_max, form, carry: Vec::new() }
+    }
+
+    /// How many payload bytes will come, where that is known beforehand.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match (&self.framing, &self.form) {
+            (Left::Bytes(bytes), None) => Some(*bytes),
+            _ => None,
+        }
+    }
+
+    /// Whether the whole request body has been read.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.framing {
+            Left::Bytes(bytes) => *bytes == 0,
+            Left::Chunks(dechunker) => dechunker.is_done(),
+        }
+    }
+
+    /// Whether the body has ended well: a form must have had its file and its end.
+    pub fn finish(&self) -> Result<(), Fault> {
+        self.form.as_ref().map_or(Ok(()), Multipart::finish)
+    }
+
+    /// The form's file part, once its header has been read.
+    #[must_use]
+    pub fn file(&self) -> Option<&FilePart> {
+        self.form.as_ref()?.file()
+    }
+
+    /// Begins a chunk: puts what was carried over at its front.
+    pub(super) fn begin(&mut self, chunk: &mut [u8]) -> Window {
+        let filled = self.carry.len().min(chunk.len());
+        chunk.iter_mut().zip(self.carry.drain(..filled)).for_each(|(to, from)| *to = from);
+        Window { payload: 0..0, filled }
+    }
+
+    /// Ends a chunk: takes what is undecided along.
+    pub(super) fn end(&mut self, chunk: &[u8], window: &Window) {
+        let undecided = chunk.get(window.payload.end..window.filled);
+        self.carry.extend_from_slice(undecided.unwrap_or_default());
+    }
+
+    /// Where in the chunk to receive the next bytes: as many as may belong to this body.
+    pub(super) fn room<'c>(&self, chunk: &'c mut [u8], window: &Window) -> &'c mut [u8] {
+        let room = chunk.get_mut(window.filled..).unwrap_or_default();
+        let wanted = match self.framing {
+            Left::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            Left::Chunks(_) => usize::MAX,
+        };
+        let bytes = room.len().min(wanted);
+        room.get_mut(..bytes).unwrap_or_default()
+    }
+
+    /// Decodes `bytes` new bytes that were received into the room. Returns those behind the body's
+    /// end: they belong to the next request.
+    pub(super) fn absorb(
+        &mut self,
+        chunk: &mut [u8],
+        window: &mut Window,
+        bytes: usize,
+    ) -> Result<Range<usize>, Fault> {
+        let start = window.filled;
+        let new = start..start.saturating_add(bytes).min(chunk.len());
+        let (decoded, beyond) = self.unframe(chunk, new)?;
+        let Some(form) = &mut self.form else {
+            window.payload.end = decoded;
+            window.filled = decoded;
+            return Ok(beyond);
+        };
+        let base = window.payload.end;
+        let fed = form.feed(chunk.get(base..decoded).unwrap_or_default())?;
+        if !fed.payload.is_empty() {
+            if window.payload.is_empty() {
+                window.payload.start = base + fed.payload.start;
+            }
+            window.payload.end = base + fed.payload.end;
+        }
+        // The undecided bytes follow the payload; what lay between was no payload and is overwritten.
+        let undecided = decoded.saturating_sub(fed.carry).max(window.payload.end)..decoded;
+        window.filled = window.payload.end + undecided.len();
+        if undecided.start > window.payload.end {
+            chunk.copy_within(undecided, window.payload.end);
+        }
+        Ok(beyond)
+    }
+
+    /// Takes the framing off `new`. Returns where the decoded bytes end, and what lies behind the
+    /// body's end.
+    fn unframe(
+        &mut self,
+        chunk: &mut [u8],
+        new: Range<usize>,
+    ) -> Result<(usize, Range<usize>), Fault> {
+        match &mut self.framing {
+            Left::Bytes(left) => {
+                *left = left.saturating_sub(new.len() as u64);
+                Ok((new.end, new.end..new.end))
+            }
+            Left::Chunks(dechunker) => {
+                let decoded = dechunker.decode(chunk.get_mut(new.clone()).unwrap_or_default())?;
+                self.allowed = self
+                    .allowed
+                    .checked_sub(decoded.payload as u64)
+                    .ok_or(Fault::BodyTooLarge)?;
+                let beyond = (new.start + decoded.consumed).min(new.end)..new.end;
+                Ok((new.start + decoded.payload, beyond))
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! From a body to a lane and from a lane to a body.
+//!
+//! The worker drives a [`Sending`] for each client that sends and a [`Receiving`] for each that
+//! receives, a turn at a time, whenever its socket, its bell or its deadline gives a reason. A turn
+//! looks at everything itself, so a turn too many does no harm. What a turn needs comes in as
+//! arguments; what became of the transfer goes out as a value.
+
+mod announcement;
+mod body;
+mod outbox;
+mod outcome;
+mod receiving;
+mod sending;
+
+pub use announcement::Announcement;
+pub use body::Body;
+pub use outbox::Outbox;
+pub use outcome::{Received, Report, Sent};
+pub use receiving::Receiving;
+pub use sending::{Cargo, Sending};
+
+use crate::config::Config;
+use nix::sys::eventfd::EventFd;
+use shm::{Owner, Segment, Shared, WorkerRecord};
+use std::time::Duration;
+
+/// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
+/// transfers collapsed to 5 % (measured); much less would cost turns.
+const TURN_BYTES: usize = 1 << 20;
+
+/// How soon a running transfer is looked at though no bell rang: a bell may die with its ringer.
+const LOOK_ANYWAY_MS: u64 = 1000;
+
+/// What a worker relays with.
+#[derive(Debug)]
+pub struct Relay {
+    /// The shared memory.
+    pub segment: &'static Segment,
+    /// Who we are in it.
+    pub owner: Owner,
+    /// Our record there.
+    pub record: &'static WorkerRecord,
+    /// The settings.
+    pub config: &'static Config,
+    /// One a worker record: what wakes it.
+    pub wakers: &'static [EventFd],
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub enum Turn<T> {
+    /// Nothing more can be done until something happens.
+    Wait,
+    /// There is more to do, but others are to have their turn.
+    Again,
+    /// It is over.
+    Over(T),
+}
+
+impl Relay {
+    /// The segment's words.
+    #[must_use]
+    pub fn shared(&self) -> &'static Shared<'static> {
+        self.segment.shared()
+    }
+
+    /// Tells `owner` that session `slot` has news.
+    pub fn ring(&self, owner: Owner, slot: u32) {
+        let sleeps = self.shared().bell(owner.worker).is_some_and(|bell| bell.ring(slot));
+        if sleeps && let Some(waker) = self.wakers.get(owner.worker.index()) {
+            // It fails only when its count is full, and then the sleeper is awake.
+            let _ = waker.write(1);
+        }
+    }
+}
+
+/// A duration in whole milliseconds, as deadlines are counted.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Watches over the minimum transfer rate, a window after another.
+#[derive(Debug)]
+struct Pace {
+    ends_ms: u64,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(relay: &Relay, now_ms: u64) -> Self {
+        Self { ends_ms: now_ms.saturating_add(millis(relay.config.timeouts.rate_window)), bytes: 0 }
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    /// Whether a window has ended in which fewer bytes moved than the minimum asks for.
+    fn is_too_slow(&mut self, relay: &Relay, now_ms: u64) -> bool {
+        if now_ms < self.ends_ms {
+            return false;
+        }
+        let window = relay.config.timeouts.rate_window;
+        let minimum = relay.config.limits.rate_bytes_min.saturating_mul(millis(window)) / 1000;
+        let too_slow = self.bytes < minimum;
+        *self = Self::new(relay, now_ms);
+        too_slow
+    }
+}

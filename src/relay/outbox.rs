@@ -1,0 +1,53 @@
+//! Bytes that wait to be written before anything else: heads, chunk-size lines, short answers.
+
+use crate::sys::{Put, Stream};
+use std::io::IoSlice;
+
+/// What remains to be written of some bytes. Holds no memory when there is nothing.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outbox {
+    /// The bytes to add to.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// What remains.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    /// Whether nothing remains.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+
+    /// Counts `bytes` as written, as far as they go; returns how many of them were not ours.
+    pub fn advance(&mut self, bytes: usize) -> usize {
+        let ours = bytes.min(self.rest().len());
+        self.written += ours;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+        bytes - ours
+    }
+
+    /// Writes until nothing remains or the socket takes no more.
+    pub fn flush(&mut self, stream: &mut Stream) -> Put {
+        while !self.is_empty() {
+            match stream.send(&[IoSlice::new(self.rest())]) {
+                Put::Bytes(written) => {
+                    self.advance(written);
+                }
+                other => return other,
+            }
+        }
+        Put::Bytes(0)
+    }
+}

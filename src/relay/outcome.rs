@@ -1,0 +1,62 @@
+//! How a transfer can end, for each of the two.
+
+use crate::config::Receipt;
+use crate::http::Fault;
+use shm::{End, Refusal};
+
+/// What became of a sender's transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it, as far as the receipt level promises.
+    Delivered(Receipt),
+    /// The receiver left midway.
+    ReceiverLeft,
+    /// The receiver's worker died.
+    PeerWorkerLost,
+    /// No receiver within the wait.
+    NobodyCame,
+    /// The session was deleted, or its lifetime was over.
+    Ended(End),
+    /// No chunk within `chunk_wait`.
+    NoChunk,
+    /// The sender's message is at fault.
+    Fault(Fault),
+    /// The sender was slower than the minimum rate.
+    TooSlow,
+    /// The sender itself has left.
+    Left,
+    /// Shared memory held what it must not.
+    Refused(Refusal),
+}
+
+/// What a sender is told at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What became of it.
+    pub sent: Sent,
+    /// Payload bytes at the receipt level asked for, if any of the body was relayed.
+    pub delivered: Option<u64>,
+}
+
+/// What became of a receiver's transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// All of it; the connection may serve another request.
+    Complete,
+    /// It ended too soon after it had begun: the connection must be cut.
+    Truncated,
+    /// The receiver itself has left.
+    Left,
+    /// The sender left before a byte was sent: wait for another.
+    Again,
+    /// No sender within the wait.
+    NobodyCame,
+    /// The session was deleted, or its lifetime was over, before a byte was sent.
+    Ended(End),
+    /// No chunk within `chunk_wait`.
+    NoChunk,
+    /// The sender's length is not known and the receiver speaks HTTP/1.0.
+    NeedsLength,
+    /// Shared memory held what it must not, before a byte was sent.
+    Refused(Refusal),
+}

@@ -1,0 +1,424 @@
+//! A client that receives: from the lane to its socket, and the delivery report that comes of it.
+//!
+//! Nothing is written to the client before a sender has begun. From then on the answer can only be
+//! completed or visibly cut: never ended as if it were whole.
+
+use super::{
+    Announcement, LOOK_ANYWAY_MS, Outbox, Pace, Received, Relay, TURN_BYTES, Turn, millis,
+};
+use crate::config::Receipt;
+use crate::http::{ResponseHead, Status, chunk_line, write_attachment};
+use crate::session::Session;
+use crate::sys::{Put, Stream};
+use shm::{End, Finish, LaneWord, Life, Piece, ReceiverEnd, Refusal, Settled, State};
+use std::io::IoSlice;
+use std::time::SystemTime;
+
+/// How often the kernel is asked what is acknowledged: the interval doubles from the first to the
+/// second.
+const ACK_POLL_MS: (u64, u64) = (1, 50);
+
+/// A receiver in its place.
+#[derive(Debug)]
+pub struct Receiving {
+    end: ReceiverEnd,
+    session: Session,
+    keep_alive: bool,
+    /// It speaks HTTP/1.0 and has to know the length.
+    needs_length: bool,
+    wait_ends_ms: u64,
+    phase: Phase,
+    chunked: bool,
+    length: Option<u64>,
+    receipt: Receipt,
+    piece: Option<Piece>,
+    /// Bytes of the piece that the socket took.
+    piece_taken: usize,
+    taken: u64,
+    pace: Pace,
+    ack: AckPoll,
+    next_look_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Sender,
+    Body,
+    /// Everything was written; the client's TCP has not acknowledged it all.
+    Ack,
+}
+
+/// When the kernel is asked again, and until when.
+#[derive(Debug, Default)]
+struct AckPoll {
+    interval_ms: u64,
+    unacknowledged: u64,
+    ends_ms: u64,
+}
+
+impl Receiving {
+    /// A receiver that has just taken its place in a `session`.
+    #[must_use]
+    pub fn new(
+        relay: &Relay,
+        end: ReceiverEnd,
+        session: Session,
+        (keep_alive, needs_length): (bool, bool),
+        wait_ends_ms: u64,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            end,
+            session,
+            keep_alive,
+            needs_length,
+            wait_ends_ms,
+            phase: Phase::Sender,
+            chunked: false,
+            length: None,
+            receipt: Receipt::Acked,
+            piece: None,
+            piece_taken: 0,
+            taken: 0,
+            pace: Pace::new(relay, now_ms),
+            ack: AckPoll::default(),
+            next_look_ms: wait_ends_ms,
+        }
+    }
+
+    /// The slot of its session.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.end.session().slot
+    }
+
+    /// Its session.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
+    /// When it wants a turn though nothing has happened.
+    #[must_use]
+    pub fn next_look_ms(&self) -> u64 {
+        self.next_look_ms
+    }
+
+    /// Until when it waits for a sender.
+    #[must_use]
+    pub fn wait_ends_ms(&self) -> u64 {
+        self.wait_ends_ms
+    }
+
+    /// Whether it still waits for a sender.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.phase == Phase::Sender
+    }
+
+    /// Does what can be done now.
+    pub fn turn(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Turn<Received> {
+        let turn = self.try_turn(relay, stream, outbox, now_ms);
+        turn.unwrap_or_else(|refusal| match self.phase {
+            Phase::Sender => Turn::Over(Received::Refused(refusal)),
+            _ => Turn::Over(Received::Truncated),
+        })
+    }
+
+    fn try_turn(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<Turn<Received>, Refusal> {
+        let lane = relay.shared().look(&self.end)?;
+        if self.phase == Phase::Sender && stream.is_leaving() {
+            return Ok(Turn::Over(Received::Left));
+        }
+        if let Some(received) = self.ended(relay, lane)? {
+            self.count(relay, stream)?;
+            return Ok(Turn::Over(received));
+        }
+        if self.phase == Phase::Sender {
+            if !lane.begun {
+                return Ok(self.await_sender(relay, lane, now_ms));
+            }
+            self.begin(relay, outbox, now_ms)?;
+        }
+        match self.phase {
+            Phase::Ack => self.await_ack(relay, stream, now_ms),
+            _ => self.write_body(relay, stream, outbox, now_ms),
+        }
+    }
+
+    /// Whether the other side or the session has put an end to it.
+    fn ended(&self, relay: &Relay, lane: LaneWord) -> Result<Option<Received>, Refusal> {
+        let silent = self.phase == Phase::Sender;
+        let finish = self.end.finish(relay.shared())?;
+        if lane.begun && silent && finish == Finish::NoChunk {
+            return Ok(Some(Received::NoChunk));
+        }
+        match relay.shared().life(self.end.session())? {
+            Some(Life::Live) => {}
+            Some(Life::Ended(end)) if silent => return Ok(Some(Received::Ended(end))),
+            _ if silent => return Ok(Some(Received::Ended(End::Expired))),
+            _ => return Ok(Some(Received::Truncated)),
+        }
+        let sender_left = lane.begun && matches!(lane.sender.state, State::Gone | State::Lost);
+        if !sender_left && matches!(finish, Finish::Open | Finish::Whole(_)) {
+            return Ok(None);
+        }
+        Ok(Some(if silent { Received::Again } else { Received::Truncated }))
+    }
+
+    fn await_sender(&mut self, relay: &Relay, lane: LaneWord, now_ms: u64) -> Turn<Received> {
+        if self.needs_length && lane.sender.state == State::Held && lane.sender.mark {
+            return Turn::Over(Received::NeedsLength);
+        }
+        if now_ms >= self.session.expires_ms {
+            let session = self.end.session();
+            relay.shared().end(session, End::Expired, |owner| relay.ring(owner, self.slot()));
+            return Turn::Over(Received::Ended(End::Expired));
+        }
+        if now_ms >= self.wait_ends_ms {
+            return Turn::Over(Received::NobodyCame);
+        }
+        self.next_look_ms = self.wait_ends_ms.min(self.session.expires_ms);
+        Turn::Wait
+    }
+
+    /// The sender has begun: writes the head of the answer.
+    fn begin(
+        &mut self,
+        relay: &Relay,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let bytes = self.end.announcement(relay.shared())?;
+        let found = bytes.len() as u64;
+        let announced =
+            Announcement::decode(&bytes).ok_or(Refusal::Count { found, high: found })?;
+        self.chunked = announced.length.is_none();
+        self.length = announced.length;
+        self.receipt = announced.receipt;
+        write_head(outbox.bytes(), &announced, self.keep_alive);
+        self.phase = Phase::Body;
+        self.pace = Pace::new(relay, now_ms);
+        Ok(())
+    }
+
+    fn write_body(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<Turn<Received>, Refusal> {
+        if stream.is_broken() {
+            return self.left(relay, stream);
+        }
+        let mut moved = 0;
+        while moved < TURN_BYTES {
+            if self.piece.is_none() && !self.next_piece(relay, outbox)? {
+                if let Finish::Whole(total) = self.end.finish(relay.shared())?
+                    && total == self.taken
+                {
+                    return self.finish(relay, stream, outbox, now_ms);
+                }
+                match outbox.flush(stream) {
+                    Put::Bytes(_) => {}
+                    Put::Full => return Ok(self.full(relay, stream, now_ms)),
+                    Put::Broken => return self.left(relay, stream),
+                }
+                self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+                let wait = self.end.wait_for_chunk(relay.shared())?;
+                return Ok(if wait { Turn::Wait } else { Turn::Again });
+            }
+            match self.write_piece(relay, stream, outbox)? {
+                Put::Bytes(bytes) => moved += bytes,
+                Put::Full => return Ok(self.full(relay, stream, now_ms)),
+                Put::Broken => return self.left(relay, stream),
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    /// Turns to the next published piece, if there is one.
+    fn next_piece(&mut self, relay: &Relay, outbox: &mut Outbox) -> Result<bool, Refusal> {
+        let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
+        let beyond = self.length.is_some_and(|length| self.taken + piece.len() as u64 > length);
+        if beyond {
+            return Err(Refusal::Count { found: piece.len() as u64, high: 0 });
+        }
+        if self.chunked {
+            outbox.bytes().extend_from_slice(chunk_line(piece.len() as u64).as_bytes());
+        }
+        self.piece_taken = 0;
+        self.piece = Some(piece);
+        Ok(true)
+    }
+
+    /// Writes what stands before the piece, the piece straight from its chunk, and what ends it.
+    fn write_piece(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        outbox: &mut Outbox,
+    ) -> Result<Put, Refusal> {
+        let Some(piece) = &self.piece else { return Ok(Put::Bytes(0)) };
+        let payload = relay.segment.bytes(piece).get(self.piece_taken..).unwrap_or_default();
+        let left = payload.len();
+        let tail: &[u8] = if self.chunked { b"\r\n" } else { b"" };
+        let parts = [IoSlice::new(outbox.rest()), IoSlice::new(payload), IoSlice::new(tail)];
+        let put = stream.send(&parts);
+        let Put::Bytes(written) = put else { return Ok(put) };
+        let of_ours = outbox.advance(written);
+        let of_payload = of_ours.min(left);
+        self.piece_taken += of_payload;
+        self.taken += of_payload as u64;
+        self.pace.moved(of_payload);
+        relay.record.sent(of_payload);
+        if of_payload == left {
+            let of_tail = of_ours - of_payload;
+            outbox.bytes().extend_from_slice(tail.get(of_tail..).unwrap_or_default());
+            self.piece = None;
+            if self.end.ack_recv(relay.shared())? {
+                self.ring_sender(relay)?;
+            }
+        }
+        Ok(Put::Bytes(written))
+    }
+
+    /// Everything was written but the end: writes that, and waits for what the sender asked for.
+    fn finish(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<Turn<Received>, Refusal> {
+        if self.chunked {
+            outbox.bytes().extend_from_slice(b"0\r\n\r\n");
+            // Once.
+            self.chunked = false;
+        }
+        match outbox.flush(stream) {
+            Put::Bytes(_) => {}
+            Put::Full => return Ok(self.full(relay, stream, now_ms)),
+            Put::Broken => return self.left(relay, stream),
+        }
+        if self.receipt == Receipt::Sent {
+            self.count(relay, stream)?;
+            self.end.settle(relay.shared(), Settled::Sent)?;
+            return Ok(Turn::Over(Received::Complete));
+        }
+        self.phase = Phase::Ack;
+        self.ack = AckPoll { interval_ms: ACK_POLL_MS.0, unacknowledged: u64::MAX, ends_ms: 0 };
+        self.await_ack(relay, stream, now_ms)
+    }
+
+    /// Asks the kernel whether the client's TCP has acknowledged everything. The time-out runs from
+    /// the last progress: what a slow line still has in its buffers may take long.
+    fn await_ack(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        now_ms: u64,
+    ) -> Result<Turn<Received>, Refusal> {
+        let unacknowledged = self.count(relay, stream)?;
+        if unacknowledged == 0 {
+            self.end.settle(relay.shared(), Settled::Acked)?;
+            return Ok(Turn::Over(Received::Complete));
+        }
+        if stream.is_broken() {
+            return Ok(Turn::Over(Received::Left));
+        }
+        if unacknowledged < self.ack.unacknowledged {
+            self.ack.unacknowledged = unacknowledged;
+            let timeout = millis(relay.config.timeouts.ack_timeout);
+            self.ack.ends_ms = now_ms.saturating_add(timeout);
+        } else if now_ms >= self.ack.ends_ms {
+            return Ok(Turn::Over(Received::Left));
+        }
+        self.next_look_ms = now_ms.saturating_add(self.ack.interval_ms);
+        self.ack.interval_ms = (self.ack.interval_ms * 2).min(ACK_POLL_MS.1);
+        Ok(Turn::Wait)
+    }
+
+    /// The socket takes no more for now; a client that takes nothing for too long is cut off.
+    fn full(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> Turn<Received> {
+        if self.pace.is_too_slow(relay, now_ms) {
+            // A count that cannot be stored is no reason to go on.
+            let _ = self.count(relay, stream);
+            return Turn::Over(Received::Left);
+        }
+        self.next_look_ms = self.pace.ends_ms;
+        Turn::Wait
+    }
+
+    fn left(&self, relay: &Relay, stream: &Stream) -> Result<Turn<Received>, Refusal> {
+        self.count(relay, stream)?;
+        Ok(Turn::Over(Received::Left))
+    }
+
+    /// Stores both counters; returns what is not acknowledged. What is unacknowledged is taken to be
+    /// payload, so the count is never too high, and exact once the queue is empty.
+    fn count(&self, relay: &Relay, stream: &Stream) -> Result<u64, Refusal> {
+        let unacknowledged = stream.unacknowledged();
+        let delivered = self.taken.saturating_sub(unacknowledged);
+        self.end.count(relay.shared(), self.taken, delivered)?;
+        Ok(unacknowledged)
+    }
+
+    fn ring_sender(&self, relay: &Relay) -> Result<(), Refusal> {
+        let sender = relay.shared().look(&self.end)?.sender;
+        if sender.state == State::Held {
+            relay.ring(sender.owner, self.slot());
+        }
+        Ok(())
+    }
+
+    /// Gives up the place.
+    pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
+        let slot = self.slot();
+        if let Some(sender) = relay.shared().leave_receiver(self.end)? {
+            relay.ring(sender, slot);
+        }
+        Ok(())
+    }
+}
+
+/// What every relayed answer says beside the payload's own fields: that a browser is to keep it in a
+/// box, and nobody is to keep it at all.
+const RELAYED_FIELDS: [(&str, &str); 5] = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "sandbox; default-src 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+    ("X-Robots-Tag", "none"),
+];
+
+fn write_head(out: &mut Vec<u8>, announced: &Announcement, keep_alive: bool) {
+    let mut head = ResponseHead::start(out, Status::Ok, SystemTime::now());
+    for (name, value) in RELAYED_FIELDS {
+        head.field(name, value);
+    }
+    let content_type = announced.content_type.as_deref();
+    head.field_bytes("Content-Type", content_type.unwrap_or(b"application/octet-stream"));
+    let mut disposition = String::new();
+    write_attachment(announced.name.as_ref(), &mut disposition);
+    head.field("Content-Disposition", disposition);
+    match announced.length {
+        Some(length) => head.content_length(length),
+        None => head.chunked(),
+    };
+    if keep_alive { head.keep_alive() } else { head.close() };
+    head.end();
+}

@@ -1,0 +1,473 @@
+//! A client that sends: from its socket into the lane, until the receiver's side vouches for it.
+//!
+//! Nothing of the body is read before a receiver is there. The attempt begins with the first payload
+//! (or with the end of an empty body): what goes wrong before that is the sender's alone, and the
+//! receiver goes on waiting.
+
+use super::body::Window;
+use super::{
+    Announcement, Body, LOOK_ANYWAY_MS, Outbox, Pace, Relay, Report, Sent, TURN_BYTES, Turn, millis,
+};
+use crate::config::Receipt;
+use crate::http::{CONTINUE, Fault, FileName};
+use crate::sys::{Got, Stream};
+use shm::{End, Filling, Finish, LaneWord, Life, Refusal, SenderEnd, Settled, State};
+
+/// How often a lane that starves for a first chunk asks again: nobody rings for a freed chunk.
+const STARVED_POLL_MS: u64 = 10;
+
+/// A sender in its place.
+#[derive(Debug)]
+pub struct Sending {
+    end: SenderEnd,
+    body: Body,
+    /// Payload bytes to come, where that was known beforehand.
+    length: Option<u64>,
+    content_type: Option<Vec<u8>>,
+    name: Option<FileName>,
+    receipt: Receipt,
+    /// The client holds its body back until it reads `100 Continue`.
+    expects_continue: bool,
+    wait_ends_ms: u64,
+    expires_ms: u64,
+    phase: Phase,
+    begun: bool,
+    filling: Option<(Filling, Window)>,
+    pace: Pace,
+    /// Since when there is no chunk at all for us.
+    starved_since_ms: Option<u64>,
+    next_look_ms: u64,
+}
+
+/// What the sender waits for.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Receiver,
+    Body,
+    Receipt,
+    /// The receiver's last count, after which the sender is told this.
+    LastCount(Sent),
+}
+
+/// What a sender brings along.
+#[derive(Debug)]
+pub struct Cargo {
+    /// Its body.
+    pub body: Body,
+    /// Its `Content-Type`; a form's part has its own.
+    pub content_type: Option<Vec<u8>>,
+    /// The name given outside of the body.
+    pub name: Option<FileName>,
+    /// What its final answer waits for.
+    pub receipt: Receipt,
+    /// Whether it sent `Expect: 100-continue`.
+    pub expects_continue: bool,
+}
+
+impl Sending {
+    /// A sender that has just taken its place in a session that lives until `expires_ms`.
+    #[must_use]
+    pub fn new(
+        relay: &Relay,
+        end: SenderEnd,
+        cargo: Cargo,
+        (wait_ends_ms, expires_ms): (u64, u64),
+        now_ms: u64,
+    ) -> Self {
+        let Cargo { body, content_type, name, receipt, expects_continue } = cargo;
+        Self {
+            end,
+            length: body.length(),
+            body,
+            content_type,
+            name,
+            receipt,
+            expects_continue,
+            wait_ends_ms,
+            expires_ms,
+            phase: Phase::Receiver,
+            begun: false,
+            filling: None,
+            pace: Pace::new(relay, now_ms),
+            starved_since_ms: None,
+            next_look_ms: wait_ends_ms,
+        }
+    }
+
+    /// The slot of its session.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.end.session().slot
+    }
+
+    /// When it wants a turn though nothing has happened.
+    #[must_use]
+    pub fn next_look_ms(&self) -> u64 {
+        self.next_look_ms
+    }
+
+    /// Whether it still waits for a receiver.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Receiver)
+    }
+
+    /// Whether the whole request body has been read.
+    #[must_use]
+    pub fn has_read_all(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Does what can be done now. Bytes that the client sent behind its head, or behind its body,
+    /// are in `inbox`.
+    pub fn turn(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        inbox: &mut Vec<u8>,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Turn<Report> {
+        let turn = self.try_turn(relay, stream, inbox, outbox, now_ms);
+        turn.unwrap_or_else(|refusal| self.over(relay, Sent::Refused(refusal)))
+    }
+
+    fn try_turn(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        inbox: &mut Vec<u8>,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<Turn<Report>, Refusal> {
+        let lane = relay.shared().look(&self.end)?;
+        if let Some(turn) = self.ended(relay, lane)? {
+            return Ok(turn);
+        }
+        if stream.is_broken() && !matches!(self.phase, Phase::Receipt) {
+            return Ok(self.left(relay));
+        }
+        match self.phase {
+            Phase::Receiver if self.has_receiver(lane) => {
+                if self.expects_continue && inbox.is_empty() && !stream.is_readable() {
+                    outbox.bytes().extend_from_slice(CONTINUE);
+                }
+                // Asked once; a client that did not wait for it needs none.
+                self.expects_continue = false;
+                self.phase = Phase::Body;
+                self.pace = Pace::new(relay, now_ms);
+                self.read_body(relay, lane, stream, inbox, now_ms)
+            }
+            Phase::Receiver => Ok(self.await_receiver(relay, stream, now_ms)),
+            Phase::Body => self.read_body(relay, lane, stream, inbox, now_ms),
+            Phase::Receipt | Phase::LastCount(_) => {
+                // The bell tells; this is for a bell that a crash swallowed.
+                self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+                Ok(Turn::Wait)
+            }
+        }
+    }
+
+    /// Whether the other side or the session has put an end to it.
+    fn ended(&mut self, relay: &Relay, lane: LaneWord) -> Result<Option<Turn<Report>>, Refusal> {
+        let shared = relay.shared();
+        if let Phase::Receipt = self.phase
+            && self.is_settled(self.end.settled(shared)?)
+        {
+            // Only a complete transfer ends the session.
+            shared.end(self.end.session(), End::Complete, |owner| relay.ring(owner, self.slot()));
+            return Ok(Some(self.over(relay, Sent::Delivered(self.receipt))));
+        }
+        if lane.begun
+            && let State::Gone | State::Lost = lane.receiver.state
+        {
+            let sent = match (self.phase, lane.receiver.state) {
+                (Phase::LastCount(sent), _) => sent,
+                (_, State::Lost) => Sent::PeerWorkerLost,
+                _ => Sent::ReceiverLeft,
+            };
+            return Ok(Some(self.over(relay, sent)));
+        }
+        match shared.life(self.end.session())? {
+            Some(Life::Live) => Ok(None),
+            Some(Life::Ended(end)) => Ok(self.fail(relay, Sent::Ended(end))?),
+            _ => Ok(self.fail(relay, Sent::Ended(End::Expired))?),
+        }
+    }
+
+    fn is_settled(&self, settled: Settled) -> bool {
+        match self.receipt {
+            Receipt::Acked => settled == Settled::Acked,
+            Receipt::Sent => settled != Settled::No,
+        }
+    }
+
+    fn await_receiver(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> Turn<Report> {
+        if stream.is_leaving() {
+            return self.left(relay);
+        }
+        if now_ms >= self.expires_ms {
+            let session = self.end.session();
+            relay.shared().end(session, End::Expired, |owner| relay.ring(owner, self.slot()));
+            return self.over(relay, Sent::Ended(End::Expired));
+        }
+        if now_ms >= self.wait_ends_ms {
+            return self.over(relay, Sent::NobodyCame);
+        }
+        self.next_look_ms = self.wait_ends_ms.min(self.expires_ms);
+        Turn::Wait
+    }
+
+    /// Whether a receiver is there that this sender can serve: one that speaks HTTP/1.0 (its mark)
+    /// needs to know the length (the sender's mark says that it is not known), and turns away.
+    fn has_receiver(&self, lane: LaneWord) -> bool {
+        lane.receiver.state == State::Held && !(lane.receiver.mark && lane.sender.mark)
+    }
+
+    fn read_body(
+        &mut self,
+        relay: &Relay,
+        lane: LaneWord,
+        stream: &mut Stream,
+        inbox: &mut Vec<u8>,
+        now_ms: u64,
+    ) -> Result<Turn<Report>, Refusal> {
+        if !self.begun && !self.has_receiver(lane) {
+            self.phase = Phase::Receiver;
+            self.next_look_ms = now_ms;
+            return Ok(Turn::Again);
+        }
+        let starved = self.starved_since_ms.is_some();
+        if !starved && self.pace.is_too_slow(relay, now_ms) && !self.is_blocked(relay)? {
+            return Ok(self.fail(relay, Sent::TooSlow)?.unwrap_or(Turn::Wait));
+        }
+        let mut moved = 0;
+        while moved < TURN_BYTES {
+            if self.body.is_done() {
+                return self.finish(relay);
+            }
+            if inbox.is_empty() && !stream.is_readable() && !stream.is_leaving() {
+                return self.idle(relay, now_ms);
+            }
+            if !self.take_chunk(relay)? {
+                return self.no_room(relay, now_ms);
+            }
+            self.starved_since_ms = None;
+            match self.fill(relay, stream, inbox) {
+                Ok(Got::Bytes(bytes)) => moved += bytes,
+                Ok(Got::Dry) => {}
+                Ok(Got::End | Got::Broken) => return Ok(self.left(relay)),
+                Err(fault) => {
+                    return Ok(self.fail(relay, Sent::Fault(fault))?.unwrap_or(Turn::Wait));
+                }
+            }
+            let dry = inbox.is_empty() && !stream.is_readable();
+            if (dry || self.is_full(relay)) && !self.publish(relay)? {
+                return Ok(Turn::Again);
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    /// Whether the lane is full, so that the receiver is the slow one.
+    fn is_blocked(&self, relay: &Relay) -> Result<bool, Refusal> {
+        let taken = self.end.taken(relay.shared())?;
+        Ok(self.filling.is_none() && taken < self.end.published_bytes())
+    }
+
+    /// Sees to it that there is a chunk to fill.
+    fn take_chunk(&mut self, relay: &Relay) -> Result<bool, Refusal> {
+        if self.filling.is_some() {
+            return Ok(true);
+        }
+        let Some(mut filling) = self.end.reserve(relay.shared())? else { return Ok(false) };
+        let window = self.body.begin(relay.segment.bytes_mut(&mut filling));
+        self.filling = Some((filling, window));
+        Ok(true)
+    }
+
+    fn is_full(&self, relay: &Relay) -> bool {
+        let chunk_bytes = relay.shared().chunk_bytes();
+        self.filling.as_ref().is_some_and(|(_, window)| window.filled >= chunk_bytes)
+    }
+
+    /// Moves bytes into the chunk and decodes them there.
+    fn fill(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        inbox: &mut Vec<u8>,
+    ) -> Result<Got, Fault> {
+        let Some((filling, window)) = &mut self.filling else { return Ok(Got::Dry) };
+        let chunk = relay.segment.bytes_mut(filling);
+        let room = self.body.room(chunk, window);
+        let got = if inbox.is_empty() { stream.recv(room) } else { unload(inbox, room) };
+        let Got::Bytes(bytes) = got else { return Ok(got) };
+        let beyond = self.body.absorb(chunk, window, bytes)?;
+        if let Some(rest) = chunk.get(beyond)
+            && !rest.is_empty()
+        {
+            inbox.splice(..0, rest.iter().copied());
+        }
+        self.pace.moved(bytes);
+        Ok(got)
+    }
+
+    /// Hands the payload in the chunk to the receiver, and begins the attempt with the first.
+    /// `false`: the receiver has left before it began; the payload is kept for the next one.
+    fn publish(&mut self, relay: &Relay) -> Result<bool, Refusal> {
+        let Some((mut filling, window)) = self.filling.take() else { return Ok(true) };
+        if window.payload.is_empty() {
+            self.body.end(relay.segment.bytes_mut(&mut filling), &window);
+            self.end.put_back(relay.shared(), filling)?;
+            return Ok(true);
+        }
+        let first = !self.begun;
+        if !self.begin(relay)? {
+            self.filling = Some((filling, window));
+            return Ok(false);
+        }
+        self.body.end(relay.segment.bytes_mut(&mut filling), &window);
+        relay.record.received(window.payload.len());
+        let awaited = self.end.publish(relay.shared(), filling, window.payload)?;
+        // At the end of the body one bell tells of the last chunk and of the end.
+        if (awaited || first) && !self.body.is_done() {
+            self.ring_receiver(relay)?;
+        }
+        Ok(true)
+    }
+
+    /// Begins the attempt if it has not begun. `false`: there is no receiver any more.
+    fn begin(&mut self, relay: &Relay) -> Result<bool, Refusal> {
+        if self.begun {
+            return Ok(true);
+        }
+        let announcement = match self.body.file() {
+            Some(part) => Announcement {
+                length: None,
+                content_type: part.content_type.clone(),
+                name: part.name.clone(),
+                receipt: self.receipt,
+            },
+            None => Announcement {
+                length: self.length,
+                content_type: self.content_type.take(),
+                name: self.name.take(),
+                receipt: self.receipt,
+            },
+        };
+        self.begun = relay.shared().begin(&self.end, &announcement.encode())?.is_some();
+        Ok(self.begun)
+    }
+
+    /// The whole body has been read: publishes the rest and says so.
+    fn finish(&mut self, relay: &Relay) -> Result<Turn<Report>, Refusal> {
+        if let Err(fault) = self.body.finish() {
+            return Ok(self.fail(relay, Sent::Fault(fault))?.unwrap_or(Turn::Wait));
+        }
+        if !self.publish(relay)? || !self.begin(relay)? {
+            return Ok(Turn::Again);
+        }
+        self.end.finish(relay.shared(), Finish::Whole(self.end.published_bytes()))?;
+        self.phase = Phase::Receipt;
+        self.ring_receiver(relay)?;
+        Ok(Turn::Again)
+    }
+
+    fn idle(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {
+        if !self.publish(relay)? {
+            return Ok(Turn::Again);
+        }
+        self.end.shed(relay.shared())?;
+        // Chunks that are still in flight come back without a bell.
+        self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+        Ok(Turn::Wait)
+    }
+
+    fn no_room(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {
+        if self.end.held() > 0 {
+            self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+            let wait = self.end.wait_for_room(relay.shared())?;
+            return Ok(if wait { Turn::Wait } else { Turn::Again });
+        }
+        // The pool is empty, and nobody rings when that changes.
+        let since = *self.starved_since_ms.get_or_insert(now_ms);
+        let ends = since.saturating_add(millis(relay.config.timeouts.chunk_wait));
+        if !self.begun && now_ms >= ends {
+            return self.give_up(relay);
+        }
+        self.next_look_ms = now_ms.saturating_add(STARVED_POLL_MS);
+        Ok(Turn::Wait)
+    }
+
+    /// Tells both that there was no chunk for them.
+    fn give_up(&mut self, relay: &Relay) -> Result<Turn<Report>, Refusal> {
+        if self.begin(relay)? {
+            self.end.finish(relay.shared(), Finish::NoChunk)?;
+        }
+        Ok(self.over(relay, Sent::NoChunk))
+    }
+
+    /// The transfer has failed and the receiver does not know yet. Before it has begun that is all;
+    /// afterwards the receiver is told, and the sender hears its last count.
+    fn fail(&mut self, relay: &Relay, sent: Sent) -> Result<Option<Turn<Report>>, Refusal> {
+        if let Phase::LastCount(_) = self.phase {
+            return Ok(None);
+        }
+        if !self.begun {
+            return Ok(Some(self.over(relay, sent)));
+        }
+        self.end.finish(relay.shared(), Finish::Aborted)?;
+        self.phase = Phase::LastCount(sent);
+        self.ring_receiver(relay)?;
+        Ok(None)
+    }
+
+    /// The client has left.
+    fn left(&mut self, relay: &Relay) -> Turn<Report> {
+        if self.begun {
+            // A refusal changes nothing: the place is left all the same.
+            let _ = self.end.finish(relay.shared(), Finish::Aborted);
+        }
+        self.over(relay, Sent::Left)
+    }
+
+    fn over(&self, relay: &Relay, sent: Sent) -> Turn<Report> {
+        let shared = relay.shared();
+        let count = match self.receipt {
+            Receipt::Acked => self.end.delivered(shared),
+            Receipt::Sent => self.end.taken(shared),
+        };
+        let delivered = self.begun.then(|| count.unwrap_or(0));
+        Turn::Over(Report { sent, delivered })
+    }
+
+    fn ring_receiver(&self, relay: &Relay) -> Result<(), Refusal> {
+        let receiver = relay.shared().look(&self.end)?.receiver;
+        if receiver.state == State::Held {
+            relay.ring(receiver.owner, self.slot());
+        }
+        Ok(())
+    }
+
+    /// Gives up the place and everything held with it.
+    pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
+        let slot = self.slot();
+        let filling = self.filling.map(|(filling, _)| filling);
+        if let Some(receiver) = relay.shared().leave_sender(self.end, filling)? {
+            relay.ring(receiver, slot);
+        }
+        Ok(())
+    }
+}
+
+/// Moves bytes that were read with the head into `room`.
+fn unload(inbox: &mut Vec<u8>, room: &mut [u8]) -> Got {
+    let bytes = inbox.len().min(room.len());
+    room.iter_mut().zip(inbox.drain(..bytes)).for_each(|(to, from)| *to = from);
+    if inbox.is_empty() {
+        // An idle connection holds no buffer.
+        *inbox = Vec::new();
+    }
+    Got::Bytes(bytes)
+}

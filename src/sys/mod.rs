@@ -1,0 +1,15 @@
+//! The one door to the operating system: sockets, processes, signals, clocks.
+//!
+//! Everything here is a thin, typed cover over a system call that the standard library does not
+//! offer; an fd becomes an `OwnedFd` on the line it is born. With `shm` the only place for `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod epoll;
+pub mod listener;
+pub mod process;
+pub mod signal;
+pub mod stream;
+pub mod title;
+
+pub use stream::{Got, Put, Stream};

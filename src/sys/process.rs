@@ -1,0 +1,96 @@
+//! Processes: fork, hear of a death, die with the parent, inherit only what is on the list.
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getppid};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// A child process.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid, ours to signal until it is reaped.
+    pub pid: Pid,
+    /// Readable once it has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// Forks. `Ok(None)` in the child, which dies with the parent.
+///
+/// Precondition: one thread, as the master is for life; otherwise the child could inherit a lock
+/// that nobody will release.
+pub fn fork_child() -> io::Result<Option<Child>> {
+    let parent = nix::unistd::getpid();
+    // SAFETY: the caller has one thread, so the child inherits no lock held by another.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(Some(Child { pid: child, pidfd: pidfd_open(child)? })),
+        ForkResult::Child => {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if getppid() != parent {
+                // It died before it could be asked to take us along.
+                std::process::exit(0);
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; an error is told by -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made it for us (close-on-exec, by its definition).
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reaps `child` if it has ended.
+pub fn reap(child: &Child) -> Option<WaitStatus> {
+    match waitpid(child.pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
+        Ok(status) => Some(status),
+        // Already reaped: it is gone all the same.
+        Err(_) => Some(WaitStatus::Exited(child.pid, 0)),
+    }
+}
+
+/// Closes every descriptor above standard error that is not in `keep`.
+pub fn close_all_but(keep: &[RawFd]) {
+    let mut keep: Vec<libc::c_uint> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd - 1);
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    close_range(first, libc::c_uint::MAX);
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) {
+    // SAFETY: no pointers. Descriptors that are closed here belong to objects that the caller will
+    // not use again: it is the first act of a worker, which keeps what is on its list.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+}
+
+/// Raises the soft limit of open files to the hard one; returns it.
+pub fn raise_open_files() -> io::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}
+
+/// A pipe whose reader sees the end when the last writer is gone: `(reader, writer)`.
+pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK)?)
+}
+
+/// The raw numbers of anything that has one.
+pub fn raw<'a, T: AsRawFd + 'a>(fds: impl IntoIterator<Item = &'a T>) -> Vec<RawFd> {
+    fds.into_iter().map(AsRawFd::as_raw_fd).collect()
+}

@@ -1,0 +1,168 @@
+//! A client's connection: a non-blocking socket and what epoll has said of it.
+//!
+//! Events are edge-triggered, so what they said is remembered here until a call finds that it is no
+//! longer so: a short read means that the socket is dry, but only if no FIN came with the data.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing now.
+    Dry,
+    /// The client has said all it will say.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The kernel took so many bytes.
+    Bytes(usize),
+    /// The socket's buffer is full.
+    Full,
+    /// The connection is broken.
+    Broken,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Stream {
+    socket: TcpStream,
+    readable: bool,
+    writable: bool,
+    /// The client's FIN has arrived, maybe behind bytes that are not read yet.
+    fin_seen: bool,
+    broken: bool,
+    /// We have sent our FIN: it counts as one byte that is not acknowledged.
+    shut: bool,
+}
+
+impl Stream {
+    /// Takes over an accepted socket, which must be non-blocking already.
+    pub fn new(socket: TcpStream) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Self {
+            socket,
+            readable: true,
+            writable: true,
+            fin_seen: false,
+            broken: false,
+            shut: false,
+        })
+    }
+
+    /// Remembers what epoll said.
+    pub fn note(&mut self, event: &mio::event::Event) {
+        self.readable |= event.is_readable();
+        self.writable |= event.is_writable();
+        self.fin_seen |= event.is_read_closed();
+        self.broken |= event.is_error() || (event.is_read_closed() && event.is_write_closed());
+    }
+
+    /// Whether a read may give something.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether the client has left, or has said all it will say, as far as epoll has told.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.fin_seen || self.broken
+    }
+
+    /// Whether the connection is broken.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Reads into `room`, which must not be empty.
+    pub fn recv(&mut self, room: &mut [u8]) -> Got {
+        if !self.readable && !self.fin_seen {
+            return Got::Dry;
+        }
+        match self.socket.read(room) {
+            Ok(0) => Got::End,
+            Ok(n) => {
+                // A short read empties the socket, unless a FIN stands behind the bytes.
+                self.readable = n == room.len();
+                Got::Bytes(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Got::Dry
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Got::Dry,
+            Err(_) => {
+                self.broken = true;
+                Got::Broken
+            }
+        }
+    }
+
+    /// Writes `parts`, one after the other, as far as the socket takes them.
+    pub fn send(&mut self, parts: &[IoSlice<'_>]) -> Put {
+        if self.broken {
+            return Put::Broken;
+        }
+        if !self.writable {
+            return Put::Full;
+        }
+        match self.socket.write_vectored(parts) {
+            Ok(n) => Put::Bytes(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                Put::Full
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Put::Bytes(0),
+            Err(_) => {
+                self.broken = true;
+                Put::Broken
+            }
+        }
+    }
+
+    /// Bytes that we wrote and the client's TCP has not acknowledged: in flight or still unsent.
+    #[must_use]
+    pub fn unacknowledged(&self) -> u64 {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ writes one int, which lives through the call.
+        let done = unsafe {
+            libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes))
+        };
+        match u64::try_from(bytes) {
+            // Our FIN takes a sequence number of its own, the last one.
+            Ok(bytes) if done == 0 => bytes.saturating_sub(u64::from(self.shut)),
+            // Not known: as if nothing had been acknowledged, so that no count is too high.
+            _ => u64::MAX,
+        }
+    }
+
+    /// Says that we have said all we will say.
+    pub fn shut(&mut self) {
+        self.shut = true;
+        if self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+            self.broken = true;
+        }
+    }
+
+    /// Our end's address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}

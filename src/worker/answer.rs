@@ -1,0 +1,103 @@
+//! Answers that are not relayed: safe-conducts, reports, refusals.
+
+use crate::http::{ResponseHead, Status, Version, error_body};
+use crate::relay::Report;
+use std::time::SystemTime;
+
+/// Seconds after which to try again, said with every `503`.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What an answer needs to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// The client wants to go on using the connection.
+    pub(super) keep_alive: bool,
+    pub(super) version: Version,
+    /// Errors are to be problem documents.
+    pub(super) problem: bool,
+    /// The answer has no body, as it is one to `HEAD`.
+    pub(super) head_only: bool,
+    /// The request has a body that was not read: the connection cannot be used again.
+    pub(super) unread: bool,
+}
+
+impl Asked {
+    /// What to assume of a request that could not be read.
+    pub(super) const UNREADABLE: Self = Self {
+        keep_alive: false,
+        version: Version::Http11,
+        problem: false,
+        head_only: false,
+        unread: true,
+    };
+
+    /// Whether the connection goes on after the answer.
+    pub(super) fn goes_on(&self) -> bool {
+        self.keep_alive && !self.unread
+    }
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: Status,
+    fields: Vec<(&'static str, String)>,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Answer {
+    /// An answer with a line or more of text.
+    pub(super) fn text(status: Status, body: impl Into<String>) -> Self {
+        let content_type = "text/plain; charset=utf-8";
+        Self { status, fields: Vec::new(), content_type, body: body.into() }
+    }
+
+    /// An answer with a JSON document.
+    pub(super) fn json(status: Status, body: String) -> Self {
+        Self { status, fields: Vec::new(), content_type: "application/json", body }
+    }
+
+    /// An error, explained in one line without its newline.
+    pub(super) fn error(status: Status, text: &str, asked: &Asked) -> Self {
+        let (content_type, body) = error_body(status, text, asked.problem);
+        let answer = Self { status, fields: Vec::new(), content_type, body };
+        if status == Status::Unavailable {
+            return answer.with("Retry-After", RETRY_AFTER_SECONDS.to_string());
+        }
+        answer
+    }
+
+    /// The answer with one more field.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// The answer with what a report counts.
+    pub(super) fn with_count(self, report: &Report) -> Self {
+        match report.delivered {
+            Some(bytes) => self.with("X-Bytes-Delivered", bytes.to_string()),
+            None => self,
+        }
+    }
+
+    /// Writes the answer to the end of `out`.
+    pub(super) fn write(&self, out: &mut Vec<u8>, asked: &Asked) {
+        let mut head = ResponseHead::start(out, self.status, SystemTime::now());
+        for (name, value) in &self.fields {
+            head.field(name, value);
+        }
+        head.field("Content-Type", self.content_type).field("Cache-Control", "no-store");
+        head.content_length(self.body.len() as u64);
+        if !asked.goes_on() {
+            head.close();
+        } else if asked.version == Version::Http10 {
+            head.keep_alive();
+        }
+        head.end();
+        if !asked.head_only {
+            out.extend_from_slice(self.body.as_bytes());
+        }
+    }
+}

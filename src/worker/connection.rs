@@ -1,0 +1,417 @@
+//! One client's connection: what it waits for, and what comes next.
+//!
+//! The worker drives it whenever its socket, its session's bell or its deadline gives a reason.
+//! States are named by what they wait for. Requests are served one after the other: nothing of the
+//! next one is looked at before the last one is answered.
+
+use super::answer::{Answer, Asked};
+use super::exchange::{self, Action};
+use super::outcomes;
+use crate::http::{self, Fault, HeadLimits, Parsed, Status, Version};
+use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Turn, millis};
+use crate::session::Session;
+use crate::sys::{Got, Put, Stream};
+use shm::{LaneEnd, Role, State as PlaceState, TakeError};
+
+/// Bytes read at a time while a head is awaited: a head and a small body come in one call.
+const HEAD_READ_BYTES: usize = 8192;
+/// Bytes read at a time only to be dropped.
+const DRAIN_READ_BYTES: usize = 65536;
+/// How often a place that is about to be left is asked for again.
+const DOOR_POLL_MS: u64 = 5;
+/// For how long: a peer hears within milliseconds that an attempt is over, unless its worker hangs.
+const DOOR_MS: u64 = 1000;
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    /// Bytes that were read and belong to what comes next.
+    inbox: Vec<u8>,
+    outbox: Outbox,
+    state: State,
+    asked: Asked,
+    deadline_ms: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A request's head.
+    Head,
+    /// A place whose last attempt is not cleaned up yet.
+    Door(Box<Door>),
+    Sending(Box<Sending>),
+    Receiving(Box<Receiving>),
+    /// Room in the socket for an answer.
+    Answer,
+    /// The end of what the client sends, so that it sees our answer and not a reset.
+    Drain { bytes_left: u64 },
+}
+
+/// Somebody who asks for a place.
+#[derive(Debug)]
+struct Door {
+    session: Session,
+    /// What a sender brings; a receiver brings nothing.
+    cargo: Option<Box<Cargo>>,
+    wait_ends_ms: u64,
+    gives_up_ms: u64,
+}
+
+/// What the worker is to do with the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing, until something happens.
+    Wait,
+    /// Drive it again after the others.
+    Again,
+    /// Drop it.
+    Close,
+}
+
+enum Step {
+    Go,
+    Stop(Next),
+}
+
+impl Connection {
+    pub(super) fn new(relay: &Relay, stream: Stream, now_ms: u64) -> Self {
+        Self {
+            stream,
+            inbox: Vec::new(),
+            outbox: Outbox::default(),
+            state: State::Head,
+            asked: Asked::UNREADABLE,
+            deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
+        }
+    }
+
+    /// A connection that is only told that there are too many.
+    pub(super) fn turned_away(stream: Stream, relay: &Relay, now_ms: u64) -> Self {
+        let mut connection = Self::new(relay, stream, now_ms);
+        let text = "too many connections";
+        connection.answer(relay, &Answer::error(Status::Unavailable, text, &Asked::UNREADABLE), now_ms);
+        connection
+    }
+
+    pub(super) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// The place it holds: its session's slot, and which end.
+    pub(super) fn place(&self) -> Option<(u32, Role)> {
+        match &self.state {
+            State::Sending(sending) => Some((sending.slot(), Role::Sender)),
+            State::Receiving(receiving) => Some((receiving.slot(), Role::Receiver)),
+            _ => None,
+        }
+    }
+
+    /// When it is to be driven though nothing has happened.
+    pub(super) fn deadline_ms(&self) -> u64 {
+        match &self.state {
+            State::Sending(sending) => sending.next_look_ms(),
+            State::Receiving(receiving) => receiving.next_look_ms(),
+            _ => self.deadline_ms,
+        }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn drive(&mut self, relay: &Relay, now_ms: u64) -> Next {
+        loop {
+            let step = match self.state {
+                State::Head => self.read_head(relay, now_ms),
+                State::Door(_) => self.knock(relay, now_ms),
+                State::Sending(_) => self.send(relay, now_ms),
+                State::Receiving(_) => self.receive(relay, now_ms),
+                State::Answer => self.write_answer(relay, now_ms),
+                State::Drain { .. } => self.drain(now_ms),
+            };
+            if let Step::Stop(next) = step {
+                return next;
+            }
+        }
+    }
+
+    /// Gives up what it holds.
+    pub(super) fn leave(&mut self, relay: &Relay) {
+        let left = match std::mem::replace(&mut self.state, State::Head) {
+            State::Sending(sending) => sending.leave(relay),
+            State::Receiving(receiving) => receiving.leave(relay),
+            _ => Ok(()),
+        };
+        if let Err(refusal) = left {
+            tracing::error!(%refusal, "a place could not be left: its slot is damaged");
+        }
+    }
+
+    /// The worker is to stop: whoever only waits is sent away, whoever transfers may finish.
+    pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) -> Next {
+        self.asked.keep_alive = false;
+        let waiting = match &self.state {
+            State::Head if self.inbox.is_empty() => return Next::Close,
+            State::Door(_) => true,
+            State::Sending(sending) => sending.is_waiting(),
+            State::Receiving(receiving) => receiving.is_waiting(),
+            _ => false,
+        };
+        if waiting {
+            self.leave(relay);
+            let text = "the relay is being stopped";
+            self.answer(relay, &Answer::error(Status::Unavailable, text, &self.asked), now_ms);
+        }
+        Next::Again
+    }
+
+    fn read_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        let limits = &relay.config.limits;
+        let limits = HeadLimits {
+            head_bytes_max: limits.head_bytes_max,
+            header_fields_max: limits.header_fields_max,
+        };
+        loop {
+            match http::parse(&self.inbox, &limits) {
+                Ok(Parsed::Complete(request, bytes)) => {
+                    self.asked = exchange::asked(&request);
+                    let local = self.local_name(request.host);
+                    let action = exchange::route(relay, &request, &self.asked, &local, now_ms);
+                    self.consume(bytes);
+                    return self.act(relay, action, now_ms);
+                }
+                Ok(Parsed::Partial) => {}
+                Err(fault) => return self.refuse(relay, fault, now_ms),
+            }
+            let mut room = [0; HEAD_READ_BYTES];
+            match self.stream.recv(&mut room) {
+                Got::Bytes(bytes) => {
+                    if self.inbox.is_empty() {
+                        let timeout = millis(relay.config.timeouts.head_timeout);
+                        self.deadline_ms = now_ms.saturating_add(timeout);
+                    }
+                    self.inbox.extend_from_slice(room.get(..bytes).unwrap_or_default());
+                }
+                Got::Dry => return self.await_head(relay, now_ms),
+                Got::End | Got::Broken => return Step::Stop(Next::Close),
+            }
+        }
+    }
+
+    fn await_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        if now_ms < self.deadline_ms {
+            return Step::Stop(Next::Wait);
+        }
+        if self.inbox.is_empty() {
+            return Step::Stop(Next::Close);
+        }
+        self.asked = Asked::UNREADABLE;
+        let text = "the request's head did not come in time";
+        self.answer(relay, &Answer::error(Status::RequestTimeout, text, &self.asked), now_ms);
+        Step::Go
+    }
+
+    /// Our own address, for a client that named no host.
+    fn local_name(&self, host: &str) -> String {
+        match self.stream.local_address() {
+            Some(address) if host.is_empty() => address.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.inbox.drain(..bytes.min(self.inbox.len()));
+        if self.inbox.is_empty() {
+            // Whoever waits holds no buffer.
+            self.inbox = Vec::new();
+        }
+    }
+
+    fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
+        self.asked = Asked::UNREADABLE;
+        let answer = Answer::error(fault.status(), &fault.to_string(), &self.asked);
+        self.answer(relay, &answer, now_ms);
+        Step::Go
+    }
+
+    fn act(&mut self, relay: &Relay, action: Action, now_ms: u64) -> Step {
+        let (session, cargo) = match action {
+            Action::Answer(answer) => {
+                self.answer(relay, &answer, now_ms);
+                return Step::Go;
+            }
+            Action::Send(session, cargo) => (session, Some(cargo)),
+            Action::Receive(session) => (session, None),
+        };
+        let wait_ends_ms = now_ms.saturating_add(millis(relay.config.timeouts.wait_timeout));
+        let gives_up_ms = now_ms.saturating_add(DOOR_MS);
+        self.state = State::Door(Box::new(Door { session, cargo, wait_ends_ms, gives_up_ms }));
+        Step::Go
+    }
+
+    /// Asks for the place.
+    fn knock(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
+            return Step::Go;
+        };
+        if self.stream.is_leaving() {
+            return Step::Stop(Next::Close);
+        }
+        let (gives_up_ms, session) = (door.gives_up_ms, door.session);
+        let (status, text) = match self.enter(relay, door, now_ms) {
+            Ok(()) => return Step::Go,
+            Err((TakeError::Leaving, door)) if now_ms < gives_up_ms => {
+                self.state = State::Door(door);
+                self.deadline_ms = now_ms.saturating_add(DOOR_POLL_MS);
+                return Step::Stop(Next::Wait);
+            }
+            Err((TakeError::Ended, _)) => (Status::NotFound, "unknown session key"),
+            Err((TakeError::Taken | TakeError::Leaving, _)) => {
+                (Status::Conflict, "the place is taken")
+            }
+            Err((TakeError::Refused(refusal), _)) => {
+                tracing::error!(%refusal, slot = session.at.slot, "a session's slot is damaged");
+                (Status::InternalError, "the session's state is damaged")
+            }
+        };
+        self.answer(relay, &Answer::error(status, text, &self.asked), now_ms);
+        Step::Go
+    }
+
+    fn enter(
+        &mut self,
+        relay: &Relay,
+        mut door: Box<Door>,
+        now_ms: u64,
+    ) -> Result<(), (TakeError, Box<Door>)> {
+        let (at, ends_ms) = (door.session.at, (door.wait_ends_ms, door.session.expires_ms));
+        let shared = relay.shared();
+        let Some(cargo) = door.cargo.take() else {
+            let needs_length = self.asked.version == Version::Http10;
+            let end = match shared.take_receiver(at, relay.owner, needs_length) {
+                Ok(end) => end,
+                Err(error) => return Err((error, door)),
+            };
+            ring_peer(relay, &end);
+            let manners = (self.asked.goes_on(), needs_length);
+            let receiving = Receiving::new(relay, end, door.session, manners, door.wait_ends_ms, now_ms);
+            self.state = State::Receiving(Box::new(receiving));
+            return Ok(());
+        };
+        match shared.take_sender(at, relay.owner, cargo.body.length().is_none()) {
+            Ok(end) => {
+                ring_peer(relay, &end);
+                let sending = Sending::new(relay, end, *cargo, ends_ms, now_ms);
+                self.state = State::Sending(Box::new(sending));
+                Ok(())
+            }
+            Err(error) => {
+                door.cargo = Some(cargo);
+                Err((error, door))
+            }
+        }
+    }
+
+    fn send(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        let State::Sending(sending) = &mut self.state else { return Step::Go };
+        let (stream, inbox, outbox) = (&mut self.stream, &mut self.inbox, &mut self.outbox);
+        let turn = sending.turn(relay, stream, inbox, outbox, now_ms);
+        // Nothing but an interim answer, which the socket has room for.
+        outbox.flush(stream);
+        let report = match turn {
+            Turn::Wait => return Step::Stop(Next::Wait),
+            Turn::Again => return Step::Stop(Next::Again),
+            Turn::Over(report) => report,
+        };
+        self.asked.unread = !sending.has_read_all();
+        self.leave(relay);
+        match outcomes::to_sender(&report, &self.asked) {
+            Some(answer) => self.answer(relay, &answer, now_ms),
+            None => return Step::Stop(Next::Close),
+        }
+        Step::Go
+    }
+
+    fn receive(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        let State::Receiving(receiving) = &mut self.state else { return Step::Go };
+        let received = match receiving.turn(relay, &mut self.stream, &mut self.outbox, now_ms) {
+            Turn::Wait => return Step::Stop(Next::Wait),
+            Turn::Again => return Step::Stop(Next::Again),
+            Turn::Over(received) => received,
+        };
+        let (session, wait_ends_ms) = (receiving.session(), receiving.wait_ends_ms());
+        self.leave(relay);
+        match received {
+            Received::Complete => self.after_answer(relay, now_ms),
+            Received::Truncated | Received::Left => return Step::Stop(Next::Close),
+            Received::Again => {
+                let gives_up_ms = now_ms.saturating_add(DOOR_MS);
+                let door = Door { session, cargo: None, wait_ends_ms, gives_up_ms };
+                self.state = State::Door(Box::new(door));
+            }
+            other => match outcomes::to_receiver(other, &self.asked) {
+                Some(answer) => self.answer(relay, &answer, now_ms),
+                None => return Step::Stop(Next::Close),
+            },
+        }
+        Step::Go
+    }
+
+    /// Begins to write an answer, which the client is to take as quickly as it is to write a head.
+    fn answer(&mut self, relay: &Relay, answer: &Answer, now_ms: u64) {
+        answer.write(self.outbox.bytes(), &self.asked);
+        self.state = State::Answer;
+        self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.head_timeout));
+    }
+
+    fn write_answer(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        match self.outbox.flush(&mut self.stream) {
+            Put::Bytes(_) => {
+                self.after_answer(relay, now_ms);
+                Step::Go
+            }
+            Put::Full if now_ms < self.deadline_ms => Step::Stop(Next::Wait),
+            Put::Full | Put::Broken => Step::Stop(Next::Close),
+        }
+    }
+
+    /// The answer is written: the next request, or the end.
+    fn after_answer(&mut self, relay: &Relay, now_ms: u64) {
+        let timeouts = &relay.config.timeouts;
+        if self.asked.goes_on() {
+            self.state = State::Head;
+            self.deadline_ms = now_ms.saturating_add(millis(if self.inbox.is_empty() {
+                timeouts.idle_timeout
+            } else {
+                timeouts.head_timeout
+            }));
+            return;
+        }
+        self.stream.shut();
+        self.inbox = Vec::new();
+        self.state = State::Drain { bytes_left: relay.config.limits.linger_bytes_max };
+        self.deadline_ms = now_ms.saturating_add(millis(timeouts.linger_timeout));
+    }
+
+    /// Reads and drops, without parsing, within bounds.
+    fn drain(&mut self, now_ms: u64) -> Step {
+        let State::Drain { bytes_left } = &mut self.state else { return Step::Go };
+        let mut room = [0; DRAIN_READ_BYTES];
+        while *bytes_left > 0 && now_ms < self.deadline_ms {
+            match self.stream.recv(&mut room) {
+                Got::Bytes(bytes) => *bytes_left = bytes_left.saturating_sub(bytes as u64),
+                Got::Dry => return Step::Stop(Next::Wait),
+                Got::End | Got::Broken => break,
+            }
+        }
+        Step::Stop(Next::Close)
+    }
+}
+
+/// Tells the other end, if it is there, that we have come.
+fn ring_peer<E: LaneEnd>(relay: &Relay, end: &E) {
+    if let Ok(word) = relay.shared().look(end) {
+        let peer = word.peer(E::ROLE);
+        if peer.state == PlaceState::Held {
+            relay.ring(peer.owner, end.session().slot);
+        }
+    }
+}
