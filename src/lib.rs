@@ -1,1 +1,3 @@
 //! Idontstore
+
+pub mod config;
