@@ -1,1 +1,8 @@
-fn main() {}
+//! The program: see [`idontstore::cli`].
+
+use idontstore::{cli, master};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(|config| Ok(master::run(config)?))
+}

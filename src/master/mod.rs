@@ -1,0 +1,138 @@
+//! The master: makes everything that workers share, forks them, and from then on only supervises.
+//!
+//! It has one thread for life. It never parses a stranger's bytes, never reads payload, and trusts
+//! nothing that it reads in shared memory: its indices come from its own loops.
+
+mod backoff;
+mod supervisor;
+
+use crate::config::{Config, SessionsMax};
+use crate::sys::{listener, process, signal, title};
+use crate::worker::Inheritance;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::Signal;
+use shm::{CreateError, Geometry, GeometryError, Segment, WORKER_RECORDS_MAX};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use supervisor::Supervisor;
+use tracing_subscriber::fmt::time::SystemTime;
+
+/// Why the relay could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The segment cannot hold what the configuration asks for.
+    #[error("memory.segment_bytes, memory.sessions_max and memory.lane_bytes_max do not fit")]
+    Geometry(#[source] GeometryError),
+    /// There is not enough memory for the segment.
+    #[error("cannot make the shared segment (memory.segment_bytes)")]
+    Segment(#[source] CreateError),
+    /// The kernel refused something else.
+    #[error("cannot {what}")]
+    Os {
+        /// What was attempted.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl MasterError {
+    fn os(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Os { what, source }
+    }
+}
+
+/// The geometry of the segment that `config` asks for.
+pub fn geometry(config: &Config) -> Result<Geometry, MasterError> {
+    let memory = &config.memory;
+    let sessions = match memory.sessions_max {
+        SessionsMax::Auto => None,
+        SessionsMax::Count(count) => Some(count.get()),
+    };
+    let lane_chunks = memory.lane_bytes_max / memory.chunk_bytes;
+    Geometry::fit(memory.segment_bytes as u64, sessions, memory.chunk_bytes, lane_chunks)
+        .map_err(MasterError::Geometry)
+}
+
+/// Runs the relay until it is told to stop.
+pub fn run(config: Config) -> Result<(), MasterError> {
+    diagnose(config.log_level);
+    title::prepare();
+    title::set("idontstore: master process");
+    process::raise_open_files().map_err(MasterError::os("raise the limit of open files"))?;
+    let signals = signal::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
+        .map_err(MasterError::os("listen for signals"))?;
+    let listeners = open_listeners(&config)?;
+    let segment = Segment::create(&geometry(&config)?).map_err(MasterError::Segment)?;
+    if let Err(error) = segment.lock() {
+        tracing::debug!(%error, "the segment is not locked in memory");
+    }
+    let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
+    let addresses: Vec<SocketAddr> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let inheritance =
+        Inheritance { config, segment, wakers: make_wakers()?, listeners, lifeline };
+    // Workers keep what they inherit for life, and so does the master.
+    let mut supervisor = Supervisor::new(Box::leak(Box::new(inheritance)), signals);
+    supervisor.start().map_err(MasterError::os("fork a worker"))?;
+    introduce(&addresses);
+    let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
+    drop(writer);
+    end
+}
+
+/// Diagnostics go to standard error, one write a line, from every process; no thread, no buffer.
+fn diagnose(level: tracing::Level) {
+    let made = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_timer(SystemTime)
+        .with_target(false)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .try_init();
+    // It fails only if somebody has done it before, which is as good.
+    drop(made);
+}
+
+fn open_listeners(config: &Config) -> Result<Vec<TcpListener>, MasterError> {
+    let open = |address| {
+        listener::open(address).map_err(|source| MasterError::Listen { address, source })
+    };
+    config.listeners.iter().map(|listener| open(listener.address)).collect()
+}
+
+fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let make = |_| EventFd::from_value_and_flags(0, flags);
+    let made: Result<_, _> = (0..WORKER_RECORDS_MAX).map(make).collect();
+    made.map_err(|errno| MasterError::os("make an eventfd")(errno.into()))
+}
+
+/// Tells who started us where we listen and what to try.
+fn introduce(addresses: &[SocketAddr]) {
+    let mut text = String::new();
+    for address in addresses {
+        text += &format!("listening on http://{address}\n");
+    }
+    if let Some(address) = addresses.first() {
+        text += &format!(
+            "\nTry it: in one shell\n\
+             \n    url=$(curl -fsX POST http://{address}/); echo $url; curl -fOJ $url\n\n\
+             and in another, with that URL,\n\
+             \n    curl --fail-with-body -F file=@FILE URL\n\n"
+        );
+    }
+    let mut out = io::stdout().lock();
+    // Nobody has to read it.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

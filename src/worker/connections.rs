@@ -1,0 +1,196 @@
+//! All connections of a worker: by number, by session, by deadline, and in the order of their turns.
+
+use super::connection::{Connection, Next};
+use super::wheel::Wheel;
+use crate::relay::Relay;
+use crate::sys::Stream;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use shm::{Role, WORKER_RECORDS_MAX, WorkerId};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+/// Where an event token keeps the number of the connection that had this slab key before, so that a
+/// late event does not reach its successor. Tokens below are the worker's own.
+const GENERATION_SHIFT: u32 = 32;
+
+/// A worker's connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    slab: Slab<Entry>,
+    generation: usize,
+    /// Who of us holds the sender's and the receiver's place in a session: slab key + 1, or 0.
+    places: Vec<[u32; 2]>,
+    /// Whose turn it is.
+    turns: VecDeque<usize>,
+    wheel: Wheel,
+    fired: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Connection,
+    generation: usize,
+    has_turn: bool,
+}
+
+impl Connections {
+    pub(super) fn new(sessions: usize, now_ms: u64) -> Self {
+        Self {
+            slab: Slab::new(),
+            generation: 0,
+            places: vec![[0; 2]; sessions],
+            turns: VecDeque::new(),
+            wheel: Wheel::new(now_ms),
+            fired: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Whether somebody has a turn.
+    pub(super) fn has_work(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        self.wheel.next_deadline()
+    }
+
+    /// Takes in an accepted socket.
+    pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, socket: TcpStream, now_ms: u64) {
+        let Ok(stream) = Stream::new(socket) else { return };
+        let fd = stream.as_raw_fd();
+        let connection = if open_connections(relay) < relay.config.limits.connections_max {
+            Connection::new(relay, stream, now_ms)
+        } else {
+            Connection::turned_away(stream, relay, now_ms)
+        };
+        self.generation = self.generation % (u32::MAX as usize) + 1;
+        let (generation, has_turn) = (self.generation, false);
+        let key = self.slab.insert(Entry { connection, generation, has_turn });
+        relay.record.opened();
+        let token = Token(generation << GENERATION_SHIFT | key);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = poll.registry().register(&mut SourceFd(&fd), token, interest) {
+            tracing::warn!(%error, "cannot watch a connection");
+            self.close(relay, key);
+            return;
+        }
+        self.give_turn(key);
+    }
+
+    /// Notes an event of a socket.
+    pub(super) fn note(&mut self, token: Token, event: &mio::event::Event) {
+        let key = token.0 & ((1 << GENERATION_SHIFT) - 1);
+        let generation = token.0 >> GENERATION_SHIFT;
+        if let Some(entry) = self.slab.get_mut(key).filter(|entry| entry.generation == generation) {
+            entry.connection.stream().note(event);
+            self.give_turn(key);
+        }
+    }
+
+    /// Notes that session `slot` has news.
+    pub(super) fn ring(&mut self, slot: u32) {
+        let here = self.places.get(slot as usize).copied().unwrap_or_default();
+        here.into_iter().filter(|key| *key > 0).for_each(|key| self.give_turn(key as usize - 1));
+    }
+
+    /// Gives every connection that has something to do its turn.
+    pub(super) fn run(&mut self, relay: &Relay, poll: &Poll, now_ms: u64) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(now_ms, &mut fired);
+        fired.drain(..).for_each(|key| self.give_turn(key));
+        self.fired = fired;
+        // Who asks for another turn gets it after the kernel was asked for news.
+        for _ in 0..self.turns.len() {
+            let Some(key) = self.turns.pop_front() else { break };
+            self.turn(relay, poll, key, now_ms, Connection::drive);
+        }
+    }
+
+    /// Tells every connection that the worker is to stop.
+    pub(super) fn stop(&mut self, relay: &Relay, poll: &Poll, now_ms: u64) {
+        let keys: Vec<usize> = self.slab.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.turn(relay, poll, key, now_ms, Connection::stop));
+    }
+
+    fn turn(
+        &mut self,
+        relay: &Relay,
+        poll: &Poll,
+        key: usize,
+        now_ms: u64,
+        act: impl FnOnce(&mut Connection, &Relay, u64) -> Next,
+    ) {
+        let Some(entry) = self.slab.get_mut(key) else { return };
+        entry.has_turn = false;
+        let before = entry.connection.place();
+        let next = act(&mut entry.connection, relay, now_ms);
+        let (after, deadline_ms) = (entry.connection.place(), entry.connection.deadline_ms());
+        if before != after {
+            self.move_place(key, before, after);
+        }
+        match next {
+            Next::Wait => self.wheel.arm(key, deadline_ms),
+            Next::Again => self.give_turn(key),
+            Next::Close => {
+                if let Some(entry) = self.slab.get_mut(key) {
+                    let fd = entry.connection.stream().as_raw_fd();
+                    // Closing the socket would do as much; a failure changes nothing.
+                    let _ = poll.registry().deregister(&mut SourceFd(&fd));
+                }
+                self.close(relay, key);
+            }
+        }
+    }
+
+    fn close(&mut self, relay: &Relay, key: usize) {
+        let Some(mut entry) = self.slab.try_remove(key) else { return };
+        self.wheel.cancel(key);
+        self.move_place(key, entry.connection.place(), None);
+        entry.connection.leave(relay);
+        relay.record.closed();
+    }
+
+    fn give_turn(&mut self, key: usize) {
+        if let Some(entry) = self.slab.get_mut(key)
+            && !std::mem::replace(&mut entry.has_turn, true)
+        {
+            self.turns.push_back(key);
+        }
+    }
+
+    fn move_place(&mut self, key: usize, from: Option<(u32, Role)>, to: Option<(u32, Role)>) {
+        let key = u32::try_from(key + 1).unwrap_or(0);
+        if let Some(place) = self.place(from)
+            && *place == key
+        {
+            *place = 0;
+        }
+        if let Some(place) = self.place(to) {
+            *place = key;
+        }
+    }
+
+    fn place(&mut self, place: Option<(u32, Role)>) -> Option<&mut u32> {
+        let (slot, role) = place?;
+        let [sender, receiver] = self.places.get_mut(slot as usize)?;
+        Some(match role {
+            Role::Sender => sender,
+            Role::Receiver => receiver,
+        })
+    }
+}
+
+/// Client connections that are open now, of all workers.
+fn open_connections(relay: &Relay) -> usize {
+    let ids = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
+    let records = ids.filter_map(|id| relay.shared().record(id));
+    let open: u64 = records.map(|record| record.counters().open).sum();
+    usize::try_from(open).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,123 @@
+//! Accepting: in turn with the other workers, a few at a time.
+
+use crate::sys::epoll;
+use mio::{Poll, Token};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+
+/// Connections accepted in a row before another worker is woken for the next.
+const ACCEPTS_MAX: usize = 4;
+/// How long to leave a listener alone that cannot be accepted from, most likely for want of
+/// descriptors: it would be reported again at once, for ever.
+const PAUSE_MS: u64 = 100;
+
+/// The shared listeners, as one worker watches them.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    sockets: &'static [TcpListener],
+    first_token: usize,
+    watched: bool,
+    resumes_ms: Option<u64>,
+}
+
+impl Listeners {
+    pub(super) fn new(
+        poll: &Poll,
+        sockets: &'static [TcpListener],
+        first_token: usize,
+    ) -> io::Result<Self> {
+        let mut listeners = Self { sockets, first_token, watched: false, resumes_ms: None };
+        listeners.watch(poll)?;
+        Ok(listeners)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// When listeners that were left alone are to be watched again.
+    pub(super) fn resumes_ms(&self) -> Option<u64> {
+        self.resumes_ms
+    }
+
+    /// Accepts a few from listener `index`, then lets other workers go first.
+    pub(super) fn accept(
+        &mut self,
+        poll: &Poll,
+        index: usize,
+        now_ms: u64,
+    ) -> io::Result<Vec<TcpStream>> {
+        let mut accepted = Vec::new();
+        let Some(listener) = self.sockets.get(index).filter(|_| self.watched) else {
+            return Ok(accepted);
+        };
+        while accepted.len() < ACCEPTS_MAX {
+            match listener.accept() {
+                Ok((socket, _)) => match socket.set_nonblocking(true) {
+                    Ok(()) => accepted.push(socket),
+                    Err(error) => tracing::debug!(%error, "a connection was gone at once"),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept connections");
+                    self.unwatch(poll)?;
+                    self.resumes_ms = Some(now_ms.saturating_add(PAUSE_MS));
+                    return Ok(accepted);
+                }
+            }
+        }
+        epoll::remove(poll, listener.as_raw_fd())?;
+        epoll::add_exclusive(poll, listener.as_raw_fd(), Token(self.first_token + index))?;
+        Ok(accepted)
+    }
+
+    /// Watches the listeners again if their pause is over.
+    pub(super) fn resume(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+        match self.resumes_ms {
+            Some(at_ms) if at_ms <= now_ms => self.watch(poll),
+            _ => Ok(()),
+        }
+    }
+
+    /// Accepts no more.
+    pub(super) fn close(&mut self, poll: &Poll) -> io::Result<()> {
+        self.resumes_ms = None;
+        self.unwatch(poll)
+    }
+
+    fn watch(&mut self, poll: &Poll) -> io::Result<()> {
+        for (index, listener) in self.sockets.iter().enumerate() {
+            epoll::add_exclusive(poll, listener.as_raw_fd(), Token(self.first_token + index))?;
+        }
+        (self.watched, self.resumes_ms) = (true, None);
+        Ok(())
+    }
+
+    fn unwatch(&mut self, poll: &Poll) -> io::Result<()> {
+        if std::mem::replace(&mut self.watched, false) {
+            for listener in self.sockets {
+                epoll::remove(poll, listener.as_raw_fd())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// accept(2) passes on what went wrong with the one connection that was next.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable,
+    };
+    let kinds = [
+        ConnectionAborted,
+        ConnectionReset,
+        HostUnreachable,
+        Interrupted,
+        NetworkDown,
+        NetworkUnreachable,
+    ];
+    kinds.contains(&error.kind())
+}
