@@ -1,1 +1,3 @@
-//! Idontstore
+//! The parts of the relay, for its binary, tests and benches.
+
+pub mod http;

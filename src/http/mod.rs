@@ -1,0 +1,24 @@
+//! HTTP/1.1 as bytes: heads, bodies and answers, with no socket and no clock.
+//!
+//! The worker hands in what it has read and writes out what it is given; time comes in as an
+//! argument. What must always hold: a message that two readers could understand differently is
+//! refused (`framing`), nothing a stranger sends can make the code here panic, and every buffer is
+//! bounded by a limit the caller names.
+#![deny(clippy::indexing_slicing)]
+
+mod chunk_line;
+mod chunked;
+mod fault;
+mod framing;
+mod head;
+mod response;
+mod status;
+
+pub use chunk_line::{ChunkLine, chunk_line};
+pub use chunked::{Dechunker, Decoded};
+pub use fault::Fault;
+pub use head::{
+    Fields, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
+};
+pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date};
+pub use status::Status;
