@@ -1,3 +1,4 @@
 //! The parts of the relay, for its binary, tests and benches.
 
 pub mod http;
+pub mod multipart;

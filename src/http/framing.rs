@@ -249,12 +249,12 @@ fn field_name_fault(lines: &[u8]) -> Fault {
 }
 
 /// RFC 9110, section 5.6.2.
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// A field value's byte: visible, space, tab, or above ASCII (RFC 9110, section 5.5).
-pub(super) fn is_value_byte(byte: u8) -> bool {
+pub(crate) fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
 

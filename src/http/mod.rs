@@ -8,15 +8,22 @@
 
 mod chunk_line;
 mod chunked;
+mod cookie;
 mod fault;
+mod filename;
 mod framing;
 mod head;
+pub(crate) mod params;
 mod response;
 mod status;
 
 pub use chunk_line::{ChunkLine, chunk_line};
 pub use chunked::{Dechunker, Decoded};
+pub use cookie::{bearer, cookie};
 pub use fault::Fault;
+pub(crate) use filename::names_a_file;
+pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};
+pub(crate) use framing::{is_token_byte, is_value_byte};
 pub use head::{
     Fields, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
 };
