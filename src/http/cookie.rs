@@ -1,0 +1,59 @@
+//! Tokens out of `Cookie` and `Authorization`.
+//!
+//! The routes ask here who holds a session's token; comparing it is theirs.
+
+/// The value of the first cookie of this name among all `Cookie` fields, without quotes.
+pub fn cookie<'a>(mut fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
+    fields.find_map(|field| {
+        field.split(|&byte| byte == b';').find_map(|pair| {
+            let (is, value) = pair.trim_ascii().split_at_checked(name.len())?;
+            let value = value.strip_prefix(b"=")?;
+            (is == name.as_bytes()).then(|| unquoted(value))
+        })
+    })
+}
+
+/// The token of `Authorization: Bearer`.
+#[must_use]
+pub fn bearer(authorization: Option<&[u8]>) -> Option<&[u8]> {
+    let (scheme, rest) = authorization?.split_at_checked(b"bearer".len())?;
+    let token = rest.trim_ascii();
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" ");
+    (is_bearer && !token.is_empty()).then_some(token)
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token<'a>(fields: &[&'a str]) -> Option<&'a str> {
+        let value = cookie(fields.iter().map(|field| field.as_bytes()), "token")?;
+        std::str::from_utf8(value).ok()
+    }
+
+    #[test]
+    fn a_cookie_is_found_quoted_or_bare() {
+        assert_eq!(token(&["token=abc"]), Some("abc"));
+        assert_eq!(token(&["a=b; token=\"abc\"; c=d"]), Some("abc"));
+        assert_eq!(token(&["a=b", "xtoken=1;token=2", "token=3"]), Some("2"));
+        assert_eq!(token(&["token="]), Some(""));
+        assert_eq!(token(&["token=\""]), Some("\""));
+        assert_eq!(token(&["Token=abc; tokens=1; token; a=token=b"]), None);
+        assert_eq!(token(&[]), None);
+    }
+
+    #[test]
+    fn a_bearer_token_is_found() {
+        assert_eq!(bearer(Some(b"Bearer abc")), Some(&b"abc"[..]));
+        assert_eq!(bearer(Some(b"BEARER  abc ")), Some(&b"abc"[..]));
+        for nothing in [&b""[..], b"Bearer", b"Bearer ", b"Bearerabc", b"Basic abc", b"Bearer\tabc"]
+        {
+            assert_eq!(bearer(Some(nothing)), None);
+        }
+        assert_eq!(bearer(None), None);
+    }
+}

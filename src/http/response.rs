@@ -1,0 +1,147 @@
+//! Heads and error bodies of answers.
+//!
+//! The worker builds every answer here. What must always hold: each head carries `Date` and
+//! `Server`, and no value can end its line early, wherever it came from.
+
+use std::fmt::{self, Display, Write};
+use std::time::{Duration, SystemTime};
+
+use httpdate::HttpDate;
+use serde::Serialize;
+
+use super::Status;
+
+/// The one interim answer.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Last second of the year 9999: a date has four digits for it (RFC 9110, section 5.6.7).
+const DATE_SECONDS_MAX: u64 = 253_402_300_799;
+
+/// A response head being written at the end of a buffer. The status line says `HTTP/1.1` to every
+/// client, as RFC 9110 (section 2.5) asks; what a HTTP/1.0 client must be told is in `Connection`.
+#[derive(Debug)]
+#[must_use = "a head needs its `end`"]
+pub struct ResponseHead<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl<'o> ResponseHead<'o> {
+    /// Writes the status line, `Date` and `Server`.
+    pub fn start(out: &'o mut Vec<u8>, status: Status, now: SystemTime) -> Self {
+        let mut head = Self { out };
+        head.text(format_args!("HTTP/1.1 {} {}", status.code(), status.reason()));
+        head.out.extend_from_slice(b"\r\n");
+        head.field("Date", http_date(now)).field("Server", "idontstore");
+        head
+    }
+
+    /// Writes a field. A control character in the value is our bug; it is left out.
+    pub fn field(&mut self, name: &str, value: impl Display) -> &mut Self {
+        self.text(format_args!("{name}: {value}"));
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Writes a field whose value was taken over from a request, which need not be UTF-8.
+    pub fn field_bytes(&mut self, name: &str, value: &[u8]) -> &mut Self {
+        self.text(format_args!("{name}: "));
+        self.out.extend(value.iter().filter(|&&byte| is_fit(byte)));
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// The body has this many bytes.
+    pub fn content_length(&mut self, bytes: u64) -> &mut Self {
+        self.field("Content-Length", bytes)
+    }
+
+    /// The body is chunked.
+    pub fn chunked(&mut self) -> &mut Self {
+        self.field("Transfer-Encoding", "chunked")
+    }
+
+    /// This is the last answer on the connection.
+    pub fn close(&mut self) -> &mut Self {
+        self.field("Connection", "close")
+    }
+
+    /// The connection stays open, said to a HTTP/1.0 client that asked for it.
+    pub fn keep_alive(&mut self) -> &mut Self {
+        self.field("Connection", "keep-alive")
+    }
+
+    /// Writes the empty line.
+    pub fn end(&mut self) {
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn text(&mut self, text: fmt::Arguments<'_>) {
+        let written = OneLine(self.out).write_fmt(text);
+        debug_assert!(written.is_ok(), "a value that cannot be formatted");
+    }
+}
+
+/// Whether a byte may stand in a value. A tab may, but no value of ours has one.
+fn is_fit(byte: u8) -> bool {
+    let fit = byte == b'\t' || !byte.is_ascii_control();
+    debug_assert!(fit, "control character {byte:#04x} in a header value");
+    fit
+}
+
+/// Lets everything through but control characters.
+struct OneLine<'o>(&'o mut Vec<u8>);
+
+impl Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend(text.bytes().filter(|&byte| is_fit(byte)));
+        Ok(())
+    }
+}
+
+/// A time as the `Date`, `Expires` and `X-Session-Expires` fields have it.
+pub fn http_date(time: SystemTime) -> impl Display {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = Duration::from_secs(seconds.min(DATE_SECONDS_MAX));
+    HttpDate::from(SystemTime::UNIX_EPOCH + seconds)
+}
+
+/// The content type and body of an error answer: one line of text, or a problem document
+/// (RFC 9457) for those who asked for one.
+#[must_use]
+pub fn error_body(status: Status, text: &str, problem: bool) -> (&'static str, String) {
+    #[derive(Serialize)]
+    struct Problem<'t> {
+        r#type: &'static str,
+        title: &'static str,
+        status: u16,
+        detail: &'t str,
+    }
+    let document = Problem {
+        r#type: "about:blank",
+        title: status.reason(),
+        status: status.code(),
+        detail: text,
+    };
+    match serde_json::to_string(&document) {
+        Ok(json) if problem => ("application/problem+json", json + "\n"),
+        _ => ("text/plain; charset=utf-8", format!("{text}\n")),
+    }
+}
+
+/// Whether `Accept` names this media type itself (no wildcard) and does not turn it down with `q=0`.
+#[must_use]
+pub fn accepts(accept: Option<&[u8]>, media_type: &str) -> bool {
+    accept.unwrap_or_default().split(|&byte| byte == b',').any(|range| {
+        let mut pieces = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let named = pieces.next().is_some_and(|it| it.eq_ignore_ascii_case(media_type.as_bytes()));
+        named && !pieces.any(is_zero_weight)
+    })
+}
+
+fn is_zero_weight(parameter: &[u8]) -> bool {
+    let (name, value) = parameter.split_at(parameter.len().min(2));
+    name.eq_ignore_ascii_case(b"q=") && value.iter().all(|byte| b"0.".contains(byte))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Answers, as a client reads them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_head_has_its_status_line_its_date_and_its_fields() {
+    let mut out = b"before".to_vec();
+    let mut head = ResponseHead::start(&mut out, Status::NotFound, at(784_111_777));
+    head.field("X-Count", 7).field_bytes("X-Bytes", b"\xe4\t.").content_length(12).close().end();
+    let wanted: &[u8] = b"beforeHTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+        Server: idontstore\r\nX-Count: 7\r\nX-Bytes: \xe4\t.\r\nContent-Length: 12\r\nConnection: close\r\n\r\n";
+    assert_eq!(out, wanted);
+    let mut out = Vec::new();
+    ResponseHead::start(&mut out, Status::Ok, at(0)).chunked().keep_alive().end();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with("\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"));
+}
+
+#[test]
+fn a_time_that_no_date_can_hold_does_not_panic() {
+    let year_9999 = http_date(at(u64::from(u32::MAX) * 1000)).to_string();
+    assert_eq!(year_9999, "Fri, 31 Dec 9999 23:59:59 GMT");
+    let before = http_date(at(0) - Duration::from_secs(9)).to_string();
+    assert_eq!(before, "Thu, 01 Jan 1970 00:00:00 GMT");
+}
+
+/// With debug assertions the bug is loud; without them it is harmless.
+#[test]
+fn a_control_character_never_leaves_in_a_value() {
+    for value in ["a\r\nSet-Cookie: b", "\0", "\x7f", "\x1b[2J"] {
+        let built = std::panic::catch_unwind(|| {
+            let mut out = Vec::new();
+            let mut head = ResponseHead::start(&mut out, Status::Ok, at(0));
+            head.field("X-Text", value).field_bytes("X-Bytes", value.as_bytes()).end();
+            out
+        });
+        assert_eq!(built.is_err(), cfg!(debug_assertions));
+        if let Ok(out) = built {
+            assert_eq!(out.iter().filter(|&&byte| byte.is_ascii_control()).count(), 12);
+        }
+    }
+}
+
+#[test]
+fn an_error_is_a_line_of_text_or_a_problem_document() {
+    let (kind, body) = error_body(Status::Gone, "the \"key\" is dead", false);
+    assert_eq!((kind, body.as_str()), ("text/plain; charset=utf-8", "the \"key\" is dead\n"));
+    let (kind, body) = error_body(Status::Gone, "the \"key\" is dead", true);
+    assert_eq!(kind, "application/problem+json");
+    let wanted =
+        r#"{"type":"about:blank","title":"Gone","status":410,"detail":"the \"key\" is dead"}"#;
+    assert_eq!(body.trim_end(), wanted);
+}
+
+#[test]
+fn only_a_named_media_type_is_accepted() {
+    let json = |accept: &[u8]| accepts(Some(accept), "application/json");
+    assert!(json(b"application/json"));
+    assert!(json(b"text/html, Application/JSON;q=0.5, */*"));
+    assert!(json(b"application/json;q=1.0"));
+    assert!(!json(b"application/json;q=0"));
+    assert!(!json(b"application/json ; Q=0.000"));
+    assert!(!json(b"*/*"));
+    assert!(!json(b"application/*"));
+    assert!(!json(b"application/jsonx"));
+    assert!(!accepts(None, "application/json"));
+}
+
+#[test]
+fn every_status_has_three_digits_and_a_phrase() {
+    assert_eq!((Status::Continue.code(), Status::VersionNotSupported.code()), (100, 505));
+    assert_eq!(Status::BadGateway.reason(), "Bad Gateway");
+}
