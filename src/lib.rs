@@ -1,2 +1,3 @@
 //! Idontstore
+pub mod config;
 pub mod sys;

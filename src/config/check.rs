@@ -1,0 +1,342 @@
+//! From what was typed to what it means: units, ranges, choices, and what two keys demand of each other. Called by
+//! `super::parse`.
+//!
+//! Must always hold: either every value lies in the range written here, or there is at least one fault; all bad values
+//! of a file are found in one go.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX};
+use toml::{Spanned, Value};
+
+use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
+use super::report::Fault;
+use super::typed::{self, Typed};
+use super::unit::{duration, duration_text, size, size_text};
+use super::{Config, Exchange, Limits, Listener, Memory, Receipt, Timeouts};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Every worker polls all of them.
+const LISTENERS_MAX: usize = 64;
+
+const LOG_LEVELS: [(&str, tracing::Level); 5] = [
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
+
+/// Works out the configuration that `file` asks for, with `default` for what it leaves out.
+pub(super) fn check(
+    file: &typed::File,
+    default: &typed::File,
+    host: &Host,
+) -> Result<Config, Vec<Fault>> {
+    let mut check = Check { faults: Vec::new() };
+    let config = check.config(file, default, host);
+    if check.faults.is_empty() { Ok(config) } else { Err(check.faults) }
+}
+
+/// One key: its name, what was typed, and the default.
+struct Key<'t> {
+    name: &'static str,
+    typed: &'t Typed,
+    default: &'t Typed,
+}
+
+/// The key of a section, from the section as typed and the section of the defaults.
+macro_rules! key {
+    ($file:ident, $default:ident, $name:ident) => {
+        Key { name: stringify!($name), typed: &$file.$name, default: &$default.$name }
+    };
+}
+
+/// Collects faults; a value at fault is stood in for by the default until the whole is refused.
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn config(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Config {
+        Config {
+            workers: self.workers(&key!(file, default, workers), host),
+            log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
+            listeners: self.listeners(file, default),
+            memory: self.memory(&file.memory, &default.memory, host),
+            exchange: self.exchange(&file.exchange, &default.exchange),
+            limits: self.limits(&file.limits, &default.limits),
+            timeouts: self.timeouts(&file.timeouts, &default.timeouts),
+        }
+    }
+
+    fn workers(&mut self, key: &Key<'_>, host: &Host) -> NonZeroUsize {
+        let allowed = format!("\"auto\" or a number from 1 to {WORKERS_MAX}");
+        self.value(key, &allowed, |value| match value {
+            Value::Integer(count) => {
+                let count = usize::try_from(*count).ok().filter(|count| *count <= WORKERS_MAX)?;
+                NonZeroUsize::new(count)
+            }
+            value => is_auto(value).then(|| host.workers_auto()),
+        })
+    }
+
+    fn listeners(&mut self, file: &typed::File, default: &typed::File) -> Vec<Listener> {
+        let Some(typed) = file.listener.as_ref().or(default.listener.as_ref()) else {
+            return Vec::new();
+        };
+        if !(1..=LISTENERS_MAX).contains(&typed.get_ref().len()) {
+            self.fault(
+                format!("{} listeners", typed.get_ref().len()),
+                typed.span(),
+                format!("allowed: 1 to {LISTENERS_MAX} blocks [[listener]]"),
+            );
+        }
+        let mut seen: Vec<(SocketAddr, Range<usize>)> = Vec::new();
+        for listener in typed.get_ref() {
+            self.listener(&listener.address, &mut seen);
+        }
+        seen.into_iter().map(|(address, _)| Listener { address }).collect()
+    }
+
+    fn listener(&mut self, typed: &Spanned<Value>, seen: &mut Vec<(SocketAddr, Range<usize>)>) {
+        let Some(address) =
+            typed.get_ref().as_str().and_then(|text| text.parse::<SocketAddr>().ok())
+        else {
+            let allowed =
+                "allowed: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+            return self.fault(
+                "bad value for `address`".to_owned(),
+                typed.span(),
+                allowed.to_owned(),
+            );
+        };
+        // Port 0 twice is two different ports.
+        match seen.iter().find(|(other, _)| *other == address && address.port() != 0) {
+            Some((_, first)) => self.faults.push(Fault {
+                title: format!("two listeners at {address}"),
+                place: (typed.span(), "again here".to_owned()),
+                related: vec![(first.clone(), "first here".to_owned())],
+                help: Some("allowed: every address once".to_owned()),
+            }),
+            None => seen.push((address, typed.span())),
+        }
+    }
+
+    fn memory(&mut self, file: &typed::Memory, default: &typed::Memory, host: &Host) -> Memory {
+        let keys = [
+            key!(file, default, segment_bytes),
+            key!(file, default, sessions_max),
+            key!(file, default, lane_bytes_max),
+            key!(file, default, chunk_bytes),
+        ];
+        let faults_before = self.faults.len();
+        let [segment_key, sessions_key, lane_key, chunk_key] = &keys;
+        let segment_bytes = self.segment_bytes(segment_key, host);
+        let sessions = self.sessions_max(sessions_key);
+        let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
+        let chunk_bytes = self.chunk_bytes(chunk_key);
+        let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
+            Geometry::fit(segment_bytes, sessions, chunk_bytes, lane_chunks)
+                .map_err(|error| error.to_string())
+        });
+        match geometry {
+            Ok(geometry) => Memory { segment_bytes, geometry },
+            Err(why) => {
+                // A value refused above needs no second complaint about its stand-in.
+                if self.faults.len() == faults_before {
+                    self.misfit(why, &keys);
+                }
+                let geometry = Geometry { sessions: 1, chunks: 1, chunk_bytes, lane_chunks: 1 };
+                Memory { segment_bytes, geometry }
+            }
+        }
+    }
+
+    /// Keys of which each is good and all together are not. The defaults fit each other, so at
+    /// least one was typed.
+    fn misfit(&mut self, why: String, keys: &[Key<'_>]) {
+        let describe = |key: &Key<'_>| {
+            let place = |span| (span, format!("`{}`", key.name));
+            key.span().map(place)
+        };
+        let mut typed = keys.iter().filter_map(describe);
+        self.faults.push(Fault {
+            title: "the memory does not fit together".to_owned(),
+            place: typed.next().unwrap_or_default(),
+            related: typed.collect(),
+            help: Some(why),
+        });
+    }
+
+    fn segment_bytes(&mut self, key: &Key<'_>, host: &Host) -> u64 {
+        let range = SEGMENT_BYTES_MIN..=TIB;
+        let allowed = format!("\"auto\" or {}", sizes_allowed(&range));
+        self.value(key, &allowed, |value| {
+            if is_auto(value) {
+                Some(host.segment_bytes_auto())
+            } else {
+                size_within(value, &range)
+            }
+        })
+    }
+
+    fn chunk_bytes(&mut self, key: &Key<'_>) -> usize {
+        let range = CHUNK_BYTES_MIN as u64..=CHUNK_BYTES_MAX as u64;
+        let allowed = format!("{}, a power of two", sizes_allowed(&range));
+        self.value(key, &allowed, |value| {
+            let bytes = usize::try_from(size_within(value, &range)?).ok()?;
+            bytes.is_power_of_two().then_some(bytes)
+        })
+    }
+
+    /// `None` for as many as fit.
+    fn sessions_max(&mut self, key: &Key<'_>) -> Option<u32> {
+        let allowed = format!("\"auto\" or a number from 1 to {SESSIONS_MAX}");
+        self.value(key, &allowed, |value| match count_within(value, &(1..=SESSIONS_MAX.into())) {
+            Some(count) => u32::try_from(count).ok().map(Some),
+            None => is_auto(value).then_some(None),
+        })
+    }
+
+    fn exchange(&mut self, file: &typed::Exchange, default: &typed::Exchange) -> Exchange {
+        Exchange { receipt: self.choice(&key!(file, default, receipt), &RECEIPTS) }
+    }
+
+    fn limits(&mut self, file: &typed::Limits, default: &typed::Limits) -> Limits {
+        Limits {
+            connections_max: self.count(&key!(file, default, connections_max), 1..=1 << 20),
+            head_bytes_max: self.size(&key!(file, default, head_bytes_max), 512..=MIB),
+            header_fields_max: self.count(&key!(file, default, header_fields_max), 1..=128),
+            body_bytes_max: self.size(&key!(file, default, body_bytes_max), 1..=1024 * TIB),
+            form_overhead_bytes_max: self
+                .size(&key!(file, default, form_overhead_bytes_max), KIB..=16 * MIB),
+            chunk_line_bytes_max: self
+                .size(&key!(file, default, chunk_line_bytes_max), 32..=64 * KIB),
+            trailer_bytes_max: self.size(&key!(file, default, trailer_bytes_max), 64..=MIB),
+            linger_bytes_max: self.size(&key!(file, default, linger_bytes_max), 0..=GIB),
+            rate_bytes_min: self.size(&key!(file, default, rate_bytes_min), 0..=GIB),
+        }
+    }
+
+    fn timeouts(&mut self, file: &typed::Timeouts, default: &typed::Timeouts) -> Timeouts {
+        let most = MS..=DAY;
+        let lifetimes = Duration::from_secs(1)..=30 * DAY;
+        Timeouts {
+            head_timeout: self.duration(&key!(file, default, head_timeout), &most),
+            idle_timeout: self.duration(&key!(file, default, idle_timeout), &most),
+            wait_timeout: self.duration(&key!(file, default, wait_timeout), &most),
+            session_lifetime: self.duration(&key!(file, default, session_lifetime), &lifetimes),
+            chunk_wait: self.duration(&key!(file, default, chunk_wait), &most),
+            ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),
+            linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
+            rate_window: self.duration(&key!(file, default, rate_window), &most),
+            stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
+        }
+    }
+
+    fn size<T: TryFrom<u64>>(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> T {
+        let rule = |value: &Value| T::try_from(size_within(value, &range)?).ok();
+        self.value(key, &sizes_allowed(&range), rule)
+    }
+
+    fn count(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> usize {
+        let allowed = format!("a number from {} to {}", range.start(), range.end());
+        self.value(key, &allowed, |value| usize::try_from(count_within(value, &range)?).ok())
+    }
+
+    fn duration(&mut self, key: &Key<'_>, range: &RangeInclusive<Duration>) -> Duration {
+        let [from, to] = [range.start(), range.end()].map(|end| duration_text(*end));
+        let allowed =
+            format!("a duration from {from} to {to}, such as \"250ms\", \"10s\", \"5m\" or \"1h\"");
+        self.value(key, &allowed, |value| {
+            match value {
+                Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+                value => duration(value.as_str()?),
+            }
+            .filter(|duration| range.contains(duration))
+        })
+    }
+
+    fn choice<T: Copy>(&mut self, key: &Key<'_>, choices: &[(&str, T)]) -> T {
+        let allowed =
+            choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        self.value(key, &allowed, |value| {
+            let text = value.as_str()?;
+            choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
+        })
+    }
+
+    /// The key's value by `rule`; if the rule does not take what was typed, a fault that says what is `allowed`.
+    fn value<T>(&mut self, key: &Key<'_>, allowed: &str, rule: impl Fn(&Value) -> Option<T>) -> T {
+        if let Some(typed) = key.typed {
+            if let Some(value) = rule(typed.get_ref()) {
+                return value;
+            }
+            self.fault(
+                format!("bad value for `{}`", key.name),
+                typed.span(),
+                format!("allowed: {allowed}"),
+            );
+        }
+        match key.default.as_ref().and_then(|default| rule(default.get_ref())) {
+            Some(value) => value,
+            None => {
+                panic!("the built-in configuration has no good `{}`: {:?}", key.name, self.faults)
+            }
+        }
+    }
+
+    fn fault(&mut self, title: String, span: Range<usize>, label: String) {
+        self.faults.push(Fault { title, place: (span, label), related: Vec::new(), help: None });
+    }
+}
+
+impl Key<'_> {
+    fn span(&self) -> Option<Range<usize>> {
+        self.typed.as_ref().map(Spanned::span)
+    }
+}
+
+fn is_auto(value: &Value) -> bool {
+    value.as_str() == Some("auto")
+}
+
+fn count_within(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {
+    let count = u64::try_from(value.as_integer()?).ok()?;
+    range.contains(&count).then_some(count)
+}
+
+fn size_within(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {
+    match value {
+        Value::String(text) => size(text).filter(|bytes| range.contains(bytes)),
+        value => count_within(value, range),
+    }
+}
+
+fn sizes_allowed(range: &RangeInclusive<u64>) -> String {
+    format!("a size from {} to {}", size_text(*range.start()), size_text(*range.end()))
+}
+
+/// A lane is whole chunks, and not too many of them.
+fn lane_chunks(lane_bytes: usize, chunk_bytes: usize) -> Result<usize, String> {
+    let chunks = lane_bytes / chunk_bytes;
+    if lane_bytes.is_multiple_of(chunk_bytes) && (1..=LANE_CHUNKS_MAX).contains(&chunks) {
+        return Ok(chunks);
+    }
+    let [lane_text, chunk_text] = [lane_bytes, chunk_bytes].map(|bytes| size_text(bytes as u64));
+    Err(format!(
+        "allowed: `lane_bytes_max` ({lane_text}) is 1 to {LANE_CHUNKS_MAX} times `chunk_bytes` \
+         ({chunk_text}), and at most 4MiB"
+    ))
+}

@@ -1,0 +1,90 @@
+//! A configuration as TOML: what `idontstore -T` prints.
+//!
+//! Must always hold: the text parses back to the same [`Config`] on any machine. What was `"auto"` is printed as what
+//! it came to.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use super::unit::{duration_text, size_text};
+use super::{Config, Exchange, Limits, Memory, Receipt, Timeouts};
+
+impl Config {
+    /// The configuration as TOML, every key with its value.
+    pub fn dump(&self) -> String {
+        let mut out = String::new();
+        // A `String` takes all that is written to it.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "workers = {}", self.workers)?;
+        writeln!(out, "log_level = \"{}\"", self.log_level.as_str().to_ascii_lowercase())?;
+        for listener in &self.listeners {
+            writeln!(out, "\n[[listener]]\naddress = \"{}\"", listener.address)?;
+        }
+        self.memory.write(out)?;
+        self.exchange.write(out)?;
+        self.limits.write(out)?;
+        self.timeouts.write(out)
+    }
+}
+
+impl Memory {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n[memory]")?;
+        size(out, "segment_bytes", self.segment_bytes)?;
+        size(out, "chunk_bytes", self.geometry.chunk_bytes)?;
+        size(out, "lane_bytes_max", self.geometry.lane_chunks * self.geometry.chunk_bytes)?;
+        writeln!(out, "sessions_max = {}", self.geometry.sessions)
+    }
+}
+
+impl Exchange {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        let receipt = match self.receipt {
+            Receipt::Acked => "acked",
+            Receipt::Sent => "sent",
+        };
+        writeln!(out, "\n[exchange]\nreceipt = \"{receipt}\"")
+    }
+}
+
+impl Limits {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n[limits]")?;
+        writeln!(out, "connections_max = {}", self.connections_max)?;
+        size(out, "head_bytes_max", self.head_bytes_max)?;
+        writeln!(out, "header_fields_max = {}", self.header_fields_max)?;
+        size(out, "body_bytes_max", self.body_bytes_max)?;
+        size(out, "form_overhead_bytes_max", self.form_overhead_bytes_max)?;
+        size(out, "chunk_line_bytes_max", self.chunk_line_bytes_max)?;
+        size(out, "trailer_bytes_max", self.trailer_bytes_max)?;
+        size(out, "linger_bytes_max", self.linger_bytes_max)?;
+        size(out, "rate_bytes_min", self.rate_bytes_min)
+    }
+}
+
+impl Timeouts {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n[timeouts]")?;
+        duration(out, "head_timeout", self.head_timeout)?;
+        duration(out, "idle_timeout", self.idle_timeout)?;
+        duration(out, "wait_timeout", self.wait_timeout)?;
+        duration(out, "session_lifetime", self.session_lifetime)?;
+        duration(out, "chunk_wait", self.chunk_wait)?;
+        duration(out, "ack_timeout", self.ack_timeout)?;
+        duration(out, "linger_timeout", self.linger_timeout)?;
+        duration(out, "rate_window", self.rate_window)?;
+        duration(out, "stop_timeout", self.stop_timeout)
+    }
+}
+
+fn size(out: &mut String, key: &str, bytes: impl TryInto<u64>) -> fmt::Result {
+    writeln!(out, "{key} = \"{}\"", size_text(bytes.try_into().unwrap_or(u64::MAX)))
+}
+
+fn duration(out: &mut String, key: &str, duration: Duration) -> fmt::Result {
+    writeln!(out, "{key} = \"{}\"", duration_text(duration))
+}

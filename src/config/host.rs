@@ -1,0 +1,147 @@
+//! What this machine gives: CPUs, RAM and the control group's memory limit, and the values of `"auto"` that follow from
+//! them. Probed once per load, by `super::parse`.
+//!
+//! Must always hold: the rules are pure functions of a [`Host`]; only [`Host::probe`] looks at the machine, and what it
+//! cannot find out it takes for the most careful value, never for an error.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+/// The most workers a configuration may ask for: each has its record in the segment.
+pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX;
+/// The smallest segment: two lanes of the largest size.
+pub const SEGMENT_BYTES_MIN: u64 = 8 << 20;
+/// What `segment_bytes = "auto"` never exceeds: twice the L3 cache of the machine it was measured on.
+const SEGMENT_AUTO_BYTES_MAX: u64 = 64 << 20;
+/// `segment_bytes = "auto"` takes this part of RAM or of the control group's limit at most.
+const SEGMENT_AUTO_SHARE: u64 = 16;
+const MIB: u64 = 1 << 20;
+
+/// What `"auto"` is worked out from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Host {
+    /// CPUs this process may use.
+    pub(super) cpus: NonZeroUsize,
+    /// RAM of the machine, in bytes.
+    pub(super) ram_bytes: u64,
+    /// The tightest memory limit among this process's control groups, in bytes.
+    pub(super) cgroup_limit_bytes: Option<u64>,
+}
+
+impl Host {
+    /// Looks at the machine: affinity, `/proc/meminfo`, and `memory.max` of cgroup v2.
+    pub(super) fn probe() -> Self {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self {
+            cpus: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            ram_bytes: ram_bytes(&meminfo).unwrap_or(0),
+            cgroup_limit_bytes: cgroup_path(&cgroup)
+                .and_then(|path| tightest_limit(Path::new("/sys/fs/cgroup"), path)),
+        }
+    }
+
+    /// The number behind `workers = "auto"`.
+    pub(super) fn workers_auto(&self) -> NonZeroUsize {
+        NonZeroUsize::new(WORKERS_MAX).map_or(self.cpus, |most| self.cpus.min(most))
+    }
+
+    /// The size behind `segment_bytes = "auto"`.
+    pub(super) fn segment_bytes_auto(&self) -> u64 {
+        segment_bytes_auto(self.ram_bytes, self.cgroup_limit_bytes)
+    }
+}
+
+/// The smallest of 64 MiB, 1/16 of RAM and 1/16 of the limit, in whole MiB, but at least 8 MiB.
+fn segment_bytes_auto(ram_bytes: u64, cgroup_limit_bytes: Option<u64>) -> u64 {
+    let usable_bytes = cgroup_limit_bytes.map_or(ram_bytes, |limit| limit.min(ram_bytes));
+    let share_bytes = usable_bytes / SEGMENT_AUTO_SHARE / MIB * MIB;
+    share_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_AUTO_BYTES_MAX)
+}
+
+/// `MemTotal` of `/proc/meminfo`, which counts in KiB (proc_meminfo(5)).
+fn ram_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib = line.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+    kib.checked_mul(1 << 10)
+}
+
+/// The path after `0::` in `/proc/self/cgroup`: the v2 group (cgroups(7)), relative to the mount.
+fn cgroup_path(cgroup: &str) -> Option<&str> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Outside our cgroup namespace the kernel shows `/../..`; we cannot look there.
+    (!path.split('/').any(|step| step == "..")).then_some(path)
+}
+
+/// The smallest `memory.max` from `path` up to `mount`: a parent's limit binds its children.
+fn tightest_limit(mount: &Path, path: &str) -> Option<u64> {
+    let group = mount.join(path);
+    group
+        .ancestors()
+        .take_while(|dir| dir.starts_with(mount))
+        .filter_map(|dir| std::fs::read_to_string(dir.join("memory.max")).ok())
+        // "max" stands for no limit and does not parse.
+        .filter_map(|text| text.trim_end().parse::<u64>().ok())
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_segment_follows_the_scarcest() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(segment_bytes_auto(64 * GIB, None), 64 * MIB);
+        assert_eq!(segment_bytes_auto(GIB, None), 64 * MIB);
+        assert_eq!(segment_bytes_auto(GIB / 2, None), 32 * MIB);
+        assert_eq!(segment_bytes_auto(64 * GIB, Some(256 * MIB)), 16 * MIB);
+        assert_eq!(segment_bytes_auto(GIB / 2, Some(u64::MAX)), 32 * MIB);
+        assert_eq!(segment_bytes_auto(64 * GIB, Some(16 * MIB)), 8 * MIB);
+        assert_eq!(segment_bytes_auto(0, None), 8 * MIB);
+        assert_eq!(segment_bytes_auto(497 * MIB, None), 31 * MIB, "whole MiB");
+    }
+
+    #[test]
+    fn workers_stop_at_the_records_there_are() {
+        let host = |cpus| Host {
+            cpus: NonZeroUsize::new(cpus).unwrap(),
+            ram_bytes: 0,
+            cgroup_limit_bytes: None,
+        };
+        assert_eq!(host(3).workers_auto().get(), 3);
+        assert_eq!(host(200).workers_auto().get(), WORKERS_MAX);
+    }
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        let meminfo = "MemTotal:       24028748 kB\nMemFree:        20000000 kB\n";
+        assert_eq!(ram_bytes(meminfo), Some(24_028_748 * 1024));
+        assert_eq!(ram_bytes("MemFree: 1 kB\n"), None);
+        assert_eq!(cgroup_path("0::/system.slice/x.service\n"), Some("system.slice/x.service"));
+        assert_eq!(cgroup_path("1:cpu:/a\n0::/\n"), Some(""));
+        assert_eq!(cgroup_path("1:memory:/a\n"), None);
+        assert_eq!(cgroup_path("0::/../../outside\n"), None);
+    }
+
+    #[test]
+    fn a_parent_group_binds_its_children() {
+        let mount = tempfile::tempdir().unwrap();
+        let inner = mount.path().join("outer/inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(tightest_limit(mount.path(), "outer/inner"), None);
+        std::fs::write(inner.join("memory.max"), "max\n").unwrap();
+        assert_eq!(tightest_limit(mount.path(), "outer/inner"), None);
+        std::fs::write(mount.path().join("outer/memory.max"), "104857600\n").unwrap();
+        assert_eq!(tightest_limit(mount.path(), "outer/inner"), Some(104_857_600));
+        assert_eq!(tightest_limit(mount.path(), ""), None);
+    }
+
+    #[test]
+    fn the_probe_finds_this_machine() {
+        let host = Host::probe();
+        assert!(host.ram_bytes > 0);
+        assert!(host.segment_bytes_auto() >= SEGMENT_BYTES_MIN);
+    }
+}

@@ -1,0 +1,158 @@
+//! The configuration: read once by `cli`, handed to the master, and the same for as long as a process lives.
+//!
+//! Two stages: `typed` is the shape that was typed, [`Config`] what it means. Between them stands `check`, which
+//! reports every bad value of a file with its place and with what is allowed there.
+//!
+//! Must always hold: a [`Config`] is complete and within its ranges, so nobody downstream checks again or knows a
+//! default; the defaults are named once, in `conf/idontstore.toml`, which is built into the program.
+
+mod check;
+mod dump;
+mod host;
+mod report;
+mod typed;
+mod unit;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
+pub use report::{ConfigError, Refusal};
+
+/// The built-in default, which documents every key.
+const DEFAULT_TEXT: &str = include_str!("../../conf/idontstore.toml");
+
+/// A validated configuration. The fields bear the names of their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Worker processes, 1 to [`WORKERS_MAX`].
+    pub workers: NonZeroUsize,
+    /// The most talkative level that is written.
+    pub log_level: tracing::Level,
+    /// Where to listen: at least one, none twice.
+    pub listeners: Vec<Listener>,
+    /// The shared-memory segment.
+    pub memory: Memory,
+    /// The two-step exchange.
+    pub exchange: Exchange,
+    /// What a stranger may make grow.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// One `[[listener]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+}
+
+/// The section `[memory]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// What the segment may take, at least [`SEGMENT_BYTES_MIN`].
+    pub segment_bytes: u64,
+    /// What fits into it: `chunk_bytes`, `lane_bytes_max` and `sessions_max`, worked out.
+    pub geometry: shm::Geometry,
+}
+
+/// The section `[exchange]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// What a sender's answer waits for when its request does not say.
+    pub receipt: Receipt,
+}
+
+/// What a sender's final answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The receiver's TCP has acknowledged every byte.
+    Acked,
+    /// The kernel has taken every byte for the receiver.
+    Sent,
+}
+
+/// The section `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections open at once, all workers together.
+    pub connections_max: usize,
+    /// Request line and header fields of one request, in bytes.
+    pub head_bytes_max: usize,
+    /// Header fields of one request, 1 to 128.
+    pub header_fields_max: usize,
+    /// Payload of one transfer, in bytes.
+    pub body_bytes_max: u64,
+    /// Everything in a multipart form but the file, in bytes.
+    pub form_overhead_bytes_max: u64,
+    /// One chunk-size line of a chunked body, in bytes.
+    pub chunk_line_bytes_max: u32,
+    /// Trailer section of a chunked body, in bytes.
+    pub trailer_bytes_max: u32,
+    /// What is read and dropped after an early answer, in bytes.
+    pub linger_bytes_max: u64,
+    /// Slowest transfer let go on, in bytes a second over `rate_window`; 0 for no minimum.
+    pub rate_bytes_min: u64,
+}
+
+/// The section `[timeouts]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a complete head.
+    pub head_timeout: Duration,
+    /// For the next request on a kept-alive connection.
+    pub idle_timeout: Duration,
+    /// For the peer to come.
+    pub wait_timeout: Duration,
+    /// From the issue of a session key to its end.
+    pub session_lifetime: Duration,
+    /// For a pair's first chunk.
+    pub chunk_wait: Duration,
+    /// For the receiver's last TCP acknowledgement.
+    pub ack_timeout: Duration,
+    /// For draining after an early answer.
+    pub linger_timeout: Duration,
+    /// Span that `rate_bytes_min` is averaged over.
+    pub rate_window: Duration,
+    /// For running transfers, after a graceful stop was asked for.
+    pub stop_timeout: Duration,
+}
+
+/// Reads the file at `path` and checks it.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Checks `text`; `origin` is what errors call it, usually its path.
+pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    let refuse = |faults| ConfigError::Refused(Refusal::new(origin, text, faults));
+    let typed =
+        toml::from_str(text).map_err(|error| refuse(vec![report::Fault::of_shape(&error)]))?;
+    check::check(&typed, &default_typed(), &host::Host::probe()).map_err(refuse)
+}
+
+/// The configuration of a program that was given none.
+///
+/// # Panics
+/// If the built-in text is not valid, which is a fault of the build.
+pub fn embedded() -> Config {
+    match parse(DEFAULT_TEXT, "built-in") {
+        Ok(config) => config,
+        Err(error) => panic!("the built-in configuration is refused:\n{error}"),
+    }
+}
+
+fn default_typed() -> typed::File {
+    match toml::from_str(DEFAULT_TEXT) {
+        Ok(typed) => typed,
+        Err(error) => panic!("the built-in configuration does not parse:\n{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Why a configuration was refused, as a person wants to read it: file, line, column, the text underlined, and what is
+//! allowed there. Built by `check` and by `super::parse`, printed by `cli`.
+//!
+//! Must always hold: a report has at least one fault, and every fault shows its place as `FILE:LINE:COLUMN`.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// Two names this close are taken for a slip of the finger (Jaro-Winkler similarity, 1 being equal).
+const SLIP_SIMILARITY_MIN: f64 = 0.8;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read, or is not UTF-8.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The text is not a valid configuration.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// A text and all that is wrong with it; displayed, it is one underlined excerpt a fault.
+#[derive(Debug)]
+pub struct Refusal {
+    origin: String,
+    text: String,
+    faults: Vec<Fault>,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) title: String,
+    /// Byte range of the offending text, and what is to be said right there.
+    pub(super) place: (Range<usize>, String),
+    /// Other places that have to do with it.
+    pub(super) related: Vec<(Range<usize>, String)>,
+    pub(super) help: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(origin: &str, text: &str, faults: Vec<Fault>) -> Self {
+        Self { origin: origin.to_owned(), text: text.to_owned(), faults }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let renderer = Renderer::plain();
+        for (index, fault) in self.faults.iter().enumerate() {
+            let gap = if index == 0 { "" } else { "\n\n" };
+            write!(f, "{gap}{}", renderer.render(&[fault.group(&self.origin, &self.text)]))?;
+        }
+        Ok(())
+    }
+}
+
+impl Fault {
+    /// A fault in the shape of the text: no TOML, an unknown key, a value where a section belongs.
+    pub(super) fn of_shape(error: &toml::de::Error) -> Self {
+        let span = error.span().unwrap_or(0..0);
+        match UnknownKey::of_message(error.message()) {
+            Some(unknown) => unknown.fault(span),
+            None => Self {
+                title: "this is not a valid configuration".to_owned(),
+                place: (span, error.message().to_owned()),
+                related: Vec::new(),
+                help: None,
+            },
+        }
+    }
+
+    fn group<'a>(&'a self, origin: &'a str, text: &'a str) -> Group<'a> {
+        let annotation = |kind: AnnotationKind, (span, label): &'a (Range<usize>, String)| {
+            let label = (!label.is_empty()).then_some(label.as_str());
+            kind.span(within(span, text)).label(label)
+        };
+        let snippet = Snippet::source(text)
+            .path(origin)
+            .annotation(annotation(AnnotationKind::Primary, &self.place))
+            .annotations(
+                self.related.iter().map(|place| annotation(AnnotationKind::Context, place)),
+            );
+        let group = Level::ERROR.primary_title(self.title.as_str()).element(snippet);
+        match &self.help {
+            Some(help) => group.element(Level::HELP.message(help.as_str())),
+            None => group,
+        }
+    }
+}
+
+/// The range, cut to what the text has: an error at the end of the text points past it.
+fn within(span: &Range<usize>, text: &str) -> Range<usize> {
+    let end = span.end.min(text.len());
+    span.start.min(end)..end
+}
+
+/// A key that does not exist, and those that do.
+struct UnknownKey<'m> {
+    name: &'m str,
+    known: Vec<&'m str>,
+}
+
+impl<'m> UnknownKey<'m> {
+    /// serde hands on names only inside its message: ``unknown field `x`, expected one of `a`, `b` ``.
+    fn of_message(message: &'m str) -> Option<Self> {
+        let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+        Some(Self { name: quoted.next()?, known: quoted.collect() })
+    }
+
+    fn fault(&self, span: Range<usize>) -> Fault {
+        let label =
+            self.nearest().map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
+        Fault {
+            title: format!("unknown key `{}`", self.name),
+            place: (span, label),
+            related: Vec::new(),
+            help: Some(format!("allowed here: {}", self.known.join(", "))),
+        }
+    }
+
+    fn nearest(&self) -> Option<&'m str> {
+        self.known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(self.name, known), *known))
+            .filter(|(similarity, _)| *similarity >= SLIP_SIMILARITY_MIN)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, known)| known)
+    }
+}

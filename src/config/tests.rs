@@ -1,0 +1,277 @@
+//! The configuration from the outside: what a file means, and what a person is told when it means nothing.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn refusal(text: &str) -> String {
+    parse(text, "test.toml").unwrap_err().to_string()
+}
+
+#[track_caller]
+fn assert_refused(text: &str, parts: &[&str]) {
+    let report = refusal(text);
+    for part in parts {
+        assert!(report.contains(part), "{part:?} is missing in:\n{report}");
+    }
+}
+
+#[test]
+fn the_default_is_the_documented_one() {
+    let config = embedded();
+    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
+    assert_eq!(config.log_level, tracing::Level::INFO);
+    assert!(config.workers.get() <= WORKERS_MAX);
+    let Memory { segment_bytes, geometry } = &config.memory;
+    assert!((8 << 20..=64 << 20).contains(segment_bytes));
+    assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (256 << 10, 8));
+    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 256 << 10, 8));
+    assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
+    let limits = Limits {
+        connections_max: 8192,
+        head_bytes_max: 16 << 10,
+        header_fields_max: 64,
+        body_bytes_max: 1 << 40,
+        form_overhead_bytes_max: 64 << 10,
+        chunk_line_bytes_max: 256,
+        trailer_bytes_max: 4 << 10,
+        linger_bytes_max: 1 << 20,
+        rate_bytes_min: 1,
+    };
+    assert_eq!(config.limits, limits);
+    let timeouts = Timeouts {
+        head_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(65),
+        wait_timeout: Duration::from_secs(300),
+        session_lifetime: Duration::from_secs(3600),
+        chunk_wait: Duration::from_secs(10),
+        ack_timeout: Duration::from_secs(10),
+        linger_timeout: Duration::from_secs(2),
+        rate_window: Duration::from_secs(60),
+        stop_timeout: Duration::from_secs(30),
+    };
+    assert_eq!(config.timeouts, timeouts);
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(parse("", "empty").unwrap(), embedded());
+    let sections = "[memory]\n[exchange]\n[limits]\n[timeouts]\n";
+    assert_eq!(parse(sections, "sections").unwrap(), embedded());
+}
+
+#[test]
+fn the_default_text_documents_every_key_of_a_dump() {
+    let documented = |text: &str| {
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(" = ").map(|(key, _)| key.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(documented(&embedded().dump()), documented(DEFAULT_TEXT));
+}
+
+#[test]
+fn a_dump_parses_back_to_the_same() {
+    let unusual = r#"
+        workers = 3
+        log_level = "trace"
+        listener = [{ address = "[::1]:0" }, { address = "[::1]:0" }, { address = "0.0.0.0:81" }]
+        [memory]
+        segment_bytes = 9000001
+        chunk_bytes = "4KiB"
+        lane_bytes_max = 65536
+        sessions_max = 100
+        [exchange]
+        receipt = "sent"
+        [limits]
+        connections_max = 1
+        linger_bytes_max = 0
+        rate_bytes_min = "0B"
+        body_bytes_max = "1024TiB"
+        [timeouts]
+        head_timeout = "1500ms"
+        wait_timeout = 90
+        session_lifetime = "720h"
+    "#;
+    let config = parse(unusual, "unusual").unwrap();
+    assert_eq!(config.memory.segment_bytes, 9_000_001);
+    assert_eq!(config.memory.geometry.sessions, 100);
+    assert_eq!(config.memory.geometry.lane_chunks, 16);
+    assert_eq!(config.timeouts.wait_timeout, Duration::from_secs(90));
+    assert_eq!(config.listeners.len(), 3);
+    for config in [config, embedded()] {
+        assert_eq!(parse(&config.dump(), "dump").unwrap(), config);
+    }
+}
+
+#[test]
+fn a_file_is_read_and_named_in_its_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my.toml");
+    assert!(matches!(load(&path), Err(ConfigError::Unreadable { .. })));
+    std::fs::write(&path, "workers = 2\n").unwrap();
+    assert_eq!(load(&path).unwrap().workers.get(), 2);
+    std::fs::write(&path, "# one\nworkers = 0\n").unwrap();
+    let place = format!("{}:2:11", path.display());
+    assert!(load(&path).unwrap_err().to_string().contains(&place));
+}
+
+#[test]
+fn an_unknown_key_is_refused_at_every_level() {
+    assert_refused(
+        "worker = 1\n",
+        &["test.toml:1:1", "unknown key `worker`", "did you mean `workers`?"],
+    );
+    assert_refused(
+        "[memory]\n\nchunk_byte = 1\n",
+        &["test.toml:3:1", "did you mean `chunk_bytes`?"],
+    );
+    assert_refused(
+        "[limits]\nfoo = 1\n",
+        &["test.toml:2:1", "allowed here: connections_max, head_bytes_max"],
+    );
+    assert_refused("[timeouts]\n x = 1\n", &["test.toml:2:2", "unknown key `x`"]);
+    assert_refused("[exchange]\nx = 1\n", &["test.toml:2:1", "allowed here: receipt"]);
+    assert_refused("[[listener]]\nadress = '1'\n", &["test.toml:2:1", "did you mean `address`?"]);
+    assert_refused("[session]\n", &["test.toml:1:2", "unknown key `session`"]);
+}
+
+#[test]
+fn a_wrong_shape_is_refused_with_its_place() {
+    assert_refused("workers = 1\nworkers = 2\n", &["test.toml:2:1", "duplicate key"]);
+    assert_refused("workers = \n", &["test.toml:1:"]);
+    assert_refused("a\n\n[b", &["test.toml:1:"]);
+    assert_refused("[[listener]]\n", &["test.toml:1:1", "missing field `address`"]);
+    assert_refused("memory = 3\n", &["test.toml:1:10", "a section `[memory]`"]);
+    assert_refused("[listener]\naddress = '127.0.0.1:1'\n", &["test.toml:1:1"]);
+}
+
+#[test]
+fn every_bad_value_is_told_at_once_with_what_is_allowed() {
+    let text = "workers = 65\nlog_level = \"loud\"\n[timeouts]\nhead_timeout = \"1 s\"\n";
+    let report = refusal(text);
+    for part in [
+        "test.toml:1:11",
+        "bad value for `workers`",
+        "allowed: \"auto\" or a number from 1 to 64",
+        "test.toml:2:13",
+        "allowed: \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        "test.toml:4:16",
+        "a duration from 1ms to 24h",
+    ] {
+        assert!(report.contains(part), "{part:?} is missing in:\n{report}");
+    }
+    assert_eq!(report.matches("error: ").count(), 3, "{report}");
+}
+
+#[test]
+fn values_outside_their_range_are_refused() {
+    for (section, key, bad) in [
+        ("", "workers", "0"),
+        ("", "workers", "-1"),
+        ("", "workers", "\"2\""),
+        ("", "workers", "2.0"),
+        ("", "log_level", "\"INFO\""),
+        ("", "log_level", "3"),
+        ("[memory]", "segment_bytes", "\"7MiB\""),
+        ("[memory]", "segment_bytes", "\"2TiB\""),
+        ("[memory]", "chunk_bytes", "\"auto\""),
+        ("[memory]", "chunk_bytes", "\"2KiB\""),
+        ("[memory]", "chunk_bytes", "\"2MiB\""),
+        ("[memory]", "chunk_bytes", "\"96KiB\""),
+        ("[memory]", "lane_bytes_max", "\"8MiB\""),
+        ("[memory]", "sessions_max", "0"),
+        ("[memory]", "sessions_max", "262145"),
+        ("[exchange]", "receipt", "\"delivered\""),
+        ("[limits]", "connections_max", "0"),
+        ("[limits]", "head_bytes_max", "0"),
+        ("[limits]", "header_fields_max", "129"),
+        ("[limits]", "body_bytes_max", "0"),
+        ("[limits]", "form_overhead_bytes_max", "true"),
+        ("[limits]", "chunk_line_bytes_max", "31"),
+        ("[limits]", "trailer_bytes_max", "\"2MiB\""),
+        ("[limits]", "linger_bytes_max", "-1"),
+        ("[limits]", "rate_bytes_min", "\"1KB\""),
+        ("[timeouts]", "head_timeout", "0"),
+        ("[timeouts]", "idle_timeout", "\"25h\""),
+        ("[timeouts]", "wait_timeout", "1.5"),
+        ("[timeouts]", "session_lifetime", "\"999ms\""),
+        ("[timeouts]", "chunk_wait", "-1"),
+        ("[timeouts]", "ack_timeout", "9223372036854775807"),
+        ("[timeouts]", "linger_timeout", "\"\""),
+        ("[timeouts]", "rate_window", "[]"),
+        ("[timeouts]", "stop_timeout", "\"1d\""),
+    ] {
+        let report = refusal(&format!("{section}\n{key} = {bad}\n"));
+        let column = key.len() + " = ".len() + 1;
+        for part in [
+            format!("test.toml:2:{column}"),
+            format!("bad value for `{key}`"),
+            "allowed: ".to_owned(),
+        ] {
+            assert!(report.contains(&part), "{part:?} is missing in:\n{report}");
+        }
+    }
+}
+
+#[test]
+fn a_lane_is_whole_chunks_and_at_most_sixteen() {
+    let memory = |chunk: &str, lane: &str| {
+        format!("[memory]\nchunk_bytes = '{chunk}'\nlane_bytes_max = '{lane}'\n")
+    };
+    for (chunk, lane) in
+        [("1MiB", "1MiB"), ("1MiB", "4MiB"), ("4KiB", "64KiB"), ("256KiB", "768KiB")]
+    {
+        assert!(parse(&memory(chunk, lane), "test").is_ok(), "{chunk} {lane}");
+    }
+    for (chunk, lane) in
+        [("4KiB", "68KiB"), ("256KiB", "300KiB"), ("256KiB", "128KiB"), ("1MiB", "1536KiB")]
+    {
+        let allowed = format!("`lane_bytes_max` ({lane}) is 1 to 16 times `chunk_bytes` ({chunk})");
+        assert_refused(&memory(chunk, lane), &["test.toml:3:18", &allowed]);
+    }
+    // The other half of the pair may be a default.
+    assert_refused(
+        "[memory]\nchunk_bytes = '64KiB'\n",
+        &["test.toml:2:15", "`lane_bytes_max` (2MiB)"],
+    );
+    assert_refused(
+        "[memory]\nlane_bytes_max = '5KiB'\n",
+        &["test.toml:2:18", "`chunk_bytes` (256KiB)"],
+    );
+}
+
+#[test]
+fn the_smallest_segment_holds_the_largest_lane() {
+    let text = "[memory]\nsegment_bytes = '8MiB'\nchunk_bytes = '1MiB'\nlane_bytes_max = '4MiB'\n";
+    assert_eq!(parse(text, "test").unwrap().memory.geometry.lane_chunks, 4);
+}
+
+#[test]
+fn a_segment_too_small_for_its_sessions_is_refused() {
+    let text = "[memory]\nsegment_bytes = '8MiB'\nsessions_max = 262144\n";
+    assert_refused(
+        text,
+        &["test.toml:2:17", "the memory does not fit together", "a segment of 8388608 bytes"],
+    );
+    let text = "[memory]\nsegment_bytes = '1TiB'\nchunk_bytes = '4KiB'\nlane_bytes_max='4KiB'";
+    assert_refused(text, &["test.toml:2:17", "chunks are more than can be named"]);
+    let one_fault = refusal("[memory]\nchunk_bytes = '2MiB'\nlane_bytes_max = '4KiB'\n");
+    assert_eq!(one_fault.matches("error: ").count(), 1, "{one_fault}");
+}
+
+#[test]
+fn listeners_are_addresses_and_none_twice() {
+    for bad in
+        ["'localhost:80'", "'127.0.0.1'", "':80'", "80", "'127.0.0.1:65536'", "'::1:80'", "''"]
+    {
+        assert_refused(
+            &format!("[[listener]]\naddress = {bad}\n"),
+            &["test.toml:2:11", "bad value for `address`", "such as \"127.0.0.1:8080\""],
+        );
+    }
+    assert_refused("listener = []\n", &["test.toml:1:12", "0 listeners", "allowed: 1 to 64"]);
+    let twice = "[[listener]]\naddress = '[::1]:80'\n[[listener]]\naddress = '[0::1]:80'\n";
+    assert_refused(twice, &["test.toml:4:11", "two listeners at [::1]:80", "first here"]);
+}

@@ -1,0 +1,72 @@
+//! The configuration as it was typed: which keys there are, and where each value stands. Filled by serde from TOML, read
+//! by `check`.
+//!
+//! Must always hold: a key that is not named here is refused at every level, and every value keeps its place in the
+//! text. What a value may be is not decided here, so that all bad values of a file can be reported at once.
+
+use serde::Deserialize;
+use toml::{Spanned, Value};
+
+/// One value and its place, if the key was there.
+pub(super) type Typed = Option<Spanned<Value>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) workers: Typed,
+    pub(super) log_level: Typed,
+    pub(super) listener: Option<Spanned<Vec<Listener>>>,
+    pub(super) memory: Memory,
+    pub(super) exchange: Exchange,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a block `[[listener]]` with an `address`")]
+pub(super) struct Listener {
+    pub(super) address: Spanned<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[memory]`")]
+pub(super) struct Memory {
+    pub(super) segment_bytes: Typed,
+    pub(super) chunk_bytes: Typed,
+    pub(super) lane_bytes_max: Typed,
+    pub(super) sessions_max: Typed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[exchange]`")]
+pub(super) struct Exchange {
+    pub(super) receipt: Typed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[limits]`")]
+pub(super) struct Limits {
+    pub(super) connections_max: Typed,
+    pub(super) head_bytes_max: Typed,
+    pub(super) header_fields_max: Typed,
+    pub(super) body_bytes_max: Typed,
+    pub(super) form_overhead_bytes_max: Typed,
+    pub(super) chunk_line_bytes_max: Typed,
+    pub(super) trailer_bytes_max: Typed,
+    pub(super) linger_bytes_max: Typed,
+    pub(super) rate_bytes_min: Typed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[timeouts]`")]
+pub(super) struct Timeouts {
+    pub(super) head_timeout: Typed,
+    pub(super) idle_timeout: Typed,
+    pub(super) wait_timeout: Typed,
+    pub(super) session_lifetime: Typed,
+    pub(super) chunk_wait: Typed,
+    pub(super) ack_timeout: Typed,
+    pub(super) linger_timeout: Typed,
+    pub(super) rate_window: Typed,
+    pub(super) stop_timeout: Typed,
+}
