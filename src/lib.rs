@@ -1,3 +1,4 @@
 //! Idontstore
+pub mod cli;
 pub mod config;
 pub mod sys;

@@ -17,7 +17,7 @@ const SLIP_SIMILARITY_MIN: f64 = 0.8;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read, or is not UTF-8.
-    #[error("cannot read the configuration {}: {source}", path.display())]
+    #[error("cannot read the configuration {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The text is not a valid configuration.
-    #[error("{0}")]
+    #[error("the configuration {origin} is refused\n\n{refusal}", refusal = .0, origin = .0.origin)]
     Refused(Refusal),
 }
 

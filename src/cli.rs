@@ -1,0 +1,277 @@
+//! The command line: what may be typed, what is done for it, and what the exit code means. Called by `main` alone.
+//!
+//! Must always hold: no other file ends the process or chooses an exit code; answers go to standard output and
+//! complaints to standard error, and a complaint never comes with code 0.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError};
+
+/// A relay that two parties meet at, over HTTP, and that never stores what passes.
+///
+/// With no arguments it runs in the foreground with the built-in configuration.
+#[derive(Debug, Parser)]
+#[command(
+    name = "idontstore",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Use this configuration instead of the built-in one
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Test the configuration, and whether its addresses can be listened on, and exit
+    #[arg(short = 't', long = "test", global = true)]
+    test: bool,
+    /// Print the configuration with every value worked out, and exit
+    #[arg(short = 'T', long = "dump", global = true, conflicts_with = "test")]
+    dump: bool,
+    /// Print the version
+    #[arg(short = 'v', long = "version", action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run in the foreground (what is done without a command, too)
+    Run,
+}
+
+/// How the process ends: the one table of exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    Success = 0,
+    /// It could not start, or could not go on.
+    Failure = 1,
+    /// The command line was wrong.
+    Usage = 2,
+    /// The configuration was wrong; sysexits.h calls it EX_CONFIG.
+    Config = 78,
+}
+
+/// Does what the command line asks for; `run` is the program itself, and returns when it has been stopped.
+pub fn main(run: impl FnOnce(Config) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    let exit = match Args::try_parse() {
+        Ok(args) => args.dispatch(run, &mut io::stdout(), &mut io::stderr()),
+        Err(refusal) => usage(&refusal),
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Prints what clap has to say: the help and the version, which were asked for, or a mistake.
+fn usage(refusal: &clap::Error) -> Exit {
+    let printed = refusal.print();
+    match (refusal.use_stderr(), printed) {
+        (true, _) => Exit::Usage,
+        (false, Ok(())) => Exit::Success,
+        (false, Err(_)) => Exit::Failure,
+    }
+}
+
+impl Args {
+    fn dispatch(
+        self,
+        run: impl FnOnce(Config) -> Result<(), Box<dyn Error>>,
+        out: &mut impl Write,
+        err: &mut impl Write,
+    ) -> Exit {
+        let config = match self.load() {
+            Ok(config) => config,
+            Err(error) => return complain(err, &error, Exit::Config),
+        };
+        if self.dump {
+            return answer(out, &config.dump());
+        }
+        if self.test {
+            return match try_addresses(&config) {
+                Ok(()) => answer(out, &format!("{} is valid\n", self.origin())),
+                Err(error) => complain(err, &error, Exit::Config),
+            };
+        }
+        match run(config) {
+            Ok(()) => Exit::Success,
+            Err(error) => complain(err, error.as_ref(), Exit::Failure),
+        }
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        self.config.as_deref().map_or_else(|| Ok(config::embedded()), config::load)
+    }
+
+    fn origin(&self) -> String {
+        self.config.as_ref().map_or_else(
+            || "the built-in configuration".to_owned(),
+            |path| format!("configuration {}", path.display()),
+        )
+    }
+}
+
+/// An address that this machine does not let us listen on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+struct AddressError {
+    address: std::net::SocketAddr,
+    source: io::Error,
+}
+
+/// Whether all addresses could be listened on. One that is held, most likely by the running
+/// program whose next configuration this is, is no fault.
+fn try_addresses(config: &Config) -> Result<(), AddressError> {
+    for listener in &config.listeners {
+        match TcpListener::bind(listener.address) {
+            Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
+                return Err(AddressError { address: listener.address, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn answer(out: &mut impl Write, text: &str) -> Exit {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Success,
+        Err(_) => Exit::Failure,
+    }
+}
+
+/// Writes the error and what caused it.
+fn complain(err: &mut impl Write, error: &dyn Error, exit: Exit) -> Exit {
+    let mut text = format!("idontstore: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(&format!(": {source}"));
+        cause = source.source();
+    }
+    // Nobody is left to tell if this fails, and the exit code says it all the same.
+    let _ = writeln!(err, "{text}");
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::path::Path;
+
+    /// Parses and dispatches: the exit, what was run, standard output and standard error.
+    fn cli(args: &[&str]) -> (Exit, Option<Config>, String, String) {
+        let args = Args::try_parse_from(["idontstore"].iter().chain(args)).unwrap();
+        let (mut ran, mut out, mut err) = (None, Vec::new(), Vec::new());
+        let run = |config: Config| {
+            let fail = config.workers.get() == 13;
+            ran = Some(config);
+            if fail { Err(Box::from("thirteen workers")) } else { Ok(()) }
+        };
+        let exit = args.dispatch(run, &mut out, &mut err);
+        (exit, ran, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn refused(args: &[&str]) -> clap::Error {
+        Args::try_parse_from(["idontstore"].iter().chain(args)).unwrap_err()
+    }
+
+    fn file(dir: &Path, text: &str) -> String {
+        let path = dir.join("test.toml");
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn runs_the_built_in_configuration_unless_told_otherwise() {
+        for args in [&[][..], &["run"]] {
+            let (exit, ran, out, err) = cli(args);
+            assert_eq!((exit, ran), (Exit::Success, Some(config::embedded())));
+            assert_eq!((out.as_str(), err.as_str()), ("", ""));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "workers = 5\n");
+        for args in [["run", "-c", &path], ["-c", &path, "run"], ["run", "--config", &path]] {
+            assert_eq!(cli(&args).1.unwrap().workers.get(), 5);
+        }
+    }
+
+    #[test]
+    fn a_failed_run_is_code_1() {
+        let dir = tempfile::tempdir().unwrap();
+        let (exit, _, out, err) = cli(&["-c", &file(dir.path(), "workers = 13\n")]);
+        assert_eq!(exit, Exit::Failure);
+        assert_eq!((out.as_str(), err.as_str()), ("", "idontstore: thirteen workers\n"));
+    }
+
+    #[test]
+    fn a_bad_configuration_is_code_78_whatever_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "\nworkers = 0\n");
+        for args in [&["-c", &path][..], &["-t", "-c", &path], &["-T", "-c", &path]] {
+            let (exit, ran, out, err) = cli(args);
+            assert_eq!((exit, ran, out.as_str()), (Exit::Config, None, ""));
+            assert!(err.contains(&format!("{path}:2:11")), "{err}");
+        }
+        let missing = dir.path().join("missing.toml");
+        let (exit, _, _, err) = cli(&["-t", "-c", missing.to_str().unwrap()]);
+        assert_eq!(exit, Exit::Config);
+        assert_eq!(err.matches("No such file").count(), 1, "{err}");
+    }
+
+    #[test]
+    fn test_names_what_it_found_valid_and_runs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!("[[listener]]\naddress = '{}'\n", held.local_addr().unwrap());
+        let path = file(dir.path(), &text);
+        let (exit, ran, out, err) = cli(&["-t", "-c", &path]);
+        assert_eq!((exit, ran, err.as_str()), (Exit::Success, None, ""));
+        assert_eq!(out, format!("configuration {path} is valid\n"));
+    }
+
+    #[test]
+    fn test_refuses_an_address_of_another_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        // TEST-NET-3, RFC 5737: no machine has it.
+        let path = file(dir.path(), "[[listener]]\naddress = '203.0.113.7:0'\n");
+        let (exit, _, out, err) = cli(&["-t", "-c", &path]);
+        assert_eq!((exit, out.as_str()), (Exit::Config, ""));
+        assert!(err.starts_with("idontstore: cannot listen on 203.0.113.7:0: "), "{err}");
+    }
+
+    #[test]
+    fn dump_prints_a_configuration() {
+        let (exit, ran, out, err) = cli(&["-T"]);
+        assert_eq!((exit, ran, err.as_str()), (Exit::Success, None, ""));
+        assert_eq!(config::parse(&out, "dump").unwrap(), config::embedded());
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors_and_questions_are_not() {
+        for args in
+            [&["-x"][..], &["walk"], &["-c"], &["-t", "-T"], &["run", "fast"], &["-t", "-t"]]
+        {
+            assert!(refused(args).use_stderr(), "{args:?}");
+            assert_eq!(refused(args).exit_code(), i32::from(Exit::Usage as u8), "{args:?}");
+        }
+        for args in [["-v"], ["--version"], ["-h"], ["--help"]] {
+            assert!(!refused(&args).use_stderr(), "{args:?}");
+        }
+        assert_eq!(
+            refused(&["-v"]).to_string(),
+            format!("idontstore {}\n", env!("CARGO_PKG_VERSION"))
+        );
+    }
+}
