@@ -5,13 +5,13 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
+use crate::sys::listener;
 
 /// A relay that two parties meet at, over HTTP, and that never stores what passes.
 ///
@@ -128,7 +128,7 @@ struct AddressError {
 /// program whose next configuration this is, is no fault.
 fn try_addresses(config: &Config) -> Result<(), AddressError> {
     for listener in &config.listeners {
-        match TcpListener::bind(listener.address) {
+        match listener::open(listener.address) {
             Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
                 return Err(AddressError { address: listener.address, source });
             }
@@ -162,6 +162,7 @@ fn complain(err: &mut impl Write, error: &dyn Error, exit: Exit) -> Exit {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::net::TcpListener;
     use std::path::Path;
 
     /// Parses and dispatches: the exit, what was run, standard output and standard error.

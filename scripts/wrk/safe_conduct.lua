@@ -24,7 +24,7 @@ function response(status, headers, body)
    if status == 201 and url and body == url .. "\n" and headers["Set-Cookie"] and headers["X-Session-Expires"] then
       issued = issued + 1
    else
-      unexpected = status .. " " .. body
+      unexpected = status .. " " .. body:gsub("%s+$", "")
    end
 end
 

@@ -55,7 +55,7 @@ function response(status, headers, body)
    elseif status == 200 and body == payload then
       received = received + 1
    else
-      unexpected = status .. " " .. body:sub(1, 200)
+      unexpected = status .. " " .. body:sub(1, 200):gsub("%s+$", "")
    end
 end
 

@@ -61,6 +61,15 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
+fn keys_may_be_dotted() {
+    let config =
+        parse("memory.sessions_max = 2\ntimeouts.wait_timeout = \"1s\"\n", "dotted").unwrap();
+    assert_eq!(config.memory.geometry.sessions, 2);
+    assert_eq!(config.timeouts.wait_timeout, Duration::from_secs(1));
+    assert_refused("timeouts.wait_timeout = \"soon\"\n", &["test.toml:1:25"]);
+}
+
+#[test]
 fn the_default_text_documents_every_key_of_a_dump() {
     let documented = |text: &str| {
         text.lines()
