@@ -6,12 +6,12 @@
 mod backoff;
 mod supervisor;
 
-use crate::config::{Config, SessionsMax};
+use crate::config::Config;
 use crate::sys::{listener, process, signal, title};
 use crate::worker::Inheritance;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
-use shm::{CreateError, Geometry, GeometryError, Segment, WORKER_RECORDS_MAX};
+use shm::{CreateError, Segment, WORKER_RECORDS_MAX};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use supervisor::Supervisor;
@@ -29,9 +29,6 @@ pub enum MasterError {
         #[source]
         source: io::Error,
     },
-    /// The segment cannot hold what the configuration asks for.
-    #[error("memory.segment_bytes, memory.sessions_max and memory.lane_bytes_max do not fit")]
-    Geometry(#[source] GeometryError),
     /// There is not enough memory for the segment.
     #[error("cannot make the shared segment (memory.segment_bytes)")]
     Segment(#[source] CreateError),
@@ -52,18 +49,6 @@ impl MasterError {
     }
 }
 
-/// The geometry of the segment that `config` asks for.
-pub fn geometry(config: &Config) -> Result<Geometry, MasterError> {
-    let memory = &config.memory;
-    let sessions = match memory.sessions_max {
-        SessionsMax::Auto => None,
-        SessionsMax::Count(count) => Some(count.get()),
-    };
-    let lane_chunks = memory.lane_bytes_max / memory.chunk_bytes;
-    Geometry::fit(memory.segment_bytes as u64, sessions, memory.chunk_bytes, lane_chunks)
-        .map_err(MasterError::Geometry)
-}
-
 /// Runs the relay until it is told to stop.
 pub fn run(config: Config) -> Result<(), MasterError> {
     diagnose(config.log_level);
@@ -73,7 +58,7 @@ pub fn run(config: Config) -> Result<(), MasterError> {
     let signals = signal::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
         .map_err(MasterError::os("listen for signals"))?;
     let listeners = open_listeners(&config)?;
-    let segment = Segment::create(&geometry(&config)?).map_err(MasterError::Segment)?;
+    let segment = Segment::create(&config.memory.geometry).map_err(MasterError::Segment)?;
     if let Err(error) = segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
     }

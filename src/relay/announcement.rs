@@ -13,7 +13,7 @@ const HAS_NAME: u8 = 8;
 
 /// Bytes of a media type that are passed on. RFC 6838 section 4.2 allows 127 for each half of the
 /// name alone; what is longer than this is left out.
-pub const TYPE_BYTES_MAX: usize = 255;
+const TYPE_BYTES_MAX: usize = 255;
 
 /// What a receiver is told of the bytes to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +59,10 @@ impl Announcement {
         let (content_type, rest) = rest.split_at_checked(usize::from(type_bytes))?;
         let name = rest.get(..usize::from(name_bytes))?;
         let printable = content_type.iter().all(|byte| (b' '..=b'~').contains(byte));
-        let name = std::str::from_utf8(name).ok()?;
         Some(Self {
             length: (flags & LENGTH_KNOWN != 0).then_some(u64::from_le_bytes(*length)),
             content_type: (flags & HAS_TYPE != 0 && printable).then(|| content_type.to_vec()),
-            name: if flags & HAS_NAME != 0 { FileName::clean(name) } else { None },
+            name: if flags & HAS_NAME != 0 { FileName::from_bytes(name) } else { None },
             receipt: if flags & RECEIPT_SENT != 0 { Receipt::Sent } else { Receipt::Acked },
         })
     }
@@ -81,7 +80,7 @@ mod tests {
             let announcement = Announcement {
                 length,
                 content_type: Some(b"text/plain; charset=utf-8".to_vec()),
-                name: FileName::clean("žluťoučký kůň.txt"),
+                name: FileName::from_bytes("žluťoučký kůň.txt".as_bytes()),
                 receipt: Receipt::Sent,
             };
             assert_eq!(Announcement::decode(&announcement.encode()), Some(announcement));

@@ -12,7 +12,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Body {
     framing: Left,
-    /// Payload bytes that a chunked body may still have.
+    /// Payload bytes that a chunked body may have, and those that it may still have.
+    bytes_max: u64,
     allowed: u64,
     form: Option<Multipart>,
     /// Undecided bytes of a form between two chunks.
@@ -48,7 +49,8 @@ impl Body {
             Framing::Length(bytes) => Left::Bytes(bytes),
             Framing::Chunked => Left::Chunks(dechunker),
         };
-        Self { framing, allowed: body_bytes_max, form, carry: Vec::new() }
+        let (bytes_max, allowed) = (body_bytes_max, body_bytes_max);
+        Self { framing, bytes_max, allowed, form, carry: Vec::new() }
     }
 
     /// How many payload bytes will come, where that is known beforehand.
@@ -154,7 +156,7 @@ impl Body {
                 self.allowed = self
                     .allowed
                     .checked_sub(decoded.payload as u64)
-                    .ok_or(Fault::BodyTooLarge)?;
+                    .ok_or(Fault::BodyTooLarge { bytes_max: self.bytes_max })?;
                 let beyond = (new.start + decoded.consumed).min(new.end)..new.end;
                 Ok((new.start + decoded.payload, beyond))
             }

@@ -7,7 +7,7 @@ use super::{
     Announcement, LOOK_ANYWAY_MS, Outbox, Pace, Received, Relay, TURN_BYTES, Turn, millis,
 };
 use crate::config::Receipt;
-use crate::http::{ResponseHead, Status, chunk_line, write_attachment};
+use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::session::Session;
 use crate::sys::{Put, Stream};
 use shm::{End, Finish, LaneWord, Life, Piece, ReceiverEnd, Refusal, Settled, State};
@@ -208,7 +208,13 @@ impl Receiving {
         self.chunked = announced.length.is_none();
         self.length = announced.length;
         self.receipt = announced.receipt;
-        write_head(outbox.bytes(), &announced, self.keep_alive);
+        let mut head = write_head(outbox.bytes(), &announced);
+        match (self.keep_alive, self.needs_length) {
+            (false, _) => head.close(),
+            (true, true) => head.keep_alive(),
+            (true, false) => &mut head,
+        }
+        .end();
         self.phase = Phase::Body;
         self.pace = Pace::new(relay, now_ms);
         Ok(())
@@ -405,20 +411,18 @@ const RELAYED_FIELDS: [(&str, &str); 5] = [
     ("X-Robots-Tag", "none"),
 ];
 
-fn write_head(out: &mut Vec<u8>, announced: &Announcement, keep_alive: bool) {
+/// Writes the head up to what is said of the connection.
+fn write_head<'o>(out: &'o mut Vec<u8>, announced: &Announcement) -> ResponseHead<'o> {
     let mut head = ResponseHead::start(out, Status::Ok, SystemTime::now());
     for (name, value) in RELAYED_FIELDS {
         head.field(name, value);
     }
     let content_type = announced.content_type.as_deref();
     head.field_bytes("Content-Type", content_type.unwrap_or(b"application/octet-stream"));
-    let mut disposition = String::new();
-    write_attachment(announced.name.as_ref(), &mut disposition);
-    head.field("Content-Disposition", disposition);
+    head.field("Content-Disposition", Attachment(announced.name.as_ref()));
     match announced.length {
         Some(length) => head.content_length(length),
         None => head.chunked(),
     };
-    if keep_alive { head.keep_alive() } else { head.close() };
-    head.end();
+    head
 }

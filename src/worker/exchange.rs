@@ -279,7 +279,7 @@ fn cargo(
     if let Framing::Length(bytes) = request.framing
         && bytes > limits.body_bytes_max
     {
-        return Err(Fault::BodyTooLarge.into());
+        return Err(Fault::BodyTooLarge { bytes_max: limits.body_bytes_max }.into());
     }
     let dechunker = Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max);
     let disposition = request.field("content-disposition").and_then(FileName::from_disposition);
