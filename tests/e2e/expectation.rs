@@ -1,0 +1,146 @@
+//! `Expect: 100-continue`, final answers before the body was read, and the lingering close that lets a client see them.
+
+use std::time::Duration;
+
+use crate::harness::{Payload, Raw, Relay, Session};
+
+const EXPECT: (&str, &str) = ("Expect", "100-continue");
+
+fn expecting(session: &Session, length: &str) -> Raw {
+    let mut sender = session.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", length), EXPECT]);
+    sender
+}
+
+#[test]
+fn continue_comes_with_the_receiver_and_not_before() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let mut sender = expecting(&session, "5");
+    sender.expect_silence(Duration::from_millis(150));
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    sender.read_continue();
+    sender.send(b"hello");
+    assert_eq!(receiver.read_response().expect(200).body, b"hello");
+    sender.read_response().expect(200);
+}
+
+#[test]
+fn continue_comes_at_once_when_the_receiver_is_there() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path).expect_silence(Duration::from_millis(50));
+    let mut sender = expecting(&session, "5");
+    sender.read_continue();
+    receiver.expect_silence(Duration::from_millis(50));
+    sender.send(b"hello");
+    assert_eq!(receiver.read_response().expect(200).body, b"hello");
+    sender.read_response().expect(200);
+}
+
+#[test]
+fn a_late_continue_is_left_out_once_bytes_have_come() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let mut sender = expecting(&session, "5");
+    sender.send(b"he");
+    sender.expect_silence(Duration::from_millis(100));
+    let receiver = session.receiver(&Payload::new(1, 5));
+    sender.send(b"llo");
+    let answer = sender.read_response().expect(200);
+    assert_eq!(answer.interim, [0_u16; 0]);
+    assert_eq!(receiver.join().unwrap().bytes, 5);
+}
+
+#[test]
+fn no_interim_answer_is_given_unasked() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let receiver = session.receiver(&Payload::new(1, 5));
+    let mut sender = relay.connect();
+    sender.put(&session.path, b"hello");
+    assert_eq!(sender.read_response().expect(200).interim, [0_u16; 0]);
+    receiver.join().unwrap();
+}
+
+#[test]
+fn another_expectation_is_refused() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let mut raw = relay.connect();
+    raw.request("PUT", &session.path, &[("Content-Length", "1"), ("Expect", "200-ok")]);
+    raw.read_response().expect_error(417);
+}
+
+#[test]
+fn a_sender_is_not_read_before_the_pairing() {
+    let relay = Relay::start();
+    let segment = relay.segment();
+    let session = relay.session();
+    let payload = Payload::new(2, 100 << 20);
+    let mut sender = relay.connect();
+    sender.patience(Duration::from_millis(300));
+    assert!(crate::harness::send_payload(&mut sender, &session.path, &payload, crate::harness::Shape::Length).is_err());
+    assert_eq!((segment.sum().bytes_in, segment.chunks_held()), (0, 0));
+    assert_eq!(segment.places_held(), 1);
+}
+
+#[test]
+fn a_final_answer_before_the_body_says_close() {
+    let relay = Relay::with(1, &["timeouts.wait_timeout = \"1s\""]);
+    let dead = "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let session = relay.session();
+    let revoked = |s: &Session, status| (s.path.clone(), status);
+    for (path, status) in [(dead.to_owned(), 404), revoked(&session, 504), ("/".to_owned(), 405)] {
+        let mut sender = relay.connect();
+        sender.request("PUT", &path, &[("Content-Length", "1000"), EXPECT]);
+        let answer = sender.read_response().expect_error(status);
+        assert!(answer.head.closes(), "{status}: {:#?}", answer.head);
+        assert_eq!(answer.interim, [0_u16; 0]);
+    }
+}
+
+#[test]
+fn a_client_in_full_flow_sees_its_answer_and_not_a_reset() {
+    let relay = Relay::with(1, &["limits.linger_bytes_max = \"4MiB\""]);
+    for len in [1, 1000, 900 << 10, 3 << 20] {
+        let mut sender = relay.connect();
+        sender.put("/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &Payload::new(3, len).bytes());
+        sender.finish();
+        let answer = sender.read_response().expect_error(404);
+        assert!(answer.head.closes());
+        sender.expect_close();
+    }
+}
+
+#[test]
+fn what_follows_a_final_answer_is_never_parsed() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let mut sender = relay.connect();
+    sender.request("PUT", "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", "100")]);
+    let bearer = format!("Bearer {}", session.token);
+    sender.request("DELETE", &session.path, &[("Authorization", &bearer)]);
+    sender.read_response().expect_error(404);
+    sender.finish();
+    sender.expect_close();
+    relay.connect().request("HEAD", &session.path, &[]).read_response().expect(200);
+}
+
+#[test]
+fn lingering_is_bounded_in_bytes_and_time() {
+    let relay = Relay::with(1, &["timeouts.linger_timeout = \"1s\"", "limits.linger_bytes_max = \"64KiB\""]);
+    let mut endless = relay.connect();
+    endless.request("PUT", "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", "1000000000")]);
+    let block = vec![7; 64 << 10];
+    let start = std::time::Instant::now();
+    while endless.try_send(&block).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(8), "it reads for ever");
+    }
+    let mut silent = relay.connect();
+    silent.request("PUT", "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", "10")]);
+    silent.read_response().expect_error(404);
+    assert!(silent.is_gone_within(Duration::from_secs(4)), "it lingers for ever");
+}

@@ -1,0 +1,167 @@
+//! Multipart senders: which part is the file, exactly its bytes, and whose fault a broken form is.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::harness::{Curl, Ending, Payload, Raw, Relay, Session};
+
+fn form(session: &Session, body: &[u8]) -> Raw {
+    let mut sender = session.connect();
+    let fields = [("Content-Type", "multipart/form-data; boundary=XX"), ("Content-Length", &body.len().to_string())];
+    sender.request("POST", &session.path, &fields).send(body);
+    sender
+}
+
+const FILE: &str = "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/csv\r\n";
+
+#[test]
+fn the_first_part_with_a_file_name_is_the_file() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let note = "Content-Disposition: form-data; name=\"note\"\r\n\r\nnot this";
+    let none = "Content-Disposition: form-data; name=\"none\"; filename=\"\"\r\n\r\nnor this";
+    let second = "Content-Disposition: form-data; name=\"g\"; filename=\"b.txt\"\r\n\r\nnor the second";
+    let body = format!(
+        "preamble\r\n--XX\r\n{note}\r\n--XX\r\n{none}\r\n--XX\r\n{FILE}\r\nthis \r\n--X\r\n--\r\nand\n\r\n--XX\r\n{second}\r\n--XX--\r\nepilogue"
+    );
+    let mut sender = form(&session, body.as_bytes());
+    let answer = receiver.read_response().expect(200);
+    assert_eq!(String::from_utf8_lossy(&answer.body), "this \r\n--X\r\n--\r\nand\n");
+    assert_eq!(answer.head.must("Content-Type"), "text/csv");
+    assert_eq!(answer.head.must("Content-Disposition"), "attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt");
+    let report = sender.read_response().expect(200);
+    assert_eq!(report.head.delivered_bytes(), answer.body.len() as u64);
+}
+
+#[test]
+fn an_empty_file_part_is_an_empty_file() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let receiver = session.receiver(&Payload::new(1, 0));
+    let mut sender = form(&session, format!("--XX\r\n{FILE}\r\n\r\n--XX--\r\n").as_bytes());
+    receiver.join().unwrap().expect_all(&Payload::new(1, 0));
+    assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), 0);
+}
+
+#[test]
+fn faults_before_the_file_are_the_senders_alone() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let payload = Payload::new(2, 2000);
+    let receiver = session.receiver(&payload);
+    let no_file = "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--XX--\r\n".to_owned();
+    let bad_head = "--XX\r\nContent-Disposition form-data\r\n\r\nx\r\n--XX--\r\n".to_owned();
+    let nothing = "no delimiter at all".to_owned();
+    let long = format!("--XX\r\nContent-Disposition: form-data; name=\"{}", "n".repeat(100_000));
+    let much = format!("{}--XX\r\n{FILE}\r\nx\r\n--XX--\r\n", "preamble ".repeat(10_000));
+    for (body, statuses) in [
+        (no_file, vec![400]),
+        (bad_head, vec![400]),
+        (nothing, vec![400]),
+        (String::new(), vec![400]),
+        (long, vec![400, 413]),
+        (much, vec![400, 413]),
+    ] {
+        let answer = form(&session, body.as_bytes()).read_response();
+        assert!(statuses.contains(&answer.status()), "{:#?} {:?}", answer.head, body.get(..40));
+        let status = answer.status();
+        answer.expect_error(status);
+        assert!(!receiver.is_finished(), "the receiver goes on waiting");
+    }
+    for kind in ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\"a", "multipart/form-data; boundary=a\u{1}b"] {
+        let mut sender = relay.connect();
+        sender.request("POST", &session.path, &[("Content-Type", kind), ("Content-Length", "3")]).send(b"abc");
+        sender.read_response().expect_error(400);
+    }
+    session.sender(&payload, crate::harness::Shape::Length).join().unwrap().expect(200);
+    receiver.join().unwrap().expect_all(&payload);
+}
+
+#[test]
+fn faults_within_the_file_abort_the_receiver_visibly() {
+    let relay = Relay::with(2, &[]);
+    let endless = format!("--XX\r\n{FILE}\r\nhello");
+    let unfinished = format!("--XX\r\n{FILE}\r\nhello\r\n--XX\r\nContent-Disp");
+    let no_close = format!("--XX\r\n{FILE}\r\nhello\r\n--XX\r\n");
+    for body in [endless, unfinished, no_close] {
+        let session = relay.session();
+        let mut receiver = relay.connect();
+        receiver.get(&session.path);
+        let mut sender = form(&session, body.as_bytes());
+        let got = receiver.read_response();
+        assert_eq!(got.head.status, 200);
+        assert_ne!(got.ending, Ending::Complete, "{body:?} gave {:?}", String::from_utf8_lossy(&got.body));
+        assert!(sender.read_response().expect_error(400).head.delivered_bytes() <= 5);
+        session.transfer(&Payload::new(3, 10), crate::harness::Shape::Length);
+    }
+}
+
+#[test]
+fn too_much_after_the_file_aborts_the_receiver() {
+    let relay = Relay::with(1, &["limits.form_overhead_bytes_max = \"4KiB\""]);
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let body = format!("--XX\r\n{FILE}\r\nhello\r\n--XX--\r\n{}", "epilogue".repeat(10_000));
+    let mut sender = form(&session, body.as_bytes());
+    let got = receiver.read_response();
+    assert_ne!(got.ending, Ending::Complete);
+    let answer = sender.read_response();
+    assert!([400, 413].contains(&answer.status()), "{:#?}", answer.head);
+    assert!(answer.head.delivered_bytes() <= 5);
+}
+
+#[test]
+fn the_receivers_final_chunk_waits_for_the_end_of_the_form() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    let kind = ("Content-Type", "multipart/form-data; boundary=XX");
+    sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
+    sender.send_chunk(format!("--XX\r\n{FILE}\r\nhello\r\n--XX--").as_bytes());
+    let head = receiver.read_head();
+    assert_eq!(receiver.read_exactly(10), b"5\r\nhello\r\n");
+    receiver.expect_silence(Duration::from_millis(100));
+    sender.send_chunk(b"\r\n");
+    receiver.expect_silence(Duration::from_millis(100));
+    sender.send_last_chunk();
+    assert_eq!(receiver.read_body(&head, |_| panic!("more bytes")), Ending::Complete);
+    sender.read_response().expect(200);
+}
+
+#[test]
+fn the_receivers_head_comes_once_the_parts_header_is_complete() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    let kind = ("Content-Type", "multipart/form-data; boundary=XX");
+    sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
+    sender.send_chunk(format!("--XX\r\n{FILE}").as_bytes());
+    receiver.expect_silence(Duration::from_millis(100));
+    sender.send_chunk(b"\r\nx");
+    assert_eq!(receiver.read_head().status, 200);
+}
+
+#[test]
+fn a_form_of_curl_with_several_fields() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let payload = Payload::new(4, 3_000_000);
+    payload.write_file(&relay.path("data.bin"));
+    fs::write(relay.path("second.txt"), "second").unwrap();
+    let received = Curl::new("-sfOJ").arg(&session.url).within(relay.directory()).start();
+    let sent = Curl::new("-sS --fail-with-body -F note=hello -F file=@data.bin;filename=re\u{e7}u.bin -F more=@second.txt -w %header{x-bytes-delivered}")
+        .arg(&session.url)
+        .within(relay.directory())
+        .run()
+        .expect(0);
+    assert!(sent.text().ends_with("3000000"), "{}", sent.text());
+    received.finish().expect(0);
+    payload.assert_file(&relay.path("re__u.bin"));
+}

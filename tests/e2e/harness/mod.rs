@@ -1,0 +1,23 @@
+//! The driver of the end-to-end tests: a real master with real workers, real curl, sockets that say exactly what they
+//! sent and got, and an observer of the shared segment. Tests are meant to read like sentences; all that is not a
+//! sentence lives here. Nothing in here sleeps for luck: it polls for a condition until a deadline and then says which.
+
+mod curl;
+mod patience;
+mod payload;
+mod proc;
+mod raw;
+mod relay;
+mod response;
+mod segment;
+mod transfer;
+
+pub(crate) use curl::{Curl, CurlOutcome, RunningCurl};
+pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
+pub(crate) use payload::Payload;
+pub(crate) use proc::{MemoryUse, Pid, tcp_queues};
+pub(crate) use raw::{Piece, Raw};
+pub(crate) use relay::{Relay, Session};
+pub(crate) use response::{Ending, Head, Response};
+pub(crate) use segment::{Counters, Segment};
+pub(crate) use transfer::{Checked, Placement, Shape, send_payload};

@@ -1,0 +1,112 @@
+//! What `/proc` says about a process and its sockets. Called by `relay` and by the tests that measure memory, fds and
+//! queues. A process that is gone gives empty answers, never a panic: tests kill things.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+
+/// A process that this test started, or a child of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Pid(pub(crate) i32);
+
+/// User memory of a process, KiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryUse {
+    pub(crate) private_kib: u64,
+    pub(crate) pss_kib: u64,
+}
+
+impl Pid {
+    fn file(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    pub(crate) fn read(self, name: &str) -> String {
+        fs::read(self.file(name)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// The title as `ps` shows it.
+    pub(crate) fn title(self) -> String {
+        self.read("cmdline").trim_end_matches('\0').replace('\0', " ").trim_end().to_owned()
+    }
+
+    /// State letter and parent, from the fields behind the command's closing bracket.
+    fn stat(self) -> Option<(char, i32)> {
+        let stat = self.read("stat");
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
+        Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    }
+
+    /// Running or stopped; a zombie is not alive.
+    pub(crate) fn is_alive(self) -> bool {
+        self.stat().is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+    }
+
+    pub(crate) fn is_stopped(self) -> bool {
+        self.stat().is_some_and(|(state, _)| state == 'T')
+    }
+
+    pub(crate) fn children(self) -> Vec<Pid> {
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok().map(Pid));
+        let mut children: Vec<_> = pids.filter(|p| p.stat().is_some_and(|(_, parent)| parent == self.0)).collect();
+        children.sort_unstable();
+        children
+    }
+
+    pub(crate) fn signal(self, signal: Signal) {
+        match kill(nix::unistd::Pid::from_raw(self.0), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(e) => panic!("signal {signal} to {}: {e}", self.0),
+        }
+    }
+
+    /// What each open descriptor is, as its link says.
+    pub(crate) fn fds(self) -> Vec<(u32, String)> {
+        let Ok(entries) = fs::read_dir(self.file("fd")) else { return Vec::new() };
+        let link = |e: fs::DirEntry| {
+            let number = e.file_name().to_str()?.parse().ok()?;
+            Some((number, fs::read_link(e.path()).ok()?.to_string_lossy().into_owned()))
+        };
+        entries.filter_map(|e| link(e.ok()?)).collect()
+    }
+
+    pub(crate) fn memory(self) -> MemoryUse {
+        let rollup = self.read("smaps_rollup");
+        let sum = |names: &[&str]| {
+            let values = rollup.lines().filter(|l| names.iter().any(|n| l.starts_with(n)));
+            values.map(|l| l.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+        };
+        MemoryUse { private_kib: sum(&["Private_Clean:", "Private_Dirty:"]), pss_kib: sum(&["Pss:"]) }
+    }
+
+    /// True once the process is gone, within `limit`.
+    pub(crate) fn is_gone_within(self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while self.is_alive() {
+            if start.elapsed() > limit {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}
+
+/// Bytes in the kernel's queues of the TCP socket whose own end is `local`: (to be sent or unacknowledged, to be read).
+pub(crate) fn tcp_queues(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_le_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V6(_) => panic!("the tests' sockets are IPv4"),
+    };
+    let (local, remote) = (hex(local), hex(remote));
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let row = table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+    let row = row.into_iter().find(|f| f.get(1) == Some(&local.as_str()) && f.get(2) == Some(&remote.as_str()))?;
+    let (send, receive) = row.get(4)?.split_once(':')?;
+    Some((u64::from_str_radix(send, 16).ok()?, u64::from_str_radix(receive, 16).ok()?))
+}

@@ -1,0 +1,248 @@
+//! The program under test: the real binary with a configuration of the test's own, on a port the kernel chose, ended
+//! by pid whatever happens. Also the session that a test asks it for.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::patience::{PATIENCE, eventually};
+use super::proc::Pid;
+use super::raw::Raw;
+use super::segment::{Counters, Segment};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
+
+/// A running master with its workers.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    master: Child,
+    directory: TempDir,
+    addresses: Vec<SocketAddr>,
+    workers: usize,
+}
+
+/// A session as its issuer sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) address: SocketAddr,
+    pub(crate) key: String,
+    pub(crate) token: String,
+    /// `http://HOST:PORT/KEY`
+    pub(crate) url: String,
+    /// `/KEY`
+    pub(crate) path: String,
+}
+
+impl Relay {
+    /// One worker and the defaults.
+    pub(crate) fn start() -> Self {
+        Self::with(1, &[])
+    }
+
+    /// `workers` workers, and lines of configuration as dotted keys: `timeouts.wait_timeout = "1s"`.
+    pub(crate) fn with(workers: usize, lines: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let text = config_text(workers, lines);
+        fs::write(directory.path().join("test.toml"), text).unwrap();
+        let errors = File::create(directory.path().join("stderr")).unwrap();
+        let mut command = Command::new(BINARY);
+        command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
+        let mut master = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
+        let listening = first_lines(BufReader::new(master.stdout.take().unwrap()));
+        let mut relay = Self { master, directory, addresses: Vec::new(), workers };
+        let line = listening.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
+        relay.addresses.push(line);
+        relay.wait_until_served();
+        relay
+    }
+
+    /// Every worker has made its poll, which it does once it has closed what is not its own.
+    fn wait_until_served(&self) {
+        let ready = |p: &Pid| p.fds().iter().any(|(_, link)| link.contains("eventpoll"));
+        eventually(&format!("{} workers serve", self.workers), || {
+            let pids = self.worker_pids();
+            (pids.len() == self.workers && pids.iter().all(ready)).then_some(())
+        });
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    /// A directory that lives as long as the relay.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.path("test.toml")
+    }
+
+    /// What the program wrote to stderr so far.
+    pub(crate) fn errors(&self) -> String {
+        fs::read_to_string(self.path("stderr")).unwrap_or_default()
+    }
+
+    pub(crate) fn master(&self) -> Pid {
+        Pid(i32::try_from(self.master.id()).unwrap())
+    }
+
+    /// The workers by their number in the title; dead and not yet titled ones left out.
+    pub(crate) fn worker_pids(&self) -> Vec<Pid> {
+        let number = |p: &Pid| p.title().strip_prefix("idontstore: worker process ")?.parse::<u32>().ok();
+        let mut workers: Vec<_> = self.master().children().into_iter().filter_map(|p| Some((number(&p)?, p))).collect();
+        workers.sort_unstable();
+        workers.into_iter().map(|(_, pid)| pid).collect()
+    }
+
+    pub(crate) fn segment(&self) -> Segment {
+        Segment::of(self.master(), self.workers)
+    }
+
+    pub(crate) fn connect(&self) -> Raw {
+        Raw::connect(self.address())
+    }
+
+    /// One `POST /`, on a connection of its own.
+    pub(crate) fn session(&self) -> Session {
+        let mut raw = self.connect();
+        let answer = raw.request("POST", "/", &[("Connection", "close")]).read_response().expect(201);
+        let url = answer.head.must("Location").to_owned();
+        let path = url.strip_prefix(&self.url("")).unwrap_or_else(|| panic!("Location {url}")).to_owned();
+        let cookie = answer.head.must("Set-Cookie");
+        let token = cookie.strip_prefix("token=").and_then(|c| c.split(';').next()).expect("a token cookie");
+        raw.expect_close();
+        Session {
+            address: self.address(),
+            key: path.trim_start_matches('/').to_owned(),
+            token: token.trim_matches('"').to_owned(),
+            url,
+            path,
+        }
+    }
+
+    /// Number of open descriptors of each worker.
+    pub(crate) fn fd_counts(&self) -> Vec<usize> {
+        self.worker_pids().iter().map(|p| p.fds().len()).collect()
+    }
+
+    /// Nothing of any transfer is left: no connection, chunk or place, and the descriptors of before.
+    #[track_caller]
+    pub(crate) fn expect_nothing_held(&self, segment: &Segment, fds_before: &[usize]) {
+        let held = || (segment.sum().open, segment.chunks_held(), segment.places_held(), self.fd_counts());
+        let clean = (0, 0, 0, fds_before.to_vec());
+        let start = std::time::Instant::now();
+        while held() != clean {
+            let now = held();
+            assert!(start.elapsed() < PATIENCE, "(connections, chunks, places, fds) held: {now:?}, not {clean:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Runs `connect`, which opens one connection, while only worker `wanted` can accept it, and proves that it did.
+    #[track_caller]
+    pub(crate) fn on_worker<T>(&self, wanted: usize, segment: &Segment, connect: impl FnOnce() -> T) -> T {
+        let pids = self.worker_pids();
+        let others: Vec<_> = pids.iter().enumerate().filter(|(i, _)| *i != wanted).map(|(_, p)| *p).collect();
+        let before: Vec<_> = segment.all().iter().map(|c: &Counters| c.accepted).collect();
+        others.iter().for_each(|p| p.signal(Signal::SIGSTOP));
+        let resume = Resume(others);
+        eventually("the other workers stand still", || resume.0.iter().all(|p| p.is_stopped()).then_some(()));
+        let made = connect();
+        eventually(&format!("worker {wanted} accepts"), || {
+            (segment.counters(wanted).accepted > before[wanted]).then_some(())
+        });
+        drop(resume);
+        for (i, accepted) in before.iter().enumerate().filter(|(i, _)| *i != wanted) {
+            assert_eq!(segment.counters(i).accepted, *accepted, "worker {i} accepted a connection too");
+        }
+        made
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.master().signal(signal);
+    }
+
+    /// Waits for the master's own end: its exit code, -1 if a signal ended it.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> i32 {
+        let master = &mut self.master;
+        eventually("the master ends", || master.try_wait().unwrap()).code().unwrap_or(-1)
+    }
+
+    /// Reaps a master that was killed, whose workers then have no parent.
+    pub(crate) fn kill_master(&mut self) {
+        self.master.kill().unwrap();
+        self.master.wait().unwrap();
+    }
+}
+
+/// Lets stopped workers go on, also when the test fails in between.
+struct Resume(Vec<Pid>);
+
+impl Drop for Resume {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|p| p.signal(Signal::SIGCONT));
+    }
+}
+
+fn config_text(workers: usize, lines: &[&str]) -> String {
+    let mut text = format!("workers = {workers}\n");
+    for line in lines {
+        text += line;
+        text.push('\n');
+    }
+    text + "\n[[listener]]\naddress = \"127.0.0.1:0\"\n"
+}
+
+/// Reads the program's stdout for as long as it writes; hands over the first listener's address.
+fn first_lines(stdout: impl BufRead + Send + 'static) -> mpsc::Receiver<SocketAddr> {
+    let (found, listening) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            let address = line.strip_prefix("listening on http://").and_then(|a| a.trim_end_matches('/').parse().ok());
+            if let Some(address) = address {
+                let _ = found.send(address);
+            }
+        }
+    });
+    listening
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let workers = self.worker_pids();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the relay\n{}", self.errors());
+        }
+        workers.iter().for_each(|p| p.signal(Signal::SIGCONT));
+        if matches!(self.master.try_wait(), Ok(None)) {
+            self.signal(Signal::SIGTERM);
+            if !self.master().is_gone_within(Duration::from_secs(5)) {
+                let _ = self.master.kill();
+            }
+            let _ = self.master.wait();
+        }
+        for worker in workers {
+            if !worker.is_gone_within(Duration::from_secs(2)) && worker.title().starts_with("idontstore: worker") {
+                worker.signal(Signal::SIGKILL);
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The end-to-end tests: the real binary with its forked workers, real curl, and bare sockets. They know the program
+//! only from outside, plus the counters in its shared segment. A module is a part of the contract; a test's name is
+//! what must hold. Names that begin with `heavy_` move gigabytes or hold thousands of connections and are run alone.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod answers;
+mod bytewise;
+mod cli;
+mod crash;
+mod crowd;
+mod exchange;
+mod expectation;
+mod files;
+mod form;
+mod framing;
+mod heads;
+mod leaving;
+mod lifetime;
+mod limits;
+mod memory;
+mod outcomes;
+mod process;
+mod receipt;
+mod ring;
+mod safe_conduct;
