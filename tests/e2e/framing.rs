@@ -144,11 +144,11 @@ fn no_chunk_is_understood_in_two_ways() {
         assert_eq!(answer.status(), *status, "{what}: {:#?}", answer.head);
         assert!(answer.head.closes(), "{what}");
         // The receiver either never heard of it and goes on waiting, or sees that its answer is cut.
-        if answer.head.field("X-Bytes-Delivered").is_some_and(|n| n != "0") {
-            let got = receiver.read_response();
-            assert_ne!(got.ending, Ending::Complete, "{what}: {:?}", String::from_utf8_lossy(&got.body));
+        receiver.patience(Duration::from_millis(100));
+        if let Ok(got) = receiver.try_read_response() {
+            let cut = got.status() == 200 && got.ending != Ending::Complete;
+            assert!(cut || got.status() >= 400, "{what}: {:#?} {:?}", got.head, String::from_utf8_lossy(&got.body));
         }
-        drop(receiver);
     }
 }
 

@@ -130,6 +130,14 @@ impl Raw {
 
     // Receiving.
 
+    /// True when an answer, or the connection's end, has come; waits a millisecond at most.
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let news = !self.fill().is_err_and(|e| e.kind() == ErrorKind::TimedOut);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        news
+    }
+
     /// Reads more bytes into `pending`; 0 at the end of the stream.
     fn fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 << 10];

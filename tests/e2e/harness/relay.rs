@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Relay {
     directory: TempDir,
     addresses: Vec<SocketAddr>,
     workers: usize,
+    /// What it wrote to stdout so far.
+    said: Arc<Mutex<String>>,
 }
 
 /// A session as its issuer sees it.
@@ -56,8 +58,9 @@ impl Relay {
         let mut command = Command::new(BINARY);
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
         let mut master = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
-        let listening = first_lines(BufReader::new(master.stdout.take().unwrap()));
-        let mut relay = Self { master, directory, addresses: Vec::new(), workers };
+        let said = Arc::new(Mutex::new(String::new()));
+        let listening = first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
+        let mut relay = Self { master, directory, addresses: Vec::new(), workers, said };
         let line = listening.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
         relay.addresses.push(line);
         relay.wait_until_served();
@@ -88,6 +91,15 @@ impl Relay {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Everything on stdout once `word` is in it.
+    #[track_caller]
+    pub(crate) fn wait_for_output(&self, word: &str) -> String {
+        eventually(&format!("{word:?} on stdout"), || {
+            let said = self.said.lock().unwrap().clone();
+            said.contains(word).then_some(said)
+        })
     }
 
     pub(crate) fn config_path(&self) -> PathBuf {
@@ -211,11 +223,12 @@ fn config_text(workers: usize, lines: &[&str]) -> String {
     text + "\n[[listener]]\naddress = \"127.0.0.1:0\"\n"
 }
 
-/// Reads the program's stdout for as long as it writes; hands over the first listener's address.
-fn first_lines(stdout: impl BufRead + Send + 'static) -> mpsc::Receiver<SocketAddr> {
+/// Reads the program's stdout into `said` for as long as it writes; hands over the listeners' addresses.
+fn first_lines(stdout: impl BufRead + Send + 'static, said: Arc<Mutex<String>>) -> mpsc::Receiver<SocketAddr> {
     let (found, listening) = mpsc::channel();
     thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
+            said.lock().unwrap().push_str(&format!("{line}\n"));
             let address = line.strip_prefix("listening on http://").and_then(|a| a.trim_end_matches('/').parse().ok());
             if let Some(address) = address {
                 let _ = found.send(address);

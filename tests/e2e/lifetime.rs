@@ -1,0 +1,112 @@
+//! Time: how long a session lives, what its end does to waits and transfers, and the minimum rate.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Payload, Relay, Shape, eventually, send_payload};
+
+const SHORT_LIFE: &str = "timeouts.session_lifetime = \"2s\"";
+
+#[test]
+fn waits_end_with_the_session_and_do_not_extend_it() {
+    let relay = Relay::with(2, &[SHORT_LIFE]);
+    let segment = relay.segment();
+    let begun = Instant::now();
+    let (one, two, three) = (relay.session(), relay.session(), relay.session());
+    let mut receiver = relay.connect();
+    receiver.get(&one.path);
+    let mut sender = relay.connect();
+    sender.put(&two.path, b"hello");
+    receiver.read_response().expect_error(410);
+    let answer = sender.read_response().expect_error(410);
+    assert!(answer.head.closes());
+    assert!((1800..5000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    for session in [one, two, three] {
+        relay.connect().get(&session.path).read_response().expect_error(404);
+    }
+    eventually("the slots are free", || (segment.sessions_live() == 0 && segment.places_held() == 0).then_some(()));
+}
+
+#[test]
+fn a_running_transfer_outlives_the_session() {
+    let relay = Relay::with(2, &[SHORT_LIFE]);
+    let session = relay.session();
+    let begun = Instant::now();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "7")]);
+    for byte in b"lasting" {
+        sender.send(&[*byte]);
+        thread::sleep(Duration::from_millis(500));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(3));
+    assert_eq!(receiver.read_response().expect(200).body, b"lasting");
+    assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), 7);
+}
+
+#[test]
+fn expired_slots_are_issued_again() {
+    let relay = Relay::with(2, &["timeouts.session_lifetime = \"1s\"", "memory.sessions_max = 2"]);
+    let old = [relay.session(), relay.session()];
+    relay.connect().request("POST", "/", &[]).read_response().expect_error(503);
+    let fresh = eventually("a slot is free again", || {
+        let answer = relay.connect().request("POST", "/", &[]).read_response();
+        (answer.status() == 201).then(|| answer.text().trim_end().to_owned())
+    });
+    assert!(old.iter().all(|s| s.url != fresh));
+    for session in &old {
+        relay.connect().get(&session.path).read_response().expect_error(404);
+    }
+}
+
+#[test]
+fn a_transfer_below_the_minimum_rate_is_cut() {
+    let relay = Relay::with(2, &["limits.rate_bytes_min = \"1KiB\"", "timeouts.rate_window = \"1s\""]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "1000")]).send(b"hello");
+    let begun = Instant::now();
+    let head = receiver.read_head();
+    assert_eq!(receiver.read_exactly(5), b"hello");
+    assert_ne!(receiver.read_body(&head, |_| ()), crate::harness::Ending::Complete);
+    let answer = sender.read_response();
+    assert!(matches!(answer.status(), 408 | 502 | 504), "{:#?}", answer.head);
+    assert!(answer.head.delivered_bytes() <= 5 && answer.head.closes());
+    assert!((800..6000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    eventually("all is free", || (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(()));
+}
+
+#[test]
+fn a_transfer_above_the_minimum_rate_goes_on() {
+    let relay = Relay::with(2, &["limits.rate_bytes_min = 100", "timeouts.rate_window = \"1s\""]);
+    let session = relay.session();
+    let payload = Payload::new(1, 6000);
+    let receiver = session.receiver(&payload);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "6000")]);
+    for block in payload.bytes().chunks(200) {
+        sender.send(block);
+        thread::sleep(Duration::from_millis(100));
+    }
+    receiver.join().unwrap().expect_all(&payload);
+    sender.read_response().expect(200);
+}
+
+#[test]
+fn a_receiver_that_stops_reading_is_cut_by_the_minimum_rate() {
+    let relay = Relay::with(2, &["timeouts.rate_window = \"1s\""]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    let _ = send_payload(&mut sender, &session.path, &Payload::new(2, 200 << 20), Shape::Length);
+    let answer = sender.read_response();
+    assert!(matches!(answer.status(), 408 | 502 | 504), "{:#?}", answer.head);
+    eventually("all is free", || (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(()));
+    drop(receiver);
+}

@@ -1,0 +1,229 @@
+//! The table of outcomes, row by row, for both sides; most on one worker and across two.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Ending, Payload, Placement, Raw, Relay, Shape, eventually, send_payload};
+
+const PLACEMENTS: [Placement; 2] = [Placement::SameWorker, Placement::TwoWorkers];
+
+/// Lines that let a transfer wait for one second only.
+const SHORT_WAIT: &str = "timeouts.wait_timeout = \"1s\"";
+
+#[test]
+fn all_delivered_is_200_with_a_report() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let payload = Payload::new(1, 12_345);
+    let receiver = session.receiver(&payload);
+    let answer = session.sender(&payload, Shape::Length).join().unwrap().expect(200);
+    receiver.join().unwrap().expect_all(&payload);
+    assert_eq!(answer.head.must("X-Bytes-Delivered"), "12345");
+    assert_eq!(answer.head.must("X-Receipt"), "acked");
+    assert!(answer.head.must("Content-Type").starts_with("text/plain"));
+    assert!(answer.text().contains("12345 bytes") && answer.text().ends_with('\n'), "{:?}", answer.text());
+}
+
+#[test]
+fn a_receiver_that_leaves_midway_is_502_with_what_it_got() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let fds = relay.fd_counts();
+    for placement in PLACEMENTS {
+        for shape in [Shape::Length, Shape::Chunked(10_000), Shape::Form] {
+            for politely in [true, false] {
+                let session = relay.session();
+                let payload = Payload::new(2, 60 << 20);
+                let (mut receiver, mut sender) = relay.pair(&segment, placement);
+                receiver.get(&session.path);
+                let sending = thread::spawn({
+                    let (path, payload) = (session.path.clone(), payload.clone());
+                    move || {
+                        let _ = send_payload(&mut sender, &path, &payload, shape);
+                        sender.read_response()
+                    }
+                });
+                receiver.read_checked_part(&payload, 1_000_000);
+                if politely { drop(receiver) } else { receiver.reset() }
+                let answer = sending.join().unwrap().expect_error(502);
+                let delivered = answer.head.delivered_bytes();
+                assert!((1_000_000..payload.len()).contains(&delivered), "{placement:?} {shape:?}: {delivered}");
+                assert!(answer.head.closes());
+                session.transfer(&Payload::new(3, 5000), Shape::Length);
+            }
+        }
+    }
+    relay.expect_nothing_held(&segment, &fds);
+}
+
+#[test]
+fn a_sender_that_leaves_midway_cuts_the_receiver_visibly() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let fds = relay.fd_counts();
+    let payload = Payload::new(4, 1_000_000);
+    let leave: [(u64, fn(Raw)); 3] = [(1, |s| s.finish()), (300_000, Raw::reset), (999_999, drop)];
+    for placement in PLACEMENTS {
+        for framing in [("Content-Length", "1000000"), ("Transfer-Encoding", "chunked")] {
+            for (sent, leave) in leave {
+                let session = relay.session();
+                let (mut receiver, mut sender) = relay.pair(&segment, placement);
+                let moved_before = segment.sum().bytes_out;
+                receiver.get(&session.path);
+                sender.request("PUT", &session.path, &[framing]);
+                let part = &payload.bytes()[..usize::try_from(sent).unwrap()];
+                if framing.0 == "Content-Length" { sender.send(part) } else { sender.send_chunk(part) }
+                let reading = thread::spawn({
+                    let payload = payload.clone();
+                    move || receiver.read_checked(&payload)
+                });
+                eventually("the bytes have moved", || (segment.sum().bytes_out - moved_before >= sent).then_some(()));
+                leave(sender);
+                let checked = reading.join().unwrap();
+                checked.expect_cut();
+                assert!(checked.bytes <= sent, "{} of {sent} bytes", checked.bytes);
+                session.transfer(&payload, Shape::Length);
+            }
+        }
+    }
+    relay.expect_nothing_held(&segment, &fds);
+}
+
+#[test]
+fn nobody_within_the_wait_is_504_for_either_side() {
+    let relay = Relay::with(1, &[SHORT_WAIT]);
+    let session = relay.session();
+    let begun = Instant::now();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path).read_response().expect_error(504);
+    assert!((900..3000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    let mut sender = relay.connect();
+    sender.put(&session.path, b"hello");
+    let answer = sender.read_response().expect_error(504);
+    assert!(answer.head.closes());
+    assert_eq!(answer.head.field("X-Bytes-Delivered").unwrap_or("0"), "0");
+    // The receiver's connection is kept, and the key works still.
+    receiver.get("/").read_response().expect(200);
+    session.transfer(&Payload::new(5, 77), Shape::Length);
+}
+
+#[test]
+fn the_wait_is_not_a_bound_of_the_transfer() {
+    let relay = Relay::with(1, &[SHORT_WAIT]);
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "4")]);
+    let begun = Instant::now();
+    for byte in b"slow" {
+        sender.send(&[*byte]);
+        thread::sleep(Duration::from_millis(500));
+    }
+    assert!(begun.elapsed() > Duration::from_millis(1500));
+    assert_eq!(receiver.read_response().expect(200).body, b"slow");
+    sender.read_response().expect(200);
+}
+
+#[test]
+fn no_session_slot_is_503_with_a_time_to_retry() {
+    let relay = Relay::with(2, &["memory.sessions_max = 3"]);
+    let sessions: Vec<_> = (0..3).map(|_| relay.session()).collect();
+    let answer = relay.connect().request("POST", "/", &[]).read_response().expect_error(503);
+    assert!(answer.head.must("Retry-After").parse::<u32>().unwrap() > 0);
+    sessions[1].transfer(&Payload::new(6, 10), Shape::Length);
+    relay.session().transfer(&Payload::new(7, 10), Shape::Length);
+}
+
+#[test]
+fn no_chunk_for_a_pair_is_503_for_both() {
+    let relay = Relay::with(
+        1,
+        &[
+            "memory.segment_bytes = \"8MiB\"",
+            "memory.chunk_bytes = \"1MiB\"",
+            "memory.lane_bytes_max = \"1MiB\"",
+            "timeouts.chunk_wait = \"1s\"",
+        ],
+    );
+    let segment = relay.segment();
+    // Pairs whose receivers read nothing take every chunk there is.
+    let mut stalled = Vec::new();
+    let big = Payload::new(8, 300 << 20);
+    let starved = loop {
+        assert!(stalled.len() < 16, "chunks never run out");
+        let session = relay.session();
+        let mut receiver = relay.connect();
+        receiver.get(&session.path);
+        let mut sender = relay.connect();
+        sender.patience(Duration::from_millis(500));
+        let sent = send_payload(&mut sender, &session.path, &big, Shape::Length);
+        if receiver_has_answer(&mut receiver) == Some(503) {
+            break sender;
+        }
+        assert!(sent.is_err(), "it must stall");
+        stalled.push((receiver, sender));
+    };
+    let mut starved = starved;
+    starved.patience(Duration::from_secs(5));
+    let answer = starved.read_response().expect_error(503);
+    assert!(answer.head.must("Retry-After").parse::<u32>().unwrap() > 0);
+    assert!(stalled.len() >= 2, "{} pairs, {} chunks held", stalled.len(), segment.chunks_held());
+    drop(stalled);
+    relay.session().transfer(&Payload::new(9, 3_000_000), Shape::Length);
+}
+
+/// The status if it is an error that comes within the chunk wait.
+fn receiver_has_answer(receiver: &mut crate::harness::Raw) -> Option<u16> {
+    receiver.patience(Duration::from_secs(3));
+    receiver.try_read_head().ok().map(|head| head.status)
+}
+
+#[test]
+fn too_large_is_413_before_the_receiver_hears_of_it() {
+    let relay = Relay::with(1, &["limits.body_bytes_max = \"1MiB\""]);
+    let session = relay.session();
+    let payload = Payload::new(10, 1 << 20);
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "1048577"), ("Expect", "100-continue")]);
+    let answer = sender.read_response().expect_error(413);
+    assert!(answer.head.closes() && answer.interim.is_empty());
+    receiver.expect_silence(Duration::from_millis(50));
+    let sending = session.sender(&payload, Shape::Length);
+    receiver.read_checked(&payload).expect_all(&payload);
+    sending.join().unwrap().expect(200);
+}
+
+#[test]
+fn too_large_along_the_way_is_413_and_cuts_the_receiver() {
+    let relay = Relay::with(1, &["limits.body_bytes_max = \"1MiB\""]);
+    for shape in [Shape::Chunked(10_000), Shape::Form] {
+        let session = relay.session();
+        let payload = Payload::new(11, 3 << 20);
+        let receiver = session.receiver(&payload);
+        if shape == Shape::Form {
+            session.sender(&payload, shape).join().unwrap().expect_error(413);
+            drop(receiver);
+            continue;
+        }
+        let answer = session.sender(&payload, shape).join().unwrap().expect_error(413);
+        assert!(answer.head.delivered_bytes() <= 1 << 20);
+        receiver.join().unwrap().expect_cut();
+    }
+}
+
+#[test]
+fn the_cut_of_an_unknown_length_lacks_its_final_chunk() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Transfer-Encoding", "chunked")]).send_chunk(b"hello");
+    let head = receiver.read_head();
+    assert_eq!(receiver.read_exactly(10), b"5\r\nhello\r\n");
+    drop(sender);
+    assert_ne!(receiver.read_body(&head, |b| panic!("more: {b:?}")), Ending::Complete);
+}

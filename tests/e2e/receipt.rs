@@ -1,0 +1,162 @@
+//! The delivery report is honest: never more than the receiver's kernel acknowledged, exact when all arrived, and no
+//! success for a receiver that took nothing.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Payload, Raw, Relay, Shape, eventually, send_payload, stays, tcp_queues};
+
+#[test]
+fn the_level_can_be_asked_for() {
+    let relay = Relay::start();
+    for (asked, want) in [(Some("sent"), "sent"), (Some("acked"), "acked"), (None, "acked")] {
+        let session = relay.session();
+        let payload = Payload::new(1, 1000);
+        let receiver = session.receiver(&payload);
+        let mut sender = relay.connect();
+        let mut fields = vec![("Content-Length", "1000")];
+        fields.extend(asked.map(|level| ("X-Receipt", level)));
+        sender.request("PUT", &session.path, &fields).send(&payload.bytes());
+        let answer = sender.read_response().expect(200);
+        assert_eq!((answer.head.must("X-Receipt"), answer.head.delivered_bytes()), (want, 1000));
+        receiver.join().unwrap();
+    }
+}
+
+#[test]
+fn the_level_can_be_configured_and_a_wrong_one_is_refused() {
+    let relay = Relay::with(1, &["exchange.receipt = \"sent\""]);
+    let session = relay.session();
+    let payload = Payload::new(2, 1000);
+    let receiver = session.receiver(&payload);
+    let mut wrong = relay.connect();
+    wrong.request("PUT", &session.path, &[("Content-Length", "0"), ("X-Receipt", "maybe")]);
+    wrong.read_response().expect_error(400);
+    let answer = session.sender(&payload, Shape::Length).join().unwrap().expect(200);
+    assert_eq!(answer.head.must("X-Receipt"), "sent");
+    receiver.join().unwrap().expect_all(&payload);
+}
+
+/// Bytes that the receiver's kernel has taken in order, head included: read by the test, or still in its queue.
+fn received_by_tcp(relay: &Relay, receiver: &Raw) -> u64 {
+    receiver.taken_bytes + tcp_queues(receiver.local_addr(), relay.address()).map_or(0, |(_, queued)| queued)
+}
+
+#[test]
+fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    for (i, k) in [0, 1, 70_000, 5_000_000].into_iter().enumerate() {
+        let session = relay.session();
+        let payload = Payload::new(3, 60 << 20);
+        let mut receiver = relay.connect();
+        receiver.get(&session.path);
+        let sending = session.sender(&payload, Shape::Length);
+        let head_bytes = if k > 0 {
+            receiver.read_checked_part(&payload, k);
+            0
+        } else {
+            eventually("something arrives", || (received_by_tcp(&relay, &receiver) > 1000).then_some(0))
+        };
+        let before_stall = segment.sum();
+        let received = stays("the transfer stalls", Duration::from_millis(300), || {
+            (received_by_tcp(&relay, &receiver), segment.sum().bytes_in)
+        });
+        assert!(segment.sum().bytes_in >= before_stall.bytes_in);
+        if i % 2 == 0 { drop(receiver) } else { receiver.reset() }
+        let answer = sending.join().unwrap().expect_error(502);
+        let n = answer.head.delivered_bytes();
+        assert!(k <= n && n + head_bytes <= received.0, "k {k}, reported {n}, received with head {}", received.0);
+    }
+}
+
+#[test]
+fn a_hundred_megabytes_to_a_receiver_that_reads_nothing_never_succeed() {
+    let relay = Relay::with(2, &["timeouts.rate_window = \"2s\""]);
+    let session = relay.session();
+    let payload = Payload::new(4, 100 << 20);
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let queued = thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let mut sender = relay.connect();
+            let _ = send_payload(&mut sender, &session.path, &payload, Shape::Length);
+            sender.read_response()
+        });
+        let queued = stays("the queue is full", Duration::from_millis(500), || received_by_tcp(&relay, &receiver));
+        let answer = sending.join().unwrap();
+        assert!(answer.status() >= 400, "{:#?}", answer.head);
+        assert!(answer.head.delivered_bytes() <= queued, "{} > {queued}", answer.head.delivered_bytes());
+        queued
+    });
+    assert!(queued < 40 << 20, "more than a socket buffer holds: {queued}");
+}
+
+#[test]
+fn bytes_that_are_never_acknowledged_are_no_success() {
+    let relay = Relay::with(2, &["timeouts.ack_timeout = \"1s\""]);
+    let session = relay.session();
+    let payload = Payload::new(5, 200_000);
+    let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
+    receiver.get(&session.path);
+    let sending = session.sender(&payload, Shape::Length);
+    let answer = sending.join().unwrap();
+    assert!(matches!(answer.status(), 502 | 504), "{:#?}", answer.head);
+    let received = received_by_tcp(&relay, &receiver);
+    assert!(answer.head.delivered_bytes() <= received, "{} > {received}", answer.head.delivered_bytes());
+    assert!(answer.head.delivered_bytes() < payload.len());
+}
+
+#[test]
+fn sent_does_not_wait_for_the_acknowledgement() {
+    let relay = Relay::with(2, &["timeouts.ack_timeout = \"60s\""]);
+    let session = relay.session();
+    let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
+    receiver.get(&session.path);
+    let payload = Payload::new(6, 100_000);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "100000"), ("X-Receipt", "sent")]).send(&payload.bytes());
+    sender.patience(Duration::from_secs(5));
+    let answer = sender.read_response().expect(200);
+    let received = received_by_tcp(&relay, &receiver);
+    assert!(answer.head.delivered_bytes() <= received.max(100_000));
+    assert_eq!(answer.head.must("X-Receipt"), "sent");
+}
+
+#[test]
+fn a_reset_before_the_acknowledgement_is_502() {
+    let relay = Relay::with(2, &["timeouts.ack_timeout = \"30s\""]);
+    let session = relay.session();
+    let payload = Payload::new(7, 100_000);
+    let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
+    receiver.get(&session.path);
+    let sending = session.sender(&payload, Shape::Length);
+    eventually("its queue fills", || (received_by_tcp(&relay, &receiver) > 500).then_some(()));
+    let before = stays("all stands still", Duration::from_millis(300), || received_by_tcp(&relay, &receiver));
+    assert!(!sending.is_finished(), "no success without an acknowledgement");
+    receiver.reset();
+    let answer = sending.join().unwrap().expect_error(502);
+    assert!(answer.head.delivered_bytes() <= before);
+}
+
+#[test]
+fn a_slow_reader_is_waited_for_and_reported_exactly() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let payload = Payload::new(8, 600_000);
+    let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
+    receiver.get(&session.path);
+    let sending = session.sender(&payload, Shape::Chunked(50_000));
+    let head = receiver.read_head();
+    let mut state = receiver.body_of(&head).unwrap();
+    let mut buffer = vec![0; 20_000];
+    let mut bytes = 0;
+    while let crate::harness::Piece::Bytes(n) = receiver.read_piece(&mut state, &mut buffer) {
+        assert_eq!(payload.first_difference(bytes, &buffer[..n]), None);
+        bytes += n as u64;
+        if bytes < 200_000 {
+            assert!(!sending.is_finished(), "success after {bytes} bytes");
+        }
+    }
+    assert_eq!(sending.join().unwrap().expect(200).head.delivered_bytes(), 600_000);
+}
