@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{Curl, Relay, Shape, Payload};
+use crate::harness::{Curl, Payload, Relay, Shape};
 
 /// A key that has the form of one and was never issued.
 const NEVER_ISSUED: &str = "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -58,7 +58,11 @@ fn head_and_prefetch_leave_a_waiting_transfer_alone() {
     let payload = Payload::new(2, 3000);
     let sender = session.sender(&payload, Shape::Length);
     relay.connect().request("HEAD", &session.path, &[]).read_response().expect(200);
-    for field in [("Sec-Purpose", "prefetch"), ("Purpose", "prefetch"), ("Sec-Purpose", "prefetch;prerender")] {
+    for field in [
+        ("Sec-Purpose", "prefetch"),
+        ("Purpose", "prefetch"),
+        ("Sec-Purpose", "prefetch;prerender"),
+    ] {
         relay.connect().request("GET", &session.path, &[field]).read_response().expect_error(503);
     }
     relay.connect().request("GET", &session.path, &[("Service-Worker", "script")]).read_response();
@@ -70,7 +74,10 @@ fn head_and_prefetch_leave_a_waiting_transfer_alone() {
 fn a_service_worker_script_is_refused() {
     let relay = Relay::start();
     let session = relay.session();
-    let answer = relay.connect().request("GET", &session.path, &[("Service-Worker", "script")]).read_response();
+    let answer = relay
+        .connect()
+        .request("GET", &session.path, &[("Service-Worker", "script")])
+        .read_response();
     assert!((400..500).contains(&answer.status()), "{:#?}", answer.head);
     let status = answer.status();
     answer.expect_error(status);
@@ -80,9 +87,13 @@ fn a_service_worker_script_is_refused() {
 fn other_methods_are_405_with_what_is_allowed() {
     let relay = Relay::start();
     let session = relay.session();
-    for (path, allowed) in [("/", vec!["GET", "HEAD", "POST"]), (&session.path, vec!["GET", "HEAD", "POST", "PUT", "DELETE"])] {
+    for (path, allowed) in [
+        ("/", vec!["GET", "HEAD", "POST"]),
+        (&session.path, vec!["GET", "HEAD", "POST", "PUT", "DELETE"]),
+    ] {
         for method in ["PATCH", "OPTIONS", "TRACE", "BREW"] {
-            let answer = relay.connect().request(method, path, &[]).read_response().expect_error(405);
+            let answer =
+                relay.connect().request(method, path, &[]).read_response().expect_error(405);
             let allow: Vec<_> = answer.head.must("Allow").split(',').map(str::trim).collect();
             for name in &allowed {
                 assert!(allow.contains(name), "{name} for {path} in {allow:?}");
@@ -90,7 +101,11 @@ fn other_methods_are_405_with_what_is_allowed() {
         }
     }
     for method in ["PUT", "DELETE"] {
-        relay.connect().request(method, "/", &[("Content-Length", "0")]).read_response().expect_error(405);
+        relay
+            .connect()
+            .request(method, "/", &[("Content-Length", "0")])
+            .read_response()
+            .expect_error(405);
     }
 }
 
@@ -102,11 +117,14 @@ fn never_issued_and_dead_keys_answer_alike() {
     let (key, flipped) = (session.key.clone(), if session.key.ends_with('A') { 'B' } else { 'A' });
     let almost = format!("/{}{flipped}", &key[..key.len() - 1]);
     let long = format!("/{}", "x".repeat(200));
-    let bodies: Vec<_> = [session.path.as_str(), NEVER_ISSUED, &almost, "/x", "/favicon.ico", "/%41", &long]
-        .map(|path| relay.connect().get(path).read_response().expect_error(404))
-        .into_iter()
-        .map(|r| (r.body, r.head.fields.into_iter().filter(|(n, _)| n != "Date").collect::<Vec<_>>()))
-        .collect();
+    let bodies: Vec<_> =
+        [session.path.as_str(), NEVER_ISSUED, &almost, "/x", "/favicon.ico", "/%41", &long]
+            .map(|path| relay.connect().get(path).read_response().expect_error(404))
+            .into_iter()
+            .map(|r| {
+                (r.body, r.head.fields.into_iter().filter(|(n, _)| n != "Date").collect::<Vec<_>>())
+            })
+            .collect();
     assert!(bodies.windows(2).all(|w| w[0] == w[1]), "{bodies:#?}");
     for method in ["POST", "PUT"] {
         let fields = [("Content-Length", "5")];
@@ -165,7 +183,9 @@ fn connections_are_kept_and_pipelines_answered_in_order() {
     let session = relay.session();
     let mut raw = relay.connect();
     let one = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let all = [one("GET", "/"), one("GET", NEVER_ISSUED), one("GET", "/"), one("DELETE", &session.path)].concat();
+    let all =
+        [one("GET", "/"), one("GET", NEVER_ISSUED), one("GET", "/"), one("DELETE", &session.path)]
+            .concat();
     raw.send(all.as_bytes());
     for status in [200, 404, 200, 403] {
         raw.read_response().expect(status);

@@ -10,11 +10,16 @@ fn each_byte_arrives_before_the_next_is_sent(chunked: bool, placement: Placement
     let before = segment.all();
     receiver.get(&session.path);
     let text: Vec<u8> = (0..200).collect();
-    let framing = if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", "200") };
+    let framing =
+        if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", "200") };
     sender.request("POST", &session.path, &[framing]);
     let mut open = None;
     for byte in &text {
-        if chunked { sender.send_chunk(&[*byte]) } else { sender.send(&[*byte]) }
+        if chunked {
+            sender.send_chunk(&[*byte])
+        } else {
+            sender.send(&[*byte])
+        }
         let (_, state) = open.get_or_insert_with(|| {
             let head = receiver.read_head();
             let state = receiver.body_of(&head).unwrap();
@@ -28,7 +33,10 @@ fn each_byte_arrives_before_the_next_is_sent(chunked: bool, placement: Placement
         sender.send_last_chunk();
     }
     let (_, mut state) = open.unwrap();
-    assert_eq!(receiver.read_piece(&mut state, &mut [0; 16]), crate::harness::Piece::End(Ending::Complete));
+    assert_eq!(
+        receiver.read_piece(&mut state, &mut [0; 16]),
+        crate::harness::Piece::End(Ending::Complete)
+    );
     assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), 200);
     placement.expect_moved(&segment, &before, 200);
 }

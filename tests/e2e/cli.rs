@@ -25,7 +25,13 @@ fn text(bytes: &[u8]) -> String {
 
 #[track_caller]
 fn expect_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{}\n{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -59,7 +65,8 @@ fn the_default_configuration_tests_and_dumps() {
     let dump = idontstore(&["-T"]);
     expect_code(&dump, 0);
     let shown = text(&dump.stdout);
-    for key in ["workers", "listener", "127.0.0.1:8080", "segment_bytes", "receipt", "head_timeout"] {
+    for key in ["workers", "listener", "127.0.0.1:8080", "segment_bytes", "receipt", "head_timeout"]
+    {
         assert!(shown.contains(key), "{key} in {shown}");
     }
     let (_, again) = with_config(&shown, &["-T"]);
@@ -81,7 +88,9 @@ fn a_configuration_is_tested_without_being_run() {
 
 #[test]
 fn a_bad_configuration_is_78_with_the_place_and_what_is_allowed() {
-    let row = |line: usize, column: usize, text: &'static str, words: &'static [&'static str]| (line, column, text, words);
+    let row = |line: usize, column: usize, text: &'static str, words: &'static [&'static str]| {
+        (line, column, text, words)
+    };
     for (line, column, config, words) in [
         row(2, 1, "workers = 1\nworkres = 2\n", &["workres", "workers"]),
         row(2, 1, "[limits]\nhead_bytes_maxx = 5\n", &["head_bytes_maxx", "head_bytes_max"]),
@@ -120,7 +129,8 @@ fn a_configuration_that_is_not_there_is_78() {
 
 #[test]
 fn two_keys_that_contradict_are_both_named() {
-    let (_, output) = with_config("[memory]\nchunk_bytes = \"1MiB\"\nlane_bytes_max = \"1536KiB\"\n", &["-t"]);
+    let (_, output) =
+        with_config("[memory]\nchunk_bytes = \"1MiB\"\nlane_bytes_max = \"1536KiB\"\n", &["-t"]);
     expect_code(&output, 78);
     let shown = text(&output.stderr);
     assert!(shown.contains("chunk_bytes") && shown.contains("lane_bytes_max"), "{shown}");

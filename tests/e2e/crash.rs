@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Ending, Payload, Pid, Placement, Raw, Relay, Segment, Session, Shape, eventually, eventually_within};
+use crate::harness::{
+    Ending, Payload, Pid, Placement, Raw, Relay, Segment, Session, Shape, eventually,
+    eventually_within,
+};
 
 /// How soon both sides of a broken transfer must know.
 const NEWS_WITHIN: Duration = Duration::from_millis(100);
@@ -69,7 +72,10 @@ fn receive(mut raw: Raw, session: &Session, payload: &Payload) -> Verdict {
                 wrong = wrong.or(payload.first_difference(bytes, piece));
                 bytes += piece.len() as u64;
             });
-            (ending == Ending::Complete && bytes == payload.len(), format!("{bytes} bytes, {ending:?}"))
+            (
+                ending == Ending::Complete && bytes == payload.len(),
+                format!("{bytes} bytes, {ending:?}"),
+            )
         }
         Ok(head) => (false, format!("{}", head.status)),
         Err(e) => (false, format!("no head: {e}")),
@@ -85,7 +91,9 @@ fn knock(relay: &Relay, stop: &AtomicBool) -> usize {
     while !stop.load(Ordering::Relaxed) {
         match TcpStream::connect(relay.address()) {
             Ok(_) => knocks += 1,
-            Err(e) if e.kind() == ErrorKind::ConnectionRefused => panic!("refused after {knocks} knocks"),
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+                panic!("refused after {knocks} knocks")
+            }
             Err(e) => panic!("knocking: {e}"),
         }
         thread::sleep(Duration::from_millis(2));
@@ -100,8 +108,12 @@ fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
     let fds = relay.fd_counts();
     let sessions: Vec<_> = (0..TRANSFERS).map(|_| relay.session()).collect();
     let payloads: Vec<_> = (0..TRANSFERS).map(|i| Payload::new(i as u64, TRANSFER_BYTES)).collect();
-    let pairs: Vec<_> = sessions.iter().map(|_| (connect_seen(&relay, &segment), connect_seen(&relay, &segment))).collect();
-    let placed: Vec<_> = pairs.iter().map(|((_, receiver), (_, sender))| (*receiver, *sender)).collect();
+    let pairs: Vec<_> = sessions
+        .iter()
+        .map(|_| (connect_seen(&relay, &segment), connect_seen(&relay, &segment)))
+        .collect();
+    let placed: Vec<_> =
+        pairs.iter().map(|((_, receiver), (_, sender))| (*receiver, *sender)).collect();
     let victim = placed[0].0;
     let victim_pid = relay.worker_pids()[victim];
     let bytes_before = segment.sum().bytes_in;
@@ -124,11 +136,14 @@ fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
             })
             .collect();
         let third = TRANSFERS as u64 * TRANSFER_BYTES / 3;
-        eventually("a third has moved", || (segment.sum().bytes_in - bytes_before > third).then_some(()));
+        eventually("a third has moved", || {
+            (segment.sum().bytes_in - bytes_before > third).then_some(())
+        });
         assert_eq!(finished.load(Ordering::Relaxed), 0, "all run when the worker dies");
         let killed_at = Instant::now();
         victim_pid.signal(Signal::SIGKILL);
-        let verdicts: Vec<_> = running.into_iter().map(|(r, s)| (r.join().unwrap(), s.join().unwrap())).collect();
+        let verdicts: Vec<_> =
+            running.into_iter().map(|(r, s)| (r.join().unwrap(), s.join().unwrap())).collect();
         eventually("the worker is back", || {
             let pids = relay.worker_pids();
             (pids.len() == 4 && !pids.contains(&victim_pid)).then_some(())
@@ -138,7 +153,10 @@ fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
         (killed_at, verdicts)
     });
     for ((receiver_on, sender_on), (receiver, sender)) in placed.iter().zip(&verdicts) {
-        let place = format!("receiver on {receiver_on}: {}; sender on {sender_on}: {}", receiver.what, sender.what);
+        let place = format!(
+            "receiver on {receiver_on}: {}; sender on {sender_on}: {}",
+            receiver.what, sender.what
+        );
         if *receiver_on != victim && *sender_on != victim {
             assert!(receiver.ok && sender.ok, "untouched by {victim}, yet {place}");
             continue;
@@ -149,7 +167,10 @@ fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
             assert!(after <= NEWS_WITHIN, "{after:?} to know, {place}");
         }
         if *sender_on != victim {
-            assert!(sender.what.starts_with("502 ") && sender.what.contains("peer worker lost"), "{place}");
+            assert!(
+                sender.what.starts_with("502 ") && sender.what.contains("peer worker lost"),
+                "{place}"
+            );
         }
     }
     assert!(verdicts.iter().any(|(r, _)| r.ok), "some pair had no end on the victim");
@@ -173,7 +194,9 @@ fn each_side_hears_at_once_when_the_others_worker_dies() {
         let payload = Payload::new(1, 1 << 20);
         let (mut receiver, mut sender) = relay.pair(&segment, Placement::TwoWorkers);
         receiver.get(&session.path);
-        sender.request("PUT", &session.path, &[("Content-Length", "1048576")]).send(&payload.bytes()[..500_000]);
+        sender
+            .request("PUT", &session.path, &[("Content-Length", "1048576")])
+            .send(&payload.bytes()[..500_000]);
         receiver.read_checked_part(&payload, 500_000);
         relay.worker_pids()[victim].signal(Signal::SIGKILL);
         let begun = Instant::now();
@@ -226,7 +249,8 @@ fn workers_that_die_again_and_again_come_back_with_patience() {
     assert!(survivor.is_alive());
     relay.session().transfer(&Payload::new(3, 1000), Shape::Length);
     eventually_within(Duration::from_secs(60), "both are back", || {
-        (relay.worker_pids().len() == 2 && relay.worker_pids().iter().all(|p| p.is_alive())).then_some(())
+        (relay.worker_pids().len() == 2 && relay.worker_pids().iter().all(|p| p.is_alive()))
+            .then_some(())
     });
 }
 
@@ -239,7 +263,10 @@ fn workers_leave_when_the_master_dies() {
     waiting.get(&session.path);
     relay.kill_master();
     for worker in &workers {
-        assert!(Pid::is_gone_within(*worker, Duration::from_secs(3)), "{worker:?} outlives its master");
+        assert!(
+            Pid::is_gone_within(*worker, Duration::from_secs(3)),
+            "{worker:?} outlives its master"
+        );
     }
     assert!(waiting.is_gone_within(Duration::from_secs(3)));
     assert!(TcpStream::connect(relay.address()).is_err(), "nobody holds the port");

@@ -33,7 +33,10 @@ impl Dice {
         match round {
             0 => 0,
             1 => 64 << 20,
-            _ => self.below(1 << self.below(27)),
+            _ => {
+                let magnitude = self.below(27);
+                self.below(1 << magnitude)
+            }
         }
     }
 }
@@ -55,7 +58,8 @@ fn heavy_two_hundred_transfers_over_four_workers_are_all_right() {
         .collect();
     let start = Barrier::new(400);
     thread::scope(|scope| {
-        for (session, (payload, shape, [receive_after, send_after])) in sessions.iter().zip(&plans) {
+        for (session, (payload, shape, [receive_after, send_after])) in sessions.iter().zip(&plans)
+        {
             let start = &start;
             scope.spawn(move || {
                 start.wait();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::harness::{Ending, Payload, Placement, Relay, Shape};
 
-const SHAPES: [Shape; 4] = [Shape::Length, Shape::Chunked(usize::MAX), Shape::Chunked(7), Shape::Form];
+const SHAPES: [Shape; 4] =
+    [Shape::Length, Shape::Chunked(usize::MAX), Shape::Chunked(7), Shape::Form];
 
 #[test]
 fn every_shape_in_both_orders_on_one_worker_and_two() {
@@ -22,7 +23,8 @@ fn every_shape_in_both_orders_on_one_worker_and_two() {
                     if receiver_first {
                         receiver.get(&session.path);
                     }
-                    crate::harness::send_payload(&mut sender, &session.path, &payload, shape).unwrap();
+                    crate::harness::send_payload(&mut sender, &session.path, &payload, shape)
+                        .unwrap();
                     if !receiver_first {
                         receiver.get(&session.path);
                     }
@@ -52,7 +54,9 @@ fn sent_by_put_and_post_on_each_path_that_means_the_session() {
         let mut receiver = relay.connect();
         receiver.get(&session.path);
         let mut sender = relay.connect();
-        sender.request(method, &format!("{}{suffix}", session.path), &[("Content-Length", "2")]).send(b"hi");
+        sender
+            .request(method, &format!("{}{suffix}", session.path), &[("Content-Length", "2")])
+            .send(b"hi");
         assert_eq!(receiver.read_response().expect(200).body, b"hi", "{method} {suffix}");
         sender.read_response().expect(200);
     }
@@ -62,7 +66,14 @@ fn sent_by_put_and_post_on_each_path_that_means_the_session() {
 fn deeper_paths_are_unknown() {
     let relay = Relay::start();
     let session = relay.session();
-    for (method, suffix) in [("PUT", "/a/b"), ("PUT", "//"), ("PUT", "/a/"), ("GET", "/a"), ("GET", "/"), ("POST", "/a")] {
+    for (method, suffix) in [
+        ("PUT", "/a/b"),
+        ("PUT", "//"),
+        ("PUT", "/a/"),
+        ("GET", "/a"),
+        ("GET", "/"),
+        ("POST", "/a"),
+    ] {
         let mut raw = relay.connect();
         raw.request(method, &format!("{}{suffix}", session.path), &[("Content-Length", "0")]);
         raw.patience(Duration::from_secs(3));
@@ -79,7 +90,9 @@ fn length_and_type_reach_the_receiver() {
     receiver.get(&session.path);
     let mut sender = relay.connect();
     let kind = "text/csv; charset=utf-8; header=present";
-    sender.request("POST", &session.path, &[("Content-Length", "4"), ("Content-Type", kind)]).send(b"a,b\n");
+    sender
+        .request("POST", &session.path, &[("Content-Length", "4"), ("Content-Type", kind)])
+        .send(b"a,b\n");
     let answer = receiver.read_response().expect(200);
     assert_eq!(answer.head.must("Content-Length"), "4");
     assert_eq!(answer.head.must("Content-Type"), kind);
@@ -196,7 +209,12 @@ fn a_receiver_of_http_1_0_is_refused_an_unknown_length_and_the_sender_waits_on()
                 old.expect_silence(Duration::from_millis(30));
             }
             let mut sender = relay.connect();
-            let sent = crate::harness::send_payload(&mut sender, &session.path, &payload, Shape::Chunked(100));
+            let sent = crate::harness::send_payload(
+                &mut sender,
+                &session.path,
+                &payload,
+                Shape::Chunked(100),
+            );
             sent.unwrap();
             if !old_one_first {
                 sender.expect_silence(Duration::from_millis(30));
@@ -218,7 +236,10 @@ fn a_stalled_pair_does_not_slow_another() {
     let big = Payload::new(10, 200 << 20);
     let mut sender = relay.connect();
     sender.patience(Duration::from_millis(300));
-    assert!(crate::harness::send_payload(&mut sender, &stalled.path, &big, Shape::Length).is_err(), "it must stall");
+    assert!(
+        crate::harness::send_payload(&mut sender, &stalled.path, &big, Shape::Length).is_err(),
+        "it must stall"
+    );
     let payload = Payload::new(11, 50 << 20);
     let start = std::time::Instant::now();
     lively.transfer(&payload, Shape::Length);

@@ -82,7 +82,15 @@ fn a_sender_is_not_read_before_the_pairing() {
     let payload = Payload::new(2, 100 << 20);
     let mut sender = relay.connect();
     sender.patience(Duration::from_millis(300));
-    assert!(crate::harness::send_payload(&mut sender, &session.path, &payload, crate::harness::Shape::Length).is_err());
+    assert!(
+        crate::harness::send_payload(
+            &mut sender,
+            &session.path,
+            &payload,
+            crate::harness::Shape::Length
+        )
+        .is_err()
+    );
     assert_eq!((segment.sum().bytes_in, segment.chunks_held()), (0, 0));
     assert_eq!(segment.places_held(), 1);
 }
@@ -131,7 +139,10 @@ fn what_follows_a_final_answer_is_never_parsed() {
 
 #[test]
 fn lingering_is_bounded_in_bytes_and_time() {
-    let relay = Relay::with(1, &["timeouts.linger_timeout = \"1s\"", "limits.linger_bytes_max = \"64KiB\""]);
+    let relay = Relay::with(
+        1,
+        &["timeouts.linger_timeout = \"1s\"", "limits.linger_bytes_max = \"64KiB\""],
+    );
     let mut endless = relay.connect();
     endless.request("PUT", "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", "1000000000")]);
     let block = vec![7; 64 << 10];

@@ -42,8 +42,14 @@ fn names_in_a_path_reach_the_receiver_harmless() {
 fn a_name_in_content_disposition_reaches_the_receiver() {
     let relay = Relay::start();
     for (value, want) in [
-        ("attachment; filename=\"plain.txt\"", "attachment; filename=\"plain.txt\"; filename*=UTF-8''plain.txt"),
-        ("attachment; filename=x; filename*=UTF-8''%e2%82%ac", "attachment; filename=\"___\"; filename*=UTF-8''%E2%82%AC"),
+        (
+            "attachment; filename=\"plain.txt\"",
+            "attachment; filename=\"plain.txt\"; filename*=UTF-8''plain.txt",
+        ),
+        (
+            "attachment; filename=x; filename*=UTF-8''%e2%82%ac",
+            "attachment; filename=\"___\"; filename*=UTF-8''%E2%82%AC",
+        ),
         ("inline", "attachment"),
         ("attachment; filename=\"../\"", "attachment"),
     ] {
@@ -53,7 +59,11 @@ fn a_name_in_content_disposition_reaches_the_receiver() {
         let mut sender = relay.connect();
         let fields = [("Content-Disposition", value), ("Content-Length", "1")];
         sender.request("POST", &session.path, &fields).send(b"x");
-        assert_eq!(receiver.read_response().expect(200).head.must("Content-Disposition"), want, "{value}");
+        assert_eq!(
+            receiver.read_response().expect(200).head.must("Content-Disposition"),
+            want,
+            "{value}"
+        );
         sender.read_response().expect(200);
     }
 }
@@ -82,11 +92,17 @@ fn the_readme_example_by_form_and_by_upload() {
         ("-T my.file -H Transfer-Encoding:chunked", "-fsSOJ", "my.file"),
     ] {
         fs::write(relay.path("my.file"), send).unwrap();
-        let url = Curl::new("-sX POST").arg(relay.url("")).run().expect(0).text().trim_end().to_owned();
+        let url =
+            Curl::new("-sX POST").arg(relay.url("")).run().expect(0).text().trim_end().to_owned();
         let target = if send.starts_with("-T") { format!("{url}/") } else { url.clone() };
         let receiving = Curl::new(receive).arg(&url).within(&relay.path("out")).start();
         let sent = Curl::new("-sS --fail-with-body").within(relay.directory());
-        let sent = send.split(' ').fold(sent, |curl, argument| curl.arg(argument)).arg(&target).run().expect(0);
+        let sent = send
+            .split(' ')
+            .fold(sent, |curl, argument| curl.arg(argument))
+            .arg(&target)
+            .run()
+            .expect(0);
         receiving.finish().expect(0);
         assert!(sent.text().contains(&format!("{} bytes", send.len())), "{}", sent.text());
         let out = relay.path("out").join(name);
@@ -101,9 +117,15 @@ fn an_empty_file_by_curl() {
     fs::write(relay.path("empty"), "").unwrap();
     for send in ["-F file=@empty", "-T empty"] {
         let session = relay.session();
-        let receiving = Curl::new("-fsS -o got").arg(&session.url).within(relay.directory()).start();
+        let receiving =
+            Curl::new("-fsS -o got").arg(&session.url).within(relay.directory()).start();
         let sent = Curl::new("-sS --fail-with-body").within(relay.directory());
-        let sent = send.split(' ').fold(sent, |curl, argument| curl.arg(argument)).arg(&session.url).run().expect(0);
+        let sent = send
+            .split(' ')
+            .fold(sent, |curl, argument| curl.arg(argument))
+            .arg(&session.url)
+            .run()
+            .expect(0);
         receiving.finish().expect(0);
         assert!(sent.text().contains("0 bytes"), "{}", sent.text());
         assert_eq!(fs::read(relay.path("got")).unwrap(), b"");
@@ -117,7 +139,8 @@ const LARGE_BYTES: u64 = (1 << 30) + 12_345;
 /// A directory in memory where there is one with room: the disk is not what is tested.
 fn roomy_directory() -> TempDir {
     let memory = Path::new("/dev/shm");
-    let roomy = nix::sys::statvfs::statvfs(memory).is_ok_and(|s| s.blocks_available() * s.fragment_size() > 6 << 30);
+    let roomy = nix::sys::statvfs::statvfs(memory)
+        .is_ok_and(|s| s.blocks_available() * s.fragment_size() > 6 << 30);
     if roomy { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
@@ -143,10 +166,14 @@ fn a_gigabyte_arrives(send: &str, receive: &str, name: &str, placement: Placemen
     let session = relay.session();
     let before = segment.all();
     let (receiver, sender) = placement.workers();
-    let receiving = relay.on_worker(receiver, &segment, || Curl::new(receive).arg(&session.url).within(&out).start());
+    let receiving = relay.on_worker(receiver, &segment, || {
+        Curl::new(receive).arg(&session.url).within(&out).start()
+    });
     let sending = relay.on_worker(sender, &segment, || {
-        let curl = Curl::new("-sS --fail-with-body -w \\n%header{x-bytes-delivered}").within(directory.path());
-        let target = if send.starts_with("-T") { format!("{}/", session.url) } else { session.url.clone() };
+        let curl = Curl::new("-sS --fail-with-body -w \\n%header{x-bytes-delivered}")
+            .within(directory.path());
+        let target =
+            if send.starts_with("-T") { format!("{}/", session.url) } else { session.url.clone() };
         send.split(' ').fold(curl, |curl, argument| curl.arg(argument)).arg(target).start()
     });
     let sent = sending.finish().expect(0);

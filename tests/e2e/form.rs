@@ -7,12 +7,16 @@ use crate::harness::{Curl, Ending, Payload, Raw, Relay, Session};
 
 fn form(session: &Session, body: &[u8]) -> Raw {
     let mut sender = session.connect();
-    let fields = [("Content-Type", "multipart/form-data; boundary=XX"), ("Content-Length", &body.len().to_string())];
+    let fields = [
+        ("Content-Type", "multipart/form-data; boundary=XX"),
+        ("Content-Length", &body.len().to_string()),
+    ];
     sender.request("POST", &session.path, &fields).send(body);
     sender
 }
 
-const FILE: &str = "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/csv\r\n";
+const FILE: &str =
+    "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/csv\r\n";
 
 #[test]
 fn the_first_part_with_a_file_name_is_the_file() {
@@ -22,7 +26,8 @@ fn the_first_part_with_a_file_name_is_the_file() {
     receiver.get(&session.path);
     let note = "Content-Disposition: form-data; name=\"note\"\r\n\r\nnot this";
     let none = "Content-Disposition: form-data; name=\"none\"; filename=\"\"\r\n\r\nnor this";
-    let second = "Content-Disposition: form-data; name=\"g\"; filename=\"b.txt\"\r\n\r\nnor the second";
+    let second =
+        "Content-Disposition: form-data; name=\"g\"; filename=\"b.txt\"\r\n\r\nnor the second";
     let body = format!(
         "preamble\r\n--XX\r\n{note}\r\n--XX\r\n{none}\r\n--XX\r\n{FILE}\r\nthis \r\n--X\r\n--\r\nand\n\r\n--XX\r\n{second}\r\n--XX--\r\nepilogue"
     );
@@ -30,7 +35,10 @@ fn the_first_part_with_a_file_name_is_the_file() {
     let answer = receiver.read_response().expect(200);
     assert_eq!(String::from_utf8_lossy(&answer.body), "this \r\n--X\r\n--\r\nand\n");
     assert_eq!(answer.head.must("Content-Type"), "text/csv");
-    assert_eq!(answer.head.must("Content-Disposition"), "attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt");
+    assert_eq!(
+        answer.head.must("Content-Disposition"),
+        "attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt"
+    );
     let report = sender.read_response().expect(200);
     assert_eq!(report.head.delivered_bytes(), answer.body.len() as u64);
 }
@@ -51,7 +59,8 @@ fn faults_before_the_file_are_the_senders_alone() {
     let session = relay.session();
     let payload = Payload::new(2, 2000);
     let receiver = session.receiver(&payload);
-    let no_file = "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--XX--\r\n".to_owned();
+    let no_file =
+        "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--XX--\r\n".to_owned();
     let bad_head = "--XX\r\nContent-Disposition form-data\r\n\r\nx\r\n--XX--\r\n".to_owned();
     let nothing = "no delimiter at all".to_owned();
     let long = format!("--XX\r\nContent-Disposition: form-data; name=\"{}", "n".repeat(100_000));
@@ -70,9 +79,16 @@ fn faults_before_the_file_are_the_senders_alone() {
         answer.expect_error(status);
         assert!(!receiver.is_finished(), "the receiver goes on waiting");
     }
-    for kind in ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\"a", "multipart/form-data; boundary=a\u{1}b"] {
+    for kind in [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=\"a",
+        "multipart/form-data; boundary=a\u{1}b",
+    ] {
         let mut sender = relay.connect();
-        sender.request("POST", &session.path, &[("Content-Type", kind), ("Content-Length", "3")]).send(b"abc");
+        sender
+            .request("POST", &session.path, &[("Content-Type", kind), ("Content-Length", "3")])
+            .send(b"abc");
         sender.read_response().expect_error(400);
     }
     session.sender(&payload, crate::harness::Shape::Length).join().unwrap().expect(200);
@@ -92,7 +108,12 @@ fn faults_within_the_file_abort_the_receiver_visibly() {
         let mut sender = form(&session, body.as_bytes());
         let got = receiver.read_response();
         assert_eq!(got.head.status, 200);
-        assert_ne!(got.ending, Ending::Complete, "{body:?} gave {:?}", String::from_utf8_lossy(&got.body));
+        assert_ne!(
+            got.ending,
+            Ending::Complete,
+            "{body:?} gave {:?}",
+            String::from_utf8_lossy(&got.body)
+        );
         assert!(sender.read_response().expect_error(400).head.delivered_bytes() <= 5);
         session.transfer(&Payload::new(3, 10), crate::harness::Shape::Length);
     }

@@ -8,8 +8,16 @@ use crate::harness::{Ending, Payload, Relay, Shape};
 type Row = (&'static str, &'static str, u16);
 
 const HEADS: &[Row] = &[
-    ("duplicate Content-Length", "PUT KEY HTTP/1.1^Host: a^Content-Length: 5^Content-Length: 6^^hello", 400),
-    ("the same Content-Length twice", "PUT KEY HTTP/1.1^Host: a^Content-Length: 5^Content-Length: 5^^hello", 400),
+    (
+        "duplicate Content-Length",
+        "PUT KEY HTTP/1.1^Host: a^Content-Length: 5^Content-Length: 6^^hello",
+        400,
+    ),
+    (
+        "the same Content-Length twice",
+        "PUT KEY HTTP/1.1^Host: a^Content-Length: 5^Content-Length: 5^^hello",
+        400,
+    ),
     ("plus sign", "PUT KEY HTTP/1.1^Host: a^Content-Length: +5^^hello", 400),
     ("minus sign", "PUT KEY HTTP/1.1^Host: a^Content-Length: -5^^hello", 400),
     ("empty Content-Length", "PUT KEY HTTP/1.1^Host: a^Content-Length:^^hello", 400),
@@ -19,16 +27,48 @@ const HEADS: &[Row] = &[
     ("fractional Content-Length", "PUT KEY HTTP/1.1^Host: a^Content-Length: 5.0^^hello", 400),
     ("words in Content-Length", "PUT KEY HTTP/1.1^Host: a^Content-Length: five^^hello", 400),
     ("inner blank in Content-Length", "PUT KEY HTTP/1.1^Host: a^Content-Length: 5 5^^hello", 400),
-    ("overflowing Content-Length", "PUT KEY HTTP/1.1^Host: a^Content-Length: 18446744073709551616^^hello", 400),
-    ("length and coding", "PUT KEY HTTP/1.1^Host: a^Content-Length: 5^Transfer-Encoding: chunked^^0^^", 400),
-    ("coding and length", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked^Content-Length: 5^^0^^", 400),
+    (
+        "overflowing Content-Length",
+        "PUT KEY HTTP/1.1^Host: a^Content-Length: 18446744073709551616^^hello",
+        400,
+    ),
+    (
+        "length and coding",
+        "PUT KEY HTTP/1.1^Host: a^Content-Length: 5^Transfer-Encoding: chunked^^0^^",
+        400,
+    ),
+    (
+        "coding and length",
+        "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked^Content-Length: 5^^0^^",
+        400,
+    ),
     ("unknown coding", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: gzip^^0^^", 501),
-    ("unknown coding before chunked", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: gzip, chunked^^0^^", 501),
+    (
+        "unknown coding before chunked",
+        "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: gzip, chunked^^0^^",
+        501,
+    ),
     ("identity", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: identity^^0^^", 501),
-    ("a coding that begins like chunked", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunkedx^^0^^", 501),
-    ("chunked with vertical tab", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: \x0bchunked^^0^^", 400),
-    ("chunked twice in one field", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked, chunked^^0^^", 400),
-    ("chunked in two fields", "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked^Transfer-Encoding: chunked^^0^^", 400),
+    (
+        "a coding that begins like chunked",
+        "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunkedx^^0^^",
+        501,
+    ),
+    (
+        "chunked with vertical tab",
+        "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: \x0bchunked^^0^^",
+        400,
+    ),
+    (
+        "chunked twice in one field",
+        "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked, chunked^^0^^",
+        400,
+    ),
+    (
+        "chunked in two fields",
+        "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked^Transfer-Encoding: chunked^^0^^",
+        400,
+    ),
     ("coding in HTTP/1.0", "PUT KEY HTTP/1.0^Host: a^Transfer-Encoding: chunked^^0^^", 400),
     ("bare LF after the request line", "GET KEY HTTP/1.1\nHost: a^^", 400),
     ("bare LF after a field", "GET KEY HTTP/1.1^Host: a\nX: y^^", 400),
@@ -147,24 +187,41 @@ fn no_chunk_is_understood_in_two_ways() {
         receiver.patience(Duration::from_millis(100));
         if let Ok(got) = receiver.try_read_response() {
             let cut = got.status() == 200 && got.ending != Ending::Complete;
-            assert!(cut || got.status() >= 400, "{what}: {:#?} {:?}", got.head, String::from_utf8_lossy(&got.body));
+            assert!(
+                cut || got.status() >= 400,
+                "{what}: {:#?} {:?}",
+                got.head,
+                String::from_utf8_lossy(&got.body)
+            );
         }
     }
 }
 
 #[test]
 fn chunk_lines_and_trailers_are_bounded() {
-    let relay = Relay::with(1, &["limits.chunk_line_bytes_max = 64", "limits.trailer_bytes_max = 256"]);
+    let relay =
+        Relay::with(1, &["limits.chunk_line_bytes_max = 64", "limits.trailer_bytes_max = 256"]);
     let extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "e".repeat(100));
     let zeros = format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(100));
     let trailer = format!("0\r\n{}\r\n", "X: y\r\n".repeat(100));
     for body in [extension, zeros, trailer] {
         let session = relay.session();
-        let _receiver = { let mut raw = relay.connect(); raw.get(&session.path); raw };
+        let _receiver = {
+            let mut raw = relay.connect();
+            raw.get(&session.path);
+            raw
+        };
         let mut sender = relay.connect();
-        sender.request("PUT", &session.path, &[("Transfer-Encoding", "chunked")]).send(body.as_bytes());
+        sender
+            .request("PUT", &session.path, &[("Transfer-Encoding", "chunked")])
+            .send(body.as_bytes());
         let answer = sender.read_response();
-        assert!([400, 413, 431].contains(&answer.status()), "{:?}: {:#?}", body.get(..20), answer.head);
+        assert!(
+            [400, 413, 431].contains(&answer.status()),
+            "{:?}: {:#?}",
+            body.get(..20),
+            answer.head
+        );
     }
 }
 
@@ -176,7 +233,10 @@ fn what_is_allowed_is_understood() {
         ("PUT KEY HTTP/1.1^Host: a:80^Content-Length: 0000005^^", "hello"),
         ("PUT http://aKEY HTTP/1.1^Host: a^Content-Length: 5^^", "hello"),
         ("PUT KEY?query=x HTTP/1.1^Host: [::1]:80^Content-Length: 5^^", "hello"),
-        ("PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: CHUNKED^^", "5;name=\"quoted;value\";flag^hello^0^X: trailer^^"),
+        (
+            "PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: CHUNKED^^",
+            "5;name=\"quoted;value\";flag^hello^0^X: trailer^^",
+        ),
         ("PUT KEY HTTP/1.1^Host: a^Transfer-Encoding: chunked^^", "1^h^0004^ello^000^^"),
         ("PUT KEY HTTP/1.0^Content-Length: 5^^", "hello"),
     ] {
@@ -198,8 +258,15 @@ fn a_body_on_get_or_delete_is_not_taken_for_a_request() {
     let session = relay.session();
     for method in ["GET", "HEAD", "DELETE"] {
         let mut raw = relay.connect();
-        let hidden = format!("DELETE {} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", session.path, session.token);
-        raw.request(method, "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", &hidden.len().to_string())]);
+        let hidden = format!(
+            "DELETE {} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n",
+            session.path, session.token
+        );
+        raw.request(
+            method,
+            "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            &[("Content-Length", &hidden.len().to_string())],
+        );
         raw.send(hidden.as_bytes());
         let answer = raw.read_response();
         assert!((400..500).contains(&answer.status()), "{:#?}", answer.head);

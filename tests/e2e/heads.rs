@@ -39,7 +39,9 @@ fn a_head_not_in_time_is_408() {
         // A connection that never said a word may be closed without one.
         match raw.try_read_response() {
             Ok(answer) => drop(answer.expect_error(408)),
-            Err(e) => assert!(start.is_empty() && e.kind() == ErrorKind::UnexpectedEof, "{start:?}: {e}"),
+            Err(e) => {
+                assert!(start.is_empty() && e.kind() == ErrorKind::UnexpectedEof, "{start:?}: {e}")
+            }
         }
         assert!((900..3000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     }
@@ -61,7 +63,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// One byte a second into each of the sockets until `deadline`.
 fn drip(sockets: &mut [TcpStream], deadline: Instant) {
-    let mut text = b"GET / HTTP/1.1\r\nHost: slow\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'a'));
+    let mut text =
+        b"GET / HTTP/1.1\r\nHost: slow\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'a'));
     while Instant::now() < deadline {
         let (round, byte) = (Instant::now(), [*text.next().unwrap()]);
         for socket in sockets.iter_mut() {
@@ -78,7 +81,8 @@ fn heavy_two_thousand_slow_heads_disturb_nobody() {
     let segment = relay.segment();
     let fds = relay.fd_counts();
     let begun = Instant::now();
-    let mut slow: Vec<_> = (0..SLOW_HEADS).map(|_| TcpStream::connect(relay.address()).unwrap()).collect();
+    let mut slow: Vec<_> =
+        (0..SLOW_HEADS).map(|_| TcpStream::connect(relay.address()).unwrap()).collect();
     let all_here = Instant::now();
     let dripping = Arc::new(AtomicBool::new(true));
     let worst = thread::scope(|scope| {

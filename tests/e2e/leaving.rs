@@ -62,7 +62,8 @@ fn a_sender_may_half_close_once_its_body_is_whole() {
                 let payload = payload.clone();
                 move || receiver.read_checked(&payload)
             });
-            crate::harness::send_payload(&mut sender, &session.path, &payload, Shape::Length).unwrap();
+            crate::harness::send_payload(&mut sender, &session.path, &payload, Shape::Length)
+                .unwrap();
             eventually("bytes move", || (segment.sum().bytes_in > 0).then_some(()));
             sender.finish();
             reading.join().unwrap().expect_all(&payload);
@@ -135,14 +136,18 @@ fn a_killed_curl_receiver_ends_the_sending_curl_with_22() {
     let payload = Payload::new(5, 80 << 20);
     payload.write_file(&relay.path("big"));
     let session = relay.session();
-    let receiving = Curl::new("-fsSN --limit-rate 4M -o part").arg(&session.url).within(relay.directory()).start();
+    let receiving = Curl::new("-fsSN --limit-rate 4M -o part")
+        .arg(&session.url)
+        .within(relay.directory())
+        .start();
     let sending = Curl::new("-sS --fail-with-body -T big -w \\n%header{x-bytes-delivered}")
         .arg(&session.url)
         .within(relay.directory())
         .start();
     let part = relay.path("part");
     let read_bytes = || std::fs::metadata(&part).map_or(0, |m| m.len());
-    let k = eventually("the receiver has a megabyte", || Some(read_bytes()).filter(|n| *n > 1 << 20));
+    let k =
+        eventually("the receiver has a megabyte", || Some(read_bytes()).filter(|n| *n > 1 << 20));
     receiving.kill();
     let sent = sending.finish().expect(22);
     let (text, n) = sent.text().trim_end().rsplit_once('\n').unwrap();
@@ -163,11 +168,14 @@ fn a_killed_curl_sender_leaves_a_partial_file_and_a_working_key() {
             let curl = send.split(' ').chain(limit.split_whitespace()).fold(curl, |c, a| c.arg(a));
             curl.arg(&session.url).start()
         };
-        let receive = || Curl::new("-fsSN -o part").arg(&session.url).within(relay.directory()).start();
+        let receive =
+            || Curl::new("-fsSN -o part").arg(&session.url).within(relay.directory()).start();
         let receiving = receive();
         let sending = send("--limit-rate 4M");
         let part = relay.path("part");
-        eventually("some of it has come", || std::fs::metadata(&part).ok().filter(|m| m.len() > 100_000));
+        eventually("some of it has come", || {
+            std::fs::metadata(&part).ok().filter(|m| m.len() > 100_000)
+        });
         sending.kill();
         receiving.finish().expect(18);
         let receiving = receive();

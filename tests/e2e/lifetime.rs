@@ -24,7 +24,9 @@ fn waits_end_with_the_session_and_do_not_extend_it() {
     for session in [one, two, three] {
         relay.connect().get(&session.path).read_response().expect_error(404);
     }
-    eventually("the slots are free", || (segment.sessions_live() == 0 && segment.places_held() == 0).then_some(()));
+    eventually("the slots are free", || {
+        (segment.sessions_live() == 0 && segment.places_held() == 0).then_some(())
+    });
 }
 
 #[test]
@@ -62,7 +64,8 @@ fn expired_slots_are_issued_again() {
 
 #[test]
 fn a_transfer_below_the_minimum_rate_is_cut() {
-    let relay = Relay::with(2, &["limits.rate_bytes_min = \"1KiB\"", "timeouts.rate_window = \"1s\""]);
+    let relay =
+        Relay::with(2, &["limits.rate_bytes_min = \"1KiB\"", "timeouts.rate_window = \"1s\""]);
     let segment = relay.segment();
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -77,7 +80,9 @@ fn a_transfer_below_the_minimum_rate_is_cut() {
     assert!(matches!(answer.status(), 408 | 502 | 504), "{:#?}", answer.head);
     assert!(answer.head.delivered_bytes() <= 5 && answer.head.closes());
     assert!((800..6000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
-    eventually("all is free", || (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(()));
+    eventually("all is free", || {
+        (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(())
+    });
 }
 
 #[test]
@@ -107,6 +112,8 @@ fn a_receiver_that_stops_reading_is_cut_by_the_minimum_rate() {
     let _ = send_payload(&mut sender, &session.path, &Payload::new(2, 200 << 20), Shape::Length);
     let answer = sender.read_response();
     assert!(matches!(answer.status(), 408 | 502 | 504), "{:#?}", answer.head);
-    eventually("all is free", || (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(()));
+    eventually("all is free", || {
+        (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(())
+    });
     drop(receiver);
 }

@@ -40,7 +40,9 @@ fn sessions_are_given_back_one_for_one() {
         } else {
             let bearer = format!("Bearer {}", session.token);
             let mut raw = relay.connect();
-            raw.request("DELETE", &session.path, &[("Authorization", &bearer)]).read_response().expect(200);
+            raw.request("DELETE", &session.path, &[("Authorization", &bearer)])
+                .read_response()
+                .expect(200);
         }
         assert_eq!(segment.sessions_live(), 0, "round {round}");
     }

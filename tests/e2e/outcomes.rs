@@ -21,7 +21,11 @@ fn all_delivered_is_200_with_a_report() {
     assert_eq!(answer.head.must("X-Bytes-Delivered"), "12345");
     assert_eq!(answer.head.must("X-Receipt"), "acked");
     assert!(answer.head.must("Content-Type").starts_with("text/plain"));
-    assert!(answer.text().contains("12345 bytes") && answer.text().ends_with('\n'), "{:?}", answer.text());
+    assert!(
+        answer.text().contains("12345 bytes") && answer.text().ends_with('\n'),
+        "{:?}",
+        answer.text()
+    );
 }
 
 #[test]
@@ -44,10 +48,17 @@ fn a_receiver_that_leaves_midway_is_502_with_what_it_got() {
                     }
                 });
                 receiver.read_checked_part(&payload, 1_000_000);
-                if politely { drop(receiver) } else { receiver.reset() }
+                if politely {
+                    drop(receiver)
+                } else {
+                    receiver.reset()
+                }
                 let answer = sending.join().unwrap().expect_error(502);
                 let delivered = answer.head.delivered_bytes();
-                assert!((1_000_000..payload.len()).contains(&delivered), "{placement:?} {shape:?}: {delivered}");
+                assert!(
+                    (1_000_000..payload.len()).contains(&delivered),
+                    "{placement:?} {shape:?}: {delivered}"
+                );
                 assert!(answer.head.closes());
                 session.transfer(&Payload::new(3, 5000), Shape::Length);
             }
@@ -72,12 +83,18 @@ fn a_sender_that_leaves_midway_cuts_the_receiver_visibly() {
                 receiver.get(&session.path);
                 sender.request("PUT", &session.path, &[framing]);
                 let part = &payload.bytes()[..usize::try_from(sent).unwrap()];
-                if framing.0 == "Content-Length" { sender.send(part) } else { sender.send_chunk(part) }
+                if framing.0 == "Content-Length" {
+                    sender.send(part)
+                } else {
+                    sender.send_chunk(part)
+                }
                 let reading = thread::spawn({
                     let payload = payload.clone();
                     move || receiver.read_checked(&payload)
                 });
-                eventually("the bytes have moved", || (segment.sum().bytes_out - moved_before >= sent).then_some(()));
+                eventually("the bytes have moved", || {
+                    (segment.sum().bytes_out - moved_before >= sent).then_some(())
+                });
                 leave(sender);
                 let checked = reading.join().unwrap();
                 checked.expect_cut();
@@ -187,7 +204,11 @@ fn too_large_is_413_before_the_receiver_hears_of_it() {
     let mut receiver = relay.connect();
     receiver.get(&session.path);
     let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "1048577"), ("Expect", "100-continue")]);
+    sender.request(
+        "PUT",
+        &session.path,
+        &[("Content-Length", "1048577"), ("Expect", "100-continue")],
+    );
     let answer = sender.read_response().expect_error(413);
     assert!(answer.head.closes() && answer.interim.is_empty());
     receiver.expect_silence(Duration::from_millis(50));

@@ -30,7 +30,11 @@ fn keys_and_tokens_never_enter_the_log() {
     session.transfer(&Payload::new(1, 1000), Shape::Length);
     let revoked = relay.session();
     let bearer = format!("Bearer {}", revoked.token);
-    relay.connect().request("DELETE", &revoked.path, &[("Authorization", &bearer)]).read_response().expect(200);
+    relay
+        .connect()
+        .request("DELETE", &revoked.path, &[("Authorization", &bearer)])
+        .read_response()
+        .expect(200);
     let log = relay.errors();
     for secret in [&session.key, &session.token, &revoked.key, &revoked.token] {
         assert!(!log.contains(secret.as_str()), "{log}");
@@ -43,7 +47,12 @@ fn shared_memory_never_holds_a_key_or_a_token() {
     let session = relay.session();
     let mut waiting = relay.connect();
     waiting.get(&session.path).expect_silence(Duration::from_millis(50));
-    let (number, _) = relay.master().fds().into_iter().find(|(_, l)| l.contains(crate::harness::MEMFD_NAME)).unwrap();
+    let (number, _) = relay
+        .master()
+        .fds()
+        .into_iter()
+        .find(|(_, l)| l.contains(crate::harness::MEMFD_NAME))
+        .unwrap();
     let bytes = std::fs::read(format!("/proc/{}/fd/{number}", relay.master().0)).unwrap();
     for secret in [&session.key, &session.token] {
         assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none());

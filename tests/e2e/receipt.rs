@@ -39,7 +39,8 @@ fn the_level_can_be_configured_and_a_wrong_one_is_refused() {
 
 /// Bytes that the receiver's kernel has taken in order, head included: read by the test, or still in its queue.
 fn received_by_tcp(relay: &Relay, receiver: &Raw) -> u64 {
-    receiver.taken_bytes + tcp_queues(receiver.local_addr(), relay.address()).map_or(0, |(_, queued)| queued)
+    receiver.taken_bytes
+        + tcp_queues(receiver.local_addr(), relay.address()).map_or(0, |(_, queued)| queued)
 }
 
 #[test]
@@ -56,17 +57,27 @@ fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got() {
             receiver.read_checked_part(&payload, k);
             0
         } else {
-            eventually("something arrives", || (received_by_tcp(&relay, &receiver) > 1000).then_some(0))
+            eventually("something arrives", || {
+                (received_by_tcp(&relay, &receiver) > 1000).then_some(0)
+            })
         };
         let before_stall = segment.sum();
         let received = stays("the transfer stalls", Duration::from_millis(300), || {
             (received_by_tcp(&relay, &receiver), segment.sum().bytes_in)
         });
         assert!(segment.sum().bytes_in >= before_stall.bytes_in);
-        if i % 2 == 0 { drop(receiver) } else { receiver.reset() }
+        if i % 2 == 0 {
+            drop(receiver)
+        } else {
+            receiver.reset()
+        }
         let answer = sending.join().unwrap().expect_error(502);
         let n = answer.head.delivered_bytes();
-        assert!(k <= n && n + head_bytes <= received.0, "k {k}, reported {n}, received with head {}", received.0);
+        assert!(
+            k <= n && n + head_bytes <= received.0,
+            "k {k}, reported {n}, received with head {}",
+            received.0
+        );
     }
 }
 
@@ -83,10 +94,16 @@ fn a_hundred_megabytes_to_a_receiver_that_reads_nothing_never_succeed() {
             let _ = send_payload(&mut sender, &session.path, &payload, Shape::Length);
             sender.read_response()
         });
-        let queued = stays("the queue is full", Duration::from_millis(500), || received_by_tcp(&relay, &receiver));
+        let queued = stays("the queue is full", Duration::from_millis(500), || {
+            received_by_tcp(&relay, &receiver)
+        });
         let answer = sending.join().unwrap();
         assert!(answer.status() >= 400, "{:#?}", answer.head);
-        assert!(answer.head.delivered_bytes() <= queued, "{} > {queued}", answer.head.delivered_bytes());
+        assert!(
+            answer.head.delivered_bytes() <= queued,
+            "{} > {queued}",
+            answer.head.delivered_bytes()
+        );
         queued
     });
     assert!(queued < 40 << 20, "more than a socket buffer holds: {queued}");
@@ -103,7 +120,11 @@ fn bytes_that_are_never_acknowledged_are_no_success() {
     let answer = sending.join().unwrap();
     assert!(matches!(answer.status(), 502 | 504), "{:#?}", answer.head);
     let received = received_by_tcp(&relay, &receiver);
-    assert!(answer.head.delivered_bytes() <= received, "{} > {received}", answer.head.delivered_bytes());
+    assert!(
+        answer.head.delivered_bytes() <= received,
+        "{} > {received}",
+        answer.head.delivered_bytes()
+    );
     assert!(answer.head.delivered_bytes() < payload.len());
 }
 
@@ -115,7 +136,9 @@ fn sent_does_not_wait_for_the_acknowledgement() {
     receiver.get(&session.path);
     let payload = Payload::new(6, 100_000);
     let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "100000"), ("X-Receipt", "sent")]).send(&payload.bytes());
+    sender
+        .request("PUT", &session.path, &[("Content-Length", "100000"), ("X-Receipt", "sent")])
+        .send(&payload.bytes());
     sender.patience(Duration::from_secs(5));
     let answer = sender.read_response().expect(200);
     let received = received_by_tcp(&relay, &receiver);
@@ -132,7 +155,9 @@ fn a_reset_before_the_acknowledgement_is_502() {
     receiver.get(&session.path);
     let sending = session.sender(&payload, Shape::Length);
     eventually("its queue fills", || (received_by_tcp(&relay, &receiver) > 500).then_some(()));
-    let before = stays("all stands still", Duration::from_millis(300), || received_by_tcp(&relay, &receiver));
+    let before = stays("all stands still", Duration::from_millis(300), || {
+        received_by_tcp(&relay, &receiver)
+    });
     assert!(!sending.is_finished(), "no success without an acknowledgement");
     receiver.reset();
     let answer = sending.join().unwrap().expect_error(502);

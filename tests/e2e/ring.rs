@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{MEMFD_NAME, Payload, Pid, Placement, Relay, Shape, eventually, send_payload, stays};
+use crate::harness::{
+    MEMFD_NAME, Payload, Pid, Placement, Relay, Shape, eventually, send_payload, stays,
+};
 
 #[test]
 fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
@@ -22,7 +24,10 @@ fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
         receiver.get(&session.path);
         sender.patience(Duration::from_millis(500));
         let payload = Payload::new(1, 200 << 20);
-        assert!(send_payload(&mut sender, &session.path, &payload, Shape::Length).is_err(), "it must stall");
+        assert!(
+            send_payload(&mut sender, &session.path, &payload, Shape::Length).is_err(),
+            "it must stall"
+        );
         let held = stays("the lane is full", Duration::from_millis(300), || segment.chunks_held());
         assert!((1..=segment.lane_chunks()).contains(&held), "{held} of {}", segment.lane_chunks());
         let now = segment.sum();
@@ -47,7 +52,9 @@ fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity() {
     assert_eq!(segment.places_held(), 2);
     let receivers_worker = relay.worker_pids()[0];
     receivers_worker.signal(Signal::SIGSTOP);
-    eventually("the receiver's worker stands still", || receivers_worker.is_stopped().then_some(()));
+    eventually("the receiver's worker stands still", || {
+        receivers_worker.is_stopped().then_some(())
+    });
     let sending = thread::spawn({
         let payload = payload.clone();
         move || {
@@ -78,14 +85,30 @@ impl Strace {
     fn attach(pids: &[Pid], output: &std::path::Path) -> Self {
         let mut command = Command::new("strace");
         let calls = "recvfrom,recvmsg,read,readv,sendto,sendmsg,write,writev,splice";
-        command.args(["-qq", "-f", "-e", &format!("trace={calls}"), "-e", &format!("raw={calls}"), "-o"]).arg(output);
+        command
+            .args([
+                "-qq",
+                "-f",
+                "-e",
+                &format!("trace={calls}"),
+                "-e",
+                &format!("raw={calls}"),
+                "-o",
+            ])
+            .arg(output);
         for pid in pids {
             command.args(["-p", &pid.0.to_string()]);
         }
-        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace must be installed");
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace must be installed");
         let tracer = format!("TracerPid:\t{}\n", child.id());
         let strace = Self(child);
-        eventually("strace has attached", || pids.iter().all(|p| p.read("status").contains(&tracer)).then_some(()));
+        eventually("strace has attached", || {
+            pids.iter().all(|p| p.read("status").contains(&tracer)).then_some(())
+        });
         strace
     }
 
@@ -172,8 +195,14 @@ fn payload_is_received_into_the_segment_and_sent_from_it() {
     let received = moved(workers[1], &["recvfrom", "read", "recvmsg", "readv"]);
     let sent = moved(workers[0], &["sendto", "write", "sendmsg", "writev"]);
     // The first bytes of a body may come with its head.
-    assert!((payload.len() - HEAD_BYTES..=payload.len()).contains(&received), "received {received}\n{trace:.2000}");
-    assert!((payload.len() - HEAD_BYTES..=payload.len()).contains(&sent), "sent {sent}\n{trace:.2000}");
+    assert!(
+        (payload.len() - HEAD_BYTES..=payload.len()).contains(&received),
+        "received {received}\n{trace:.2000}"
+    );
+    assert!(
+        (payload.len() - HEAD_BYTES..=payload.len()).contains(&sent),
+        "sent {sent}\n{trace:.2000}"
+    );
 }
 
 #[test]
@@ -186,6 +215,8 @@ fn pairs_share_the_chunks_of_a_small_segment() {
     let receivers: Vec<_> = sessions.iter().map(|s| s.receiver(&payload)).collect();
     let senders: Vec<_> = sessions.iter().map(|s| s.sender(&payload, Shape::Length)).collect();
     receivers.into_iter().for_each(|r| r.join().unwrap().expect_all(&payload));
-    senders.into_iter().for_each(|s| assert_eq!(s.join().unwrap().expect(200).head.delivered_bytes(), payload.len()));
+    senders.into_iter().for_each(|s| {
+        assert_eq!(s.join().unwrap().expect(200).head.delivered_bytes(), payload.len())
+    });
     relay.expect_nothing_held(&segment, &fds);
 }

@@ -8,10 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use super::patience::eventually_within;
-use super::proc::Pid;
 
 /// A curl command line being put together.
 #[derive(Debug)]
@@ -73,10 +70,6 @@ fn gather(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 }
 
 impl RunningCurl {
-    pub(crate) fn pid(&self) -> Pid {
-        Pid(i32::try_from(self.child.id()).unwrap())
-    }
-
     /// Waits for the end, two minutes at most.
     #[track_caller]
     pub(crate) fn finish(self) -> CurlOutcome {
@@ -86,7 +79,8 @@ impl RunningCurl {
     #[track_caller]
     pub(crate) fn finish_within(mut self, limit: Duration) -> CurlOutcome {
         let status = eventually_within(limit, "curl ends", || self.child.try_wait().unwrap());
-        let text = |handle: &mut Option<JoinHandle<Vec<u8>>>| handle.take().unwrap().join().unwrap();
+        let text =
+            |handle: &mut Option<JoinHandle<Vec<u8>>>| handle.take().unwrap().join().unwrap();
         CurlOutcome {
             code: status.code().unwrap_or(-1),
             stdout: text(&mut self.stdout),
@@ -97,10 +91,6 @@ impl RunningCurl {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.pid().signal(signal);
     }
 }
 
@@ -121,7 +111,13 @@ impl CurlOutcome {
     /// Panics unless curl left with `code`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stderr: {}\nstdout: {}", self.stderr, String::from_utf8_lossy(&self.stdout));
+        assert_eq!(
+            self.code,
+            code,
+            "stderr: {}\nstdout: {}",
+            self.stderr,
+            String::from_utf8_lossy(&self.stdout)
+        );
         self
     }
 }

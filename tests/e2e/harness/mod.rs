@@ -12,12 +12,12 @@ mod response;
 mod segment;
 mod transfer;
 
-pub(crate) use curl::{Curl, CurlOutcome, RunningCurl};
+pub(crate) use curl::Curl;
 pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
-pub(crate) use proc::{MemoryUse, Pid, tcp_queues};
+pub(crate) use proc::{Pid, tcp_queues};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
-pub(crate) use response::{Ending, Head, Response};
+pub(crate) use response::Ending;
 pub(crate) use segment::{MEMFD_NAME, Segment};
-pub(crate) use transfer::{Checked, Placement, Shape, send_payload};
+pub(crate) use transfer::{Placement, Shape, send_payload};

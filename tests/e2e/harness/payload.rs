@@ -98,7 +98,12 @@ impl Payload {
             if n == 0 {
                 break;
             }
-            assert_eq!(self.first_difference(offset, &buffer[..n]), None, "wrong byte in {}", path.display());
+            assert_eq!(
+                self.first_difference(offset, &buffer[..n]),
+                None,
+                "wrong byte in {}",
+                path.display()
+            );
             offset += n as u64;
         }
         assert_eq!(offset, self.len, "length of {}", path.display());

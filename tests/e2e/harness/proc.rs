@@ -27,7 +27,9 @@ impl Pid {
     }
 
     pub(crate) fn read(self, name: &str) -> String {
-        fs::read(self.file(name)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        fs::read(self.file(name))
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .unwrap_or_default()
     }
 
     /// The title as `ps` shows it.
@@ -52,8 +54,11 @@ impl Pid {
     }
 
     pub(crate) fn children(self) -> Vec<Pid> {
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok().map(Pid));
-        let mut children: Vec<_> = pids.filter(|p| p.stat().is_some_and(|(_, parent)| parent == self.0)).collect();
+        let pids = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok().map(Pid));
+        let mut children: Vec<_> =
+            pids.filter(|p| p.stat().is_some_and(|(_, parent)| parent == self.0)).collect();
         children.sort_unstable();
         children
     }
@@ -81,7 +86,10 @@ impl Pid {
             let values = rollup.lines().filter(|l| names.iter().any(|n| l.starts_with(n)));
             values.map(|l| l.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
         };
-        MemoryUse { private_kib: sum(&["Private_Clean:", "Private_Dirty:"]), pss_kib: sum(&["Pss:"]) }
+        MemoryUse {
+            private_kib: sum(&["Private_Clean:", "Private_Dirty:"]),
+            pss_kib: sum(&["Pss:"]),
+        }
     }
 
     /// True once the process is gone, within `limit`.
@@ -100,13 +108,17 @@ impl Pid {
 /// Bytes in the kernel's queues of the TCP socket whose own end is `local`: (to be sent or unacknowledged, to be read).
 pub(crate) fn tcp_queues(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
     let hex = |address: SocketAddr| match address {
-        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_le_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V4(v4) => {
+            format!("{:08X}:{:04X}", u32::from_le_bytes(v4.ip().octets()), v4.port())
+        }
         SocketAddr::V6(_) => panic!("the tests' sockets are IPv4"),
     };
     let (local, remote) = (hex(local), hex(remote));
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let row = table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
-    let row = row.into_iter().find(|f| f.get(1) == Some(&local.as_str()) && f.get(2) == Some(&remote.as_str()))?;
+    let row = row
+        .into_iter()
+        .find(|f| f.get(1) == Some(&local.as_str()) && f.get(2) == Some(&remote.as_str()))?;
     let (send, receive) = row.get(4)?.split_once(':')?;
     Some((u64::from_str_radix(send, 16).ok()?, u64::from_str_radix(receive, 16).ok()?))
 }

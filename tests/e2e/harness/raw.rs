@@ -57,7 +57,13 @@ impl Raw {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, pending: Vec::new(), host: address.to_string(), to_head_request: false, taken_bytes: 0 }
+        Self {
+            stream,
+            pending: Vec::new(),
+            host: address.to_string(),
+            to_head_request: false,
+            taken_bytes: 0,
+        }
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -80,13 +86,13 @@ impl Raw {
         self.stream.write_all(bytes)
     }
 
-    /// One `write`, which may take less; `WouldBlock` when nothing was taken within the patience.
-    pub(crate) fn try_send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
-    }
-
     /// A request head with `Host`, and nothing after it.
-    pub(crate) fn request(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> &mut Self {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> &mut Self {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in fields {
             head += &format!("{name}: {value}\r\n");
@@ -155,8 +161,12 @@ impl Raw {
 
     fn explain(&self, error: io::Error) -> io::Error {
         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-            let shown = String::from_utf8_lossy(&self.pending[..self.pending.len().min(512)]).into_owned();
-            return io::Error::new(ErrorKind::TimedOut, format!("silence; unread so far: {shown:?}"));
+            let shown =
+                String::from_utf8_lossy(&self.pending[..self.pending.len().min(512)]).into_owned();
+            return io::Error::new(
+                ErrorKind::TimedOut,
+                format!("silence; unread so far: {shown:?}"),
+            );
         }
         error
     }
@@ -303,7 +313,10 @@ impl Raw {
 
     fn chunk_line(&mut self) -> io::Result<u64> {
         let line = self.line()?;
-        assert!(!line.is_empty() && line.bytes().all(|b| b.is_ascii_hexdigit()), "chunk line {line:?}");
+        assert!(
+            !line.is_empty() && line.bytes().all(|b| b.is_ascii_hexdigit()),
+            "chunk line {line:?}"
+        );
         Ok(u64::from_str_radix(&line, 16).expect("a chunk size"))
     }
 
@@ -311,7 +324,11 @@ impl Raw {
     #[track_caller]
     pub(crate) fn read_exactly(&mut self, n: usize) -> Vec<u8> {
         while self.pending.len() < n {
-            assert!(self.fill().expect("reading") > 0, "closed after {} of {n} bytes", self.pending.len());
+            assert!(
+                self.fill().expect("reading") > 0,
+                "closed after {} of {n} bytes",
+                self.pending.len()
+            );
         }
         self.pending.drain(..n).collect()
     }
@@ -320,14 +337,19 @@ impl Raw {
     #[track_caller]
     pub(crate) fn expect_close(&mut self) {
         let n = self.fill().unwrap_or_else(|e| panic!("instead of a close: {e}"));
-        assert!(n == 0 && self.pending.is_empty(), "more: {:?}", String::from_utf8_lossy(&self.pending));
+        assert!(
+            n == 0 && self.pending.is_empty(),
+            "more: {:?}",
+            String::from_utf8_lossy(&self.pending)
+        );
     }
 
     /// True once the peer has ended the connection, by a close or a reset, within `limit`. Bytes on the way are dropped.
     pub(crate) fn is_gone_within(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left =
+                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.stream.set_read_timeout(Some(left)).unwrap();
             match self.fill() {
                 Ok(0) => return true,
@@ -341,7 +363,11 @@ impl Raw {
     /// Panics if a byte or the end arrives within `span`.
     #[track_caller]
     pub(crate) fn expect_silence(&mut self, span: Duration) {
-        assert!(self.pending.is_empty(), "already here: {:?}", String::from_utf8_lossy(&self.pending));
+        assert!(
+            self.pending.is_empty(),
+            "already here: {:?}",
+            String::from_utf8_lossy(&self.pending)
+        );
         self.stream.set_read_timeout(Some(span)).unwrap();
         match self.fill() {
             Err(e) if e.kind() == ErrorKind::TimedOut => {}

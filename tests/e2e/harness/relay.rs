@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::patience::{PATIENCE, eventually};
 use super::proc::Pid;
 use super::raw::Raw;
-use super::segment::{Counters, Segment};
+use super::segment::Segment;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 
@@ -57,11 +57,15 @@ impl Relay {
         let errors = File::create(directory.path().join("stderr")).unwrap();
         let mut command = Command::new(BINARY);
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
-        let mut master = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
+        let mut master =
+            command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
         let said = Arc::new(Mutex::new(String::new()));
-        let listening = first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
+        let listening =
+            first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
         let mut relay = Self { master, directory, addresses: Vec::new(), workers, said };
-        let line = listening.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
+        let line = listening
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
         relay.addresses.push(line);
         relay.wait_until_served();
         relay
@@ -117,8 +121,10 @@ impl Relay {
 
     /// The workers by their number in the title; dead and not yet titled ones left out.
     pub(crate) fn worker_pids(&self) -> Vec<Pid> {
-        let number = |p: &Pid| p.title().strip_prefix("idontstore: worker process ")?.parse::<u32>().ok();
-        let mut workers: Vec<_> = self.master().children().into_iter().filter_map(|p| Some((number(&p)?, p))).collect();
+        let number =
+            |p: &Pid| p.title().strip_prefix("idontstore: worker process ")?.parse::<u32>().ok();
+        let mut workers: Vec<_> =
+            self.master().children().into_iter().filter_map(|p| Some((number(&p)?, p))).collect();
         workers.sort_unstable();
         workers.into_iter().map(|(_, pid)| pid).collect()
     }
@@ -134,11 +140,16 @@ impl Relay {
     /// One `POST /`, on a connection of its own.
     pub(crate) fn session(&self) -> Session {
         let mut raw = self.connect();
-        let answer = raw.request("POST", "/", &[("Connection", "close")]).read_response().expect(201);
+        let answer =
+            raw.request("POST", "/", &[("Connection", "close")]).read_response().expect(201);
         let url = answer.head.must("Location").to_owned();
-        let path = url.strip_prefix(&self.url("")).unwrap_or_else(|| panic!("Location {url}")).to_owned();
+        let path =
+            url.strip_prefix(&self.url("")).unwrap_or_else(|| panic!("Location {url}")).to_owned();
         let cookie = answer.head.must("Set-Cookie");
-        let token = cookie.strip_prefix("token=").and_then(|c| c.split(';').next()).expect("a token cookie");
+        let token = cookie
+            .strip_prefix("token=")
+            .and_then(|c| c.split(';').next())
+            .expect("a token cookie");
         raw.expect_close();
         Session {
             address: self.address(),
@@ -157,32 +168,48 @@ impl Relay {
     /// Nothing of any transfer is left: no connection, chunk or place, and the descriptors of before.
     #[track_caller]
     pub(crate) fn expect_nothing_held(&self, segment: &Segment, fds_before: &[usize]) {
-        let held = || (segment.sum().open, segment.chunks_held(), segment.places_held(), self.fd_counts());
+        let held =
+            || (segment.sum().open, segment.chunks_held(), segment.places_held(), self.fd_counts());
         let clean = (0, 0, 0, fds_before.to_vec());
         let start = std::time::Instant::now();
         while held() != clean {
             let now = held();
-            assert!(start.elapsed() < PATIENCE, "(connections, chunks, places, fds) held: {now:?}, not {clean:?}");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "(connections, chunks, places, fds) held: {now:?}, not {clean:?}"
+            );
             thread::sleep(Duration::from_millis(2));
         }
     }
 
     /// Runs `connect`, which opens one connection, while only worker `wanted` can accept it, and proves that it did.
     #[track_caller]
-    pub(crate) fn on_worker<T>(&self, wanted: usize, segment: &Segment, connect: impl FnOnce() -> T) -> T {
+    pub(crate) fn on_worker<T>(
+        &self,
+        wanted: usize,
+        segment: &Segment,
+        connect: impl FnOnce() -> T,
+    ) -> T {
         let pids = self.worker_pids();
-        let others: Vec<_> = pids.iter().enumerate().filter(|(i, _)| *i != wanted).map(|(_, p)| *p).collect();
-        let before: Vec<_> = segment.all().iter().map(|c: &Counters| c.accepted).collect();
+        let others: Vec<_> =
+            pids.iter().enumerate().filter(|(i, _)| *i != wanted).map(|(_, p)| *p).collect();
+        let before: Vec<_> = segment.all().iter().map(|c| c.accepted).collect();
         others.iter().for_each(|p| p.signal(Signal::SIGSTOP));
         let resume = Resume(others);
-        eventually("the other workers stand still", || resume.0.iter().all(|p| p.is_stopped()).then_some(()));
+        eventually("the other workers stand still", || {
+            resume.0.iter().all(|p| p.is_stopped()).then_some(())
+        });
         let made = connect();
         eventually(&format!("worker {wanted} accepts"), || {
             (segment.counters(wanted).accepted > before[wanted]).then_some(())
         });
         drop(resume);
         for (i, accepted) in before.iter().enumerate().filter(|(i, _)| *i != wanted) {
-            assert_eq!(segment.counters(i).accepted, *accepted, "worker {i} accepted a connection too");
+            assert_eq!(
+                segment.counters(i).accepted,
+                *accepted,
+                "worker {i} accepted a connection too"
+            );
         }
         made
     }
@@ -224,12 +251,17 @@ fn config_text(workers: usize, lines: &[&str]) -> String {
 }
 
 /// Reads the program's stdout into `said` for as long as it writes; hands over the listeners' addresses.
-fn first_lines(stdout: impl BufRead + Send + 'static, said: Arc<Mutex<String>>) -> mpsc::Receiver<SocketAddr> {
+fn first_lines(
+    stdout: impl BufRead + Send + 'static,
+    said: Arc<Mutex<String>>,
+) -> mpsc::Receiver<SocketAddr> {
     let (found, listening) = mpsc::channel();
     thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
             said.lock().unwrap().push_str(&format!("{line}\n"));
-            let address = line.strip_prefix("listening on http://").and_then(|a| a.trim_end_matches('/').parse().ok());
+            let address = line
+                .strip_prefix("listening on http://")
+                .and_then(|a| a.trim_end_matches('/').parse().ok());
             if let Some(address) = address {
                 let _ = found.send(address);
             }
@@ -253,7 +285,9 @@ impl Drop for Relay {
             let _ = self.master.wait();
         }
         for worker in workers {
-            if !worker.is_gone_within(Duration::from_secs(2)) && worker.title().starts_with("idontstore: worker") {
+            if !worker.is_gone_within(Duration::from_secs(2))
+                && worker.title().starts_with("idontstore: worker")
+            {
                 worker.signal(Signal::SIGKILL);
             }
         }

@@ -42,33 +42,46 @@ impl Head {
     /// Parses the bytes up to and including the empty line.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let shown = String::from_utf8_lossy(bytes).into_owned();
-        let text = std::str::from_utf8(bytes).unwrap_or_else(|_| panic!("head is not ASCII: {shown:?}"));
-        let text = text.strip_suffix("\r\n\r\n").unwrap_or_else(|| panic!("head without end: {shown:?}"));
+        let text =
+            std::str::from_utf8(bytes).unwrap_or_else(|_| panic!("head is not ASCII: {shown:?}"));
+        let text =
+            text.strip_suffix("\r\n\r\n").unwrap_or_else(|| panic!("head without end: {shown:?}"));
         let mut lines = text.split("\r\n");
         let status = Self::status_line(lines.next().unwrap_or_default());
         let fields: Vec<_> = lines.map(Self::field_line).collect();
         let mut seen = HashSet::new();
         for (name, _) in &fields {
             let repeatable = name.eq_ignore_ascii_case("set-cookie");
-            assert!(seen.insert(name.to_ascii_lowercase()) || repeatable, "field {name} twice: {shown:?}");
+            assert!(
+                seen.insert(name.to_ascii_lowercase()) || repeatable,
+                "field {name} twice: {shown:?}"
+            );
         }
         Self { status, fields }
     }
 
     fn status_line(line: &str) -> u16 {
         let rest = line.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("status line {line:?}"));
-        let (code, reason) = rest.split_once(' ').unwrap_or_else(|| panic!("no reason phrase: {line:?}"));
-        assert!(code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()), "status code in {line:?}");
+        let (code, reason) =
+            rest.split_once(' ').unwrap_or_else(|| panic!("no reason phrase: {line:?}"));
+        assert!(
+            code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()),
+            "status code in {line:?}"
+        );
         assert!(reason.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "reason in {line:?}");
         code.parse().unwrap()
     }
 
     fn field_line(line: &str) -> (String, String) {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("field without colon: {line:?}"));
+        let (name, value) =
+            line.split_once(':').unwrap_or_else(|| panic!("field without colon: {line:?}"));
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         assert!(!name.is_empty() && name.bytes().all(token), "field name in {line:?}");
         let value = value.trim_matches([' ', '\t']);
-        assert!(value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)), "field value in {line:?}");
+        assert!(
+            value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)),
+            "field value in {line:?}"
+        );
         (name.to_owned(), value.to_owned())
     }
 
@@ -109,8 +122,15 @@ impl Head {
             return if to_head_request { BodyFraming::None } else { BodyFraming::Chunked };
         }
         let length = length.unwrap_or_else(|| panic!("delimited by close: {self:#?}"));
-        assert!(!length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()), "Content-Length {length:?}");
-        if to_head_request { BodyFraming::None } else { BodyFraming::Length(length.parse().unwrap()) }
+        assert!(
+            !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()),
+            "Content-Length {length:?}"
+        );
+        if to_head_request {
+            BodyFraming::None
+        } else {
+            BodyFraming::Length(length.parse().unwrap())
+        }
     }
 }
 
@@ -126,7 +146,13 @@ impl Response {
     /// Panics unless the answer is whole and has this status; gives itself back for further questions.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.head.status, status, "{:#?}\n{}", self.head, String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.head.status,
+            status,
+            "{:#?}\n{}",
+            self.head,
+            String::from_utf8_lossy(&self.body)
+        );
         assert_eq!(self.ending, Ending::Complete, "{:#?}", self.head);
         self
     }
@@ -138,7 +164,11 @@ impl Response {
         response.head.must("Content-Length");
         response.head.must("Date");
         assert_eq!(response.head.must("Server"), "idontstore");
-        assert!(response.head.must("Content-Type").starts_with("text/plain"), "{:#?}", response.head);
+        assert!(
+            response.head.must("Content-Type").starts_with("text/plain"),
+            "{:#?}",
+            response.head
+        );
         let text = response.text();
         assert!(text.ends_with('\n') && text.matches('\n').count() == 1, "not one line: {text:?}");
         assert!(text.trim().len() > 2, "says nothing: {text:?}");

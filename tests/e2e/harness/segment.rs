@@ -4,6 +4,9 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use shm::Census;
+pub(crate) use shm::Counters;
+
 use super::proc::Pid;
 
 /// How the segment's file shows in `/proc/PID/fd` and `/proc/PID/maps`.
@@ -11,39 +14,26 @@ pub(crate) const MEMFD_NAME: &str = "memfd:idontstore";
 
 #[derive(Debug)]
 pub(crate) struct Segment {
-    shared: shm::Segment,
+    mapped: shm::Segment,
     workers: usize,
-}
-
-/// One worker's counters, or the sum of all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    /// Connections accepted ever.
-    pub(crate) accepted: u64,
-    /// Client connections open now.
-    pub(crate) open: u64,
-    /// Payload bytes received from senders into chunks.
-    pub(crate) bytes_in: u64,
-    /// Payload bytes that receivers' sockets took.
-    pub(crate) bytes_out: u64,
 }
 
 impl Segment {
     pub(crate) fn of(master: Pid, workers: usize) -> Self {
         let fds = master.fds();
-        let (number, _) = fds.iter().find(|(_, link)| link.contains(MEMFD_NAME)).expect("the master holds a segment");
+        let (number, _) = fds
+            .iter()
+            .find(|(_, link)| link.contains(MEMFD_NAME))
+            .expect("the master holds a segment");
         let path = format!("/proc/{}/fd/{number}", master.0);
         let file = File::options().read(true).write(true).open(path).expect("opening the segment");
-        Self { shared: shm::Segment::attach(OwnedFd::from(file)).expect("attaching to the segment"), workers }
-    }
-
-    pub(crate) fn workers(&self) -> usize {
-        self.workers
+        let mapped = shm::Segment::attach(OwnedFd::from(file)).expect("attaching to the segment");
+        Self { mapped, workers }
     }
 
     pub(crate) fn counters(&self, worker: usize) -> Counters {
-        let c = self.shared.worker(worker).counters();
-        Counters { accepted: c.accepted, open: c.open, bytes_in: c.bytes_in, bytes_out: c.bytes_out }
+        let id = shm::WorkerId::new(worker).expect("a worker's number");
+        self.mapped.shared().record(id).expect("a worker's record").counters()
     }
 
     pub(crate) fn all(&self) -> Vec<Counters> {
@@ -59,25 +49,32 @@ impl Segment {
         })
     }
 
+    fn census(&self) -> Census {
+        self.mapped.shared().census()
+    }
+
+    /// Chunks that lanes hold.
     pub(crate) fn chunks_held(&self) -> u64 {
-        self.shared.census().chunks_held as u64
+        self.census().chunks_held as u64
     }
 
+    /// Places that are not free.
     pub(crate) fn places_held(&self) -> u64 {
-        self.shared.census().places_held as u64
+        self.census().places_held as u64
     }
 
+    /// Sessions that live.
     pub(crate) fn sessions_live(&self) -> u64 {
-        self.shared.census().sessions_live as u64
+        self.census().sessions_live as u64
     }
 
     /// A lane's capacity, chunks.
     pub(crate) fn lane_chunks(&self) -> u64 {
-        self.shared.lane_chunks() as u64
+        self.mapped.geometry().lane_chunks as u64
     }
 
     /// Size of one chunk, bytes.
     pub(crate) fn chunk_bytes(&self) -> u64 {
-        self.shared.chunk_bytes() as u64
+        self.mapped.geometry().chunk_bytes as u64
     }
 }

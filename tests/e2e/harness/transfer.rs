@@ -40,7 +40,12 @@ pub(crate) struct Checked {
 const BOUNDARY: &str = "----a-boundary-of-the-tests";
 
 /// Sends the request's head and the whole payload; stops early, with the error, when the relay closes on it.
-pub(crate) fn send_payload(raw: &mut Raw, path: &str, payload: &Payload, shape: Shape) -> io::Result<()> {
+pub(crate) fn send_payload(
+    raw: &mut Raw,
+    path: &str,
+    payload: &Payload,
+    shape: Shape,
+) -> io::Result<()> {
     match shape {
         Shape::Length => {
             raw.request("PUT", path, &[("Content-Length", &payload.len().to_string())]);
@@ -59,7 +64,11 @@ pub(crate) fn send_payload(raw: &mut Raw, path: &str, payload: &Payload, shape: 
             let (before, after) = form_around("payload.bin", "application/octet-stream");
             let length = before.len() as u64 + payload.len() + after.len() as u64;
             let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-            raw.request("POST", path, &[("Content-Length", &length.to_string()), ("Content-Type", &kind)]);
+            raw.request(
+                "POST",
+                path,
+                &[("Content-Length", &length.to_string()), ("Content-Type", &kind)],
+            );
             raw.try_send(before.as_bytes())?;
             send_slices(raw, payload, usize::MAX, |raw, slice| raw.try_send(slice))?;
             raw.try_send(after.as_bytes())
@@ -136,7 +145,12 @@ impl Checked {
     pub(crate) fn expect_cut(&self) {
         assert_eq!(self.head.status, 200, "{:#?}", self.head);
         assert_eq!(self.first_difference, None, "wrong byte");
-        assert_ne!(self.ending, Ending::Complete, "an end after {} bytes that looks whole", self.bytes);
+        assert_ne!(
+            self.ending,
+            Ending::Complete,
+            "an end after {} bytes that looks whole",
+            self.bytes
+        );
     }
 }
 
@@ -159,7 +173,8 @@ impl Session {
         let (path, payload) = (self.path.clone(), payload.clone());
         thread::spawn(move || {
             let sent = send_payload(&mut raw, &path, &payload, shape);
-            raw.try_read_response().unwrap_or_else(|e| panic!("no answer: {e}; sending gave {sent:?}"))
+            raw.try_read_response()
+                .unwrap_or_else(|e| panic!("no answer: {e}; sending gave {sent:?}"))
         })
     }
 
