@@ -23,6 +23,8 @@ pub(crate) struct Raw {
     to_head_request: bool,
     /// Bytes taken from the kernel so far.
     pub(crate) taken_bytes: u64,
+    /// Bytes of the heads read so far.
+    pub(crate) head_bytes: u64,
 }
 
 /// What one step of reading a body gave.
@@ -63,6 +65,7 @@ impl Raw {
             host: address.to_string(),
             to_head_request: false,
             taken_bytes: 0,
+            head_bytes: 0,
         }
     }
 
@@ -176,6 +179,7 @@ impl Raw {
         loop {
             if let Some(end) = find(&self.pending, b"\r\n\r\n") {
                 let bytes: Vec<u8> = self.pending.drain(..end + 4).collect();
+                self.head_bytes += bytes.len() as u64;
                 return Ok(Head::parse(&bytes));
             }
             assert!(self.pending.len() < HEAD_BYTES_MAX, "endless head");
