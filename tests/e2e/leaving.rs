@@ -74,6 +74,21 @@ fn a_sender_may_half_close_once_its_body_is_whole() {
 }
 
 #[test]
+fn a_receiver_may_half_close_once_the_senders_body_is_whole() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let payload = Payload::new(7, 3 << 20);
+    let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 64 << 10);
+    receiver.get(&session.path);
+    let sending = session.sender(&payload, Shape::Length);
+    eventually("the whole body is in", || (segment.sum().bytes_in == payload.len()).then_some(()));
+    receiver.finish();
+    receiver.read_checked(&payload).expect_all(&payload);
+    assert_eq!(sending.join().unwrap().expect(200).head.delivered_bytes(), payload.len());
+}
+
+#[test]
 fn a_retry_on_the_same_key_starts_at_byte_0() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
