@@ -178,12 +178,8 @@ fn is_port(text: &str) -> bool {
 
 /// Whether any line of the head ends in a line feed alone, which `httparse` takes for a line end.
 pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
-    let mut previous = 0;
-    memchr::memchr_iter(b'\n', head).any(|at| {
-        let line = head.get(previous..at).unwrap_or_default();
-        previous = at;
-        !line.ends_with(b"\r")
-    })
+    memchr::memchr_iter(b'\n', head)
+        .any(|at| !head.get(..at).is_some_and(|before| before.ends_with(b"\r")))
 }
 
 /// The first byte that may stand nowhere in a head, and how much comes before the fault is certain

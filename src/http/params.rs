@@ -101,6 +101,8 @@ mod tests {
             (b"g", Value::Unclosed(b"h")),
         ];
         assert_eq!(params.collect::<Vec<_>>(), wanted);
+        let escaped = split(br#"x; a="b\\"; c=d"#).1.map(|(name, _)| name);
+        assert_eq!(escaped.collect::<Vec<_>>(), [b"a", b"c"]);
         assert_eq!(split(b"").1.count(), 0);
         assert_eq!(split(b" a ;;; ").0, b"a");
     }

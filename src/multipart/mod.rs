@@ -125,7 +125,7 @@ impl Multipart {
                 continue;
             };
             let (body, found) = self.search(rest, at_line_start);
-            if is_file && body > 0 {
+            if is_file {
                 payload = at..at + body;
             } else {
                 self.charge(body)?;

@@ -141,7 +141,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn the_file_is_exact_for_every_cut(
@@ -198,6 +198,32 @@ fn the_file_is_known_before_its_first_byte() {
     assert_eq!(parser.feed(b"\n").unwrap(), Fed { payload: 0..0, carry: 0 });
     assert!(parser.file().is_some());
     assert_eq!(parser.feed(b"abc\r\n").unwrap(), Fed { payload: 0..3, carry: 2 });
+}
+
+/// A receiver must not wait for bytes that are certainly the file's.
+#[test]
+fn only_what_may_begin_a_delimiter_is_held_back() {
+    let mut parser = Multipart::new(b"bcd", 1000);
+    parser.feed(format!("--bcd\r\n{FILE}\r\n").as_bytes()).unwrap();
+    for (bytes, carry) in [
+        ("x", 0),
+        ("\n", 0),
+        ("--bcd", 0),
+        ("\rx", 0),
+        ("\r\n-b", 0),
+        ("\r\n--bx", 0),
+        ("\r\r", 1),
+        ("\r\n", 2),
+        ("x\r\n--b", 5),
+        ("\r\n--bcd", 7),
+        ("\r\n--bcd-", 8),
+        ("\r\n--bcd\r", 8),
+        ("\r\n--bcd-x", 0),
+        ("\r\n--bcdx", 0),
+    ] {
+        let fed = parser.feed(bytes.as_bytes()).unwrap();
+        assert_eq!(fed, Fed { payload: 0..bytes.len() - carry, carry }, "{bytes:?}");
+    }
 }
 
 #[test]

@@ -93,12 +93,12 @@ fn a_size_of_sixteen_digits_is_read_and_a_seventeenth_refused() {
 
 #[test]
 fn extensions_must_stand_in_proportion_to_the_payload() {
-    let signed = format!("10000;chunk-signature={}", "0".repeat(64));
+    let signed = format!("1000;chunk-signature={}", "0".repeat(64));
     let mut body = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..400 {
         body.extend_from_slice(signed.as_bytes());
         body.extend_from_slice(b"\r\n");
-        body.resize(body.len() + 0x10000, b'x');
+        body.resize(body.len() + 0x1000, b'x');
         body.extend_from_slice(b"\r\n");
     }
     assert!(decode_cut(&body, &[70_000]).is_ok());

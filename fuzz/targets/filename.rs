@@ -1,0 +1,35 @@
+//! Any bytes as a name, a disposition, a cookie, an `Accept` or a content type: no panic, and a name
+//! that is harmless and comes out as it is sent on.
+#![no_main]
+
+use idontstore::http::{Attachment, FILE_NAME_BYTES_MAX, FileName, accepts, bearer, cookie};
+use idontstore::multipart::boundary;
+use libfuzzer_sys::fuzz_target;
+
+fn check(name: &FileName) {
+    let text = name.as_str();
+    assert!(!text.is_empty() && text.len() <= FILE_NAME_BYTES_MAX && !text.starts_with('.'));
+    assert!(!text.contains(|it: char| it.is_control() || it == '/' || it == '\\'));
+    let sent = Attachment(Some(name)).to_string();
+    assert!(sent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+    assert_eq!(FileName::from_disposition(sent.as_bytes()).as_ref(), Some(name));
+}
+
+fuzz_target!(|data: &[u8]| {
+    let names = [
+        FileName::from_bytes(data),
+        FileName::from_disposition(data),
+        std::str::from_utf8(data).ok().and_then(FileName::from_path_segment),
+    ];
+    names.iter().flatten().for_each(check);
+    for token in [cookie(std::iter::once(data), "token"), bearer(Some(data))].into_iter().flatten()
+    {
+        assert!(token.len() < data.len());
+    }
+    if accepts(Some(data), "application/json") {
+        assert!(data.to_ascii_lowercase().windows(16).any(|it| it == b"application/json"));
+    }
+    if let Ok(Some(boundary)) = boundary(data) {
+        assert!((1..=70).contains(&boundary.len()) && !boundary.contains(&b'\r'));
+    }
+});
