@@ -65,8 +65,7 @@ pub fn run(config: Config) -> Result<(), MasterError> {
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let inheritance =
-        Inheritance { config, segment, wakers: make_wakers()?, listeners, lifeline };
+    let inheritance = Inheritance { config, segment, wakers: make_wakers()?, listeners, lifeline };
     // Workers keep what they inherit for life, and so does the master.
     let mut supervisor = Supervisor::new(Box::leak(Box::new(inheritance)), signals);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
@@ -90,9 +89,8 @@ fn diagnose(level: tracing::Level) {
 }
 
 fn open_listeners(config: &Config) -> Result<Vec<TcpListener>, MasterError> {
-    let open = |address| {
-        listener::open(address).map_err(|source| MasterError::Listen { address, source })
-    };
+    let open =
+        |address| listener::open(address).map_err(|source| MasterError::Listen { address, source });
     config.listeners.iter().map(|listener| open(listener.address)).collect()
 }
 

@@ -195,12 +195,7 @@ impl Receiving {
     }
 
     /// The sender has begun: writes the head of the answer.
-    fn begin(
-        &mut self,
-        relay: &Relay,
-        outbox: &mut Outbox,
-        now_ms: u64,
-    ) -> Result<(), Refusal> {
+    fn begin(&mut self, relay: &Relay, outbox: &mut Outbox, now_ms: u64) -> Result<(), Refusal> {
         let bytes = self.end.announcement(relay.shared())?;
         let found = bytes.len() as u64;
         let announced =

@@ -48,9 +48,8 @@ pub fn issue(
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
     let digests = (&secret.digest(), &token.digest());
-    let at = shared
-        .issue(owner, digests.0, digests.1, now_ms, expires_ms)
-        .ok_or(IssueError::Full)?;
+    let at =
+        shared.issue(owner, digests.0, digests.1, now_ms, expires_ms).ok_or(IssueError::Full)?;
     Ok(Issued { key: SessionKey::new(at.slot, secret), token })
 }
 

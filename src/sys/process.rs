@@ -60,7 +60,8 @@ pub fn reap(child: &Child) -> Option<WaitStatus> {
 
 /// Closes every descriptor above standard error that is not in `keep`.
 pub fn close_all_but(keep: &[RawFd]) {
-    let mut keep: Vec<libc::c_uint> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    let mut keep: Vec<libc::c_uint> =
+        keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep {

@@ -45,7 +45,9 @@ enum State {
     /// Room in the socket for an answer.
     Answer,
     /// The end of what the client sends, so that it sees our answer and not a reset.
-    Drain { bytes_left: u64 },
+    Drain {
+        bytes_left: u64,
+    },
 }
 
 /// Somebody who asks for a place.
@@ -90,7 +92,11 @@ impl Connection {
     pub(super) fn turned_away(stream: Stream, relay: &Relay, now_ms: u64) -> Self {
         let mut connection = Self::new(relay, stream, now_ms);
         let text = "too many connections";
-        connection.answer(relay, &Answer::error(Status::Unavailable, text, &Asked::UNREADABLE), now_ms);
+        connection.answer(
+            relay,
+            &Answer::error(Status::Unavailable, text, &Asked::UNREADABLE),
+            now_ms,
+        );
         connection
     }
 
@@ -292,7 +298,8 @@ impl Connection {
             };
             ring_peer(relay, &end);
             let manners = (self.asked.goes_on(), needs_length);
-            let receiving = Receiving::new(relay, end, door.session, manners, door.wait_ends_ms, now_ms);
+            let receiving =
+                Receiving::new(relay, end, door.session, manners, door.wait_ends_ms, now_ms);
             self.state = State::Receiving(Box::new(receiving));
             return Ok(());
         };

@@ -184,16 +184,16 @@ fn issue(
 ) -> Answer {
     let lifetime = relay.config.timeouts.session_lifetime;
     let expires_ms = now_ms.saturating_add(millis(lifetime));
-    let Issued { key, token } = match session::issue(relay.shared(), relay.owner, now_ms, expires_ms)
-    {
-        Ok(issued) => issued,
-        Err(IssueError::Full) => {
-            return Answer::error(Status::Unavailable, "every session is in use", asked);
-        }
-        Err(IssueError::NoRandom) => {
-            return Answer::error(Status::InternalError, "no random numbers", asked);
-        }
-    };
+    let Issued { key, token } =
+        match session::issue(relay.shared(), relay.owner, now_ms, expires_ms) {
+            Ok(issued) => issued,
+            Err(IssueError::Full) => {
+                return Answer::error(Status::Unavailable, "every session is in use", asked);
+            }
+            Err(IssueError::NoRandom) => {
+                return Answer::error(Status::InternalError, "no random numbers", asked);
+            }
+        };
     let key = key.to_string();
     let url = origin.url(&key);
     let expires = http::http_date(SystemTime::now() + lifetime.min(LIFETIME_SHOWN_MAX)).to_string();

@@ -159,7 +159,8 @@ impl Worker {
                 }
             }
             token if token.0 < FIRST_LISTENER + self.listeners.len() => {
-                let accepted = self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms)?;
+                let accepted =
+                    self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms)?;
                 for socket in accepted {
                     self.connections.add(&self.relay, &self.poll, socket, now_ms);
                 }

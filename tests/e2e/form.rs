@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{Curl, Ending, Payload, Raw, Relay, Session};
+use crate::harness::{Curl, Ending, Head, Payload, Raw, Relay, Session};
 
 fn form(session: &Session, body: &[u8]) -> Raw {
     let mut sender = session.connect();
@@ -95,27 +95,46 @@ fn faults_before_the_file_are_the_senders_alone() {
     receiver.join().unwrap().expect_all(&payload);
 }
 
+/// A form whose file part has begun: the receiver has its head and the first bytes.
+fn begun(relay: &Relay, session: &Session) -> (Raw, Head, Raw) {
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    let kind = ("Content-Type", "multipart/form-data; boundary=XX");
+    sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
+    sender.send_chunk(format!("--XX\r\n{FILE}\r\nhello").as_bytes());
+    let head = receiver.read_head();
+    assert_eq!(receiver.read_exactly(10), b"5\r\nhello\r\n");
+    (receiver, head, sender)
+}
+
 #[test]
 fn faults_within_the_file_abort_the_receiver_visibly() {
     let relay = Relay::with(2, &[]);
-    let endless = format!("--XX\r\n{FILE}\r\nhello");
-    let unfinished = format!("--XX\r\n{FILE}\r\nhello\r\n--XX\r\nContent-Disp");
-    let no_close = format!("--XX\r\n{FILE}\r\nhello\r\n--XX\r\n");
-    for body in [endless, unfinished, no_close] {
+    for rest in ["", "\r\n--XX\r\nContent-Disp", "\r\n--XX\r\n", "\r\n--XX"] {
         let session = relay.session();
-        let mut receiver = relay.connect();
-        receiver.get(&session.path);
-        let mut sender = form(&session, body.as_bytes());
-        let got = receiver.read_response();
-        assert_eq!(got.head.status, 200);
-        assert_ne!(
-            got.ending,
-            Ending::Complete,
-            "{body:?} gave {:?}",
-            String::from_utf8_lossy(&got.body)
-        );
-        assert!(sender.read_response().expect_error(400).head.delivered_bytes() <= 5);
+        let (mut receiver, head, mut sender) = begun(&relay, &session);
+        if !rest.is_empty() {
+            sender.send_chunk(rest.as_bytes());
+        }
+        sender.send_last_chunk();
+        let answer = sender.read_response().expect_error(400);
+        assert_eq!(answer.head.delivered_bytes(), 5, "{rest:?}");
+        assert_ne!(receiver.read_body(&head, |_| ()), Ending::Complete, "{rest:?}");
         session.transfer(&Payload::new(3, 10), crate::harness::Shape::Length);
+    }
+}
+
+#[test]
+fn a_broken_form_in_one_piece_is_never_complete() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path).expect_silence(Duration::from_millis(30));
+    form(&session, format!("--XX\r\n{FILE}\r\nhello").as_bytes()).read_response().expect_error(400);
+    receiver.patience(Duration::from_millis(200));
+    if let Ok(got) = receiver.try_read_response() {
+        assert_ne!(got.ending, Ending::Complete, "{:?}", String::from_utf8_lossy(&got.body));
     }
 }
 
@@ -123,15 +142,13 @@ fn faults_within_the_file_abort_the_receiver_visibly() {
 fn too_much_after_the_file_aborts_the_receiver() {
     let relay = Relay::with(1, &["limits.form_overhead_bytes_max = \"4KiB\""]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let body = format!("--XX\r\n{FILE}\r\nhello\r\n--XX--\r\n{}", "epilogue".repeat(10_000));
-    let mut sender = form(&session, body.as_bytes());
-    let got = receiver.read_response();
-    assert_ne!(got.ending, Ending::Complete);
+    let (mut receiver, head, mut sender) = begun(&relay, &session);
+    sender.send_chunk(format!("\r\n--XX--\r\n{}", "epilogue".repeat(10_000)).as_bytes());
+    sender.send_last_chunk();
     let answer = sender.read_response();
     assert!([400, 413].contains(&answer.status()), "{:#?}", answer.head);
-    assert!(answer.head.delivered_bytes() <= 5);
+    assert_eq!(answer.head.delivered_bytes(), 5);
+    assert_ne!(receiver.read_body(&head, |_| ()), Ending::Complete);
 }
 
 #[test]

@@ -1,16 +1,14 @@
 //! The bytes really go through the ring: what the segment's counters hold while a side stands still, where the workers'
 //! system calls read and write, and how far a sender gets when no chunk comes back.
 
-use std::fs;
-use std::ops::Range;
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    MEMFD_NAME, Payload, Pid, Placement, Relay, Shape, eventually, send_payload, stays,
+    Payload, Placement, Relay, Shape, Strace, eventually, segment_addresses, send_payload, stays,
 };
 
 #[test]
@@ -78,88 +76,6 @@ fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity() {
     assert_eq!(sending.join().unwrap().expect(200).head.delivered_bytes(), payload.len());
 }
 
-/// strace on some processes; it lets go of them when it ends.
-struct Strace(Child);
-
-impl Strace {
-    fn attach(pids: &[Pid], output: &std::path::Path) -> Self {
-        let mut command = Command::new("strace");
-        let calls = "recvfrom,recvmsg,read,readv,sendto,sendmsg,write,writev,splice";
-        command
-            .args([
-                "-qq",
-                "-f",
-                "-e",
-                &format!("trace={calls}"),
-                "-e",
-                &format!("raw={calls}"),
-                "-o",
-            ])
-            .arg(output);
-        for pid in pids {
-            command.args(["-p", &pid.0.to_string()]);
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace must be installed");
-        let tracer = format!("TracerPid:\t{}\n", child.id());
-        let strace = Self(child);
-        eventually("strace has attached", || {
-            pids.iter().all(|p| p.read("status").contains(&tracer)).then_some(())
-        });
-        strace
-    }
-
-    fn detach(&mut self) {
-        Pid(i32::try_from(self.0.id()).unwrap()).signal(Signal::SIGINT);
-        let child = &mut self.0;
-        eventually("strace ends", || child.try_wait().unwrap());
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-}
-
-/// Where the segment lies in a process.
-fn segment_addresses(pid: Pid) -> Range<u64> {
-    let maps = pid.read("maps");
-    let line = maps.lines().find(|l| l.contains(MEMFD_NAME)).expect("the segment is mapped");
-    let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
-    u64::from_str_radix(start, 16).unwrap()..u64::from_str_radix(end, 16).unwrap()
-}
-
-/// One traced call that moved bytes: `PID name(0xfd, 0xaddress, ...) = bytes`.
-struct Call<'t> {
-    pid: i32,
-    name: &'t str,
-    address: u64,
-    bytes: u64,
-}
-
-fn number(text: &str) -> Option<u64> {
-    match text.trim().strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.trim().parse().ok(),
-    }
-}
-
-fn parse_call(line: &str) -> Option<Call<'_>> {
-    let (pid, rest) = line.split_once(' ')?;
-    let (name, rest) = rest.trim_start().split_once('(')?;
-    let (arguments, result) = rest.rsplit_once(") = ")?;
-    let address = number(arguments.split(',').nth(1)?)?;
-    let bytes = number(result.split(' ').next()?)?;
-    Some(Call { pid: pid.parse().ok()?, name, address, bytes })
-}
-
 /// A call that moves no more than this may be about heads and bells.
 const HEAD_BYTES: u64 = 16 << 10;
 
@@ -171,8 +87,7 @@ fn payload_is_received_into_the_segment_and_sent_from_it() {
     let payload = Payload::new(3, 30 << 20);
     let (mut receiver, mut sender) = relay.pair(&segment, Placement::TwoWorkers);
     let workers = relay.worker_pids();
-    let trace = relay.path("trace");
-    let mut strace = Strace::attach(&workers, &trace);
+    let mut strace = Strace::attach(&workers, &relay.path("trace"));
     receiver.get(&session.path);
     let reading = thread::spawn({
         let payload = payload.clone();
@@ -182,27 +97,51 @@ fn payload_is_received_into_the_segment_and_sent_from_it() {
     reading.join().unwrap().expect_all(&payload);
     sender.read_response().expect(200);
     strace.detach();
-    let trace = fs::read_to_string(trace).unwrap();
-    let calls: Vec<_> = trace.lines().filter_map(parse_call).collect();
-    let moved = |pid: Pid, names: &[&str]| {
-        let inside = segment_addresses(pid);
-        let mine = calls.iter().filter(|c| c.pid == pid.0 && names.contains(&c.name));
-        let (within, outside): (Vec<_>, Vec<_>) = mine.partition(|c| inside.contains(&c.address));
-        let large = outside.iter().filter(|c| c.bytes > HEAD_BYTES).count();
-        assert_eq!(large, 0, "{large} large calls of {names:?} outside the segment");
-        within.iter().map(|c| c.bytes).sum::<u64>()
-    };
-    let received = moved(workers[1], &["recvfrom", "read", "recvmsg", "readv"]);
-    let sent = moved(workers[0], &["sendto", "write", "sendmsg", "writev"]);
-    // The first bytes of a body may come with its head.
-    assert!(
-        (payload.len() - HEAD_BYTES..=payload.len()).contains(&received),
-        "received {received}\n{trace:.2000}"
-    );
-    assert!(
-        (payload.len() - HEAD_BYTES..=payload.len()).contains(&sent),
-        "sent {sent}\n{trace:.2000}"
-    );
+    for (worker, names) in [(1, ["recvfrom", "read"]), (0, ["sendto", "write"])] {
+        let inside = segment_addresses(workers[worker]);
+        let calls = strace.calls(workers[worker]);
+        let (within, outside): (Vec<_>, Vec<_>) =
+            calls.iter().partition(|c| inside.contains(&c.address));
+        // The first bytes of a body may come with its head.
+        if let Some(call) = outside.iter().find(|c| c.bytes > HEAD_BYTES) {
+            panic!("worker {worker}: {call:x?} is not within {inside:x?}");
+        }
+        let within = within.iter().filter(|c| names.contains(&c.name.as_str()));
+        let bytes: u64 = within.map(|c| c.bytes).sum();
+        let all = payload.len() - HEAD_BYTES..=payload.len();
+        assert!(all.contains(&bytes), "worker {worker}: {bytes} of {} bytes", payload.len());
+    }
+}
+
+#[test]
+fn the_receiver_gets_what_the_segment_holds() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let payload = Payload::new(5, 100_000);
+    let (mut receiver, mut sender) = relay.pair(&segment, Placement::TwoWorkers);
+    receiver.get(&session.path);
+    let fields = [("Content-Length", "100000"), ("Expect", "100-continue")];
+    sender.request("PUT", &session.path, &fields).read_continue();
+    let receivers_worker = relay.worker_pids()[0];
+    receivers_worker.signal(Signal::SIGSTOP);
+    eventually("it stands still", || receivers_worker.is_stopped().then_some(()));
+    let before = segment.sum().bytes_in;
+    sender.send(&payload.bytes());
+    eventually("all is in", || (segment.sum().bytes_in - before == 100_000).then_some(()));
+    // A mark in the middle of what waits in the segment must come out at the other end.
+    let mut file = segment.file();
+    let mut held = Vec::new();
+    file.read_to_end(&mut held).unwrap();
+    let known = &payload.bytes()[50_000..50_100];
+    let place = memchr::memmem::find(&held, known).expect("the payload lies in the segment");
+    file.seek(SeekFrom::Start(place as u64)).unwrap();
+    file.write_all(&[b'#'; 100]).unwrap();
+    receivers_worker.signal(Signal::SIGCONT);
+    let got = receiver.read_response().expect(200).body;
+    let mut want = payload.bytes();
+    want[50_000..50_100].fill(b'#');
+    assert!(got == want, "the mark is not where it was made");
 }
 
 #[test]

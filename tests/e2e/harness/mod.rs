@@ -10,6 +10,7 @@ mod raw;
 mod relay;
 mod response;
 mod segment;
+mod strace;
 mod transfer;
 
 pub(crate) use curl::Curl;
@@ -18,6 +19,7 @@ pub(crate) use payload::Payload;
 pub(crate) use proc::{Pid, tcp_queues};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
-pub(crate) use response::Ending;
-pub(crate) use segment::{MEMFD_NAME, Segment};
+pub(crate) use response::{Ending, Head};
+pub(crate) use segment::Segment;
+pub(crate) use strace::{Strace, segment_addresses};
 pub(crate) use transfer::{Placement, Shape, send_payload};

@@ -16,19 +16,27 @@ pub(crate) const MEMFD_NAME: &str = "memfd:idontstore";
 pub(crate) struct Segment {
     mapped: shm::Segment,
     workers: usize,
+    master: Pid,
+}
+
+/// The master's memfd, opened anew.
+fn open(master: Pid) -> File {
+    let fds = master.fds();
+    let (number, _) = fds.iter().find(|(_, link)| link.contains(MEMFD_NAME)).expect("a segment");
+    let path = format!("/proc/{}/fd/{number}", master.0);
+    File::options().read(true).write(true).open(path).expect("opening the segment")
 }
 
 impl Segment {
+    /// The segment as a file: its bytes, for tests that look for some or change some.
+    pub(crate) fn file(&self) -> File {
+        open(self.master)
+    }
+
     pub(crate) fn of(master: Pid, workers: usize) -> Self {
-        let fds = master.fds();
-        let (number, _) = fds
-            .iter()
-            .find(|(_, link)| link.contains(MEMFD_NAME))
-            .expect("the master holds a segment");
-        let path = format!("/proc/{}/fd/{number}", master.0);
-        let file = File::options().read(true).write(true).open(path).expect("opening the segment");
+        let file = open(master);
         let mapped = shm::Segment::attach(OwnedFd::from(file)).expect("attaching to the segment");
-        Self { mapped, workers }
+        Self { mapped, workers, master }
     }
 
     pub(crate) fn counters(&self, worker: usize) -> Counters {

@@ -1,0 +1,99 @@
+//! strace on running workers: which bytes their system calls moved, and from or to which addresses. Called by the test
+//! that proves where the payload lies.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use super::patience::eventually;
+use super::proc::Pid;
+use super::segment::MEMFD_NAME;
+
+const CALLS: &str = "recvfrom,recvmsg,read,readv,sendto,sendmsg,write,writev,splice,sendfile";
+
+/// strace on some processes; it lets go of them when it ends.
+#[derive(Debug)]
+pub(crate) struct Strace {
+    child: Child,
+    /// It writes one file a process: this name, a dot and the pid.
+    output: PathBuf,
+}
+
+/// A call that moved bytes.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    /// The second argument: a buffer, or for `readv`, `writev` and `*msg` what points to buffers.
+    pub(crate) address: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Strace {
+    pub(crate) fn attach(pids: &[Pid], output: &Path) -> Self {
+        let mut command = Command::new("strace");
+        let (trace, raw) = (format!("trace={CALLS}"), format!("raw={CALLS}"));
+        command.args(["-qq", "-ff", "-e", &trace, "-e", &raw, "-o"]).arg(output);
+        for pid in pids {
+            command.args(["-p", &pid.0.to_string()]);
+        }
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("strace must be installed");
+        let tracer = format!("TracerPid:\t{}\n", child.id());
+        let strace = Self { child, output: output.to_owned() };
+        let attached = |pid: &Pid| pid.read("status").contains(&tracer);
+        eventually("strace attaches", || pids.iter().all(attached).then_some(()));
+        strace
+    }
+
+    /// Lets go of the processes, so that all they did is written.
+    pub(crate) fn detach(&mut self) {
+        Pid(i32::try_from(self.child.id()).unwrap()).signal(Signal::SIGINT);
+        let child = &mut self.child;
+        eventually("strace ends", || child.try_wait().unwrap());
+    }
+
+    /// What `pid` did while it was traced.
+    pub(crate) fn calls(&self, pid: Pid) -> Vec<Call> {
+        let mut path = self.output.clone().into_os_string();
+        path.push(format!(".{}", pid.0));
+        fs::read_to_string(path).unwrap().lines().filter_map(Call::parse).collect()
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Call {
+    /// `name(0xfd, 0xaddress, ...) = 0xbytes`; `None` for a call that failed.
+    fn parse(line: &str) -> Option<Self> {
+        let (name, rest) = line.split_once('(')?;
+        let (arguments, result) = rest.rsplit_once(") ")?;
+        let address = number(arguments.split(',').nth(1)?)?;
+        let bytes = number(result.trim_start().strip_prefix('=')?.trim().split(' ').next()?)?;
+        Some(Self { name: name.to_owned(), address, bytes })
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.trim().strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.trim().parse().ok(),
+    }
+}
+
+/// Where the segment is mapped in a process.
+pub(crate) fn segment_addresses(pid: Pid) -> Range<u64> {
+    let maps = pid.read("maps");
+    let line = maps.lines().find(|l| l.contains(MEMFD_NAME)).expect("the segment is mapped");
+    let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+    u64::from_str_radix(start, 16).unwrap()..u64::from_str_radix(end, 16).unwrap()
+}
