@@ -153,6 +153,11 @@ impl SenderEnd {
         Ok(true)
     }
 
+    /// Whether the receiver has not set AckRecv for all that was published.
+    pub fn is_unacked(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        Ok(self.acked(shared.lane(self.session.slot)?)? < self.published)
+    }
+
     /// Releases every chunk that came back: an idle lane holds none.
     pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
         let acked = self.acked(shared.lane(self.session.slot)?)?;

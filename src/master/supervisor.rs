@@ -7,7 +7,7 @@
 use super::backoff::Backoff;
 use crate::relay::millis;
 use crate::sys::process::{self, Child};
-use crate::sys::{clock, signal, title};
+use crate::sys::{clock, listener, signal, title};
 use crate::worker::{self, Inheritance};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -105,6 +105,10 @@ impl Supervisor {
         };
         tracing::info!(signal = signal.as_str(), "stopping");
         self.stop_ends_ms = Some(now_ms.saturating_add(patience_ms));
+        for listener in &self.inheritance.listeners {
+            // For every process that shares it: a connection that nobody would accept is refused.
+            listener::close(listener);
+        }
         self.signal_all(pass_on);
     }
 

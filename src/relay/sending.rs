@@ -178,21 +178,23 @@ impl Sending {
             shared.end(self.end.session(), End::Complete, |owner| relay.ring(owner, self.slot()));
             return Ok(Some(self.over(relay, Sent::Delivered(self.receipt))));
         }
+        let life = shared.life(self.end.session())?;
+        let cause = match life {
+            Some(Life::Live) => None,
+            Some(Life::Ended(end)) => Some(Sent::Ended(end)),
+            _ => Some(Sent::Ended(End::Expired)),
+        };
         if lane.begun
             && let State::Gone | State::Lost = lane.receiver.state
         {
-            let sent = match (self.phase, lane.receiver.state) {
-                (Phase::LastCount(sent), _) => sent,
-                (_, State::Lost) => Sent::PeerWorkerLost,
+            let sent = match (self.phase, cause, lane.receiver.state) {
+                (Phase::LastCount(sent), _, _) | (_, Some(sent), _) => sent,
+                (_, _, State::Lost) => Sent::PeerWorkerLost,
                 _ => Sent::ReceiverLeft,
             };
             return Ok(Some(self.over(relay, sent)));
         }
-        match shared.life(self.end.session())? {
-            Some(Life::Live) => Ok(None),
-            Some(Life::Ended(end)) => Ok(self.fail(relay, Sent::Ended(end))?),
-            _ => Ok(self.fail(relay, Sent::Ended(End::Expired))?),
-        }
+        cause.map_or(Ok(None), |sent| self.fail(relay, sent))
     }
 
     fn is_settled(&self, settled: Settled) -> bool {
@@ -238,7 +240,10 @@ impl Sending {
             return Ok(Turn::Again);
         }
         let starved = self.starved_since_ms.is_some();
-        if !starved && self.pace.is_too_slow(relay, now_ms) && !self.is_blocked(relay)? {
+        if !starved
+            && self.pace.is_too_slow(relay, now_ms)
+            // With chunks on the way it is the receiver that is slow, and its side sees to that.
+            && !self.end.is_unacked(relay.shared())? {
             return Ok(self.fail(relay, Sent::TooSlow)?.unwrap_or(Turn::Wait));
         }
         let mut moved = 0;
@@ -267,12 +272,6 @@ impl Sending {
             }
         }
         Ok(Turn::Again)
-    }
-
-    /// Whether the lane is full, so that the receiver is the slow one.
-    fn is_blocked(&self, relay: &Relay) -> Result<bool, Refusal> {
-        let taken = self.end.taken(relay.shared())?;
-        Ok(self.filling.is_none() && taken < self.end.published_bytes())
     }
 
     /// Sees to it that there is a chunk to fill.

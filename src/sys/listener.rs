@@ -1,8 +1,8 @@
 //! Listening sockets, opened once by the master and shared by every worker.
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 
 /// Connections that the kernel keeps for us while every worker is busy or being replaced. The
 /// kernel's own limit (`net.core.somaxconn`) applies below it.
@@ -20,4 +20,10 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Stops listening, in every process that shares the socket.
+pub fn close(listener: &TcpListener) {
+    // It fails where nobody listens any more, which is what was wanted.
+    let _ = SockRef::from(listener).shutdown(Shutdown::Both);
 }

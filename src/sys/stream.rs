@@ -116,7 +116,13 @@ impl Stream {
         if !self.writable {
             return Put::Full;
         }
-        match self.socket.write_vectored(parts) {
+        let mut filled = parts.iter().filter(|part| !part.is_empty());
+        let put = match (filled.next(), filled.next()) {
+            // One range needs no list of ranges.
+            (Some(only), None) => self.socket.write(only),
+            _ => self.socket.write_vectored(parts),
+        };
+        match put {
             Ok(n) => Put::Bytes(n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.writable = false;

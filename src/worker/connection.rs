@@ -178,11 +178,14 @@ impl Connection {
         loop {
             match http::parse(&self.inbox, &limits) {
                 Ok(Parsed::Complete(request, bytes)) => {
-                    self.asked = exchange::asked(&request);
-                    let local = self.local_name(request.host);
-                    let action = exchange::route(relay, &request, &self.asked, &local, now_ms);
-                    self.consume(bytes);
-                    return self.act(relay, action, now_ms);
+                    let behind = self.inbox.get(bytes..).unwrap_or_default();
+                    if let Some(body_bytes) = exchange::unsent_bytes(relay, &request, behind) {
+                        self.asked = exchange::asked(&request, body_bytes);
+                        let local = self.local_name(request.host);
+                        let action = exchange::route(relay, &request, &self.asked, &local, now_ms);
+                        self.consume(bytes.saturating_add(body_bytes));
+                        return self.act(relay, action, now_ms);
+                    }
                 }
                 Ok(Parsed::Partial) => {}
                 Err(fault) => return self.refuse(relay, fault, now_ms),
@@ -217,10 +220,8 @@ impl Connection {
 
     /// Our own address, for a client that named no host.
     fn local_name(&self, host: &str) -> String {
-        match self.stream.local_address() {
-            Some(address) if host.is_empty() => address.to_string(),
-            _ => String::new(),
-        }
+        let address = host.is_empty().then(|| self.stream.local_address()).flatten();
+        address.map_or_else(String::new, |address| address.to_string())
     }
 
     fn consume(&mut self, bytes: usize) {

@@ -4,7 +4,7 @@
 //! asks for one: what a request asks for goes out as a value.
 
 use super::answer::{Answer, Asked};
-use crate::config::Receipt;
+use crate::config::{Limits, Receipt};
 use crate::http::{
     self, Dechunker, Fault, FileName, Framing, Method, Request, Status, Version, accepts,
 };
@@ -34,14 +34,38 @@ impl From<Answer> for Action {
     }
 }
 
-/// What the answer to `request` has to know of it.
-pub(super) fn asked(request: &Request<'_>) -> Asked {
+/// How many bytes of what follows the head are a body that is empty, though it is chunked: they are
+/// read with the head where a request takes no body. `None`: more must come to tell.
+pub(super) fn unsent_bytes(
+    relay: &Relay,
+    request: &Request<'_>,
+    behind: &[u8],
+) -> Option<usize> {
+    let sends = matches!(request.method, Method::Post | Method::Put) && request.path != "/";
+    if sends || request.framing != Framing::Chunked {
+        return Some(0);
+    }
+    let mut body = behind.to_vec();
+    match dechunker(&relay.config.limits).decode(&mut body) {
+        Ok(decoded) if decoded.payload > 0 => Some(0),
+        Ok(decoded) if decoded.done => Some(decoded.consumed),
+        Ok(_) => None,
+        Err(_) => Some(0),
+    }
+}
+
+fn dechunker(limits: &Limits) -> Dechunker {
+    Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max)
+}
+
+/// What the answer to `request` has to know of it. `read_bytes` of its body were read with the head.
+pub(super) fn asked(request: &Request<'_>, read_bytes: usize) -> Asked {
     Asked {
         keep_alive: request.keep_alive,
         version: request.version,
         problem: accepts(request.field("accept"), "application/problem+json"),
         head_only: request.method == Method::Head,
-        unread: !matches!(request.framing, Framing::None | Framing::Length(0)),
+        unread: !matches!(request.framing, Framing::None | Framing::Length(0)) && read_bytes == 0,
     }
 }
 
@@ -281,10 +305,9 @@ fn cargo(
     {
         return Err(Fault::BodyTooLarge { bytes_max: limits.body_bytes_max }.into());
     }
-    let dechunker = Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max);
     let disposition = request.field("content-disposition").and_then(FileName::from_disposition);
     Ok(Cargo {
-        body: Body::new(request.framing, form, dechunker, limits.body_bytes_max),
+        body: Body::new(request.framing, form, dechunker(limits), limits.body_bytes_max),
         content_type: content_type.map(<[u8]>::to_vec),
         name: disposition.or(name),
         receipt,

@@ -60,6 +60,11 @@ impl Listeners {
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
+                // The master has stopped listening, and will tell us why.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.unwatch(poll)?;
+                    return Ok(accepted);
+                }
                 Err(error) => {
                     tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept connections");
                     self.unwatch(poll)?;
