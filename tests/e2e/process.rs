@@ -1,12 +1,12 @@
 //! The processes as an operator sees them: titles, signals, and what happens to transfers when the program stops.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Ending, Payload, Relay, Shape, eventually};
+use crate::harness::{Ending, Payload, Raw, Relay, Shape, eventually};
 
 #[test]
 fn ps_shows_who_is_who() {
@@ -22,6 +22,23 @@ fn ps_shows_who_is_who() {
         let shown = format!("{}{}", pid.title(), pid.read("comm"));
         assert!(!shown.contains(&session.key));
     }
+}
+
+#[test]
+fn every_listener_serves_the_same_sessions() {
+    let relay = Relay::with(2, &["[[listener]]\naddress = \"[::1]:0\""]);
+    let said = relay.wait_for_output("curl");
+    let line = said.lines().find(|l| l.starts_with("listening on http://[::1]:")).expect(&said);
+    let other: SocketAddr = line.trim_start_matches("listening on http://").parse().unwrap();
+    let ours = said.lines().filter(|l| l.starts_with("listening on http://")).count();
+    assert_eq!(ours, 2, "{said}");
+    let session = relay.session();
+    let mut receiver = Raw::connect(other);
+    receiver.get(&session.path);
+    session.sender(&Payload::new(1, 10), Shape::Length).join().unwrap().expect(200);
+    assert_eq!(receiver.read_response().expect(200).body.len(), 10);
+    let issued = Raw::connect(other).request("POST", "/", &[]).read_response().expect(201);
+    assert!(issued.text().starts_with(&format!("http://{other}/")), "{}", issued.text());
 }
 
 #[test]

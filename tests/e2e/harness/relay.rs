@@ -25,7 +25,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 pub(crate) struct Relay {
     master: Child,
     directory: TempDir,
-    addresses: Vec<SocketAddr>,
+    /// The first listener's.
+    address: Option<SocketAddr>,
     workers: usize,
     /// What it wrote to stdout so far.
     said: Arc<Mutex<String>>,
@@ -62,11 +63,11 @@ impl Relay {
         let said = Arc::new(Mutex::new(String::new()));
         let listening =
             first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
-        let mut relay = Self { master, directory, addresses: Vec::new(), workers, said };
+        let mut relay = Self { master, directory, address: None, workers, said };
         let line = listening
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
-        relay.addresses.push(line);
+        relay.address = Some(line);
         relay.wait_until_served();
         relay
     }
@@ -81,7 +82,7 @@ impl Relay {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.addresses[0]
+        self.address.expect("it listens")
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -241,13 +242,12 @@ impl Drop for Resume {
     }
 }
 
+/// The test's own listener comes first; whole tables after it.
 fn config_text(workers: usize, lines: &[&str]) -> String {
-    let mut text = format!("workers = {workers}\n");
-    for line in lines {
-        text += line;
-        text.push('\n');
-    }
-    text + "\n[[listener]]\naddress = \"127.0.0.1:0\"\n"
+    let (tables, keys): (Vec<_>, Vec<_>) = lines.iter().partition(|l| l.starts_with('['));
+    let own = ["[[listener]]", "address = \"127.0.0.1:0\""];
+    let lines = keys.into_iter().copied().chain(own).chain(tables.into_iter().copied());
+    lines.fold(format!("workers = {workers}\n"), |text, line| text + line + "\n")
 }
 
 /// Reads the program's stdout into `said` for as long as it writes; hands over the listeners' addresses.
