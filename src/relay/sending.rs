@@ -243,7 +243,8 @@ impl Sending {
         if !starved
             && self.pace.is_too_slow(relay, now_ms)
             // With chunks on the way it is the receiver that is slow, and its side sees to that.
-            && !self.end.is_unacked(relay.shared())? {
+            && !self.end.is_unacked(relay.shared())?
+        {
             return Ok(self.fail(relay, Sent::TooSlow)?.unwrap_or(Turn::Wait));
         }
         let mut moved = 0;
