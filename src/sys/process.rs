@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid};
 use std::io;
@@ -25,12 +25,20 @@ pub fn fork_child() -> io::Result<Option<Child>> {
     let parent = nix::unistd::getpid();
     // SAFETY: the caller has one thread, so the child inherits no lock held by another.
     match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(Some(Child { pid: child, pidfd: pidfd_open(child)? })),
+        ForkResult::Parent { child } => match pidfd_open(child) {
+            Ok(pidfd) => Ok(Some(Child { pid: child, pidfd })),
+            Err(error) => {
+                // A child that we could not watch must not live.
+                let _ = kill(child, Signal::SIGKILL);
+                let _ = waitpid(child, None);
+                Err(error)
+            }
+        },
         ForkResult::Child => {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            if getppid() != parent {
-                // It died before it could be asked to take us along.
-                std::process::exit(0);
+            // An error must not return: the child would go on as a second master.
+            let mortal = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok();
+            if !mortal || getppid() != parent {
+                std::process::exit(1);
             }
             Ok(None)
         }

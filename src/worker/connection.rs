@@ -32,6 +32,8 @@ pub(super) struct Connection {
     state: State,
     asked: Asked,
     deadline_ms: u64,
+    /// The worker is to stop: what is being served is the last.
+    stopping: bool,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl Connection {
             state: State::Head,
             asked: Asked::UNREADABLE,
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
+            stopping: false,
         }
     }
 
@@ -154,6 +157,7 @@ impl Connection {
     /// The worker is to stop: whoever only waits is sent away, whoever transfers may finish.
     pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) -> Next {
         self.asked.keep_alive = false;
+        self.stopping = true;
         let waiting = match &self.state {
             State::Head if self.inbox.is_empty() => return Next::Close,
             State::Door(_) => true,
@@ -163,10 +167,14 @@ impl Connection {
         };
         if waiting {
             self.leave(relay);
-            let text = "the relay is being stopped";
-            self.answer(relay, &Answer::error(Status::Unavailable, text, &self.asked), now_ms);
+            self.send_away(relay, now_ms);
         }
         Next::Again
+    }
+
+    fn send_away(&mut self, relay: &Relay, now_ms: u64) {
+        let text = "the relay is being stopped";
+        self.answer(relay, &Answer::error(Status::Unavailable, text, &self.asked), now_ms);
     }
 
     fn read_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
@@ -181,6 +189,7 @@ impl Connection {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
                     if let Some(body_bytes) = exchange::unsent_bytes(relay, &request, behind) {
                         self.asked = exchange::asked(&request, body_bytes);
+                        self.asked.keep_alive &= !self.stopping;
                         let local = self.local_name(request.host);
                         let action = exchange::route(relay, &request, &self.asked, &local, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
@@ -243,6 +252,10 @@ impl Connection {
         let (session, cargo) = match action {
             Action::Answer(answer) => {
                 self.answer(relay, &answer, now_ms);
+                return Step::Go;
+            }
+            _ if self.stopping => {
+                self.send_away(relay, now_ms);
                 return Step::Go;
             }
             Action::Send(session, cargo) => (session, Some(cargo)),
