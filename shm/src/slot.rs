@@ -73,9 +73,10 @@ fn encode(life: Life, generation: u32) -> u64 {
 }
 
 fn decode(word: u64) -> Result<(Life, u32), Refusal> {
-    let life = match word & 0xff {
+    // Bits without a meaning must be zero, so that a random word is refused.
+    let life = match word & 0xffff_ffff {
         0 => Life::Free,
-        1 => Life::Filling(Owner::from_bits(word >> 8)),
+        bits if bits & 0xff == 1 && bits >> 24 == 0 => Life::Filling(Owner::from_bits(bits >> 8)),
         2 => Life::Live,
         3 => Life::Ended(End::Complete),
         4 => Life::Ended(End::Deleted),
