@@ -156,7 +156,12 @@ impl SenderEnd {
     /// Releases every chunk that came back: an idle lane holds none.
     pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
         let acked = self.acked(shared.lane(self.session.slot)?)?;
-        self.release_until(shared, acked)
+        while self.reclaimed < acked {
+            let chunk = self.at(self.reclaimed);
+            self.reclaimed += 1;
+            shared.pool.release(chunk, self.tag)?;
+        }
+        Ok(())
     }
 
     /// What the receiver's side vouches for.
@@ -199,28 +204,17 @@ impl SenderEnd {
         Err(Refusal::Cursor { found, low, high })
     }
 
-    fn release_until(&mut self, shared: &Shared<'_>, end: u64) -> Result<(), Refusal> {
-        while self.reclaimed < end {
-            let chunk = self.at(self.reclaimed);
-            self.reclaimed += 1;
-            shared.pool.release(chunk, self.tag)?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what only this end knows of: the chunk being filled and those that came back, or,
-    /// where the receiver is gone, all.
+    /// Gives back what the receiver cannot be reading: the chunk being filled and those that came
+    /// back.
     pub(crate) fn release(
         &mut self,
         shared: &Shared<'_>,
         filling: Option<Filling>,
-        all: bool,
     ) -> Result<(), Refusal> {
         if let Some(filling) = filling {
-            shared.pool.release(filling.chunk, self.tag)?;
+            self.put_back(shared, filling)?;
         }
-        let end = if all { self.published } else { self.acked(shared.lane(self.session.slot)?)? };
-        self.release_until(shared, end)
+        self.shed(shared)
     }
 }
 

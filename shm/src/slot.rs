@@ -6,7 +6,7 @@
 use crate::lane::Lane;
 use crate::place::Owner;
 use crate::refusal::Refusal;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// A digest of a session key or token. The text itself is never in shared memory.
 pub type Digest = [u8; 32];
@@ -113,6 +113,8 @@ impl Slot {
 
     /// Writes the session's particulars. For the one that is filling the slot.
     pub(crate) fn fill(&self, key: &Digest, token: &Digest, expires_ms: u64) {
+        // Pairs with the fence in `find`: whoever reads what we write sees that the slot is filling.
+        fence(Ordering::Release);
         store(&self.key, key);
         store(&self.token, token);
         self.expires_ms.store(expires_ms, Ordering::Relaxed);
