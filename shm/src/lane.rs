@@ -103,7 +103,8 @@ pub enum Settled {
     Acked,
 }
 
-/// One end's word that it sleeps until the other does something.
+/// One end's word that it sleeps until the other does something. Changed by swaps alone: stores would
+/// do, but loom does not order a store after the swap that it follows.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Waits(AtomicU32);
@@ -112,12 +113,18 @@ impl Waits {
     /// Announces the wait. The caller must look once more at what it waits for, and `cancel` if it
     /// is there.
     pub(crate) fn announce(&self) {
-        self.0.store(1, Ordering::SeqCst);
+        self.0.swap(1, Ordering::SeqCst);
         // Pairs with the fence in `take`: the announcement comes before the second look.
         fence(Ordering::SeqCst);
     }
 
+    /// Takes the announcement back.
     pub(crate) fn cancel(&self) {
+        self.0.swap(0, Ordering::Relaxed);
+    }
+
+    /// No announcement, where nobody else looks at it.
+    fn wipe(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
@@ -218,8 +225,8 @@ impl Lane {
         for word in [published, finish, acked, taken, delivered, settled] {
             word.store(0, Ordering::Relaxed);
         }
-        sender_waits.cancel();
-        waits.cancel();
+        sender_waits.wipe();
+        waits.wipe();
     }
 
     /// Writes what the receiver is to know before the first chunk; cut at
