@@ -134,8 +134,12 @@ impl Segment {
         let bytes = layout.total;
         let length = i64::try_from(bytes)
             .map_err(|_| CreateError::Memory { bytes, errno: Errno::EOVERFLOW })?;
-        fallocate(&fd, FallocateFlags::empty(), 0, length)
-            .map_err(|errno| CreateError::Memory { bytes, errno })?;
+        // A signal that is handled meanwhile undoes the allocation.
+        while let Err(errno) = fallocate(&fd, FallocateFlags::empty(), 0, length) {
+            if errno != Errno::EINTR {
+                return Err(CreateError::Memory { bytes, errno });
+            }
+        }
         fcntl(&fd, FcntlArg::F_ADD_SEALS(SEALS)).map_err(os("sealing the segment"))?;
         let segment = Self::map(fd, geometry, &layout)
             .map_err(|error| CreateError::Os("mapping the segment", error))?;
