@@ -27,6 +27,10 @@ impl Tag {
     pub(crate) fn new(slot: u32, attempt: u32) -> Self {
         Self(HELD | u64::from(slot) << 23 | u64::from(attempt))
     }
+
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// All chunks' tags, borrowed from the segment (or from the heap, in tests).

@@ -4,7 +4,7 @@
 //! is read once, checked against the window it may be in, and only then used.
 
 use crate::chunk::{ChunkId, Tag};
-use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled};
+use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled, index};
 use crate::place::{Owner, Role};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -23,6 +23,14 @@ pub struct Filling {
     pub(crate) chunk: ChunkId,
 }
 
+impl Filling {
+    /// Which chunk, below the pool's length.
+    #[must_use]
+    pub fn chunk_index(&self) -> usize {
+        self.chunk.0 as usize
+    }
+}
+
 /// A range of a published chunk, for the receiver to read until it sets AckRecv.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -32,6 +40,12 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Which chunk, below the pool's length.
+    #[must_use]
+    pub fn chunk_index(&self) -> usize {
+        self.chunk.0 as usize
+    }
+
     /// Bytes in the piece.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -88,6 +102,8 @@ impl SenderEnd {
     /// The share is what the pool has left: a lane that holds k chunks may take one more while more
     /// than k are free, and gives one back while fewer than k - 1 are. So n busy lanes settle at about
     /// 1/(n+1) of the pool each, without a count that a crash could leave wrong.
+    ///
+    /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
         let lane = shared.lane(self.session.slot)?;
         let acked = self.acked(lane)?;
@@ -96,6 +112,8 @@ impl SenderEnd {
             let held = self.held();
             self.reclaimed += 1;
             if held == 1 || shared.pool.has_more_than(held.saturating_sub(2)) {
+                // Ours since long ago, unless its tag was tampered with meanwhile.
+                shared.pool.check(chunk, self.tag)?;
                 return Ok(Some(Filling { chunk }));
             }
             shared.pool.release(chunk, self.tag)?;
@@ -121,12 +139,8 @@ impl SenderEnd {
         let (start, bytes) = (range.start as u64, range.len() as u64);
         let descriptor =
             u64::from(filling.chunk.0) << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
-        let index = index(self.published);
-        lane.entries
-            .get(index)
-            .ok_or(Refusal::Descriptor(descriptor))?
-            .store(descriptor, Ordering::Relaxed);
-        if let Some(entry) = self.ring.get_mut(index) {
+        lane.set_entry(self.published, descriptor, self.tag);
+        if let Some(entry) = self.ring.get_mut(index(self.published)) {
             *entry = filling.chunk;
         }
         self.published += 1;
@@ -161,7 +175,12 @@ impl SenderEnd {
     /// Releases every chunk that came back: an idle lane holds none.
     pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
         let acked = self.acked(shared.lane(self.session.slot)?)?;
-        self.release_until(shared, acked)
+        while self.reclaimed < acked {
+            let chunk = self.at(self.reclaimed);
+            self.reclaimed += 1;
+            shared.pool.release(chunk, self.tag)?;
+        }
+        Ok(())
     }
 
     /// What the receiver's side vouches for.
@@ -204,28 +223,17 @@ impl SenderEnd {
         Err(Refusal::Cursor { found, low, high })
     }
 
-    fn release_until(&mut self, shared: &Shared<'_>, end: u64) -> Result<(), Refusal> {
-        while self.reclaimed < end {
-            let chunk = self.at(self.reclaimed);
-            self.reclaimed += 1;
-            shared.pool.release(chunk, self.tag)?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what only this end knows of: the chunk being filled and those that came back, or,
-    /// where the receiver is gone, all.
+    /// Gives back what the receiver cannot be reading: the chunk being filled and those that came
+    /// back.
     pub(crate) fn release(
         &mut self,
         shared: &Shared<'_>,
         filling: Option<Filling>,
-        all: bool,
     ) -> Result<(), Refusal> {
         if let Some(filling) = filling {
-            shared.pool.release(filling.chunk, self.tag)?;
+            self.put_back(shared, filling)?;
         }
-        let end = if all { self.published } else { self.acked(shared.lane(self.session.slot)?)? };
-        self.release_until(shared, end)
+        self.shed(shared)
     }
 }
 
@@ -266,8 +274,7 @@ impl ReceiverEnd {
         if self.acked == self.published {
             return Ok(None);
         }
-        let entry = lane.entries.get(index(self.acked));
-        let word = entry.map_or(u64::MAX, |entry| entry.load(Ordering::Relaxed));
+        let word = lane.entry(self.acked, self.tag)?;
         let piece = decode(word).ok_or(Refusal::Descriptor(word))?;
         if piece.start.saturating_add(piece.bytes) > shared.chunk_bytes() {
             return Err(Refusal::Descriptor(word));
@@ -357,11 +364,6 @@ impl LaneEnd for ReceiverEnd {
     fn owner(&self) -> Owner {
         self.owner
     }
-}
-
-/// The entry of chunk `number`.
-fn index(number: u64) -> usize {
-    usize::try_from(number % LANE_CHUNKS_MAX as u64).unwrap_or_default()
 }
 
 fn decode(word: u64) -> Option<Piece> {

@@ -4,6 +4,7 @@
 //! entries and the announcement are written by the sender alone, and the receiver's line by the
 //! receiver alone; whoever leaves an attempt last wipes both lines before it frees the places.
 
+use crate::chunk::Tag;
 use crate::place::{LaneWord, Owner, Place, Role, State};
 use crate::refusal::Refusal;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
@@ -25,7 +26,10 @@ pub struct Lane {
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
-    pub(crate) entries: [AtomicU64; LANE_CHUNKS_MAX],
+    entries: [AtomicU64; LANE_CHUNKS_MAX],
+    /// A digest of each entry, the attempt and the chunk's number: a descriptor that was scribbled,
+    /// or that an earlier round left here, does not pass, so no byte shows that was not published.
+    seals: [AtomicU32; LANE_CHUNKS_MAX],
     pub(crate) sender: CachePadded<SenderLine>,
     pub(crate) receiver: CachePadded<ReceiverLine>,
 }
@@ -103,7 +107,8 @@ pub enum Settled {
     Acked,
 }
 
-/// One end's word that it sleeps until the other does something.
+/// One end's word that it sleeps until the other does something. Changed by swaps alone: stores would
+/// do, but loom does not order a store after the swap that it follows.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Waits(AtomicU32);
@@ -112,12 +117,18 @@ impl Waits {
     /// Announces the wait. The caller must look once more at what it waits for, and `cancel` if it
     /// is there.
     pub(crate) fn announce(&self) {
-        self.0.store(1, Ordering::SeqCst);
+        self.0.swap(1, Ordering::SeqCst);
         // Pairs with the fence in `take`: the announcement comes before the second look.
         fence(Ordering::SeqCst);
     }
 
+    /// Takes the announcement back.
     pub(crate) fn cancel(&self) {
+        self.0.swap(0, Ordering::Relaxed);
+    }
+
+    /// No announcement, where nobody else looks at it.
+    fn wipe(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
@@ -152,6 +163,7 @@ impl Lane {
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),
+            seals: std::array::from_fn(|_| AtomicU32::new(0)),
             sender: CachePadded::new(SenderLine {
                 published: word(),
                 finish: word(),
@@ -218,8 +230,29 @@ impl Lane {
         for word in [published, finish, acked, taken, delivered, settled] {
             word.store(0, Ordering::Relaxed);
         }
-        sender_waits.cancel();
-        waits.cancel();
+        sender_waits.wipe();
+        waits.wipe();
+    }
+
+    /// Describes the chunk that will be published as `number`.
+    pub(crate) fn set_entry(&self, number: u64, descriptor: u64, tag: Tag) {
+        let index = index(number);
+        if let (Some(entry), Some(mark)) = (self.entries.get(index), self.seals.get(index)) {
+            entry.store(descriptor, Ordering::Relaxed);
+            mark.store(seal(number, descriptor, tag), Ordering::Relaxed);
+        }
+    }
+
+    /// The descriptor of the chunk that was published as `number`.
+    pub(crate) fn entry(&self, number: u64, tag: Tag) -> Result<u64, Refusal> {
+        let index = index(number);
+        let found = self.entries.get(index).zip(self.seals.get(index));
+        let (entry, mark) = found.ok_or(Refusal::Descriptor(u64::MAX))?;
+        let descriptor = entry.load(Ordering::Relaxed);
+        if mark.load(Ordering::Relaxed) == seal(number, descriptor, tag) {
+            return Ok(descriptor);
+        }
+        Err(Refusal::Descriptor(descriptor))
     }
 
     /// Writes what the receiver is to know before the first chunk; cut at
@@ -271,6 +304,21 @@ impl Lane {
         };
         self.receiver.settled.store(word, Ordering::Release);
     }
+}
+
+/// The entry of the chunk that is published as `number`.
+pub(crate) fn index(number: u64) -> usize {
+    usize::try_from(number % LANE_CHUNKS_MAX as u64).unwrap_or_default()
+}
+
+/// Mixes its arguments so that a change of one leaves the seal as it was once in 2^32 times. Guards
+/// against accidents and scribbles; whoever means to forge it can.
+fn seal(number: u64, descriptor: u64, tag: Tag) -> u32 {
+    let mix = |seed: u64, word: u64| {
+        let product = (seed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        product ^ product >> 32
+    };
+    (mix(mix(mix(!0, number), descriptor), tag.to_bits()) >> 32) as u32
 }
 
 impl Default for Lane {

@@ -139,6 +139,7 @@ pub(crate) struct Layout {
     pub(crate) tags: Range<usize>,
     pub(crate) chunks: Range<usize>,
     pub(crate) total: usize,
+    geometry: Geometry,
 }
 
 impl Layout {
@@ -156,7 +157,8 @@ impl Layout {
         let tags = part(slots.end.next_multiple_of(LINE), chunks * 8);
         let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
         let total = chunks.end;
-        Self { records, bells, bell_words, summary_words, slots, tags, chunks, total }
+        let geometry = *geometry;
+        Self { records, bells, bell_words, summary_words, slots, tags, chunks, total, geometry }
     }
 
     /// Byte offset of worker `index`'s bell.
@@ -174,6 +176,10 @@ impl Layout {
             self.tags.start,
             self.chunks.start,
             self.total,
+            self.geometry.sessions as usize,
+            self.geometry.chunks as usize,
+            self.geometry.chunk_bytes,
+            self.geometry.lane_chunks,
             size_of::<WorkerRecord>(),
             size_of::<Slot>(),
         ];

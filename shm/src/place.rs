@@ -116,6 +116,8 @@ impl Place {
 
     fn decode(bits: u64) -> Option<Self> {
         let state = match bits & 0b111 {
+            // A place that nobody holds names nobody.
+            0 | 1 if bits >> 3 != 0 => return None,
             0 => State::Closed,
             1 => State::Empty,
             2 => State::Held,
@@ -192,6 +194,23 @@ impl LaneWord {
         !self.begun && vacant(self.sender) && vacant(self.receiver)
     }
 
+    /// Whether nobody can enter.
+    pub(crate) fn is_closed(self) -> bool {
+        self.sender.state == State::Closed
+    }
+
+    /// Whether the protocol can come to this: a lane is closed as a whole, nobody is gone from an
+    /// attempt that never began, and whoever is to clean up after one still holds its place.
+    fn is_possible(self) -> bool {
+        use State::{Closed, Empty, Gone, Held, Lost};
+        match (self.sender.state, self.receiver.state) {
+            (Closed, Closed) | (Empty, Empty | Held) | (Held, Empty) => !self.begun,
+            (Held, Held) => true,
+            (Held, Gone | Lost) | (Gone | Lost, Held) => self.begun,
+            _ => false,
+        }
+    }
+
     pub(crate) fn encode(self) -> u64 {
         self.sender.encode()
             | self.receiver.encode() << PLACE_BITS
@@ -205,11 +224,8 @@ impl LaneWord {
             Place::decode(word >> PLACE_BITS & 0xf_ffff).ok_or(Refusal::BadWord(word))?;
         let begun = word >> BEGUN_SHIFT & 1 == 1;
         let attempt = (word >> ATTEMPT_SHIFT) as u32 & ATTEMPT_MASK;
-        let closed = |place: Place| place.state == State::Closed;
-        if closed(sender) != closed(receiver) {
-            return Err(Refusal::BadWord(word));
-        }
-        Ok(Self { sender, receiver, begun, attempt })
+        let decoded = Self { sender, receiver, begun, attempt };
+        if decoded.is_possible() { Ok(decoded) } else { Err(Refusal::BadWord(word)) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! The whole of it is allocated at creation, so that a full memory is an error at the start and
 //! never a SIGBUS later, and sealed against shrinking and growing.
 
+use crate::chunk::Pool;
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
 use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
@@ -11,7 +12,6 @@ use crate::place::WORKER_RECORDS_MAX;
 use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
 use crate::slot::Slot;
-use crate::{Pool, chunk::ChunkId};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
@@ -134,8 +134,12 @@ impl Segment {
         let bytes = layout.total;
         let length = i64::try_from(bytes)
             .map_err(|_| CreateError::Memory { bytes, errno: Errno::EOVERFLOW })?;
-        fallocate(&fd, FallocateFlags::empty(), 0, length)
-            .map_err(|errno| CreateError::Memory { bytes, errno })?;
+        // A signal that is handled meanwhile undoes the allocation.
+        while let Err(errno) = fallocate(&fd, FallocateFlags::empty(), 0, length) {
+            if errno != Errno::EINTR {
+                return Err(CreateError::Memory { bytes, errno });
+            }
+        }
         fcntl(&fd, FcntlArg::F_ADD_SEALS(SEALS)).map_err(os("sealing the segment"))?;
         let segment = Self::map(fd, geometry, &layout)
             .map_err(|error| CreateError::Os("mapping the segment", error))?;
@@ -294,7 +298,7 @@ impl Segment {
 
     /// The chunk that is being filled.
     pub fn bytes_mut<'f>(&'f self, filling: &'f mut Filling) -> &'f mut [u8] {
-        let (start, bytes) = self.span(filling.chunk);
+        let (start, bytes) = self.span(filling.chunk_index());
         // SAFETY: `span` lies inside the mapping, which the caller keeps borrowed. A `Filling` is
         // the only one for its chunk, in all processes, from the reservation (the tag was taken by
         // CAS, or AckRecv gave the chunk back) until it is published: nobody else reads or writes.
@@ -306,7 +310,7 @@ impl Segment {
     /// The bytes of a published piece.
     #[must_use]
     pub fn bytes(&self, piece: &Piece) -> &[u8] {
-        let (start, chunk_bytes) = self.span(piece.chunk);
+        let (start, chunk_bytes) = self.span(piece.chunk_index());
         let first = piece.start.min(chunk_bytes);
         let bytes = piece.bytes.min(chunk_bytes - first);
         // SAFETY: clamped to a chunk inside the mapping. A piece was published and its AckRecv is
@@ -316,9 +320,9 @@ impl Segment {
     }
 
     /// Where a chunk begins, and its length; zero for a chunk that does not exist.
-    fn span(&self, chunk: ChunkId) -> (usize, usize) {
+    fn span(&self, chunk: usize) -> (usize, usize) {
         let bytes = self.geometry.chunk_bytes;
-        if chunk.0 < self.geometry.chunks { (chunk.0 as usize * bytes, bytes) } else { (0, 0) }
+        if chunk < self.geometry.chunks as usize { (chunk * bytes, bytes) } else { (0, 0) }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
 use crate::record::WorkerRecord;
 use crate::refusal::Refusal;
 use crate::slot::{Digest, End, Life, SessionRef, Slot};
+use crate::sync::{Ordering, fence};
 use std::fmt;
 use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
 
@@ -204,9 +205,10 @@ impl<'a> Shared<'a> {
             return None;
         }
         slot.fill(key, token, expires_ms);
-        slot.lane.wipe();
-        let opened = slot.lane.load().is_ok_and(|word| {
-            word.is_vacant() && slot.lane.swap(word, LaneWord::empty(word.next_attempt()))
+        let vacant = slot.lane.load().ok().filter(|word| word.is_vacant());
+        let opened = vacant.is_some_and(|word| {
+            slot.lane.wipe();
+            slot.lane.swap(word, LaneWord::empty(word.next_attempt()))
         });
         let life = if opened { Life::Live } else { Life::Ended(End::Corrupt) };
         let live = slot.step((Life::Filling(owner), generation), (life, generation));
@@ -221,7 +223,9 @@ impl<'a> Shared<'a> {
         let session = SessionRef { slot: index, generation };
         let found =
             Found { session, key: slot.key(), token: slot.token(), expires_ms: slot.expires_ms() };
-        // A slot that was issued again while we read is not the one we read.
+        // A slot that was issued again while we read is not the one we read. Pairs with the fence in
+        // `fill`: if we read anything of the next session, we see its life.
+        fence(Ordering::Acquire);
         (slot.life() == Ok((Life::Live, generation))).then_some(found)
     }
 
@@ -281,12 +285,14 @@ impl<'a> Shared<'a> {
         };
         // The one that ends a session looks at the places after it set the life; we look at the life
         // after we took the place. One of the two sees the other.
-        if self.life(session)? != Some(Life::Live) {
-            lane.leave(role, owner, State::Gone)?;
+        let tag = Tag::new(session.slot, word.attempt);
+        if self.life(session) != Ok(Some(Life::Live)) {
+            // A sender may have begun with us meanwhile, and be gone already.
+            self.depart(session.slot, role, owner, tag, State::Gone)?;
             self.free(session)?;
             return Err(TakeError::Ended);
         }
-        Ok(Tag::new(session.slot, word.attempt))
+        Ok(tag)
     }
 
     /// The lane as `end` sees it. Refused when its place is no longer its own.
@@ -325,28 +331,37 @@ impl<'a> Shared<'a> {
         mut end: SenderEnd,
         filling: Option<Filling>,
     ) -> Result<Option<Owner>, Refusal> {
-        end.release(self, filling, false)?;
-        let lane = self.lane(end.session.slot)?;
-        let left = lane.leave(Role::Sender, end.owner, State::Gone)?;
-        if left == Left::Last {
-            // Nobody reads any more. What a lost receiver knew, we know too.
-            end.release(self, None, true)?;
-            lane.reset(Role::Sender, end.owner)?;
-        }
+        // A chunk that is refused here is found by its tag later. The place must be left anyway.
+        let _ = end.release(self, filling);
+        let left = self.depart(end.session.slot, Role::Sender, end.owner, end.tag, State::Gone)?;
         self.after_leave(end.session, left)
     }
 
     /// Leaves the receiver's place. Returns the sender's owner if it is still in the attempt: ring
     /// its bell.
     pub fn leave_receiver(&self, end: ReceiverEnd) -> Result<Option<Owner>, Refusal> {
-        let lane = self.lane(end.session.slot)?;
-        let left = lane.leave(Role::Receiver, end.owner, State::Gone)?;
-        if left == Left::Last {
-            // Which chunks a sender left behind is best known to the tags.
-            self.pool.release_all(end.tag);
-            lane.reset(Role::Receiver, end.owner)?;
-        }
+        let left =
+            self.depart(end.session.slot, Role::Receiver, end.owner, end.tag, State::Gone)?;
         self.after_leave(end.session, left)
+    }
+
+    /// Leaves a place and, where nobody else is left to do it, cleans up after the attempt.
+    fn depart(
+        &self,
+        slot: u32,
+        role: Role,
+        owner: Owner,
+        tag: Tag,
+        as_state: State,
+    ) -> Result<Left, Refusal> {
+        let lane = self.lane(slot)?;
+        let left = lane.leave(role, owner, as_state)?;
+        if left == Left::Last {
+            // Nobody fills or reads any more. Which chunks remain is best known to their tags.
+            self.pool.release_all(tag);
+            lane.reset(role, owner)?;
+        }
+        Ok(left)
     }
 
     fn after_leave(&self, session: SessionRef, left: Left) -> Result<Option<Owner>, Refusal> {
@@ -377,14 +392,20 @@ impl<'a> Shared<'a> {
     /// Frees the slot of a session that has ended and that everybody has left.
     fn free(&self, session: SessionRef) -> Result<(), Refusal> {
         let slot = self.slot(session.slot)?;
+        // The life is read between two looks at the word: if the second finds the same, the session
+        // was over with nobody in it. Otherwise another may have freed the slot and a third may have
+        // issued it again, and the vacant word would be a new session's.
+        let word = slot.lane.load()?;
         let (life, generation) = slot.life()?;
         if generation != session.generation || !matches!(life, Life::Ended(_)) {
             return Ok(());
         }
-        let word = slot.lane.load()?;
-        let closed = LaneWord::closed(word.next_attempt());
-        let shut = word.sender.state == State::Closed && word.receiver.state == State::Closed;
-        if shut || (word.is_vacant() && slot.lane.swap(word, closed)) {
+        let shut = if word.is_closed() {
+            slot.lane.load()? == word
+        } else {
+            word.is_vacant() && slot.lane.swap(word, LaneWord::closed(word.next_attempt()))
+        };
+        if shut {
             // Two may come here for the same session; one step succeeds, and that is enough.
             slot.step((life, generation), (Life::Free, generation.wrapping_add(1)));
         }
@@ -420,7 +441,7 @@ impl<'a> Shared<'a> {
             let word = slot.lane.load()?;
             let place = word.place(role);
             if place.state == State::Held && place.owner.worker == dead {
-                self.sweep_place(index, &slot.lane, role, word, ring)?;
+                self.sweep_place(index, role, word, ring)?;
             }
         }
         self.free(SessionRef { slot: index, generation })
@@ -429,7 +450,6 @@ impl<'a> Shared<'a> {
     fn sweep_place(
         &self,
         index: u32,
-        lane: &Lane,
         role: Role,
         word: LaneWord,
         ring: &mut impl FnMut(u32, Owner),
@@ -441,13 +461,8 @@ impl<'a> Shared<'a> {
             // the next sender's chunks will carry the same tag.
             self.pool.release_all(tag);
         }
-        match lane.leave(role, owner, State::Lost)? {
-            Left::PeerRemains(peer) => ring(index, peer),
-            Left::Unbegun => {}
-            Left::Last => {
-                self.pool.release_all(tag);
-                lane.reset(role, owner)?;
-            }
+        if let Left::PeerRemains(peer) = self.depart(index, role, owner, tag, State::Lost)? {
+            ring(index, peer);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use crate::lane::Lane;
 use crate::place::Owner;
 use crate::refusal::Refusal;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// A digest of a session key or token. The text itself is never in shared memory.
 pub type Digest = [u8; 32];
@@ -73,9 +73,10 @@ fn encode(life: Life, generation: u32) -> u64 {
 }
 
 fn decode(word: u64) -> Result<(Life, u32), Refusal> {
-    let life = match word & 0xff {
+    // Bits without a meaning must be zero, so that a random word is refused.
+    let life = match word & 0xffff_ffff {
         0 => Life::Free,
-        1 => Life::Filling(Owner::from_bits(word >> 8)),
+        bits if bits & 0xff == 1 && bits >> 24 == 0 => Life::Filling(Owner::from_bits(bits >> 8)),
         2 => Life::Live,
         3 => Life::Ended(End::Complete),
         4 => Life::Ended(End::Deleted),
@@ -112,6 +113,8 @@ impl Slot {
 
     /// Writes the session's particulars. For the one that is filling the slot.
     pub(crate) fn fill(&self, key: &Digest, token: &Digest, expires_ms: u64) {
+        // Pairs with the fence in `find`: whoever reads what we write sees that the slot is filling.
+        fence(Ordering::Release);
         store(&self.key, key);
         store(&self.token, token);
         self.expires_ms.store(expires_ms, Ordering::Relaxed);
