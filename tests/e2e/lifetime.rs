@@ -3,9 +3,18 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Payload, Relay, Shape, eventually, send_payload};
+use crate::harness::{Payload, Relay, Session, Shape, eventually, send_payload};
 
 const SHORT_LIFE: &str = "timeouts.session_lifetime = \"2s\"";
+
+/// A session that is about to expire expires.
+fn expect_unknown_soon(session: &Session) {
+    eventually("the key is unknown", || {
+        let head = session.connect().request("HEAD", &session.path, &[]).read_response();
+        (head.status() == 404).then_some(())
+    });
+    session.connect().get(&session.path).read_response().expect_error(404);
+}
 
 #[test]
 fn waits_end_with_the_session_and_do_not_extend_it() {
@@ -22,7 +31,7 @@ fn waits_end_with_the_session_and_do_not_extend_it() {
     assert!(answer.head.closes());
     assert!((1800..5000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     for session in [one, two, three] {
-        relay.connect().get(&session.path).read_response().expect_error(404);
+        expect_unknown_soon(&session);
     }
     eventually("the places are free", || (segment.places_held() == 0).then_some(()));
 }
@@ -55,12 +64,7 @@ fn expired_slots_are_issued_again() {
         (answer.status() == 201).then(|| answer.text().trim_end().to_owned())
     });
     assert!(old.iter().all(|s| s.url != fresh));
-    for session in &old {
-        eventually("the old key is unknown", || {
-            let head = relay.connect().request("HEAD", &session.path, &[]).read_response();
-            (head.status() == 404).then_some(())
-        });
-    }
+    old.iter().for_each(expect_unknown_soon);
 }
 
 #[test]

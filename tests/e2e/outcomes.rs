@@ -55,8 +55,9 @@ fn a_receiver_that_leaves_midway_is_502_with_what_it_got() {
                 }
                 let answer = sending.join().unwrap().expect_error(502);
                 let delivered = answer.head.delivered_bytes();
+                // Its kernel may not have acknowledged the last it read: `receipt` looks closer.
                 assert!(
-                    (1_000_000..payload.len()).contains(&delivered),
+                    (1..payload.len()).contains(&delivered),
                     "{placement:?} {shape:?}: {delivered}"
                 );
                 assert!(answer.head.closes());

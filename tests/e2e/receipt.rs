@@ -47,12 +47,13 @@ fn received_by_tcp(relay: &Relay, receiver: &Raw) -> u64 {
 fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
-    for (i, k) in [0, 1, 70_000, 5_000_000].into_iter().enumerate() {
+    let shapes = [Shape::Length, Shape::Length, Shape::Chunked(10_000), Shape::Form];
+    for (i, (k, shape)) in [0, 1, 70_000, 5_000_000].into_iter().zip(shapes).enumerate() {
         let session = relay.session();
         let payload = Payload::new(3, 60 << 20);
         let mut receiver = relay.connect();
         receiver.get(&session.path);
-        let sending = session.sender(&payload, Shape::Length);
+        let sending = session.sender(&payload, shape);
         if k > 0 {
             receiver.read_checked_part(&payload, k);
         } else {

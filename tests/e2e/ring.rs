@@ -5,10 +5,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::harness::{
-    Payload, Placement, Relay, Shape, Strace, eventually, segment_addresses, send_payload, stays,
+    Payload, Placement, Relay, Shape, Stopped, Strace, eventually, segment_addresses, send_payload,
+    stays, tcp_queues,
 };
 
 #[test]
@@ -38,8 +37,9 @@ fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
 
 #[test]
 fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity() {
-    // Chunks so small that every read fills one: a socket that runs dry publishes a part of one.
-    let small = ["memory.chunk_bytes = \"4KiB\"", "memory.lane_bytes_max = \"64KiB\""];
+    // A socket that runs dry publishes a part of a chunk. So the lane is smaller than what a socket
+    // holds, and the sender's worker finds all of it there.
+    let small = ["memory.chunk_bytes = \"4KiB\"", "memory.lane_bytes_max = \"32KiB\""];
     let relay = Relay::with(2, &small);
     let segment = relay.segment();
     let session = relay.session();
@@ -50,30 +50,29 @@ fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity() {
     let fields = [("Content-Length", "104857600"), ("Expect", "100-continue")];
     sender.request("PUT", &session.path, &fields).read_continue();
     assert_eq!(segment.places_held(), 2);
-    let receivers_worker = relay.worker_pids()[0];
-    receivers_worker.signal(Signal::SIGSTOP);
-    eventually("the receiver's worker stands still", || {
-        receivers_worker.is_stopped().then_some(())
-    });
+    let workers = relay.worker_pids();
+    let (receivers_worker, senders_worker) =
+        (Stopped::hold(&workers[..1]), Stopped::hold(&workers[1..]));
+    let senders_address = sender.local_addr();
     let sending = thread::spawn({
         let payload = payload.clone();
         move || {
-            let mut offset = 0;
-            while offset < payload.len() {
-                let slice = payload.at(offset);
-                sender.send(slice);
-                offset += slice.len() as u64;
-            }
+            payload.write_to(&mut sender).unwrap();
             sender.read_response()
         }
     });
     let capacity = segment.lane_chunks() * segment.chunk_bytes();
+    eventually("more than a lane waits in the socket", || {
+        let (_, queued) = tcp_queues(relay.address(), senders_address)?;
+        (queued > capacity).then_some(())
+    });
+    drop(senders_worker);
     let stopped_at = stays("the sender stops", Duration::from_millis(500), || {
         (segment.sum().bytes_in - before.bytes_in, segment.chunks_held())
     });
     assert_eq!(stopped_at, (capacity, segment.lane_chunks()), "(bytes in, chunks held)");
     assert_eq!(segment.sum().bytes_out, before.bytes_out);
-    receivers_worker.signal(Signal::SIGCONT);
+    drop(receivers_worker);
     receiver.read_checked(&payload).expect_all(&payload);
     assert_eq!(sending.join().unwrap().expect(200).head.delivered_bytes(), payload.len());
 }
@@ -131,9 +130,7 @@ fn the_receiver_gets_what_the_segment_holds() {
     receiver.get(&session.path);
     let fields = [("Content-Length", "100000"), ("Expect", "100-continue")];
     sender.request("PUT", &session.path, &fields).read_continue();
-    let receivers_worker = relay.worker_pids()[0];
-    receivers_worker.signal(Signal::SIGSTOP);
-    eventually("it stands still", || receivers_worker.is_stopped().then_some(()));
+    let receivers_worker = Stopped::hold(&relay.worker_pids()[..1]);
     let before = segment.sum().bytes_in;
     sender.send(&payload.bytes());
     eventually("all is in", || (segment.sum().bytes_in - before == 100_000).then_some(()));
@@ -145,7 +142,7 @@ fn the_receiver_gets_what_the_segment_holds() {
     let place = memchr::memmem::find(&held, known).expect("the payload lies in the segment");
     file.seek(SeekFrom::Start(place as u64)).unwrap();
     file.write_all(&[b'#'; 100]).unwrap();
-    receivers_worker.signal(Signal::SIGCONT);
+    drop(receivers_worker);
     let got = receiver.read_response().expect(200).body;
     let mut want = payload.bytes();
     want[50_000..50_100].fill(b'#');

@@ -16,7 +16,7 @@ mod transfer;
 pub(crate) use curl::Curl;
 pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
-pub(crate) use proc::{Pid, tcp_queues};
+pub(crate) use proc::{Pid, Stopped, tcp_queues};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
 pub(crate) use response::{Ending, Head};

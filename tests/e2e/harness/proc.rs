@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 
+use super::patience::eventually;
+
 /// A process that this test started, or a child of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Pid(pub(crate) i32);
@@ -49,7 +51,7 @@ impl Pid {
         self.stat().is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
     }
 
-    pub(crate) fn is_stopped(self) -> bool {
+    fn is_stopped(self) -> bool {
         self.stat().is_some_and(|(state, _)| state == 'T')
     }
 
@@ -102,6 +104,26 @@ impl Pid {
             thread::sleep(Duration::from_millis(1));
         }
         true
+    }
+}
+
+/// Processes that stand still; they go on when this goes, also when the test fails.
+#[derive(Debug)]
+pub(crate) struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    #[track_caller]
+    pub(crate) fn hold(pids: &[Pid]) -> Self {
+        let stopped = Self(pids.to_vec());
+        pids.iter().for_each(|p| p.signal(Signal::SIGSTOP));
+        eventually("they stand still", || pids.iter().all(|p| p.is_stopped()).then_some(()));
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|p| p.signal(Signal::SIGCONT));
     }
 }
 

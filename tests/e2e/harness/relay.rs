@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::patience::{PATIENCE, eventually};
-use super::proc::Pid;
+use super::proc::{Pid, Stopped};
 use super::raw::Raw;
 use super::segment::Segment;
 
@@ -195,16 +195,12 @@ impl Relay {
         let others: Vec<_> =
             pids.iter().enumerate().filter(|(i, _)| *i != wanted).map(|(_, p)| *p).collect();
         let before: Vec<_> = segment.all().iter().map(|c| c.accepted).collect();
-        others.iter().for_each(|p| p.signal(Signal::SIGSTOP));
-        let resume = Resume(others);
-        eventually("the other workers stand still", || {
-            resume.0.iter().all(|p| p.is_stopped()).then_some(())
-        });
+        let stopped = Stopped::hold(&others);
         let made = connect();
         eventually(&format!("worker {wanted} accepts"), || {
             (segment.counters(wanted).accepted > before[wanted]).then_some(())
         });
-        drop(resume);
+        drop(stopped);
         for (i, accepted) in before.iter().enumerate().filter(|(i, _)| *i != wanted) {
             assert_eq!(
                 segment.counters(i).accepted,
@@ -230,15 +226,6 @@ impl Relay {
     pub(crate) fn kill_master(&mut self) {
         self.master.kill().unwrap();
         self.master.wait().unwrap();
-    }
-}
-
-/// Lets stopped workers go on, also when the test fails in between.
-struct Resume(Vec<Pid>);
-
-impl Drop for Resume {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|p| p.signal(Signal::SIGCONT));
     }
 }
 
