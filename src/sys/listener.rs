@@ -1,8 +1,10 @@
 //! Listening sockets, opened once by the master and shared by every worker.
 
+use nix::sys::socket::{SockFlag, accept4};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
 
 /// Connections that the kernel keeps for us while every worker is busy or being replaced. The
 /// kernel's own limit (`net.core.somaxconn`) applies below it.
@@ -20,6 +22,14 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// The next connection, non-blocking and closed on exec from the start.
+pub fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = accept4(listener.as_raw_fd(), flags)?;
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { TcpStream::from_raw_fd(fd) })
 }
 
 /// Stops listening, in every process that shares the socket.

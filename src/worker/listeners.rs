@@ -1,6 +1,6 @@
 //! Accepting: in turn with the other workers, a few at a time.
 
-use crate::sys::epoll;
+use crate::sys::{epoll, listener};
 use mio::{Poll, Token};
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -53,11 +53,8 @@ impl Listeners {
             return Ok(accepted);
         };
         while accepted.len() < ACCEPTS_MAX {
-            match listener.accept() {
-                Ok((socket, _)) => match socket.set_nonblocking(true) {
-                    Ok(()) => accepted.push(socket),
-                    Err(error) => tracing::debug!(%error, "a connection was gone at once"),
-                },
+            match listener::accept(listener) {
+                Ok(socket) => accepted.push(socket),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
                 // The master has stopped listening, and will tell us why.
