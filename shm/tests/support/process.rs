@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getppid};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -35,6 +35,11 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> Child {
         ForkResult::Child => {
             // SAFETY: asks for a signal, touches no memory.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            // The harness would keep what is printed, and that would end with the child.
+            std::panic::set_hook(Box::new(|info| {
+                let text = format!("in a child process: {info}\n");
+                let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+            }));
             let code = match getppid() == parent {
                 true => catch_unwind(AssertUnwindSafe(body)).unwrap_or(101),
                 false => 102,
@@ -82,9 +87,8 @@ impl Drop for Child {
 }
 
 /// Whether `fd` became readable before the deadline.
-pub(crate) fn wait_readable(fd: &OwnedFd) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+pub(crate) fn wait_readable(fd: &impl AsFd) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let timeout_ms = i32::try_from(DEADLINE.as_millis()).unwrap();
     loop {
         // SAFETY: the pointer leads to one entry on this stack.

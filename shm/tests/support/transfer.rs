@@ -1,0 +1,316 @@
+//! A transfer as two workers make it, in steps that a test can stop at. The payload is a pattern
+//! that the receiver knows, so that every byte which is not this attempt's own shows.
+
+use crate::process::{DEADLINE, wait_readable};
+use crate::random::mix;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use shm::{
+    Finish, Geometry, LaneEnd, Owner, ReceiverEnd, Refusal, Role, Segment, SenderEnd, SessionRef,
+    Settled, State, TakeError, WorkerId,
+};
+use std::time::{Duration, Instant};
+
+/// Workers that a test can have.
+pub(crate) const WORKERS: usize = 4;
+
+/// A step of a transfer, as its role makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Claim,
+    Begin,
+    Fill,
+    Publish,
+    Send,
+    Ack,
+    /// Sets the other's bell.
+    Ring,
+    /// Wakes the other if the bell said so.
+    Wake,
+    Release,
+}
+
+/// Where a process is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Complete,
+    Lost,
+}
+
+/// What all processes inherit.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) segment: Segment,
+    wakers: [EventFd; WORKERS],
+}
+
+impl World {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        let waker = |_| EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+        let wakers = std::array::from_fn(|index| waker(index).unwrap());
+        Self { segment: Segment::create(geometry).unwrap(), wakers }
+    }
+
+    /// Who a worker is in the life that it has now.
+    pub(crate) fn owner(&self, worker: usize) -> Owner {
+        let worker = WorkerId::new(worker).unwrap();
+        Owner::new(worker, self.segment.shared().record(worker).unwrap().epoch())
+    }
+
+    pub(crate) fn issue(&self, owner: Owner) -> SessionRef {
+        self.segment.shared().issue(owner, &[1; 32], &[2; 32], 0, u64::MAX).unwrap()
+    }
+
+    pub(crate) fn wake(&self, worker: WorkerId) {
+        self.wakers[worker.index()].write(1).unwrap();
+    }
+
+    /// What the master does once `worker` is reaped. Returns whom it told of a loss.
+    pub(crate) fn clean_up_after(&self, worker: usize) -> Vec<Owner> {
+        let shared = self.segment.shared();
+        let dead = WorkerId::new(worker).unwrap();
+        shared.record(dead).unwrap().bump_epoch();
+        let mut told = Vec::new();
+        shared.sweep(dead, |slot, survivor| {
+            let _ = shared.bell(survivor.worker).unwrap().ring(slot);
+            told.push(survivor);
+        });
+        // Everybody, not only those that were told: the dead may have been the one that was to wake
+        // somebody for another session, and a bell asks one ringer alone.
+        (0..WORKERS).for_each(|worker| self.wake(WorkerId::new(worker).unwrap()));
+        told
+    }
+}
+
+/// A worker that makes one transfer at a time.
+pub(crate) struct Worker<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) me: Owner,
+    /// Called at both moments of every step.
+    pub(crate) at: &'w dyn Fn(Step, Moment),
+}
+
+impl Worker<'_> {
+    fn step<T>(&self, step: Step, action: impl FnOnce() -> T) -> T {
+        (self.at)(step, Moment::Before);
+        let done = action();
+        (self.at)(step, Moment::After);
+        done
+    }
+
+    fn sleep(&self) {
+        let bell = self.world.segment.shared().bell(self.me.worker).unwrap();
+        let waker = &self.world.wakers[self.me.worker.index()];
+        if bell.park() {
+            assert!(wait_readable(waker), "nobody woke {:?}", self.me);
+        }
+        bell.unpark();
+        // Empty where nobody wrote.
+        let _ = waker.read();
+        bell.take(|_| {});
+    }
+
+    /// Tells the other end of news, in the two steps that it takes.
+    fn ring(&self, session: SessionRef, peer: Owner) {
+        let bell = self.world.segment.shared().bell(peer.worker).unwrap();
+        let sleeps = self.step(Step::Ring, || bell.ring(session.slot));
+        self.step(Step::Wake, || {
+            if sleeps {
+                self.world.wake(peer.worker);
+            }
+        });
+    }
+
+    /// As `ring`, where no test stops.
+    fn tell(&self, session: SessionRef, peer: Owner) {
+        if self.world.segment.shared().bell(peer.worker).unwrap().ring(session.slot) {
+            self.world.wake(peer.worker);
+        }
+    }
+
+    /// Tells the other end, if it is there.
+    fn tell_peer<E: LaneEnd>(&self, end: &E) {
+        let peer = self.world.segment.shared().look(end).unwrap().peer(E::ROLE);
+        if peer.state == State::Held {
+            self.tell(end.session(), peer.owner);
+        }
+    }
+
+    fn peer_remains<E: LaneEnd>(&self, end: &E) -> bool {
+        let word = self.world.segment.shared().look(end).unwrap();
+        word.peer(E::ROLE).state == State::Held
+    }
+
+    /// Takes a place, once the last attempt's ends have left it.
+    fn claim<E: LaneEnd>(&self, take: impl Fn() -> Result<E, TakeError>) -> E {
+        let since = Instant::now();
+        let end = self.step(Step::Claim, || {
+            loop {
+                match take() {
+                    Ok(end) => return end,
+                    Err(TakeError::Leaving) if since.elapsed() < DEADLINE => {
+                        std::thread::sleep(Duration::from_micros(20));
+                    }
+                    Err(error) => panic!("{:?} cannot enter: {error:?}", E::ROLE),
+                }
+            }
+        });
+        self.tell_peer(&end);
+        end
+    }
+
+    /// Sends `pieces` pieces.
+    pub(crate) fn send(&self, session: SessionRef, seed: u64, pieces: u64) -> Outcome {
+        let shared = self.world.segment.shared();
+        let mut end = self.claim(|| shared.take_sender(session, self.me, false));
+        loop {
+            while !self.peer_remains(&end) {
+                self.sleep();
+            }
+            let announcement = [seed.to_le_bytes(), pieces.to_le_bytes()].concat();
+            // The receiver may have gone meanwhile.
+            if let Some(receiver) =
+                self.step(Step::Begin, || shared.begin(&end, &announcement).unwrap())
+            {
+                self.tell(session, receiver);
+                break;
+            }
+        }
+        let outcome = self.send_all(&mut end, seed, pieces).unwrap();
+        let left = self.step(Step::Release, || shared.leave_sender(end, None).unwrap());
+        left.into_iter().for_each(|receiver| self.tell(session, receiver));
+        outcome
+    }
+
+    fn send_all(&self, end: &mut SenderEnd, seed: u64, pieces: u64) -> Result<Outcome, Refusal> {
+        let shared = self.world.segment.shared();
+        for number in 0..pieces {
+            let mut filling = loop {
+                if !self.peer_remains(end) {
+                    return Ok(Outcome::Lost);
+                }
+                if let Some(filling) = end.reserve(shared)? {
+                    break filling;
+                }
+                if end.wait_for_room(shared)? {
+                    self.sleep();
+                }
+            };
+            let range = self.step(Step::Fill, || {
+                let bytes = self.world.segment.bytes_mut(&mut filling);
+                let range = range_of(seed, number, bytes.len());
+                words(seed, number, range.len())
+                    .zip(bytes[range.clone()].as_chunks_mut().0)
+                    .for_each(|(word, bytes)| *bytes = word);
+                range
+            });
+            self.step(Step::Publish, || end.publish(shared, filling, range))?;
+            let receiver = shared.look(end)?.receiver.owner;
+            self.ring(end.session(), receiver);
+        }
+        end.finish(shared, Finish::Whole(end.published_bytes()))?;
+        self.tell_peer(end);
+        loop {
+            // In this order: who has left has settled before.
+            let remains = self.peer_remains(end);
+            if end.settled(shared)? == Settled::Acked {
+                assert_eq!(end.delivered(shared)?, end.published_bytes());
+                return Ok(Outcome::Complete);
+            }
+            if !remains {
+                return Ok(Outcome::Lost);
+            }
+            self.sleep();
+        }
+    }
+
+    /// Receives whatever is sent, and checks it.
+    pub(crate) fn receive(&self, session: SessionRef) -> Outcome {
+        let shared = self.world.segment.shared();
+        let mut end = self.claim(|| shared.take_receiver(session, self.me, false));
+        while !shared.look(&end).unwrap().begun {
+            self.sleep();
+        }
+        let outcome = self.receive_all(&mut end).unwrap();
+        let left = self.step(Step::Release, || shared.leave_receiver(end).unwrap());
+        left.into_iter().for_each(|sender| self.tell(session, sender));
+        outcome
+    }
+
+    fn receive_all(&self, end: &mut ReceiverEnd) -> Result<Outcome, Refusal> {
+        let shared = self.world.segment.shared();
+        let announcement = end.announcement(shared)?;
+        let [seed, pieces] = announcement.as_chunks().0 else { panic!("{announcement:?}") };
+        let (seed, pieces) = (u64::from_le_bytes(*seed), u64::from_le_bytes(*pieces));
+        let (mut number, mut taken) = (0, 0);
+        loop {
+            // In this order: what was published before the end or the loss is received before it.
+            let remains = self.peer_remains(end);
+            let finish = end.finish(shared)?;
+            if let Some(piece) = end.next(shared)? {
+                self.step(Step::Send, || {
+                    let bytes = self.world.segment.bytes(&piece);
+                    let expected = range_of(seed, number, shared.chunk_bytes()).len();
+                    assert_eq!(bytes.len(), expected, "length of piece {number}");
+                    let same =
+                        words(seed, number, bytes.len()).eq(bytes.as_chunks().0.iter().copied());
+                    assert!(same, "piece {number} is not what was sent");
+                });
+                (number, taken) = (number + 1, taken + piece.len() as u64);
+                end.count(shared, taken, taken)?;
+                self.step(Step::Ack, || end.ack_recv(shared))?;
+                let sender = shared.look(end)?.sender.owner;
+                self.ring(end.session(), sender);
+                continue;
+            }
+            match finish {
+                Finish::Whole(total) => {
+                    assert_eq!((number, taken), (pieces, total), "pieces and bytes");
+                    end.settle(shared, Settled::Acked)?;
+                    self.tell_peer(end);
+                    return Ok(Outcome::Complete);
+                }
+                Finish::Open if !remains => return Ok(Outcome::Lost),
+                Finish::Open => {}
+                other => panic!("{other:?}"),
+            }
+            if end.wait_for_chunk(shared)? {
+                self.sleep();
+            }
+        }
+    }
+
+    /// One transfer in `role`.
+    pub(crate) fn transfer(
+        &self,
+        role: Role,
+        session: SessionRef,
+        seed: u64,
+        pieces: u64,
+    ) -> Outcome {
+        match role {
+            Role::Sender => self.send(session, seed, pieces),
+            Role::Receiver => self.receive(session),
+        }
+    }
+}
+
+/// What part of its chunk a piece is: any, but whole words.
+fn range_of(seed: u64, number: u64, chunk_bytes: usize) -> std::ops::Range<usize> {
+    let random = mix(seed ^ mix(number));
+    let start = usize::try_from(random % 4).unwrap() * 8;
+    let short = usize::try_from(random >> 8 & 7).unwrap() * 8;
+    start..chunk_bytes - short
+}
+
+/// What a piece's words are.
+fn words(seed: u64, number: u64, bytes: usize) -> impl Iterator<Item = [u8; 8]> {
+    let first = mix(seed) ^ number << 32;
+    (0..bytes as u64 / 8).map(move |word| (first + word).to_ne_bytes())
+}
