@@ -176,6 +176,12 @@ impl LaneWord {
         }
     }
 
+    /// Who holds a place.
+    pub(crate) fn held(self) -> impl Iterator<Item = Owner> {
+        let places = [self.sender, self.receiver].into_iter();
+        places.filter(|place| place.state == State::Held).map(|place| place.owner)
+    }
+
     pub(crate) fn with(mut self, role: Role, place: Place) -> Self {
         match role {
             Role::Sender => self.sender = place,

@@ -374,15 +374,14 @@ impl<'a> Shared<'a> {
 
     /// Ends a session, unless it is over. `ring` is called with the owner of every held place.
     /// Returns whether it was this call that ended it.
-    pub fn end(&self, session: SessionRef, end: End, mut ring: impl FnMut(Owner)) -> bool {
+    pub fn end(&self, session: SessionRef, end: End, ring: impl FnMut(Owner)) -> bool {
         let Ok(slot) = self.slot(session.slot) else { return false };
         let generation = session.generation;
         if !slot.step((Life::Live, generation), (Life::Ended(end), generation)) {
             return false;
         }
         if let Ok(word) = slot.lane.load() {
-            let held = [word.sender, word.receiver].into_iter();
-            held.filter(|place| place.state == State::Held).for_each(|place| ring(place.owner));
+            word.held().for_each(ring);
         }
         // A slot whose words are refused stays closed for good: nobody can enter it.
         let _ = self.free(session);
@@ -412,9 +411,11 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    /// Rings for every session that `dead` held a place or was filling in, after freeing what it
-    /// owned. For the master, once the worker's process is reaped: nobody else may free for another.
-    /// Slots with refused words are left alone. `ring` gets the slot and the survivor's owner.
+    /// Frees what `dead` owned and rings for whom it leaves behind: its peers, and whoever is still in
+    /// a session that ended, for the dead may have been about to tell them. For the master, once the
+    /// worker's process is reaped: nobody else may free for another. Slots with refused words are
+    /// left alone. `ring` gets the slot and the survivor's owner. A bell that the dead had found
+    /// asleep is asked of no later ringer: the caller wakes every worker.
     pub fn sweep(&self, dead: WorkerId, mut ring: impl FnMut(u32, Owner)) {
         for (index, slot) in self.slots.iter().enumerate() {
             let Ok(index) = u32::try_from(index) else { return };
@@ -439,10 +440,20 @@ impl<'a> Shared<'a> {
         }
         for role in [Role::Sender, Role::Receiver] {
             let word = slot.lane.load()?;
-            let place = word.place(role);
-            if place.state == State::Held && place.owner.worker == dead {
-                self.sweep_place(index, role, word, ring)?;
+            let (place, peer) = (word.place(role), word.peer(role));
+            match place.state {
+                State::Held if place.owner.worker == dead => {
+                    self.sweep_place(index, role, word, ring)?;
+                }
+                // It left by itself, but may have died before it told its peer.
+                State::Gone if place.owner.worker == dead => ring(index, peer.owner),
+                _ => {}
             }
+        }
+        if let Life::Ended(_) = slot.life()?.0 {
+            // Whoever ended it may have died before it told those that wait.
+            let word = slot.lane.load()?;
+            word.held().for_each(|owner| ring(index, owner));
         }
         self.free(SessionRef { slot: index, generation })
     }

@@ -13,7 +13,7 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::signal::Signal;
 use process::{Child, Exit, fork, wait_readable};
 use random::Random;
-use shm::{Census, End, Geometry, Life, Owner, Role, SessionRef, Shared, WorkerId};
+use shm::{Census, End, Geometry, Life, Owner, Role, SessionRef, Shared, State, WorkerId};
 use std::cell::Cell;
 use std::time::Duration;
 use transfer::{Moment, Outcome, Step, Worker, World};
@@ -335,6 +335,59 @@ fn a_worker_killed_anywhere_leaves_no_slot_place_or_chunk() {
     let all: Vec<_> = (0..GEOMETRY.sessions).map(|_| world.issue(world.owner(0))).collect();
     assert!(all.into_iter().all(|session| shared.end(session, End::Complete, |_| {})));
     assert_eq!(shared.census(), Census::default());
+}
+
+/// A step that others must be told of, whose maker dies before it tells them.
+fn dies_untold(step: impl Fn(&Shared<'_>, SessionRef, Owner)) {
+    let world = World::new(&GEOMETRY);
+    let shared = world.segment.shared();
+    let (dead, survivor) = (world.owner(SENDER), world.owner(RECEIVER));
+    let session = world.issue(dead);
+    let receiver = shared.take_receiver(session, survivor, false).unwrap();
+    let child = fork(|| {
+        step(shared, session, dead);
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    // The child stops in `step` or after it; what it did there is seen from outside.
+    let since = std::time::Instant::now();
+    let untouched = || {
+        let sender = shared.look(&receiver).unwrap().sender.state;
+        sender != State::Gone && shared.life(session) == Ok(Some(Life::Live))
+    };
+    while untouched() {
+        assert!(since.elapsed() < process::DEADLINE, "the step is never made");
+        std::thread::yield_now();
+    }
+    child.kill();
+    assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL));
+    assert_eq!(world.clean_up_after(SENDER), [survivor]);
+    shared.leave_receiver(receiver).unwrap();
+    shared.end(session, End::Deleted, |_| {});
+    assert_eq!(shared.census(), Census::default());
+}
+
+#[test]
+fn a_departure_that_was_not_told_is_told_by_the_sweep() {
+    dies_untold(|shared, session, me| {
+        let mut sender = shared.take_sender(session, me, false).unwrap();
+        shared.begin(&sender, b"").unwrap().unwrap();
+        let filling = sender.reserve(shared).unwrap().unwrap();
+        sender.publish(shared, filling, 0..1).unwrap();
+        shared.leave_sender(sender, None).unwrap();
+    });
+}
+
+#[test]
+fn an_end_that_was_not_told_is_told_by_the_sweep() {
+    dies_untold(|shared, session, _| {
+        shared.end(session, End::Deleted, |_| {
+            loop {
+                nix::unistd::pause();
+            }
+        });
+    });
 }
 
 #[test]

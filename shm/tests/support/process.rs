@@ -2,9 +2,10 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, getppid};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::Duration;
 
 /// How long anything may take before the test fails.
@@ -27,7 +28,8 @@ pub(crate) enum Exit {
 
 /// Runs `body` in a child process, whose exit code is what it returns, or 101 if it panics.
 pub(crate) fn fork(body: impl FnOnce() -> i32) -> Child {
-    let parent = nix::unistd::getpid();
+    let parent = getpid();
+    HOOK.call_once(|| report_panics_of_children_of(parent));
     // SAFETY: the child runs `body` and leaves by `_exit`, so it never returns into the test
     // harness. It allocates little; the C library's allocator is usable in the child of a fork.
     match unsafe { nix::unistd::fork() }.unwrap() {
@@ -35,11 +37,6 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> Child {
         ForkResult::Child => {
             // SAFETY: asks for a signal, touches no memory.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            // The harness would keep what is printed, and that would end with the child.
-            std::panic::set_hook(Box::new(|info| {
-                let text = format!("in a child process: {info}\n");
-                let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
-            }));
             let code = match getppid() == parent {
                 true => catch_unwind(AssertUnwindSafe(body)).unwrap_or(101),
                 false => 102,
@@ -48,6 +45,21 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> Child {
             unsafe { libc::_exit(code) }
         }
     }
+}
+
+static HOOK: Once = Once::new();
+
+/// The harness keeps what a test prints, and in a child that would end with the child. Set once and
+/// in the parent: a child must not wait for a lock that one of the parent's threads held.
+fn report_panics_of_children_of(parent: Pid) {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if getpid() == parent {
+            return default(info);
+        }
+        let text = format!("in a child process: {info}\n");
+        let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+    }));
 }
 
 fn pidfd_of(pid: Pid) -> OwnedFd {
