@@ -216,6 +216,114 @@ fn each_side_hears_at_once_when_the_others_worker_dies() {
 }
 
 #[test]
+fn a_pair_that_has_not_begun_leaves_nothing_behind() {
+    for victim in [0, 1] {
+        let relay = Relay::with(2, &[]);
+        let segment = relay.segment();
+        let fds = relay.fd_counts();
+        let session = relay.session();
+        let (mut receiver, mut sender) = relay.pair(&segment, Placement::TwoWorkers);
+        receiver.get(&session.path);
+        let fields = [("Content-Length", "5"), ("Expect", "100-continue")];
+        sender.request("PUT", &session.path, &fields).read_continue();
+        relay.worker_pids()[victim].signal(Signal::SIGKILL);
+        let lost = if victim == 0 { &mut receiver } else { &mut sender };
+        assert!(lost.is_gone_within(Duration::from_secs(5)));
+        eventually("the worker is back", || (relay.worker_pids().len() == 2).then_some(()));
+        // The other side either waits on for a new peer or was told; nobody is left half-paired.
+        let payload = Payload::new(4, 5);
+        if victim == 0 {
+            sender.patience(Duration::from_millis(200));
+            match sender.try_read_response() {
+                Ok(answer) => drop(answer.expect_error(502)),
+                Err(_) => drop(sender),
+            }
+        } else {
+            drop(receiver);
+        }
+        eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+        session.transfer(&payload, Shape::Length);
+        relay.expect_nothing_held(&segment, &fds);
+    }
+}
+
+/// One transfer after another until told to stop; a side that says all went well must be right.
+fn transfer_on_and_on(relay: &Relay, seed: u64, stop: &AtomicBool) -> usize {
+    let mut completed = 0;
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let issued = relay.connect().request("POST", "/", &[]).try_read_response();
+        let Ok(issued) = issued else { continue };
+        let url = issued.head.must("Location").to_owned();
+        let path = url.strip_prefix(&relay.url("")).unwrap().to_owned();
+        let payload = Payload::new(seed * 1_000_000 + number, (seed * number * 7919) % 300_000);
+        let (mut receiver, mut sender) = (relay.connect(), relay.connect());
+        let (received, sent) = thread::scope(|scope| {
+            let receiving = scope.spawn(|| {
+                receiver.patience(Duration::from_secs(30));
+                receiver.try_request("GET", &path, &[]).ok()?;
+                let answer = receiver.try_read_response().ok()?;
+                (answer.status() == 200).then_some(answer)
+            });
+            let sending = scope.spawn(|| {
+                let length = payload.len().to_string();
+                let head = sender.try_request("PUT", &path, &[("Content-Length", &length)]);
+                let _ = head.and_then(|()| payload.write_to(&mut sender));
+                sender.try_read_response().ok()
+            });
+            let sent = sending.join().unwrap();
+            if sent.as_ref().is_none_or(|answer| answer.status() != 200) {
+                // Its peer may wait for another sender: nobody will come.
+                let bearer = issued.head.must("Set-Cookie").split(';').next().unwrap().to_owned();
+                let _ = relay.connect().try_request("DELETE", &path, &[("Cookie", &bearer)]);
+            }
+            (receiving.join().unwrap(), sent)
+        });
+        if let Some(answer) = &received {
+            assert_eq!(payload.first_difference(0, &answer.body), None, "foreign bytes");
+            let whole = answer.ending == Ending::Complete;
+            assert!(!whole || answer.body.len() as u64 == payload.len(), "short and complete");
+        }
+        if sent.is_some_and(|answer| answer.status() == 200) {
+            let answer = received.expect("delivered to nobody");
+            assert_eq!(answer.ending, Ending::Complete);
+            completed += 1;
+        }
+    }
+    completed
+}
+
+#[test]
+fn heavy_workers_killed_again_and_again_under_load_leak_nothing() {
+    let relay = Relay::with(4, &["timeouts.session_lifetime = \"20s\""]);
+    let segment = relay.segment();
+    let fds = relay.fd_counts();
+    let stop = AtomicBool::new(false);
+    let completed: usize = thread::scope(|scope| {
+        let (relay, stop) = (&relay, &stop);
+        let loops: Vec<_> = (1..=12)
+            .map(|seed| scope.spawn(move || transfer_on_and_on(relay, seed, stop)))
+            .collect();
+        for round in 0..20 {
+            thread::sleep(Duration::from_millis(250));
+            let pids = relay.worker_pids();
+            if let Some(pid) = pids.get(round % pids.len().max(1)) {
+                pid.signal(Signal::SIGKILL);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        loops.into_iter().map(|l| l.join().unwrap()).sum()
+    });
+    assert!(completed > 50, "{completed} transfers between the deaths");
+    eventually_within(Duration::from_secs(60), "all are back", || {
+        (relay.worker_pids().len() == 4).then_some(())
+    });
+    relay.expect_nothing_held(&segment, &fds);
+    relay.session().transfer(&Payload::new(9, 1_000_000), Shape::Length);
+}
+
+#[test]
 fn a_place_held_by_a_dead_workers_wait_is_free_again() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();

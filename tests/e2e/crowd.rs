@@ -81,6 +81,74 @@ fn heavy_two_hundred_transfers_over_four_workers_are_all_right() {
 }
 
 #[test]
+fn of_many_on_one_key_exactly_one_pair_wins() {
+    let relay = Relay::with(4, &[]);
+    let segment = relay.segment();
+    let fds = relay.fd_counts();
+    for round in 0..10 {
+        let session = relay.session();
+        let start = Barrier::new(24);
+        let run = |receives: bool, number: u64| {
+            let mut raw = session.connect();
+            start.wait();
+            let body = Payload::new(100 + number, 20_000).bytes();
+            if receives {
+                raw.get(&session.path);
+            } else {
+                raw.put(&session.path, &body);
+            }
+            let answer = raw.read_response();
+            (receives, answer.status(), if receives { answer.body } else { body })
+        };
+        let answers: Vec<_> = thread::scope(|scope| {
+            let run = &run;
+            let runs: Vec<_> = (0..24).map(|i| scope.spawn(move || run(i % 2 == 0, i))).collect();
+            runs.into_iter().map(|r| r.join().unwrap()).collect()
+        });
+        let winners: Vec<_> = answers.iter().filter(|(_, status, _)| *status == 200).collect();
+        assert_eq!(winners.len(), 2, "round {round}");
+        assert!(winners[0].0 != winners[1].0 && winners[0].2 == winners[1].2, "round {round}");
+        let losers = answers.iter().filter(|(_, status, _)| matches!(status, 404 | 409)).count();
+        assert_eq!(losers, 22, "round {round}");
+    }
+    relay.expect_nothing_held(&segment, &fds);
+}
+
+#[test]
+fn revoking_in_the_midst_of_arrivals_leaves_nothing() {
+    let relay = Relay::with(4, &[]);
+    let segment = relay.segment();
+    let fds = relay.fd_counts();
+    let mut dice = Dice::new();
+    for _ in 0..60 {
+        let session = relay.session();
+        let delays: Vec<_> = (0..3).map(|_| Duration::from_micros(dice.below(3000))).collect();
+        let bearer = format!("Bearer {}", session.token);
+        thread::scope(|scope| {
+            let (session, bearer) = (&session, &bearer);
+            scope.spawn(|| {
+                thread::sleep(delays[0]);
+                let status = session.connect().get(&session.path).read_response().status();
+                assert!(matches!(status, 200 | 404 | 410), "receiver: {status}");
+            });
+            scope.spawn(|| {
+                thread::sleep(delays[1]);
+                let status =
+                    session.connect().put(&session.path, &[7; 3000]).read_response().status();
+                assert!(matches!(status, 200 | 404 | 410), "sender: {status}");
+            });
+            thread::sleep(delays[2]);
+            let mut raw = session.connect();
+            raw.request("DELETE", &session.path, &[("Authorization", bearer)]);
+            let status = raw.read_response().status();
+            assert!(matches!(status, 200 | 404), "host: {status}");
+        });
+    }
+    relay.expect_nothing_held(&segment, &fds);
+    assert_eq!(segment.sessions_live(), 0);
+}
+
+#[test]
 fn transfers_of_one_size_finish_together() {
     let relay = Relay::with(2, &[]);
     let payload = Payload::new(7, 24 << 20);

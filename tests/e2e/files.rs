@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::harness::{Curl, Placement, Relay};
+use crate::harness::{Curl, Payload, Placement, Relay, eventually};
 
 /// Names as they travel: what the sender's side says, and what `curl -J` and a browser are told.
 const NAMES: [(&str, &str, &str); 9] = [
@@ -130,6 +132,28 @@ fn an_empty_file_by_curl() {
         assert!(sent.text().contains("0 bytes"), "{}", sent.text());
         assert_eq!(fs::read(relay.path("got")).unwrap(), b"");
         fs::remove_file(relay.path("got")).unwrap();
+    }
+}
+
+#[test]
+fn curl_that_sends_first_waits_beyond_its_own_second() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let payload = Payload::new(1, 5_000_000);
+    payload.write_file(&relay.path("early.bin"));
+    for send in ["-T early.bin", "-F file=@early.bin"] {
+        let session = relay.session();
+        let curl = Curl::new("-sS --fail-with-body").within(relay.directory());
+        let curl = send.split(' ').fold(curl, |curl, argument| curl.arg(argument));
+        let mut sending = curl.arg(&session.url).start();
+        eventually("it waits", || (segment.places_held() == 1).then_some(()));
+        // curl sends its body after a second without the interim answer, and stalls in TCP.
+        thread::sleep(Duration::from_millis(1500));
+        assert!(sending.is_running());
+        assert_eq!(segment.sum().bytes_in % payload.len(), 0, "read before the pairing");
+        Curl::new("-fsS -o got").arg(&session.url).within(relay.directory()).run().expect(0);
+        sending.finish().expect(0);
+        payload.assert_file(&relay.path("got"));
     }
 }
 

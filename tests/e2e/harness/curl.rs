@@ -70,6 +70,10 @@ fn gather(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 }
 
 impl RunningCurl {
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for the end, two minutes at most.
     #[track_caller]
     pub(crate) fn finish(self) -> CurlOutcome {

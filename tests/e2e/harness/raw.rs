@@ -96,13 +96,22 @@ impl Raw {
         target: &str,
         fields: &[(&str, &str)],
     ) -> &mut Self {
+        self.try_request(method, target, fields).expect("sending a head");
+        self
+    }
+
+    pub(crate) fn try_request(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> io::Result<()> {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in fields {
             head += &format!("{name}: {value}\r\n");
         }
         self.to_head_request = method == "HEAD";
-        self.send((head + "\r\n").as_bytes());
-        self
+        self.try_send((head + "\r\n").as_bytes())
     }
 
     pub(crate) fn get(&mut self, target: &str) -> &mut Self {
