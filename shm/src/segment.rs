@@ -132,6 +132,10 @@ impl Segment {
         let os = |what| move |errno: Errno| CreateError::Os(what, errno.into());
         let fd = memfd_create("idontstore", flags).map_err(os("memfd_create"))?;
         let bytes = layout.total;
+        if available_bytes().is_some_and(|available| bytes as u64 > available) {
+            // Asked for all the same, the kernel would kill processes, not refuse.
+            return Err(CreateError::Memory { bytes, errno: Errno::ENOMEM });
+        }
         let length = i64::try_from(bytes)
             .map_err(|_| CreateError::Memory { bytes, errno: Errno::EOVERFLOW })?;
         // A signal that is handled meanwhile undoes the allocation.
@@ -324,6 +328,13 @@ impl Segment {
         let bytes = self.geometry.chunk_bytes;
         if chunk < self.geometry.chunks as usize { (chunk * bytes, bytes) } else { (0, 0) }
     }
+}
+
+/// Memory that can be had without swapping, by the kernel's estimate (proc(5), `MemAvailable`).
+fn available_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// # Safety

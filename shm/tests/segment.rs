@@ -117,6 +117,15 @@ fn a_segment_that_gets_no_memory_is_an_error_and_not_a_signal() {
 }
 
 #[test]
+fn more_than_there_is_memory_for_is_refused_before_the_kernel_kills_for_it() {
+    let tebibyte = Geometry { chunks: 1 << 20, chunk_bytes: 1 << 20, ..GEOMETRY };
+    match Segment::create(&tebibyte) {
+        Err(CreateError::Memory { errno: Errno::ENOMEM, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn an_impossible_geometry_is_refused_before_anything_is_made() {
     let create = |geometry| match Segment::create(&geometry) {
         Err(CreateError::Geometry(error)) => error,
