@@ -77,6 +77,11 @@ impl Child {
         kill(self.pid, Signal::SIGKILL).unwrap();
     }
 
+    /// Whether it ended, without waiting.
+    pub(crate) fn is_over(&self) -> bool {
+        is_readable(&self.pidfd, 0)
+    }
+
     /// Waits for the end, at most for the deadline.
     pub(crate) fn wait(mut self) -> Exit {
         assert!(wait_readable(&self.pidfd), "the child still runs after {DEADLINE:?}");
@@ -100,8 +105,11 @@ impl Drop for Child {
 
 /// Whether `fd` became readable before the deadline.
 pub(crate) fn wait_readable(fd: &impl AsFd) -> bool {
+    is_readable(fd, i32::try_from(DEADLINE.as_millis()).unwrap())
+}
+
+fn is_readable(fd: &impl AsFd, timeout_ms: i32) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let timeout_ms = i32::try_from(DEADLINE.as_millis()).unwrap();
     loop {
         // SAFETY: the pointer leads to one entry on this stack.
         match unsafe { libc::poll(&raw mut poll, 1, timeout_ms) } {

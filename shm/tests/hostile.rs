@@ -1,0 +1,233 @@
+//! Honest ends over a mapping that somebody scribbles on: nothing panics, nothing leads out of the
+//! mapping, every step comes to an end, and no session's bytes show in another's.
+//!
+//! A run is one episode after another, each on a new segment. `SHM_TEST_SEED` repeats a run.
+#![allow(unsafe_code, clippy::unwrap_used)]
+
+#[path = "support/party.rs"]
+mod party;
+#[allow(dead_code)] // What kill.rs alone needs.
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/random.rs"]
+mod random;
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use party::{Party, Tally};
+use process::{Exit, fork};
+use proptest::prelude::*;
+use random::{Random, seed};
+use shm::{Geometry, Segment};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const GEOMETRY: Geometry = Geometry { sessions: 4, chunks: 12, chunk_bytes: 4096, lane_chunks: 4 };
+const STEPS: usize = 600;
+
+/// A second mapping of a segment, of somebody who heeds no protocol.
+struct Scribbler {
+    map: MmapRaw,
+    words: usize,
+    payload_at: usize,
+}
+
+impl Scribbler {
+    fn new(segment: &Segment) -> Self {
+        let map = MmapOptions::new().len(segment.len()).map_raw(&segment.fd()).unwrap();
+        let payload = GEOMETRY.chunks as usize * GEOMETRY.chunk_bytes;
+        Self { map, words: segment.len() / 8, payload_at: (segment.len() - payload) / 8 }
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words);
+        // SAFETY: inside the mapping, which is page-aligned, lives as long as `self` and is only ever
+        // accessed as atomics through this mapping.
+        unsafe { &*self.map.as_mut_ptr().cast::<AtomicU64>().add(index) }
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.word(index).load(Ordering::Relaxed)
+    }
+
+    fn set(&self, index: usize, value: u64) {
+        self.word(index).store(value, Ordering::Relaxed);
+    }
+
+    /// A word beside the payload; rather one in use, for most are not.
+    fn any(&self, random: &mut Random) -> usize {
+        let from = random.below(self.payload_at);
+        if random.below(4) == 0 {
+            return from;
+        }
+        let mut round = (from..self.payload_at).chain(0..from);
+        round.find(|index| self.get(*index) != 0).unwrap_or(from)
+    }
+
+    /// Writes a word at random, or one that names a range of a chunk as descriptors do.
+    fn noise(&self, random: &mut Random) {
+        let chunk = random.below(GEOMETRY.chunks as usize) as u64;
+        let descriptor = (chunk << 42) | (8 * random.below(512) as u64);
+        let word = if random.below(2) == 0 { descriptor } else { random.next() };
+        self.set(self.any(random), word);
+    }
+
+    /// Writes a small number, as cursors are, or what `noise` writes.
+    fn guess(&self, random: &mut Random) {
+        match random.below(2) {
+            0 => self.set(self.any(random), random.next() % 32),
+            _ => self.noise(random),
+        }
+    }
+
+    /// Writes a word that may mean something.
+    fn malice(&self, random: &mut Random) {
+        let at = self.any(random);
+        let old = self.get(at);
+        let new = match random.below(7) {
+            0 => random.next(),
+            1 => 0,
+            2 => random.next() % 32,
+            3 => old ^ 1 << random.below(64),
+            4 => old.wrapping_add(1),
+            5 => old.wrapping_sub(1),
+            _ => self.get(self.any(random)),
+        };
+        self.set(at, new);
+    }
+
+    /// Writes anything anywhere, payload and whole stretches among it.
+    fn havoc(&self, random: &mut Random) {
+        match random.below(8) {
+            0 => self.set(random.below(self.words), random.next()),
+            1 => {
+                let words = 1 + random.below(300);
+                let from = random.below(self.payload_at - words);
+                let to = random.below(self.payload_at - words);
+                (0..words).for_each(|i| self.set(to + i, self.get(from + i)));
+            }
+            _ => self.malice(random),
+        }
+    }
+}
+
+/// Steps honest ends on one new segment after another, and `scribble`s now and then.
+fn run(episodes: u64, foreign_matters: bool, scribble: impl Fn(&Scribbler, &mut Random)) -> Tally {
+    let seed = seed();
+    let mut tally = Tally::default();
+    for episode in seed..seed + episodes {
+        let mut random = Random::new(episode);
+        let segment = Segment::create(&GEOMETRY).unwrap();
+        let scribbler = Scribbler::new(&segment);
+        let mut party = Party::new(&segment, foreign_matters);
+        let steps = AssertUnwindSafe(|| {
+            for step in 0..STEPS {
+                party.step(&mut random);
+                // Let them get under way first.
+                if step > 60 && random.below(6) == 0 {
+                    scribble(&scribbler, &mut random);
+                }
+            }
+        });
+        if let Err(panic) = catch_unwind(steps) {
+            println!("it was with SHM_TEST_SEED={episode}");
+            resume_unwind(panic);
+        }
+        tally += party.tally;
+    }
+    println!("{tally:?}");
+    tally
+}
+
+#[test]
+fn without_a_scribbler_nothing_is_refused() {
+    let tally = run(60, true, |_, _| {});
+    assert!(tally.pieces > 1000, "{tally:?}");
+    assert_eq!(tally.refusals, 0);
+}
+
+#[test]
+fn noise_makes_no_bytes_of_another_session_appear() {
+    let tally = run(300, true, Scribbler::noise);
+    assert!(tally.pieces > 1000 && tally.refusals > 300, "{tally:?}");
+}
+
+#[test]
+fn guessed_cursors_make_no_bytes_of_another_session_appear() {
+    let tally = run(300, true, Scribbler::guess);
+    assert!(tally.pieces > 1000 && tally.refusals > 300, "{tally:?}");
+}
+
+#[test]
+fn malice_beside_the_payload_neither_crashes_nor_hangs() {
+    let tally = run(300, false, Scribbler::malice);
+    assert!(tally.pieces > 1000 && tally.refusals > 300, "{tally:?}");
+}
+
+#[test]
+fn havoc_everywhere_neither_crashes_nor_hangs() {
+    let tally = run(300, false, Scribbler::havoc);
+    assert!(tally.pieces > 1000 && tally.refusals > 300, "{tally:?}");
+}
+
+#[test]
+fn a_process_that_scribbles_all_the_time_shows_nobody_another_sessions_bytes() {
+    let seed = seed();
+    let mut tally = Tally::default();
+    for episode in seed..seed + 40 {
+        let segment = Segment::create(&GEOMETRY).unwrap();
+        let scribbler = Scribbler::new(&segment);
+        let mut party = Party::new(&segment, true);
+        let mut random = Random::new(episode);
+        (0..100).for_each(|_| party.step(&mut random));
+        let child = fork(|| {
+            let mut random = Random::new(!episode);
+            for _ in 0..200 {
+                scribbler.noise(&mut random);
+                // Now and then only, or nothing would be left to be read after a moment.
+                (0..random.below(2_000)).for_each(|_| std::hint::spin_loop());
+            }
+            0
+        });
+        while !child.is_over() {
+            party.step(&mut random);
+        }
+        assert_eq!(child.wait(), Exit::Code(0));
+        tally += party.tally;
+    }
+    println!("{tally:?}");
+    assert!(tally.pieces > 1000 && tally.refusals > 50, "{tally:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A file with any header, of any size, is a segment or it is refused.
+    #[test]
+    fn attaching_never_panics(
+        header in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, Just(4096)], 6),
+        genuine in any::<[bool; 7]>(),
+        other_bytes in 0..160_000u64,
+    ) {
+        let segment = Segment::create(&GEOMETRY).unwrap();
+        let original = File::from(segment.fd().try_clone_to_owned().unwrap());
+        let mut bytes = [0; 48];
+        original.read_exact_at(&mut bytes, 0).unwrap();
+        let words = bytes.chunks_mut(8).zip(&header).zip(genuine);
+        for ((bytes, word), _) in words.filter(|(_, genuine)| !genuine) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        let length = if genuine[6] { segment.len() as u64 } else { other_bytes };
+        let file = File::from(memfd_create("any", MFdFlags::MFD_ALLOW_SEALING).unwrap());
+        file.write_all_at(&bytes, 0).unwrap();
+        file.set_len(length).unwrap();
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+        if let Ok(attached) = Segment::attach(file.into()) {
+            prop_assert_eq!(attached.geometry(), GEOMETRY);
+            prop_assert_eq!(attached.len() as u64, length);
+        }
+    }
+}
