@@ -415,6 +415,9 @@ impl<'a> Shared<'a> {
     /// Rings for every session that `dead` held a place or was filling in, after freeing what it
     /// owned. For the master, once the worker's process is reaped: nobody else may free for another.
     /// Slots with refused words are left alone. `ring` gets the slot and the survivor's owner.
+    ///
+    /// The caller then wakes every worker, whatever the bells say: the dead may have been told that
+    /// one sleeps, and not have come to wake it, and nobody else is told so again.
     pub fn sweep(&self, dead: WorkerId, mut ring: impl FnMut(u32, Owner)) {
         for (index, slot) in self.slots.iter().enumerate() {
             let Ok(index) = u32::try_from(index) else { return };
