@@ -276,7 +276,7 @@ impl ReceiverEnd {
         }
         let word = lane.entry(self.acked, self.tag)?;
         let piece = decode(word).ok_or(Refusal::Descriptor(word))?;
-        if piece.start.saturating_add(piece.bytes) > shared.chunk_bytes() {
+        if piece.is_empty() || piece.start.saturating_add(piece.bytes) > shared.chunk_bytes() {
             return Err(Refusal::Descriptor(word));
         }
         shared.pool.check(piece.chunk, self.tag)?;

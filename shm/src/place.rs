@@ -91,7 +91,8 @@ pub struct Place {
     pub state: State,
     /// Who holds it, or held it last.
     pub owner: Owner,
-    /// A bit for the holder's own use, seen by the other end.
+    /// A bit for the holder's own use, seen by the other end. Two that are both marked do not suit
+    /// each other.
     pub mark: bool,
 }
 
@@ -180,6 +181,13 @@ impl LaneWord {
     pub(crate) fn held(self) -> impl Iterator<Item = Owner> {
         let places = [self.sender, self.receiver].into_iter();
         places.filter(|place| place.state == State::Held).map(|place| place.owner)
+    }
+
+    /// Whether both places are held, by two that suit each other: two that are both marked do not.
+    #[must_use]
+    pub fn can_begin(self) -> bool {
+        let held = |place: Place| place.state == State::Held;
+        held(self.sender) && held(self.receiver) && !(self.sender.mark && self.receiver.mark)
     }
 
     pub(crate) fn with(mut self, role: Role, place: Place) -> Self {

@@ -305,7 +305,8 @@ impl<'a> Shared<'a> {
     }
 
     /// Begins the attempt: the two that hold the places now belong to each other, and the receiver
-    /// may read `announcement`. `None`: there is no receiver, the sender goes on waiting. Otherwise
+    /// may read `announcement`. `None`: there is no receiver, or none that
+    /// suits, and the sender goes on waiting. Otherwise
     /// the receiver's owner, whose bell the caller rings.
     pub fn begin(&self, end: &SenderEnd, announcement: &[u8]) -> Result<Option<Owner>, Refusal> {
         let lane = self.lane(end.session.slot)?;
@@ -315,7 +316,7 @@ impl<'a> Shared<'a> {
             if word.begun {
                 return Err(Refusal::NotOurs(word.encode()));
             }
-            if word.receiver.state != State::Held {
+            if !word.can_begin() {
                 return Ok(None);
             }
             if lane.swap(word, LaneWord { begun: true, ..word }) {

@@ -461,6 +461,35 @@ fn hand_on_a_chunk(acks: bool) {
 }
 
 #[test]
+fn of_two_lanes_one_takes_the_last_chunk() {
+    check(None, || {
+        let world = World::new(2, 1, 1);
+        let ends = [world.begun(), world.begun()];
+        let threads = ends.map(|(mut sender, receiver)| {
+            let world = world.clone();
+            let taken = thread::spawn(move || {
+                let filling = sender.reserve(&world.shared()).unwrap();
+                if let Some(filling) = &filling {
+                    world.write(filling, 1);
+                }
+                (sender, filling)
+            });
+            (taken, receiver)
+        });
+        let shared = world.shared();
+        let mut taken = 0;
+        for (thread, receiver) in threads {
+            let (sender, filling) = thread.join().unwrap();
+            taken += usize::from(filling.is_some());
+            shared.leave_receiver(receiver).unwrap();
+            shared.leave_sender(sender, filling).unwrap();
+        }
+        assert_eq!(taken, 1);
+        world.assert_left(2);
+    });
+}
+
+#[test]
 fn a_chunk_that_came_back_is_nobodys() {
     check(None, || hand_on_a_chunk(true));
 }

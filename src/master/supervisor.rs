@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
-use shm::{Owner, WORKER_RECORDS_MAX, WorkerId};
+use shm::{Owner, WorkerId};
 use std::io;
 use std::os::fd::AsFd;
 
@@ -66,7 +66,10 @@ impl Supervisor {
             self.bury_the_dead(now_ms);
             match self.stop_ends_ms {
                 None => self.fork_the_due(now_ms),
-                Some(ends_ms) if now_ms >= ends_ms => self.signal_all(Signal::SIGKILL),
+                Some(ends_ms) if now_ms >= ends_ms => {
+                    self.signal_all(Signal::SIGKILL);
+                    self.stop_ends_ms = Some(now_ms.saturating_add(LAST_WARNING_MS));
+                }
                 Some(_) => {}
             }
         }
@@ -177,15 +180,11 @@ fn clean_up_after(dead: WorkerId, inheritance: &Inheritance) {
     if let Some(record) = shared.record(dead) {
         record.bump_epoch();
     }
-    let mut wake = [false; WORKER_RECORDS_MAX];
     shared.sweep(dead, |slot, survivor: Owner| {
-        // Whether it sleeps does not matter: the dead may have been the one that was to wake it.
         let _ = shared.bell(survivor.worker).is_some_and(|bell| bell.ring(slot));
-        if let Some(wake) = wake.get_mut(survivor.worker.index()) {
-            *wake = true;
-        }
     });
-    for (waker, _) in inheritance.wakers.iter().zip(wake).filter(|(_, wake)| *wake) {
+    // Every worker, whatever the bells say: the dead may have been the one that was to wake it.
+    for waker in &inheritance.wakers {
         // It fails only when its count is full, and then the sleeper is awake.
         let _ = waker.write(1);
     }

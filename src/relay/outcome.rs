@@ -45,6 +45,9 @@ pub enum Received {
     Complete,
     /// It ended too soon after it had begun: the connection must be cut.
     Truncated,
+    /// All of it was written, and the receiver's TCP does not acknowledge it, or the session was
+    /// deleted meanwhile: what the kernel still holds must not complete it.
+    GivenUp,
     /// The receiver itself has left.
     Left,
     /// The sender left before a byte was sent: wait for another.

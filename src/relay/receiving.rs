@@ -36,6 +36,8 @@ pub struct Receiving {
     piece_taken: usize,
     taken: u64,
     pace: Pace,
+    /// There was nothing to write.
+    idle: bool,
     ack: AckPoll,
     next_look_ms: u64,
 }
@@ -81,6 +83,7 @@ impl Receiving {
             piece_taken: 0,
             taken: 0,
             pace: Pace::new(relay, now_ms),
+            idle: false,
             ack: AckPoll::default(),
             next_look_ms: wait_ends_ms,
         }
@@ -169,13 +172,21 @@ impl Receiving {
             Some(Life::Live) => {}
             Some(Life::Ended(end)) if silent => return Ok(Some(Received::Ended(end))),
             _ if silent => return Ok(Some(Received::Ended(End::Expired))),
-            _ => return Ok(Some(Received::Truncated)),
+            _ => return Ok(Some(self.cut())),
         }
         let sender_left = lane.begun && matches!(lane.sender.state, State::Gone | State::Lost);
         if !sender_left && matches!(finish, Finish::Open | Finish::Whole(_)) {
             return Ok(None);
         }
-        Ok(Some(if silent { Received::Again } else { Received::Truncated }))
+        Ok(Some(if silent { Received::Again } else { self.cut() }))
+    }
+
+    /// How to cut an answer that has begun, so that the client sees it.
+    fn cut(&self) -> Received {
+        match self.phase {
+            Phase::Ack => Received::GivenUp,
+            _ => Received::Truncated,
+        }
     }
 
     fn await_sender(&mut self, relay: &Relay, lane: LaneWord, now_ms: u64) -> Turn<Received> {
@@ -227,11 +238,14 @@ impl Receiving {
         }
         let mut moved = 0;
         while moved < TURN_BYTES {
-            if self.piece.is_none() && !self.next_piece(relay, outbox)? {
-                if let Finish::Whole(total) = self.end.finish(relay.shared())?
-                    && total == self.taken
-                {
-                    return self.finish(relay, stream, outbox, now_ms);
+            let finish = self.end.finish(relay.shared())?;
+            if self.piece.is_none() && !self.next_piece(relay, outbox, now_ms)? {
+                // Read before the look at what is published: whoever sees the end sees all before it.
+                if let Finish::Whole(total) = finish {
+                    if total == self.taken {
+                        return self.finish(relay, stream, outbox, now_ms);
+                    }
+                    return Err(Refusal::Count { found: total, high: self.taken });
                 }
                 match outbox.flush(stream) {
                     Put::Bytes(_) => {}
@@ -239,6 +253,7 @@ impl Receiving {
                     Put::Broken => return self.left(relay, stream),
                 }
                 self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+                self.idle = true;
                 let wait = self.end.wait_for_chunk(relay.shared())?;
                 return Ok(if wait { Turn::Wait } else { Turn::Again });
             }
@@ -252,8 +267,17 @@ impl Receiving {
     }
 
     /// Turns to the next published piece, if there is one.
-    fn next_piece(&mut self, relay: &Relay, outbox: &mut Outbox) -> Result<bool, Refusal> {
+    fn next_piece(
+        &mut self,
+        relay: &Relay,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<bool, Refusal> {
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
+        if std::mem::take(&mut self.idle) {
+            // The time without anything to take is not the receiver's.
+            self.pace = Pace::new(relay, now_ms);
+        }
         let beyond = self.length.is_some_and(|length| self.taken + piece.len() as u64 > length);
         if beyond {
             return Err(Refusal::Count { found: piece.len() as u64, high: 0 });
@@ -321,6 +345,7 @@ impl Receiving {
             return Ok(Turn::Over(Received::Complete));
         }
         self.phase = Phase::Ack;
+        self.pace = Pace::new(relay, now_ms);
         self.ack = AckPoll { interval_ms: ACK_POLL_MS.0, unacknowledged: u64::MAX, ends_ms: 0 };
         self.await_ack(relay, stream, now_ms)
     }
@@ -341,12 +366,18 @@ impl Receiving {
         if stream.is_broken() {
             return Ok(Turn::Over(Received::Left));
         }
-        if unacknowledged < self.ack.unacknowledged {
-            self.ack.unacknowledged = unacknowledged;
+        let progress = self.ack.unacknowledged.saturating_sub(unacknowledged);
+        self.ack.unacknowledged = unacknowledged;
+        self.pace.moved(usize::try_from(progress).unwrap_or(usize::MAX));
+        // What was sent must be acknowledged in time. What was not, as the client does not read and
+        // has closed its window, is a question of the minimum rate.
+        let in_flight = unacknowledged > stream.unsent();
+        if progress > 0 || !in_flight {
             let timeout = millis(relay.config.timeouts.ack_timeout);
             self.ack.ends_ms = now_ms.saturating_add(timeout);
-        } else if now_ms >= self.ack.ends_ms {
-            return Ok(Turn::Over(Received::Left));
+        }
+        if now_ms >= self.ack.ends_ms || self.pace.is_too_slow(relay, now_ms) {
+            return Ok(Turn::Over(Received::GivenUp));
         }
         self.next_look_ms = now_ms.saturating_add(self.ack.interval_ms);
         self.ack.interval_ms = (self.ack.interval_ms * 2).min(ACK_POLL_MS.1);

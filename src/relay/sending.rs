@@ -106,10 +106,10 @@ impl Sending {
         self.next_look_ms
     }
 
-    /// Whether it still waits for a receiver.
+    /// Whether nothing has begun yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Receiver)
+        !self.begun
     }
 
     /// Whether the whole request body has been read.
@@ -149,12 +149,13 @@ impl Sending {
         }
         match self.phase {
             Phase::Receiver if self.has_receiver(lane) => {
-                if self.expects_continue && inbox.is_empty() && !stream.is_readable() {
+                if self.expects_continue && inbox.is_empty() && !stream.has_unread() {
                     outbox.bytes().extend_from_slice(CONTINUE);
                 }
                 // Asked once; a client that did not wait for it needs none.
                 self.expects_continue = false;
                 self.phase = Phase::Body;
+                self.starved_since_ms = None;
                 self.pace = Pace::new(relay, now_ms);
                 self.read_body(relay, lane, stream, inbox, now_ms)
             }
@@ -221,9 +222,9 @@ impl Sending {
     }
 
     /// Whether a receiver is there that this sender can serve: one that speaks HTTP/1.0 (its mark)
-    /// needs to know the length (the sender's mark says that it is not known), and turns away.
+    /// needs to know the length; where it is not known (the sender's mark), it turns away.
     fn has_receiver(&self, lane: LaneWord) -> bool {
-        lane.receiver.state == State::Held && !(lane.receiver.mark && lane.sender.mark)
+        lane.can_begin()
     }
 
     fn read_body(
@@ -301,6 +302,10 @@ impl Sending {
         let Some((filling, window)) = &mut self.filling else { return Ok(Got::Dry) };
         let chunk = relay.segment.bytes_mut(filling);
         let room = self.body.room(chunk, window);
+        if room.is_empty() {
+            // It was filled for a receiver that left before it began.
+            return Ok(Got::Bytes(0));
+        }
         let got = if inbox.is_empty() { stream.recv(room) } else { unload(inbox, room) };
         let Got::Bytes(bytes) = got else { return Ok(got) };
         let beyond = self.body.absorb(chunk, window, bytes)?;
@@ -393,7 +398,7 @@ impl Sending {
         // The pool is empty, and nobody rings when that changes.
         let since = *self.starved_since_ms.get_or_insert(now_ms);
         let ends = since.saturating_add(millis(relay.config.timeouts.chunk_wait));
-        if !self.begun && now_ms >= ends {
+        if now_ms >= ends {
             return self.give_up(relay);
         }
         self.next_look_ms = now_ms.saturating_add(STARVED_POLL_MS);
@@ -402,10 +407,13 @@ impl Sending {
 
     /// Tells both that there was no chunk for them.
     fn give_up(&mut self, relay: &Relay) -> Result<Turn<Report>, Refusal> {
+        if self.begun {
+            return Ok(self.fail(relay, Sent::NoChunk)?.unwrap_or(Turn::Wait));
+        }
         if self.begin(relay)? {
             self.end.finish(relay.shared(), Finish::NoChunk)?;
         }
-        Ok(self.over(relay, Sent::NoChunk))
+        Ok(Turn::Over(Report { sent: Sent::NoChunk, delivered: None }))
     }
 
     /// The transfer has failed and the receiver does not know yet. Before it has begun that is all;
@@ -434,9 +442,10 @@ impl Sending {
 
     fn over(&self, relay: &Relay, sent: Sent) -> Turn<Report> {
         let shared = relay.shared();
-        let count = match self.receipt {
-            Receipt::Acked => self.end.delivered(shared),
-            Receipt::Sent => self.end.taken(shared),
+        // Only a success counts at the level that was asked for; a failure counts what is certain.
+        let count = match sent {
+            Sent::Delivered(Receipt::Sent) => self.end.taken(shared),
+            _ => self.end.delivered(shared),
         };
         let delivered = self.begun.then(|| count.unwrap_or(0));
         Turn::Over(Report { sent, delivered })

@@ -3,9 +3,14 @@
 //! Events are edge-triggered, so what they said is remembered here until a call finds that it is no
 //! longer so: a short read means that the socket is dry, but only if no FIN came with the data.
 
+use socket2::SockRef;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+/// The bytes of a socket's queue that were never sent (`linux/sockios.h`).
+const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +155,29 @@ impl Stream {
             // Not known: as if nothing had been acknowledged, so that no count is too high.
             _ => u64::MAX,
         }
+    }
+
+    /// Of those, the bytes that were not even sent: the client's window or the line has no room.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQNSD writes one int, which lives through the call.
+        let done = unsafe {
+            libc::ioctl(self.socket.as_raw_fd(), SIOCOUTQNSD, std::ptr::from_mut(&mut bytes))
+        };
+        if done == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+
+    /// Whether bytes have come that were not read: asks the kernel.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.readable && self.socket.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Lets closing drop what the kernel still holds, and tell the client by a reset.
+    pub fn reset_on_close(&self) {
+        // A socket that cannot be told is broken already.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Says that we have said all we will say.

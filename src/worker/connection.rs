@@ -8,7 +8,7 @@ use super::answer::{Answer, Asked};
 use super::exchange::{self, Action};
 use super::outcomes;
 use crate::http::{self, Fault, HeadLimits, Parsed, Status, Version};
-use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Turn, millis};
+use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
 use crate::session::Session;
 use crate::sys::{Got, Put, Stream};
 use shm::{LaneEnd, Role, State as PlaceState, TakeError};
@@ -17,6 +17,8 @@ use shm::{LaneEnd, Role, State as PlaceState, TakeError};
 const HEAD_READ_BYTES: usize = 8192;
 /// Bytes read at a time only to be dropped.
 const DRAIN_READ_BYTES: usize = 65536;
+/// Steps in one turn: some ten requests that a client has sent in a row.
+const STEPS_MAX: usize = 32;
 /// How often a place that is about to be left is asked for again.
 const DOOR_POLL_MS: u64 = 5;
 /// For how long: a peer hears within milliseconds that an attempt is over, unless its worker hangs.
@@ -127,7 +129,7 @@ impl Connection {
 
     /// Does what can be done now.
     pub(super) fn drive(&mut self, relay: &Relay, now_ms: u64) -> Next {
-        loop {
+        for _ in 0..STEPS_MAX {
             let step = match self.state {
                 State::Head => self.read_head(relay, now_ms),
                 State::Door(_) => self.knock(relay, now_ms),
@@ -140,6 +142,7 @@ impl Connection {
                 return next;
             }
         }
+        Next::Again
     }
 
     /// Gives up what it holds.
@@ -166,10 +169,15 @@ impl Connection {
             _ => false,
         };
         if waiting {
-            self.leave(relay);
-            self.send_away(relay, now_ms);
+            self.stop_waiting(relay, now_ms);
         }
         Next::Again
+    }
+
+    fn stop_waiting(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        self.leave(relay);
+        self.send_away(relay, now_ms);
+        Step::Go
     }
 
     fn send_away(&mut self, relay: &Relay, now_ms: u64) {
@@ -235,10 +243,8 @@ impl Connection {
 
     fn consume(&mut self, bytes: usize) {
         self.inbox.drain(..bytes.min(self.inbox.len()));
-        if self.inbox.is_empty() {
-            // Whoever waits holds no buffer.
-            self.inbox = Vec::new();
-        }
+        // Whoever waits holds no more than it must.
+        self.inbox.shrink_to_fit();
     }
 
     fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
@@ -252,10 +258,6 @@ impl Connection {
         let (session, cargo) = match action {
             Action::Answer(answer) => {
                 self.answer(relay, &answer, now_ms);
-                return Step::Go;
-            }
-            _ if self.stopping => {
-                self.send_away(relay, now_ms);
                 return Step::Go;
             }
             Action::Send(session, cargo) => (session, Some(cargo)),
@@ -272,8 +274,12 @@ impl Connection {
         let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
             return Step::Go;
         };
-        if self.stream.is_leaving() {
+        if self.stream.is_broken() {
             return Step::Stop(Next::Close);
+        }
+        if self.stopping {
+            self.send_away(relay, now_ms);
+            return Step::Go;
         }
         let (gives_up_ms, session) = (door.gives_up_ms, door.session);
         let (status, text) = match self.enter(relay, door, now_ms) {
@@ -338,11 +344,15 @@ impl Connection {
         // Nothing but an interim answer, which the socket has room for.
         outbox.flush(stream);
         let report = match turn {
+            Turn::Wait if self.stopping && sending.is_waiting() => {
+                return self.stop_waiting(relay, now_ms);
+            }
             Turn::Wait => return Step::Stop(Next::Wait),
             Turn::Again => return Step::Stop(Next::Again),
             Turn::Over(report) => report,
         };
-        self.asked.unread = !sending.has_read_all();
+        // After a fault it is not known where the next request begins.
+        self.asked.unread = !sending.has_read_all() || matches!(report.sent, Sent::Fault(_));
         self.leave(relay);
         match outcomes::to_sender(&report, &self.asked) {
             Some(answer) => self.answer(relay, &answer, now_ms),
@@ -354,6 +364,9 @@ impl Connection {
     fn receive(&mut self, relay: &Relay, now_ms: u64) -> Step {
         let State::Receiving(receiving) = &mut self.state else { return Step::Go };
         let received = match receiving.turn(relay, &mut self.stream, &mut self.outbox, now_ms) {
+            Turn::Wait if self.stopping && receiving.is_waiting() => {
+                return self.stop_waiting(relay, now_ms);
+            }
             Turn::Wait => return Step::Stop(Next::Wait),
             Turn::Again => return Step::Stop(Next::Again),
             Turn::Over(received) => received,
@@ -363,6 +376,10 @@ impl Connection {
         match received {
             Received::Complete => self.after_answer(relay, now_ms),
             Received::Truncated | Received::Left => return Step::Stop(Next::Close),
+            Received::GivenUp => {
+                self.stream.reset_on_close();
+                return Step::Stop(Next::Close);
+            }
             Received::Again => {
                 let gives_up_ms = now_ms.saturating_add(DOOR_MS);
                 let door = Door { session, cargo: None, wait_ends_ms, gives_up_ms };

@@ -16,6 +16,9 @@ use std::os::fd::AsRawFd;
 /// late event does not reach its successor. Tokens below are the worker's own.
 const GENERATION_SHIFT: u32 = 32;
 
+/// Beyond the limit, this part of it is told why it is turned away; the rest is only closed.
+const TURNED_AWAY_SHARE: usize = 8;
+
 /// A worker's connections.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -65,10 +68,13 @@ impl Connections {
     pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, socket: TcpStream, now_ms: u64) {
         let Ok(stream) = Stream::new(socket) else { return };
         let fd = stream.as_raw_fd();
-        let connection = if open_connections(relay) < relay.config.limits.connections_max {
+        let (open, most) = (open_connections(relay), relay.config.limits.connections_max);
+        let connection = if open < most {
             Connection::new(relay, stream, now_ms)
-        } else {
+        } else if open < most.saturating_add(most / TURNED_AWAY_SHARE) {
             Connection::turned_away(stream, relay, now_ms)
+        } else {
+            return;
         };
         self.generation = self.generation % (u32::MAX as usize) + 1;
         let (generation, has_turn) = (self.generation, false);

@@ -54,7 +54,11 @@ pub(super) fn to_receiver(received: Received, asked: &Asked) -> Option<Answer> {
             (Status::VersionNotSupported, "the length is not known, which takes HTTP/1.1")
         }
         Received::Refused(_) => (Status::InternalError, "the session's state is damaged"),
-        Received::Complete | Received::Truncated | Received::Left | Received::Again => return None,
+        Received::Complete
+        | Received::Truncated
+        | Received::GivenUp
+        | Received::Left
+        | Received::Again => return None,
     };
     Some(Answer::error(status, text, asked))
 }
