@@ -180,8 +180,10 @@ impl Check {
     }
 
     fn segment_bytes(&mut self, key: &Key<'_>, host: &Host) -> u64 {
-        let range = SEGMENT_BYTES_MIN..=TIB;
-        let allowed = format!("\"auto\" or {}", sizes_allowed(&range));
+        // More would be paid for by other processes: memory that is there only on paper is not refused
+        // by the kernel, but taken from whoever has it.
+        let range = SEGMENT_BYTES_MIN..=host.usable_bytes().clamp(SEGMENT_BYTES_MIN, TIB);
+        let allowed = format!("\"auto\" or {} on this machine", sizes_allowed(&range));
         self.value(key, &allowed, |value| {
             if is_auto(value) {
                 Some(host.segment_bytes_auto())

@@ -46,6 +46,12 @@ impl Host {
         NonZeroUsize::new(WORKERS_MAX).map_or(self.cpus, |most| self.cpus.min(most))
     }
 
+    /// Memory that this process could ever have, in whole MiB.
+    pub(super) fn usable_bytes(&self) -> u64 {
+        let limit = self.cgroup_limit_bytes.unwrap_or(u64::MAX);
+        limit.min(self.ram_bytes) / MIB * MIB
+    }
+
     /// The size behind `segment_bytes = "auto"`.
     pub(super) fn segment_bytes_auto(&self) -> u64 {
         segment_bytes_auto(self.ram_bytes, self.cgroup_limit_bytes)

@@ -54,7 +54,16 @@ pub fn run(config: Config) -> Result<(), MasterError> {
     diagnose(config.log_level);
     title::prepare();
     title::set("idontstore: master process");
-    process::raise_open_files().map_err(MasterError::os("raise the limit of open files"))?;
+    let files = process::raise_open_files();
+    let files = files.map_err(MasterError::os("raise the limit of open files"))?;
+    let most = config.limits.connections_max;
+    if files <= most as u64 {
+        tracing::warn!(
+            open_files = files,
+            connections_max = most,
+            "one worker cannot hold them all"
+        );
+    }
     let signals = signal::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
         .map_err(MasterError::os("listen for signals"))?;
     let listeners = open_listeners(&config)?;

@@ -21,7 +21,7 @@ pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
 use nix::sys::eventfd::EventFd;
-use shm::{Owner, Segment, Shared, WorkerRecord};
+use shm::{LaneEnd, Owner, Refusal, Segment, Shared, State, WorkerRecord};
 use std::time::Duration;
 
 /// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
@@ -64,6 +64,15 @@ impl Relay {
         self.segment.shared()
     }
 
+    /// Tells the other end of the lane, if somebody holds its place, that there is news.
+    pub fn ring_peer<E: LaneEnd>(&self, end: &E) -> Result<(), Refusal> {
+        let peer = self.shared().look(end)?.peer(E::ROLE);
+        if peer.state == State::Held {
+            self.ring(peer.owner, end.session().slot);
+        }
+        Ok(())
+    }
+
     /// Tells `owner` that session `slot` has news.
     pub fn ring(&self, owner: Owner, slot: u32) {
         let sleeps = self.shared().bell(owner.worker).is_some_and(|bell| bell.ring(slot));
@@ -84,27 +93,26 @@ pub fn millis(duration: Duration) -> u64 {
 #[derive(Debug)]
 struct Pace {
     ends_ms: u64,
-    bytes: u64,
+    /// Where the transfer stood when the window began, in bytes.
+    began_at: u64,
 }
 
 impl Pace {
-    fn new(relay: &Relay, now_ms: u64) -> Self {
-        Self { ends_ms: now_ms.saturating_add(millis(relay.config.timeouts.rate_window)), bytes: 0 }
+    fn new(relay: &Relay, position: u64, now_ms: u64) -> Self {
+        let ends_ms = now_ms.saturating_add(millis(relay.config.timeouts.rate_window));
+        Self { ends_ms, began_at: position }
     }
 
-    fn moved(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes as u64);
-    }
-
-    /// Whether a window has ended in which fewer bytes moved than the minimum asks for.
-    fn is_too_slow(&mut self, relay: &Relay, now_ms: u64) -> bool {
+    /// Whether a window has ended in which the transfer, now at `position`, moved by fewer bytes than
+    /// the minimum asks for.
+    fn is_too_slow(&mut self, relay: &Relay, position: u64, now_ms: u64) -> bool {
         if now_ms < self.ends_ms {
             return false;
         }
         let window = relay.config.timeouts.rate_window;
         let minimum = relay.config.limits.rate_bytes_min.saturating_mul(millis(window)) / 1000;
-        let too_slow = self.bytes < minimum;
-        *self = Self::new(relay, now_ms);
-        too_slow
+        let moved = position.saturating_sub(self.began_at);
+        *self = Self::new(relay, position, now_ms);
+        moved < minimum
     }
 }

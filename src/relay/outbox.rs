@@ -3,7 +3,7 @@
 use crate::sys::{Put, Stream};
 use std::io::IoSlice;
 
-/// What remains to be written of some bytes. Holds no memory when there is nothing.
+/// What remains to be written of some bytes.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -33,7 +33,9 @@ impl Outbox {
         let ours = bytes.min(self.rest().len());
         self.written += ours;
         if self.is_empty() {
-            *self = Self::default();
+            // The memory stays for the next of many chunk lines.
+            self.bytes.clear();
+            self.written = 0;
         }
         bytes - ours
     }

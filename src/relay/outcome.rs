@@ -34,7 +34,8 @@ pub enum Sent {
 pub struct Report {
     /// What became of it.
     pub sent: Sent,
-    /// Payload bytes at the receipt level asked for, if any of the body was relayed.
+    /// Payload bytes, if any of the body was relayed: of a success at the level asked for, otherwise
+    /// those acknowledged.
     pub delivered: Option<u64>,
 }
 
@@ -45,8 +46,8 @@ pub enum Received {
     Complete,
     /// It ended too soon after it had begun: the connection must be cut.
     Truncated,
-    /// All of it was written, and the receiver's TCP does not acknowledge it, or the session was
-    /// deleted meanwhile: what the kernel still holds must not complete it.
+    /// The receiver's TCP takes or acknowledges too little, or the session was deleted when all of it
+    /// was written: what the kernel still holds must not complete it.
     GivenUp,
     /// The receiver itself has left.
     Left,

@@ -65,7 +65,8 @@ impl Receiving {
         relay: &Relay,
         end: ReceiverEnd,
         session: Session,
-        (keep_alive, needs_length): (bool, bool),
+        keep_alive: bool,
+        needs_length: bool,
         wait_ends_ms: u64,
         now_ms: u64,
     ) -> Self {
@@ -82,7 +83,7 @@ impl Receiving {
             piece: None,
             piece_taken: 0,
             taken: 0,
-            pace: Pace::new(relay, now_ms),
+            pace: Pace::new(relay, 0, now_ms),
             idle: false,
             ack: AckPoll::default(),
             next_look_ms: wait_ends_ms,
@@ -222,7 +223,7 @@ impl Receiving {
         }
         .end();
         self.phase = Phase::Body;
-        self.pace = Pace::new(relay, now_ms);
+        self.pace = Pace::new(relay, 0, now_ms);
         Ok(())
     }
 
@@ -276,7 +277,7 @@ impl Receiving {
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
         if std::mem::take(&mut self.idle) {
             // The time without anything to take is not the receiver's.
-            self.pace = Pace::new(relay, now_ms);
+            self.pace = Pace::new(relay, self.taken, now_ms);
         }
         let beyond = self.length.is_some_and(|length| self.taken + piece.len() as u64 > length);
         if beyond {
@@ -308,14 +309,13 @@ impl Receiving {
         let of_payload = of_ours.min(left);
         self.piece_taken += of_payload;
         self.taken += of_payload as u64;
-        self.pace.moved(of_payload);
         relay.record.sent(of_payload);
         if of_payload == left {
             let of_tail = of_ours - of_payload;
             outbox.bytes().extend_from_slice(tail.get(of_tail..).unwrap_or_default());
             self.piece = None;
             if self.end.ack_recv(relay.shared())? {
-                self.ring_sender(relay)?;
+                relay.ring_peer(&self.end)?;
             }
         }
         Ok(Put::Bytes(written))
@@ -345,7 +345,6 @@ impl Receiving {
             return Ok(Turn::Over(Received::Complete));
         }
         self.phase = Phase::Ack;
-        self.pace = Pace::new(relay, now_ms);
         self.ack = AckPoll { interval_ms: ACK_POLL_MS.0, unacknowledged: u64::MAX, ends_ms: 0 };
         self.await_ack(relay, stream, now_ms)
     }
@@ -366,17 +365,16 @@ impl Receiving {
         if stream.is_broken() {
             return Ok(Turn::Over(Received::Left));
         }
-        let progress = self.ack.unacknowledged.saturating_sub(unacknowledged);
+        let progress = unacknowledged < self.ack.unacknowledged;
         self.ack.unacknowledged = unacknowledged;
-        self.pace.moved(usize::try_from(progress).unwrap_or(usize::MAX));
         // What was sent must be acknowledged in time. What was not, as the client does not read and
         // has closed its window, is a question of the minimum rate.
         let in_flight = unacknowledged > stream.unsent();
-        if progress > 0 || !in_flight {
+        if progress || !in_flight {
             let timeout = millis(relay.config.timeouts.ack_timeout);
             self.ack.ends_ms = now_ms.saturating_add(timeout);
         }
-        if now_ms >= self.ack.ends_ms || self.pace.is_too_slow(relay, now_ms) {
+        if now_ms >= self.ack.ends_ms || self.is_too_slow(relay, stream, now_ms) {
             return Ok(Turn::Over(Received::GivenUp));
         }
         self.next_look_ms = now_ms.saturating_add(self.ack.interval_ms);
@@ -386,13 +384,20 @@ impl Receiving {
 
     /// The socket takes no more for now; a client that takes nothing for too long is cut off.
     fn full(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> Turn<Received> {
-        if self.pace.is_too_slow(relay, now_ms) {
+        if self.is_too_slow(relay, stream, now_ms) {
             // A count that cannot be stored is no reason to go on.
             let _ = self.count(relay, stream);
-            return Turn::Over(Received::Left);
+            return Turn::Over(Received::GivenUp);
         }
         self.next_look_ms = self.pace.ends_ms;
         Turn::Wait
+    }
+
+    /// The rate is that of what the client acknowledges: its socket's buffer takes nothing for a long
+    /// time, and then much, from a client that reads slowly and steadily.
+    fn is_too_slow(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> bool {
+        let position = self.taken.saturating_sub(stream.unacknowledged());
+        self.pace.is_too_slow(relay, position, now_ms)
     }
 
     fn left(&self, relay: &Relay, stream: &Stream) -> Result<Turn<Received>, Refusal> {
@@ -407,14 +412,6 @@ impl Receiving {
         let delivered = self.taken.saturating_sub(unacknowledged);
         self.end.count(relay.shared(), self.taken, delivered)?;
         Ok(unacknowledged)
-    }
-
-    fn ring_sender(&self, relay: &Relay) -> Result<(), Refusal> {
-        let sender = relay.shared().look(&self.end)?.sender;
-        if sender.state == State::Held {
-            relay.ring(sender.owner, self.slot());
-        }
-        Ok(())
     }
 
     /// Gives up the place.

@@ -34,6 +34,10 @@ pub struct Sending {
     begun: bool,
     filling: Option<(Filling, Window)>,
     pace: Pace,
+    /// Bytes of the body that were read.
+    read_bytes: u64,
+    /// There was no room: that time is not the sender's.
+    blocked: bool,
     /// Since when there is no chunk at all for us.
     starved_since_ms: Option<u64>,
     next_look_ms: u64,
@@ -71,7 +75,8 @@ impl Sending {
         relay: &Relay,
         end: SenderEnd,
         cargo: Cargo,
-        (wait_ends_ms, expires_ms): (u64, u64),
+        wait_ends_ms: u64,
+        expires_ms: u64,
         now_ms: u64,
     ) -> Self {
         let Cargo { body, content_type, name, receipt, expects_continue } = cargo;
@@ -88,7 +93,9 @@ impl Sending {
             phase: Phase::Receiver,
             begun: false,
             filling: None,
-            pace: Pace::new(relay, now_ms),
+            pace: Pace::new(relay, 0, now_ms),
+            read_bytes: 0,
+            blocked: false,
             starved_since_ms: None,
             next_look_ms: wait_ends_ms,
         }
@@ -141,7 +148,7 @@ impl Sending {
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
         let lane = relay.shared().look(&self.end)?;
-        if let Some(turn) = self.ended(relay, lane)? {
+        if let Some(turn) = self.ended(relay, lane, now_ms)? {
             return Ok(turn);
         }
         if stream.is_broken() && !matches!(self.phase, Phase::Receipt) {
@@ -156,7 +163,7 @@ impl Sending {
                 self.expects_continue = false;
                 self.phase = Phase::Body;
                 self.starved_since_ms = None;
-                self.pace = Pace::new(relay, now_ms);
+                self.pace = Pace::new(relay, self.read_bytes, now_ms);
                 self.read_body(relay, lane, stream, inbox, now_ms)
             }
             Phase::Receiver => Ok(self.await_receiver(relay, stream, now_ms)),
@@ -170,7 +177,12 @@ impl Sending {
     }
 
     /// Whether the other side or the session has put an end to it.
-    fn ended(&mut self, relay: &Relay, lane: LaneWord) -> Result<Option<Turn<Report>>, Refusal> {
+    fn ended(
+        &mut self,
+        relay: &Relay,
+        lane: LaneWord,
+        now_ms: u64,
+    ) -> Result<Option<Turn<Report>>, Refusal> {
         let shared = relay.shared();
         if let Phase::Receipt = self.phase
             && self.is_settled(self.end.settled(shared)?)
@@ -195,7 +207,7 @@ impl Sending {
             };
             return Ok(Some(self.over(relay, sent)));
         }
-        cause.map_or(Ok(None), |sent| self.fail(relay, sent))
+        cause.map(|sent| self.fail(relay, sent, now_ms)).transpose()
     }
 
     fn is_settled(&self, settled: Settled) -> bool {
@@ -240,18 +252,19 @@ impl Sending {
             self.next_look_ms = now_ms;
             return Ok(Turn::Again);
         }
-        let starved = self.starved_since_ms.is_some();
-        if !starved
-            && self.pace.is_too_slow(relay, now_ms)
+        if std::mem::take(&mut self.blocked) {
+            self.pace = Pace::new(relay, self.read_bytes, now_ms);
+        }
+        if self.pace.is_too_slow(relay, self.read_bytes, now_ms)
             // With chunks on the way it is the receiver that is slow, and its side sees to that.
             && !self.end.is_unacked(relay.shared())?
         {
-            return Ok(self.fail(relay, Sent::TooSlow)?.unwrap_or(Turn::Wait));
+            return self.fail(relay, Sent::TooSlow, now_ms);
         }
         let mut moved = 0;
         while moved < TURN_BYTES {
             if self.body.is_done() {
-                return self.finish(relay);
+                return self.finish(relay, now_ms);
             }
             if inbox.is_empty() && !stream.is_readable() && !stream.is_leaving() {
                 return self.idle(relay, now_ms);
@@ -264,9 +277,7 @@ impl Sending {
                 Ok(Got::Bytes(bytes)) => moved += bytes,
                 Ok(Got::Dry) => {}
                 Ok(Got::End | Got::Broken) => return Ok(self.left(relay)),
-                Err(fault) => {
-                    return Ok(self.fail(relay, Sent::Fault(fault))?.unwrap_or(Turn::Wait));
-                }
+                Err(fault) => return self.fail(relay, Sent::Fault(fault), now_ms),
             }
             let dry = inbox.is_empty() && !stream.is_readable();
             if (dry || self.is_full(relay)) && !self.publish(relay)? {
@@ -314,7 +325,7 @@ impl Sending {
         {
             inbox.splice(..0, rest.iter().copied());
         }
-        self.pace.moved(bytes);
+        self.read_bytes = self.read_bytes.saturating_add(bytes as u64);
         Ok(got)
     }
 
@@ -337,7 +348,7 @@ impl Sending {
         let awaited = self.end.publish(relay.shared(), filling, window.payload)?;
         // At the end of the body one bell tells of the last chunk and of the end.
         if (awaited || first) && !self.body.is_done() {
-            self.ring_receiver(relay)?;
+            relay.ring_peer(&self.end)?;
         }
         Ok(true)
     }
@@ -366,16 +377,16 @@ impl Sending {
     }
 
     /// The whole body has been read: publishes the rest and says so.
-    fn finish(&mut self, relay: &Relay) -> Result<Turn<Report>, Refusal> {
+    fn finish(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {
         if let Err(fault) = self.body.finish() {
-            return Ok(self.fail(relay, Sent::Fault(fault))?.unwrap_or(Turn::Wait));
+            return self.fail(relay, Sent::Fault(fault), now_ms);
         }
         if !self.publish(relay)? || !self.begin(relay)? {
             return Ok(Turn::Again);
         }
         self.end.finish(relay.shared(), Finish::Whole(self.end.published_bytes()))?;
         self.phase = Phase::Receipt;
-        self.ring_receiver(relay)?;
+        relay.ring_peer(&self.end)?;
         Ok(Turn::Again)
     }
 
@@ -390,6 +401,7 @@ impl Sending {
     }
 
     fn no_room(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {
+        self.blocked = true;
         if self.end.held() > 0 {
             self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
             let wait = self.end.wait_for_room(relay.shared())?;
@@ -399,16 +411,16 @@ impl Sending {
         let since = *self.starved_since_ms.get_or_insert(now_ms);
         let ends = since.saturating_add(millis(relay.config.timeouts.chunk_wait));
         if now_ms >= ends {
-            return self.give_up(relay);
+            return self.give_up(relay, now_ms);
         }
         self.next_look_ms = now_ms.saturating_add(STARVED_POLL_MS);
         Ok(Turn::Wait)
     }
 
     /// Tells both that there was no chunk for them.
-    fn give_up(&mut self, relay: &Relay) -> Result<Turn<Report>, Refusal> {
+    fn give_up(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {
         if self.begun {
-            return Ok(self.fail(relay, Sent::NoChunk)?.unwrap_or(Turn::Wait));
+            return self.fail(relay, Sent::NoChunk, now_ms);
         }
         if self.begin(relay)? {
             self.end.finish(relay.shared(), Finish::NoChunk)?;
@@ -418,17 +430,17 @@ impl Sending {
 
     /// The transfer has failed and the receiver does not know yet. Before it has begun that is all;
     /// afterwards the receiver is told, and the sender hears its last count.
-    fn fail(&mut self, relay: &Relay, sent: Sent) -> Result<Option<Turn<Report>>, Refusal> {
-        if let Phase::LastCount(_) = self.phase {
-            return Ok(None);
-        }
+    fn fail(&mut self, relay: &Relay, sent: Sent, now_ms: u64) -> Result<Turn<Report>, Refusal> {
         if !self.begun {
-            return Ok(Some(self.over(relay, sent)));
+            return Ok(self.over(relay, sent));
         }
-        self.end.finish(relay.shared(), Finish::Aborted)?;
-        self.phase = Phase::LastCount(sent);
-        self.ring_receiver(relay)?;
-        Ok(None)
+        self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+        if !matches!(self.phase, Phase::LastCount(_)) {
+            self.phase = Phase::LastCount(sent);
+            self.end.finish(relay.shared(), Finish::Aborted)?;
+            relay.ring_peer(&self.end)?;
+        }
+        Ok(Turn::Wait)
     }
 
     /// The client has left.
@@ -449,14 +461,6 @@ impl Sending {
         };
         let delivered = self.begun.then(|| count.unwrap_or(0));
         Turn::Over(Report { sent, delivered })
-    }
-
-    fn ring_receiver(&self, relay: &Relay) -> Result<(), Refusal> {
-        let receiver = relay.shared().look(&self.end)?.receiver;
-        if receiver.state == State::Held {
-            relay.ring(receiver.owner, self.slot());
-        }
-        Ok(())
     }
 
     /// Gives up the place and everything held with it.

@@ -94,7 +94,13 @@ impl Stream {
         if !self.readable && !self.fin_seen {
             return Got::Dry;
         }
-        match self.socket.read(room) {
+        let read = loop {
+            match self.socket.read(room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(0) => Got::End,
             Ok(n) => {
                 // A short read empties the socket, unless a FIN stands behind the bytes.
@@ -105,7 +111,6 @@ impl Stream {
                 self.readable = false;
                 Got::Dry
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Got::Dry,
             Err(_) => {
                 self.broken = true;
                 Got::Broken

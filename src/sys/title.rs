@@ -39,8 +39,8 @@ pub fn set(title: &str) {
             std::ptr::copy_nonoverlapping(shown.as_ptr(), start as *mut u8, shown.len());
         }
     }
-    // "idontstore: worker process 1" as "worker process 1": the kernel keeps 15 bytes.
-    let short = title.rsplit(": ").next().unwrap_or(title);
+    // "idontstore: worker process 1" as "worker 1": the kernel keeps 15 bytes.
+    let short = title.rsplit(": ").next().unwrap_or(title).replace(" process", "");
     if let Ok(name) = CString::new(short) {
         let _ = nix::sys::prctl::set_name(&name);
     }

@@ -1,7 +1,8 @@
 //! Answers that are not relayed: safe-conducts, reports, refusals.
 
+use crate::config::Receipt;
 use crate::http::{ResponseHead, Status, Version, error_body};
-use crate::relay::Report;
+use crate::relay::{Report, Sent};
 use std::time::SystemTime;
 
 /// Seconds after which to try again, said with every `503`.
@@ -74,12 +75,14 @@ impl Answer {
         self
     }
 
-    /// The answer with what a report counts.
+    /// The answer with what a report counts, and at which level.
     pub(super) fn with_count(self, report: &Report) -> Self {
-        match report.delivered {
-            Some(bytes) => self.with("X-Bytes-Delivered", bytes.to_string()),
-            None => self,
-        }
+        let Some(bytes) = report.delivered else { return self };
+        let level = match report.sent {
+            Sent::Delivered(Receipt::Sent) => "sent",
+            _ => "acked",
+        };
+        self.with("X-Bytes-Delivered", bytes.to_string()).with("X-Receipt", level)
     }
 
     /// Writes the answer to the end of `out`.

@@ -11,10 +11,11 @@ use crate::http::{self, Fault, HeadLimits, Parsed, Status, Version};
 use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
 use crate::session::Session;
 use crate::sys::{Got, Put, Stream};
-use shm::{LaneEnd, Role, State as PlaceState, TakeError};
+use shm::{Role, TakeError};
 
-/// Bytes read at a time while a head is awaited: a head and a small body come in one call.
-const HEAD_READ_BYTES: usize = 8192;
+/// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
+/// a client that waits has sent too early stays small.
+const HEAD_READ_BYTES: usize = 1536;
 /// Bytes read at a time only to be dropped.
 const DRAIN_READ_BYTES: usize = 65536;
 /// Steps in one turn: some ten requests that a client has sent in a row.
@@ -195,7 +196,7 @@ impl Connection {
             match http::parse(&self.inbox, &limits) {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
-                    if let Some(body_bytes) = exchange::unsent_bytes(relay, &request, behind) {
+                    if let Some(body_bytes) = exchange::empty_body_bytes(relay, &request, behind) {
                         self.asked = exchange::asked(&request, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
                         let local = self.local_name(request.host);
@@ -308,25 +309,32 @@ impl Connection {
         mut door: Box<Door>,
         now_ms: u64,
     ) -> Result<(), (TakeError, Box<Door>)> {
-        let (at, ends_ms) = (door.session.at, (door.wait_ends_ms, door.session.expires_ms));
-        let shared = relay.shared();
+        let (at, shared) = (door.session.at, relay.shared());
         let Some(cargo) = door.cargo.take() else {
             let needs_length = self.asked.version == Version::Http10;
             let end = match shared.take_receiver(at, relay.owner, needs_length) {
                 Ok(end) => end,
                 Err(error) => return Err((error, door)),
             };
-            ring_peer(relay, &end);
-            let manners = (self.asked.goes_on(), needs_length);
-            let receiving =
-                Receiving::new(relay, end, door.session, manners, door.wait_ends_ms, now_ms);
+            // A place that cannot be looked at is found out at the first turn.
+            let _ = relay.ring_peer(&end);
+            let receiving = Receiving::new(
+                relay,
+                end,
+                door.session,
+                self.asked.goes_on(),
+                needs_length,
+                door.wait_ends_ms,
+                now_ms,
+            );
             self.state = State::Receiving(Box::new(receiving));
             return Ok(());
         };
         match shared.take_sender(at, relay.owner, cargo.body.length().is_none()) {
             Ok(end) => {
-                ring_peer(relay, &end);
-                let sending = Sending::new(relay, end, *cargo, ends_ms, now_ms);
+                let _ = relay.ring_peer(&end);
+                let (ends_ms, expires_ms) = (door.wait_ends_ms, door.session.expires_ms);
+                let sending = Sending::new(relay, end, *cargo, ends_ms, expires_ms, now_ms);
                 self.state = State::Sending(Box::new(sending));
                 Ok(())
             }
@@ -415,6 +423,8 @@ impl Connection {
     fn after_answer(&mut self, relay: &Relay, now_ms: u64) {
         let timeouts = &relay.config.timeouts;
         if self.asked.goes_on() {
+            // An idle connection holds no buffer.
+            self.outbox = Outbox::default();
             self.state = State::Head;
             self.deadline_ms = now_ms.saturating_add(millis(if self.inbox.is_empty() {
                 timeouts.idle_timeout
@@ -441,15 +451,5 @@ impl Connection {
             }
         }
         Step::Stop(Next::Close)
-    }
-}
-
-/// Tells the other end, if it is there, that we have come.
-fn ring_peer<E: LaneEnd>(relay: &Relay, end: &E) {
-    if let Ok(word) = relay.shared().look(end) {
-        let peer = word.peer(E::ROLE);
-        if peer.state == PlaceState::Held {
-            relay.ring(peer.owner, end.session().slot);
-        }
     }
 }

@@ -36,7 +36,11 @@ impl From<Answer> for Action {
 
 /// How many bytes of what follows the head are a body that is empty, though it is chunked: they are
 /// read with the head where a request takes no body. `None`: more must come to tell.
-pub(super) fn unsent_bytes(relay: &Relay, request: &Request<'_>, behind: &[u8]) -> Option<usize> {
+pub(super) fn empty_body_bytes(
+    relay: &Relay,
+    request: &Request<'_>,
+    behind: &[u8],
+) -> Option<usize> {
     let sends = matches!(request.method, Method::Post | Method::Put) && request.path != "/";
     if sends || request.framing != Framing::Chunked {
         return Some(0);

@@ -1,7 +1,6 @@
 //! The table of outcomes: what each party is told at the end of a transfer.
 
 use super::answer::{Answer, Asked};
-use crate::config::Receipt;
 use crate::http::Status;
 use crate::relay::{Received, Report, Sent};
 use shm::End;
@@ -9,7 +8,7 @@ use shm::End;
 /// What the sender is told. `None`: it has left.
 pub(super) fn to_sender(report: &Report, asked: &Asked) -> Option<Answer> {
     let (status, text) = match report.sent {
-        Sent::Delivered(receipt) => return Some(delivered(report, receipt)),
+        Sent::Delivered(_) => return Some(delivered(report)),
         Sent::ReceiverLeft => (Status::BadGateway, "receiver left"),
         Sent::PeerWorkerLost => (Status::BadGateway, "peer worker lost"),
         Sent::NobodyCame => (Status::GatewayTimeout, "no receiver came"),
@@ -26,15 +25,9 @@ pub(super) fn to_sender(report: &Report, asked: &Asked) -> Option<Answer> {
     Some(Answer::error(status, &with_count(text, report), asked).with_count(report))
 }
 
-fn delivered(report: &Report, receipt: Receipt) -> Answer {
+fn delivered(report: &Report) -> Answer {
     let bytes = report.delivered.unwrap_or(0);
-    let level = match receipt {
-        Receipt::Acked => "acked",
-        Receipt::Sent => "sent",
-    };
-    Answer::text(Status::Ok, format!("delivered {bytes} bytes\n"))
-        .with_count(report)
-        .with("X-Receipt", level)
+    Answer::text(Status::Ok, format!("delivered {bytes} bytes\n")).with_count(report)
 }
 
 fn with_count(text: &str, report: &Report) -> String {

@@ -82,7 +82,7 @@ fn a_transfer_below_the_minimum_rate_is_cut() {
     assert_eq!(receiver.read_exactly(5), b"hello");
     assert_ne!(receiver.read_body(&head, |_| ()), crate::harness::Ending::Complete);
     let answer = sender.read_response();
-    assert!(matches!(answer.status(), 408 | 502 | 504), "{:#?}", answer.head);
+    assert!(answer.status() == 408, "{:#?}", answer.head);
     assert!(answer.head.delivered_bytes() <= 5 && answer.head.closes());
     assert!((800..6000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     eventually("all is free", || {
@@ -116,7 +116,7 @@ fn a_receiver_that_stops_reading_is_cut_by_the_minimum_rate() {
     let mut sender = relay.connect();
     let _ = send_payload(&mut sender, &session.path, &Payload::new(2, 200 << 20), Shape::Length);
     let answer = sender.read_response();
-    assert!(matches!(answer.status(), 408 | 502 | 504), "{:#?}", answer.head);
+    assert!(answer.status() == 502, "{:#?}", answer.head);
     eventually("all is free", || {
         (segment.places_held() == 0 && segment.chunks_held() == 0).then_some(())
     });

@@ -77,6 +77,12 @@ impl Child {
         kill(self.pid, Signal::SIGKILL).unwrap();
     }
 
+    /// Whether it ended, without waiting.
+    #[allow(dead_code)] // not every test binary asks
+    pub(crate) fn is_over(&self) -> bool {
+        is_readable(&self.pidfd, 0)
+    }
+
     /// Waits for the end, at most for the deadline.
     pub(crate) fn wait(mut self) -> Exit {
         assert!(wait_readable(&self.pidfd), "the child still runs after {DEADLINE:?}");
