@@ -1,4 +1,5 @@
 //! Real processes for tests: forked, and gone when the test is.
+#![allow(dead_code)] // Each test uses a part of it.
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
