@@ -78,6 +78,11 @@ impl Child {
         kill(self.pid, Signal::SIGKILL).unwrap();
     }
 
+    /// Whether it ended, without waiting.
+    pub(crate) fn is_over(&self) -> bool {
+        is_readable(&self.pidfd, 0)
+    }
+
     /// Waits for the end, at most for the deadline.
     pub(crate) fn wait(mut self) -> Exit {
         assert!(wait_readable(&self.pidfd), "the child still runs after {DEADLINE:?}");
