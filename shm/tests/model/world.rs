@@ -146,7 +146,10 @@ impl<'a> World<'a> {
 
     fn begin(&mut self, slot: usize) {
         let receiver = self.models[slot].receiver.holder();
-        let expected = receiver.map(|worker| self.owner(worker));
+        // Two that are both marked do not suit each other.
+        let suit =
+            !(self.models[slot].sender.is_marked() && self.models[slot].receiver.is_marked());
+        let expected = receiver.filter(|_| suit).map(|worker| self.owner(worker));
         let model = &mut self.models[slot];
         let Some(sender) = model.sender.end().filter(|_| !model.begun) else { return };
         let announced = slot.to_le_bytes();
