@@ -110,6 +110,7 @@ impl SenderEnd {
         while self.reclaimed < acked {
             let chunk = self.at(self.reclaimed);
             let held = self.held();
+            lane.void_entry(self.reclaimed);
             self.reclaimed += 1;
             if held == 1 || shared.pool.has_more_than(held.saturating_sub(2)) {
                 // Ours since long ago, unless its tag was tampered with meanwhile.
@@ -174,9 +175,11 @@ impl SenderEnd {
 
     /// Releases every chunk that came back: an idle lane holds none.
     pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
-        let acked = self.acked(shared.lane(self.session.slot)?)?;
+        let lane = shared.lane(self.session.slot)?;
+        let acked = self.acked(lane)?;
         while self.reclaimed < acked {
             let chunk = self.at(self.reclaimed);
+            lane.void_entry(self.reclaimed);
             self.reclaimed += 1;
             shared.pool.release(chunk, self.tag)?;
         }
@@ -279,7 +282,11 @@ impl ReceiverEnd {
         if piece.is_empty() || piece.start.saturating_add(piece.bytes) > shared.chunk_bytes() {
             return Err(Refusal::Descriptor(word));
         }
+        // Acquire(tag): a chunk that came back to this lane by way of another is no longer described.
         shared.pool.check(piece.chunk, self.tag)?;
+        if lane.entry(self.acked, self.tag)? != word {
+            return Err(Refusal::Descriptor(word));
+        }
         Ok(Some(piece))
     }
 

@@ -243,6 +243,13 @@ impl Lane {
         }
     }
 
+    /// Makes the descriptor of chunk `number` void, before its chunk may serve another.
+    pub(crate) fn void_entry(&self, number: u64) {
+        if let Some(mark) = self.seals.get(index(number)) {
+            mark.store(!mark.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// The descriptor of the chunk that was published as `number`.
     pub(crate) fn entry(&self, number: u64, tag: Tag) -> Result<u64, Refusal> {
         let index = index(number);

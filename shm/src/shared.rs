@@ -447,7 +447,9 @@ impl<'a> Shared<'a> {
                     self.sweep_place(index, role, word, ring)?;
                 }
                 // It left by itself, but may have died before it told its peer.
-                State::Gone if place.owner.worker == dead => ring(index, peer.owner),
+                State::Gone if place.owner.worker == dead && peer.owner.worker != dead => {
+                    ring(index, peer.owner);
+                }
                 _ => {}
             }
         }

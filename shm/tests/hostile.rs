@@ -6,7 +6,6 @@
 
 #[path = "support/party.rs"]
 mod party;
-#[allow(dead_code)] // What kill.rs alone needs.
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/random.rs"]
@@ -19,7 +18,7 @@ use party::{Party, Tally};
 use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
-use shm::{Geometry, Segment};
+use shm::{Geometry, Owner, Segment, SessionRef, WorkerId};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -38,7 +37,8 @@ struct Scribbler {
 impl Scribbler {
     fn new(segment: &Segment) -> Self {
         let map = MmapOptions::new().len(segment.len()).map_raw(&segment.fd()).unwrap();
-        let payload = GEOMETRY.chunks as usize * GEOMETRY.chunk_bytes;
+        let geometry = segment.geometry();
+        let payload = geometry.chunks as usize * geometry.chunk_bytes;
         Self { map, words: segment.len() / 8, payload_at: (segment.len() - payload) / 8 }
     }
 
@@ -200,6 +200,49 @@ fn a_process_that_scribbles_all_the_time_shows_nobody_another_sessions_bytes() {
     }
     println!("{tally:?}");
     assert!(tally.pieces > 1000 && tally.refusals > 50, "{tally:?}");
+}
+
+/// The sender is led to believe that AckRecv was set; its chunk serves another session and comes back
+/// to it before the receiver looks.
+#[test]
+fn a_forged_ack_recv_shows_no_bytes_of_another_session() {
+    let segment = Segment::create(&Geometry { chunks: 1, ..GEOMETRY }).unwrap();
+    let shared = segment.shared();
+    let owner = Owner::new(WorkerId::new(1).unwrap(), 0);
+    let mark = |session: SessionRef| u8::try_from(session.slot).unwrap() + 1;
+    let enter = |session| {
+        let mut sender = shared.take_sender(session, owner, false).unwrap();
+        let receiver = shared.take_receiver(session, owner, false).unwrap();
+        shared.begin(&sender, b"").unwrap().unwrap();
+        let mut filling = sender.reserve(shared).unwrap().unwrap();
+        segment.bytes_mut(&mut filling).fill(mark(session));
+        let _ = sender.publish(shared, filling, 0..4096).unwrap();
+        (sender, receiver)
+    };
+    let issue = || shared.issue(owner, &[1; 32], &[2; 32], 0, 99).unwrap();
+    let (ours, other) = (issue(), issue());
+
+    // Which word is AckRecv: the one that changes when it is set.
+    let scribbler = Scribbler::new(&segment);
+    let snapshot = || (0..segment.len() / 8 - 512).map(|i| scribbler.get(i)).collect::<Vec<_>>();
+    let (sender, mut receiver) = enter(ours);
+    receiver.next(shared).unwrap().unwrap();
+    let before = snapshot();
+    let _ = receiver.ack_recv(shared).unwrap();
+    let changed = before.iter().zip(snapshot()).position(|(old, new)| *old != new).unwrap();
+    shared.leave_sender(sender, None).unwrap();
+    shared.leave_receiver(receiver).unwrap();
+
+    let (mut sender, mut receiver) = enter(ours);
+    scribbler.set(changed, 1);
+    sender.shed(shared).unwrap();
+    let (theirs, their_receiver) = enter(other);
+    shared.leave_sender(theirs, None).unwrap();
+    shared.leave_receiver(their_receiver).unwrap();
+    let _unfilled = sender.reserve(shared).unwrap().unwrap();
+    if let Ok(Some(piece)) = receiver.next(shared) {
+        assert!(segment.bytes(&piece).iter().all(|byte| *byte == mark(ours)));
+    }
 }
 
 proptest! {

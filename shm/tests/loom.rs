@@ -478,8 +478,9 @@ fn of_two_lanes_one_takes_the_last_chunk() {
         });
         let shared = world.shared();
         let mut taken = 0;
-        for (thread, receiver) in threads {
-            let (sender, filling) = thread.join().unwrap();
+        // Both have tried before either leaves, or the chunk would be free again for the second.
+        let ends = threads.map(|(thread, receiver)| (thread.join().unwrap(), receiver));
+        for ((sender, filling), receiver) in ends {
             taken += usize::from(filling.is_some());
             shared.leave_receiver(receiver).unwrap();
             shared.leave_sender(sender, filling).unwrap();

@@ -2,7 +2,6 @@
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 #[path = "support/process.rs"]
-#[allow(dead_code)] // What kill.rs alone needs.
 mod process;
 
 use nix::errno::Errno;

@@ -24,6 +24,10 @@ impl<E> Place<E> {
         if let Place::Held { worker, .. } = self { Some(*worker) } else { None }
     }
 
+    pub(crate) fn is_marked(&self) -> bool {
+        matches!(self, Place::Held { mark: true, .. })
+    }
+
     pub(crate) fn end(&mut self) -> Option<&mut E> {
         if let Place::Held { end, .. } = self { Some(end) } else { None }
     }

@@ -1,4 +1,5 @@
 //! Real processes for tests: forked, and gone when the test is.
+#![allow(dead_code)] // Each test uses a part of it.
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -78,7 +79,6 @@ impl Child {
     }
 
     /// Whether it ended, without waiting.
-    #[allow(dead_code)] // not every test binary asks
     pub(crate) fn is_over(&self) -> bool {
         is_readable(&self.pidfd, 0)
     }
