@@ -1,0 +1,178 @@
+//! The ring without its payload: what the words of a lane cost, beside the copying that the kernel
+//! does. A real segment and the production steps, but no socket.
+//!
+//! - `one thread`: both ends driven in turn by one thread, every word in its cache: the price of the
+//!   instructions. An element is a chunk.
+//! - `two threads`: each end in a thread of its own, with a bell and an eventfd, asleep and woken as
+//!   workers are. `ping-pong` has one chunk in flight, so each chunk wakes either side once and this
+//!   measures the scheduler more than the ring; `stream` may have a lane full of them.
+//! - `session`: a slot claimed, both places taken, begun, ended, left: what a small exchange costs in
+//!   shared memory beside its chunk.
+//!
+//! Distorted by where the two threads run (one CPU, neighbours, or far apart: several times as much)
+//! and by whatever else runs. Compare within one run.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use nix::sys::eventfd::EventFd;
+use shm::{
+    Doorbell, End, Geometry, Owner, ReceiverEnd, Segment, SenderEnd, SessionRef, Shared, WorkerId,
+};
+use std::time::{Duration, Instant};
+
+const SEGMENT_BYTES: u64 = 16 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
+const SENDER: usize = 0;
+const RECEIVER: usize = 1;
+
+fn segment(lane_chunks: usize) -> Segment {
+    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), CHUNK_BYTES, lane_chunks).unwrap();
+    Segment::create(&geometry).unwrap()
+}
+
+fn owner(worker: usize) -> Owner {
+    Owner::new(WorkerId::new(worker).unwrap(), 0)
+}
+
+fn issue(shared: &Shared<'_>) -> SessionRef {
+    shared.issue(owner(SENDER), &[1; 32], &[2; 32], 0, u64::MAX).unwrap()
+}
+
+/// Both ends of an attempt that has begun.
+fn pair(shared: &Shared<'_>, session: SessionRef) -> (SenderEnd, ReceiverEnd) {
+    let receiver = shared.take_receiver(session, owner(RECEIVER), false).unwrap();
+    let sender = shared.take_sender(session, owner(SENDER), false).unwrap();
+    shared.begin(&sender, &[0; 32]).unwrap().unwrap();
+    (sender, receiver)
+}
+
+fn one_thread(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ring, one thread");
+    for in_flight in [1, 8] {
+        let segment = segment(8);
+        let shared = segment.shared();
+        let (mut sender, mut receiver) = pair(shared, issue(shared));
+        group.throughput(Throughput::Elements(in_flight));
+        group.bench_function(format!("{in_flight} in flight"), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..in_flight {
+                    let filling = sender.reserve(shared).unwrap().unwrap();
+                    sender.publish(shared, filling, 0..CHUNK_BYTES).unwrap();
+                }
+                for _ in 0..in_flight {
+                    receiver.next(shared).unwrap().unwrap();
+                    receiver.ack_recv(shared).unwrap();
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What one thread sleeps by and is woken by.
+struct Side<'s> {
+    bell: Doorbell<'s>,
+    waker: EventFd,
+}
+
+impl<'s> Side<'s> {
+    fn new(shared: &Shared<'s>, worker: usize) -> Self {
+        let bell = *shared.bell(WorkerId::new(worker).unwrap()).unwrap();
+        Self { bell, waker: EventFd::new().unwrap() }
+    }
+
+    fn sleep(&self) {
+        if self.bell.park() {
+            self.waker.read().unwrap();
+            self.bell.unpark();
+        }
+        self.bell.take(|_| {});
+    }
+
+    fn ring(&self, slot: u32) {
+        if self.bell.ring(slot) {
+            self.waker.write(1).unwrap();
+        }
+    }
+}
+
+fn send(chunks: u64, shared: &Shared<'_>, sender: &mut SenderEnd, [ours, peer]: [&Side<'_>; 2]) {
+    let slot = sender.session().slot;
+    for _ in 0..chunks {
+        let filling = loop {
+            match sender.reserve(shared).unwrap() {
+                Some(filling) => break filling,
+                None if sender.wait_for_room(shared).unwrap() => ours.sleep(),
+                None => {}
+            }
+        };
+        if sender.publish(shared, filling, 0..CHUNK_BYTES).unwrap() {
+            peer.ring(slot);
+        }
+    }
+}
+
+fn receive(
+    chunks: u64,
+    shared: &Shared<'_>,
+    receiver: &mut ReceiverEnd,
+    [ours, peer]: [&Side<'_>; 2],
+) {
+    let slot = receiver.session().slot;
+    for _ in 0..chunks {
+        while receiver.next(shared).unwrap().is_none() {
+            if receiver.wait_for_chunk(shared).unwrap() {
+                ours.sleep();
+            }
+        }
+        if receiver.ack_recv(shared).unwrap() {
+            peer.ring(slot);
+        }
+    }
+}
+
+fn two_threads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ring, two threads");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    for (name, lane_chunks) in [("ping-pong", 1), ("stream", 8)] {
+        let segment = segment(lane_chunks);
+        let shared = segment.shared();
+        let (mut sender, mut receiver) = pair(shared, issue(shared));
+        let (left, right) = (Side::new(shared, SENDER), Side::new(shared, RECEIVER));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|chunks| {
+                timed(|| {
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| receive(chunks, shared, &mut receiver, [&right, &left]));
+                        send(chunks, shared, &mut sender, [&left, &right]);
+                    });
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+/// How long `work` takes. Threads are started in it, which counts little over many chunks.
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn session(criterion: &mut Criterion) {
+    let segment = segment(8);
+    let shared = segment.shared();
+    criterion.bench_function("session", |bencher| {
+        bencher.iter(|| {
+            let session = issue(shared);
+            let (sender, receiver) = pair(shared, session);
+            shared.end(session, End::Complete, |_| {});
+            shared.leave_receiver(receiver).unwrap();
+            shared.leave_sender(sender, None).unwrap();
+        });
+    });
+}
+
+criterion_group!(benches, one_thread, two_threads, session);
+criterion_main!(benches);
