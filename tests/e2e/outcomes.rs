@@ -7,8 +7,8 @@ use crate::harness::{Ending, Payload, Placement, Raw, Relay, Shape, eventually, 
 
 const PLACEMENTS: [Placement; 2] = [Placement::SameWorker, Placement::TwoWorkers];
 
-/// Lines that let a transfer wait for one second only.
-const SHORT_WAIT: &str = "timeouts.wait_timeout = \"1s\"";
+/// A wait that a test can see the end of, and that no busy machine takes for a transfer.
+const SHORT_WAIT: &str = "timeouts.wait_timeout = \"2s\"";
 
 #[test]
 fn all_delivered_is_200_with_a_report() {
@@ -114,7 +114,7 @@ fn nobody_within_the_wait_is_504_for_either_side() {
     let begun = Instant::now();
     let mut receiver = relay.connect();
     receiver.get(&session.path).read_response().expect_error(504);
-    assert!((900..3000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((1900..5000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     let mut sender = relay.connect();
     sender.put(&session.path, b"hello");
     let answer = sender.read_response().expect_error(504);
@@ -136,9 +136,9 @@ fn the_wait_is_not_a_bound_of_the_transfer() {
     let begun = Instant::now();
     for byte in b"slow" {
         sender.send(&[*byte]);
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(800));
     }
-    assert!(begun.elapsed() > Duration::from_millis(1500));
+    assert!(begun.elapsed() > Duration::from_millis(2500));
     assert_eq!(receiver.read_response().expect(200).body, b"slow");
     sender.read_response().expect(200);
 }
