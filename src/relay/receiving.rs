@@ -10,7 +10,7 @@ use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::session::Session;
 use crate::sys::{Put, Stream};
-use shm::{End, Finish, LaneWord, Life, Piece, ReceiverEnd, Refusal, Settled, State};
+use shm::{End, Finish, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;
 use std::time::SystemTime;
 
@@ -31,9 +31,8 @@ pub struct Receiving {
     chunked: bool,
     length: Option<u64>,
     receipt: Receipt,
-    piece: Option<Piece>,
-    /// Bytes of the piece that the socket took.
-    piece_taken: usize,
+    /// Bytes that the socket took of the piece that is being written, if one is.
+    piece_taken: Option<usize>,
     taken: u64,
     pace: Pace,
     /// There was nothing to write.
@@ -80,8 +79,7 @@ impl Receiving {
             chunked: false,
             length: None,
             receipt: Receipt::Acked,
-            piece: None,
-            piece_taken: 0,
+            piece_taken: None,
             taken: 0,
             pace: Pace::new(relay, 0, now_ms),
             idle: false,
@@ -240,7 +238,7 @@ impl Receiving {
         let mut moved = 0;
         while moved < TURN_BYTES {
             let finish = self.end.finish(relay.shared())?;
-            if self.piece.is_none() && !self.next_piece(relay, outbox, now_ms)? {
+            if self.piece_taken.is_none() && !self.next_piece(relay, stream, outbox, now_ms)? {
                 // Read before the look at what is published: whoever sees the end sees all before it.
                 if let Finish::Whole(total) = finish {
                     if total == self.taken {
@@ -271,13 +269,14 @@ impl Receiving {
     fn next_piece(
         &mut self,
         relay: &Relay,
+        stream: &Stream,
         outbox: &mut Outbox,
         now_ms: u64,
     ) -> Result<bool, Refusal> {
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
         if std::mem::take(&mut self.idle) {
             // The time without anything to take is not the receiver's.
-            self.pace = Pace::new(relay, self.taken, now_ms);
+            self.pace = Pace::new(relay, self.position(stream), now_ms);
         }
         let beyond = self.length.is_some_and(|length| self.taken + piece.len() as u64 > length);
         if beyond {
@@ -286,8 +285,7 @@ impl Receiving {
         if self.chunked {
             outbox.bytes().extend_from_slice(chunk_line(piece.len() as u64).as_bytes());
         }
-        self.piece_taken = 0;
-        self.piece = Some(piece);
+        self.piece_taken = Some(0);
         Ok(true)
     }
 
@@ -298,8 +296,10 @@ impl Receiving {
         stream: &mut Stream,
         outbox: &mut Outbox,
     ) -> Result<Put, Refusal> {
-        let Some(piece) = &self.piece else { return Ok(Put::Bytes(0)) };
-        let payload = relay.segment.bytes(piece).get(self.piece_taken..).unwrap_or_default();
+        // Asked for anew each time, so that it is known to be ours still.
+        let Some(piece) = self.end.next(relay.shared())? else { return Ok(Put::Bytes(0)) };
+        let taken = self.piece_taken.unwrap_or(0);
+        let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();
         let left = payload.len();
         let tail: &[u8] = if self.chunked { b"\r\n" } else { b"" };
         let parts = [IoSlice::new(outbox.rest()), IoSlice::new(payload), IoSlice::new(tail)];
@@ -307,13 +307,13 @@ impl Receiving {
         let Put::Bytes(written) = put else { return Ok(put) };
         let of_ours = outbox.advance(written);
         let of_payload = of_ours.min(left);
-        self.piece_taken += of_payload;
+        self.piece_taken = Some(taken + of_payload);
         self.taken += of_payload as u64;
         relay.record.sent(of_payload);
         if of_payload == left {
             let of_tail = of_ours - of_payload;
             outbox.bytes().extend_from_slice(tail.get(of_tail..).unwrap_or_default());
-            self.piece = None;
+            self.piece_taken = None;
             if self.end.ack_recv(relay.shared())? {
                 relay.ring_peer(&self.end)?;
             }
@@ -396,8 +396,14 @@ impl Receiving {
     /// The rate is that of what the client acknowledges: its socket's buffer takes nothing for a long
     /// time, and then much, from a client that reads slowly and steadily.
     fn is_too_slow(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> bool {
-        let position = self.taken.saturating_sub(stream.unacknowledged());
+        let position = self.position(stream);
         self.pace.is_too_slow(relay, position, now_ms)
+    }
+
+    /// Payload bytes that the client's TCP has acknowledged, at least: what is unacknowledged is taken
+    /// to be payload, so the count is never too high, and exact once the queue is empty.
+    fn position(&self, stream: &Stream) -> u64 {
+        self.taken.saturating_sub(stream.unacknowledged())
     }
 
     fn left(&self, relay: &Relay, stream: &Stream) -> Result<Turn<Received>, Refusal> {
@@ -405,12 +411,11 @@ impl Receiving {
         Ok(Turn::Over(Received::Left))
     }
 
-    /// Stores both counters; returns what is not acknowledged. What is unacknowledged is taken to be
-    /// payload, so the count is never too high, and exact once the queue is empty.
+    /// Stores both counters; returns what is not acknowledged, framing included.
     fn count(&self, relay: &Relay, stream: &Stream) -> Result<u64, Refusal> {
         let unacknowledged = stream.unacknowledged();
-        let delivered = self.taken.saturating_sub(unacknowledged);
-        self.end.count(relay.shared(), self.taken, delivered)?;
+        let acknowledged = self.taken.saturating_sub(unacknowledged);
+        self.end.count(relay.shared(), self.taken, acknowledged)?;
         Ok(unacknowledged)
     }
 

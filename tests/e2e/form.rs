@@ -203,3 +203,25 @@ fn a_form_of_curl_with_several_fields() {
     received.finish().expect(0);
     payload.assert_file(&relay.path("re__u.bin"));
 }
+
+#[test]
+fn what_follows_a_faulty_chunked_form_is_no_request() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let waiting = session.receiver(&Payload::new(3, 10));
+    let body = "--XX\r\nContent-Disposition form-data\r\n\r\nx\r\n--XX--\r\n";
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let bearer = format!("Authorization: Bearer {}", session.token);
+    let hidden = format!("DELETE {} HTTP/1.1\r\nHost: a\r\n{bearer}\r\n\r\n", session.path);
+    let mut sender = relay.connect();
+    let kind = ("Content-Type", "multipart/form-data; boundary=XX");
+    sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
+    sender.send(format!("{chunked}{hidden}").as_bytes());
+    assert!(sender.read_response().expect_error(400).head.closes());
+    sender.finish();
+    sender.expect_close();
+    assert!(!waiting.is_finished(), "the session still lives");
+    let payload = Payload::new(3, 10);
+    session.sender(&payload, crate::harness::Shape::Length).join().unwrap().expect(200);
+    waiting.join().unwrap().expect_all(&payload);
+}

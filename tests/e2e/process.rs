@@ -150,3 +150,20 @@ fn term_cuts_a_graceful_stop_short() {
     assert_eq!(relay.wait(), 0, "{}", relay.errors());
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
+
+#[test]
+fn quit_sends_away_a_pair_that_has_met_and_not_begun() {
+    let mut relay = Relay::with(2, &["timeouts.stop_timeout = \"60s\""]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "10")]);
+    eventually("both are there", || (segment.places_held() == 2).then_some(()));
+    relay.signal(Signal::SIGQUIT);
+    receiver.read_response().expect_error(503);
+    sender.read_response().expect_error(503);
+    drop((receiver, sender));
+    assert_eq!(relay.wait(), 0, "{}", relay.errors());
+}
