@@ -46,9 +46,10 @@ fn cpu_time_of(pid: u32) -> io::Result<Duration> {
 }
 
 /// Nanoseconds that a cache line takes from one CPU to another: the best of several looks, since in
-/// the others the two threads may have shared one. `None` where there is but one CPU to be had.
+/// the others the two threads may have shared one, as they do until the scheduler has parted them.
+/// `None` where there is but one CPU to be had.
 pub(crate) fn line_ns() -> Option<f64> {
-    const LOOKS: u32 = 10;
+    const LOOKS: u32 = 50;
     const LOOK: Duration = Duration::from_millis(1);
     /// Further apart than any two CPUs are: they were never at it at the same time.
     const NS_MAX: f64 = 10_000.0;

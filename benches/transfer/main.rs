@@ -24,10 +24,13 @@
 //! - Loopback has no network card: what TCP does for either end is billed to whoever happens to run,
 //!   mostly to who calls send. Cost is thus not all the relay's own, and not all of the relay's.
 //! - Congestion control. `bbr` paces with timers, which on loopback halves the speed and adds about
-//!   half to the cost of everything; `cubic` and `reno` do not. What the system has is printed.
+//!   half to the cost of everything; `cubic` and `reno` do not. What the system has is printed. Another
+//!   can be had, by root, in a network namespace of its own: `unshare -n`, with `lo` up and
+//!   `net.ipv4.tcp_congestion_control` set there.
 //! - A virtual machine's CPUs move. While two of them have a cache in common, a line goes from one to
-//!   the other in some 60 ns; when they have not, in 230, and all that is copied twice costs twice.
-//!   `line` is that time, taken before each round: compare rounds with like ones only.
+//!   the other in some 40 ns; when they have not, in 180, and whatever two CPUs touch costs half as
+//!   much again or twice. `line` is that time, taken before each round: compare rounds with like ones
+//!   only.
 //! - Anything else that runs.
 //!
 //! So nothing here passes or fails by a time. It fails when a byte is missing.
