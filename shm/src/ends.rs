@@ -129,7 +129,8 @@ impl SenderEnd {
     }
 
     /// Hands `range` of the chunk to the receiver. `true`: the receiver waits for it, ring its bell.
-    /// Precondition: the chunk was reserved by this end, so there is an entry free.
+    /// Preconditions: the chunk was reserved by this end, so there is an entry free; the range lies in
+    /// it and is not empty, since the receiver refuses anything else.
     pub fn publish(
         &mut self,
         shared: &Shared<'_>,

@@ -93,7 +93,11 @@ struct OneLine<'o>(&'o mut Vec<u8>);
 
 impl Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend(text.bytes().filter(|&byte| is_fit(byte)));
+        if text.bytes().all(is_fit) {
+            self.0.extend_from_slice(text.as_bytes());
+        } else {
+            self.0.extend(text.bytes().filter(|&byte| is_fit(byte)));
+        }
         Ok(())
     }
 }

@@ -477,10 +477,11 @@ impl Sending {
 /// Moves bytes that were read with the head into `room`.
 fn unload(inbox: &mut Vec<u8>, room: &mut [u8]) -> Got {
     let bytes = inbox.len().min(room.len());
-    room.iter_mut().zip(inbox.drain(..bytes)).for_each(|(to, from)| *to = from);
-    if inbox.is_empty() {
-        // An idle connection holds no buffer.
-        *inbox = Vec::new();
+    if let (Some(to), Some(from)) = (room.get_mut(..bytes), inbox.get(..bytes)) {
+        to.copy_from_slice(from);
     }
+    inbox.drain(..bytes);
+    // An idle connection holds no buffer.
+    inbox.shrink_to_fit();
     Got::Bytes(bytes)
 }

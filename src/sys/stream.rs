@@ -50,17 +50,11 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Takes over an accepted socket, which must be non-blocking already.
-    pub fn new(socket: TcpStream) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        Ok(Self {
-            socket,
-            readable: true,
-            writable: true,
-            fin_seen: false,
-            broken: false,
-            shut: false,
-        })
+    /// Takes over an accepted socket, non-blocking and without Nagle's delay as its listener made it.
+    #[must_use]
+    pub fn new(socket: TcpStream) -> Self {
+        let (readable, writable) = (true, true);
+        Self { socket, readable, writable, fin_seen: false, broken: false, shut: false }
     }
 
     /// Remembers what epoll said.

@@ -17,7 +17,7 @@ use shm::{Role, TakeError};
 /// a client that waits has sent too early stays small.
 const HEAD_READ_BYTES: usize = 1536;
 /// Bytes read at a time only to be dropped.
-const DRAIN_READ_BYTES: usize = 65536;
+const DRAIN_READ_BYTES: usize = 16384;
 /// Steps in one turn: some ten requests that a client has sent in a row.
 const STEPS_MAX: usize = 32;
 /// How often a place that is about to be left is asked for again.

@@ -66,7 +66,7 @@ impl Connections {
 
     /// Takes in an accepted socket.
     pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, socket: TcpStream, now_ms: u64) {
-        let Ok(stream) = Stream::new(socket) else { return };
+        let stream = Stream::new(socket);
         let fd = stream.as_raw_fd();
         let (open, most) = (open_connections(relay), relay.config.limits.connections_max);
         let connection = if open < most {
@@ -107,7 +107,7 @@ impl Connections {
     }
 
     /// Gives every connection that has something to do its turn.
-    pub(super) fn run(&mut self, relay: &Relay, poll: &Poll, now_ms: u64) {
+    pub(super) fn run(&mut self, relay: &Relay, now_ms: u64) {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.advance(now_ms, &mut fired);
         fired.drain(..).for_each(|key| self.give_turn(key));
@@ -115,20 +115,19 @@ impl Connections {
         // Who asks for another turn gets it after the kernel was asked for news.
         for _ in 0..self.turns.len() {
             let Some(key) = self.turns.pop_front() else { break };
-            self.turn(relay, poll, key, now_ms, Connection::drive);
+            self.turn(relay, key, now_ms, Connection::drive);
         }
     }
 
     /// Tells every connection that the worker is to stop.
-    pub(super) fn stop(&mut self, relay: &Relay, poll: &Poll, now_ms: u64) {
+    pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) {
         let keys: Vec<usize> = self.slab.iter().map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.turn(relay, poll, key, now_ms, Connection::stop));
+        keys.into_iter().for_each(|key| self.turn(relay, key, now_ms, Connection::stop));
     }
 
     fn turn(
         &mut self,
         relay: &Relay,
-        poll: &Poll,
         key: usize,
         now_ms: u64,
         act: impl FnOnce(&mut Connection, &Relay, u64) -> Next,
@@ -145,11 +144,7 @@ impl Connections {
             Next::Wait => self.wheel.arm(key, deadline_ms),
             Next::Again => self.give_turn(key),
             Next::Close => {
-                if let Some(entry) = self.slab.get_mut(key) {
-                    let fd = entry.connection.stream().as_raw_fd();
-                    // Closing the socket would do as much; a failure changes nothing.
-                    let _ = poll.registry().deregister(&mut SourceFd(&fd));
-                }
+                // Nobody shares the socket, so closing it ends the watch as well.
                 self.close(relay, key);
             }
         }

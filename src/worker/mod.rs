@@ -128,7 +128,7 @@ impl Worker {
             let now_ms = clock::monotonic_ms();
             events.iter().try_for_each(|event| self.note(event, now_ms))?;
             bell.take(|slot| self.connections.ring(slot));
-            self.connections.run(&self.relay, &self.poll, now_ms);
+            self.connections.run(&self.relay, now_ms);
             self.listeners.resume(&self.poll, now_ms)?;
             self.stop_in_time(now_ms);
         }
@@ -175,7 +175,7 @@ impl Worker {
         let timeout = millis(self.relay.config.timeouts.stop_timeout);
         self.stops_ms = Some(now_ms.saturating_add(timeout));
         self.listeners.close(&self.poll)?;
-        self.connections.stop(&self.relay, &self.poll, now_ms);
+        self.connections.stop(&self.relay, now_ms);
         Ok(())
     }
 

@@ -118,7 +118,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => slot().prop_map(|slot| Step::Begin { slot }),
         4 => slot().prop_map(|slot| Step::Reserve { slot }),
         1 => slot().prop_map(|slot| Step::PutBack { slot }),
-        4 => (slot(), 0..64usize, 0..=64usize)
+        4 => (slot(), 0..64usize, 1..=64usize)
             .prop_map(|(slot, start, bytes)| Step::Publish { slot, start, bytes }),
         2 => slot().prop_map(|slot| Step::WaitForRoom { slot }),
         1 => slot().prop_map(|slot| Step::Shed { slot }),
