@@ -1,0 +1,150 @@
+//! Models of the steps that race: the very code that ships, under every order of events that loom's
+//! memory model and a bound on preemptions allow.
+//!
+//! Run by `RUSTFLAGS="--cfg loom" cargo test -p shm --release --test loom`, with a target directory
+//! of its own. A wake-up that gets lost shows as a deadlock, a chunk that is written while somebody
+//! reads it as a race on the cell that stands for its bytes.
+#![cfg(loom)]
+#![allow(clippy::unwrap_used)]
+
+mod bell;
+mod places;
+mod ring;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicU32, AtomicU64};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+use shm::{
+    Census, Doorbell, End, Filling, Finish, Life, Owner, Parts, Pool, ReceiverEnd, SenderEnd,
+    SessionRef, Shared, Slot, TakeError, WorkerId,
+};
+
+const KEY: [u8; 32] = [1; 32];
+const TOKEN: [u8; 32] = [2; 32];
+
+/// Runs `model` under every schedule, or under those with at most so many preemptions: as many as
+/// take a few seconds, where all would take hours.
+fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
+/// What stands for an eventfd: it remembers that it was written.
+struct Waker {
+    written: Mutex<bool>,
+    readable: Condvar,
+}
+
+impl Waker {
+    fn new() -> Self {
+        Self { written: Mutex::new(false), readable: Condvar::new() }
+    }
+
+    fn write(&self) {
+        *self.written.lock().unwrap() = true;
+        self.readable.notify_one();
+    }
+
+    fn poll(&self) {
+        let mut written = self.written.lock().unwrap();
+        while !*written {
+            written = self.readable.wait(written).unwrap();
+        }
+        *written = false;
+    }
+}
+
+/// The words of a segment on the heap, and a cell for each chunk's bytes.
+struct World {
+    slots: Vec<Slot>,
+    tags: Vec<AtomicU64>,
+    bytes: Vec<UnsafeCell<u64>>,
+    lane_chunks: usize,
+}
+
+impl World {
+    fn new(slots: usize, chunks: usize, lane_chunks: usize) -> Arc<Self> {
+        let world = Self {
+            slots: (0..slots).map(|_| Slot::new()).collect(),
+            tags: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
+            bytes: (0..chunks).map(|_| UnsafeCell::new(0)).collect(),
+            lane_chunks,
+        };
+        world.shared().pool().clear();
+        Arc::new(world)
+    }
+
+    /// One process's view, with private hints of its own.
+    fn shared(&self) -> Shared<'_> {
+        Shared::new(Parts {
+            slots: &self.slots,
+            pool: Pool::new(&self.tags),
+            records: &[],
+            bells: Vec::new(),
+            lane_chunks: self.lane_chunks,
+            chunk_bytes: 4096,
+        })
+    }
+
+    fn issue(&self, worker: usize) -> SessionRef {
+        self.shared().issue(owner(worker), &KEY, &TOKEN, 0, 1).unwrap()
+    }
+
+    /// A session with both places held, by workers 1 and 2, and begun.
+    fn begun(&self) -> (SenderEnd, ReceiverEnd) {
+        let session = self.issue(0);
+        let (sender, receiver) = self.paired(session);
+        assert_eq!(self.shared().begin(&sender, b""), Ok(Some(owner(2))));
+        (sender, receiver)
+    }
+
+    fn paired(&self, session: SessionRef) -> (SenderEnd, ReceiverEnd) {
+        let shared = self.shared();
+        let sender = shared.take_sender(session, owner(1), false).unwrap();
+        (sender, shared.take_receiver(session, owner(2), false).unwrap())
+    }
+
+    /// Writes a chunk's bytes: a race if anybody else touches them.
+    fn write(&self, filling: &Filling, value: u64) {
+        // SAFETY: loom checks that nobody else uses the cell meanwhile.
+        #[allow(unsafe_code)]
+        self.bytes[filling.chunk_index()].with_mut(|cell| unsafe { *cell = value });
+    }
+
+    fn read(&self, chunk: usize) -> u64 {
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        self.bytes[chunk].with(|cell| unsafe { *cell })
+    }
+
+    fn assert_left(&self, sessions_live: usize) {
+        let census = Census { sessions_live, ..Census::default() };
+        assert_eq!(self.shared().census(), census);
+    }
+
+    /// A transfer of one chunk in `session`, from nothing to nothing.
+    fn assert_usable(&self, session: SessionRef) {
+        let shared = self.shared();
+        let (mut sender, mut receiver) = self.paired(session);
+        assert_eq!(shared.begin(&sender, b""), Ok(Some(owner(2))));
+        publish(self, &shared, &mut sender, 77);
+        let piece = receiver.next(&shared).unwrap().unwrap();
+        assert_eq!(self.read(piece.chunk_index()), 77);
+        receiver.ack_recv(&shared).unwrap();
+        shared.leave_receiver(receiver).unwrap();
+        shared.leave_sender(sender, None).unwrap();
+    }
+}
+
+fn owner(worker: usize) -> Owner {
+    Owner::new(WorkerId::new(worker).unwrap(), 0)
+}
+
+fn publish(world: &World, shared: &Shared<'_>, sender: &mut SenderEnd, value: u64) -> bool {
+    let filling = sender.reserve(shared).unwrap().unwrap();
+    world.write(&filling, value);
+    sender.publish(shared, filling, 0..8).unwrap()
+}

@@ -1,0 +1,109 @@
+//! Publish and AckRecv: what is read is what was written, and nobody sleeps through it.
+
+use super::*;
+
+/// Sends the numbers `0..count`, sleeping whenever there is no room.
+fn send(world: &World, sender: &mut SenderEnd, count: u64, own: &Waker, peer: &Waker) {
+    let shared = world.shared();
+    for value in 0..count {
+        let filling = loop {
+            if let Some(filling) = sender.reserve(&shared).unwrap() {
+                break filling;
+            }
+            if sender.wait_for_room(&shared).unwrap() {
+                own.poll();
+            }
+        };
+        world.write(&filling, value);
+        if sender.publish(&shared, filling, 0..8).unwrap() {
+            peer.write();
+        }
+    }
+}
+
+/// Receives the numbers `0..count`, sleeping whenever there is nothing.
+fn receive(world: &World, receiver: &mut ReceiverEnd, count: u64, own: &Waker, peer: &Waker) {
+    let shared = world.shared();
+    let mut expected = 0;
+    while expected < count {
+        let Some(piece) = receiver.next(&shared).unwrap() else {
+            if receiver.wait_for_chunk(&shared).unwrap() {
+                own.poll();
+            }
+            continue;
+        };
+        assert_eq!(world.read(piece.chunk_index()), expected);
+        expected += 1;
+        if receiver.ack_recv(&shared).unwrap() {
+            peer.write();
+        }
+    }
+}
+
+/// Relays the numbers `0..count` through a lane of `lane_chunks`.
+fn relay_numbers(lane_chunks: usize, count: u64) {
+    // A lane grows to its last chunk while the pool has as many again.
+    let world = World::new(1, 2 * lane_chunks, lane_chunks);
+    let (mut sender, mut receiver) = world.begun();
+    let wakers = Arc::new((Waker::new(), Waker::new()));
+    let thread = thread::spawn({
+        let (world, wakers) = (world.clone(), wakers.clone());
+        move || {
+            receive(&world, &mut receiver, count, &wakers.1, &wakers.0);
+            receiver
+        }
+    });
+    send(&world, &mut sender, count, &wakers.0, &wakers.1);
+    let receiver = thread.join().unwrap();
+    let shared = world.shared();
+    shared.leave_sender(sender, None).unwrap();
+    shared.leave_receiver(receiver).unwrap();
+    world.assert_left(1);
+}
+
+#[test]
+fn one_chunk_is_rewritten_only_after_ack_recv() {
+    check(Some(6), || relay_numbers(1, 2));
+}
+
+#[test]
+fn two_chunks_are_rewritten_only_after_ack_recv() {
+    check(Some(4), || relay_numbers(2, 3));
+}
+
+#[test]
+fn a_finish_reaches_a_receiver_that_waits() {
+    check(None, || {
+        let world = World::new(1, 1, 1);
+        let (mut sender, mut receiver) = world.begun();
+        let waker = Arc::new(Waker::new());
+        let thread = thread::spawn({
+            let (world, waker) = (world.clone(), waker.clone());
+            move || {
+                let shared = world.shared();
+                let mut pieces = 0;
+                loop {
+                    let finish = receiver.finish(&shared).unwrap();
+                    if let Some(piece) = receiver.next(&shared).unwrap() {
+                        assert_eq!(world.read(piece.chunk_index()), 5);
+                        receiver.ack_recv(&shared).unwrap();
+                        pieces += 1;
+                    } else if finish != Finish::Open {
+                        // Whoever sees the finish first sees all that was published before it.
+                        assert_eq!((finish, pieces), (Finish::Whole(8), 1));
+                        return;
+                    } else if receiver.wait_for_chunk(&shared).unwrap() {
+                        waker.poll();
+                    }
+                }
+            }
+        });
+        let shared = world.shared();
+        if publish(&world, &shared, &mut sender, 5) {
+            waker.write();
+        }
+        sender.finish(&shared, Finish::Whole(8)).unwrap();
+        waker.write();
+        thread.join().unwrap();
+    });
+}
