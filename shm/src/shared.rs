@@ -305,9 +305,8 @@ impl<'a> Shared<'a> {
     }
 
     /// Begins the attempt: the two that hold the places now belong to each other, and the receiver
-    /// may read `announcement`. `None`: there is no receiver, or none that
-    /// suits, and the sender goes on waiting. Otherwise
-    /// the receiver's owner, whose bell the caller rings.
+    /// may read `announcement`. `None`: there is no receiver, or none that suits, and the sender goes
+    /// on waiting. Otherwise the receiver's owner, whose bell the caller rings.
     pub fn begin(&self, end: &SenderEnd, announcement: &[u8]) -> Result<Option<Owner>, Refusal> {
         let lane = self.lane(end.session.slot)?;
         lane.announce(announcement);

@@ -28,7 +28,8 @@ use std::time::Duration;
 /// transfers collapsed to 5 % (measured); much less would cost turns.
 const TURN_BYTES: usize = 1 << 20;
 
-/// How soon a running transfer is looked at though no bell rang: a bell may die with its ringer.
+/// How soon a transfer that waits for the other end is looked at though no bell rang: a bell may die
+/// with its ringer.
 const LOOK_ANYWAY_MS: u64 = 1000;
 
 /// What a worker relays with.

@@ -133,7 +133,7 @@ impl Receiving {
         let turn = self.try_turn(relay, stream, outbox, now_ms);
         turn.unwrap_or_else(|refusal| match self.phase {
             Phase::Sender => Turn::Over(Received::Refused(refusal)),
-            _ => Turn::Over(Received::Truncated),
+            _ => Turn::Over(self.cut()),
         })
     }
 
@@ -184,12 +184,13 @@ impl Receiving {
         Ok(Some(if silent { Received::Again } else { self.cut() }))
     }
 
-    /// How to cut an answer that has begun, so that the client sees it.
+    /// How to cut an answer that has begun, so that the client sees it: one that is all written must
+    /// not be completed by what the kernel still holds.
     fn cut(&self) -> Received {
-        match self.phase {
-            Phase::Ack => Received::GivenUp,
-            _ => Received::Truncated,
+        if self.phase == Phase::Ack || self.length == Some(self.taken) {
+            return Received::GivenUp;
         }
+        Received::Truncated
     }
 
     fn await_sender(&mut self, relay: &Relay, lane: LaneWord, now_ms: u64) -> Turn<Received> {
@@ -278,10 +279,7 @@ impl Receiving {
         now_ms: u64,
     ) -> Result<bool, Refusal> {
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
-        if std::mem::take(&mut self.idle) {
-            // The time without anything to take is not the receiver's.
-            self.pace = Pace::new(relay, self.position(stream), now_ms);
-        }
+        self.resume(relay, stream, now_ms);
         let beyond = self.length.is_some_and(|length| self.taken + piece.len() as u64 > length);
         if beyond {
             return Err(Refusal::Count { found: piece.len() as u64, high: 0 });
@@ -291,6 +289,13 @@ impl Receiving {
         }
         self.piece_taken = Some(0);
         Ok(true)
+    }
+
+    /// There is something to write again: the time without is not the receiver's.
+    fn resume(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) {
+        if std::mem::take(&mut self.idle) {
+            self.pace = Pace::new(relay, self.position(stream), now_ms);
+        }
     }
 
     /// Writes what stands before the piece, the piece straight from its chunk, and what ends it.
@@ -333,6 +338,7 @@ impl Receiving {
         outbox: &mut Outbox,
         now_ms: u64,
     ) -> Result<Turn<Received>, Refusal> {
+        self.resume(relay, stream, now_ms);
         if self.chunked {
             outbox.bytes().extend_from_slice(b"0\r\n\r\n");
             // Once.
@@ -376,7 +382,8 @@ impl Receiving {
         // What was sent must be acknowledged in time. What was not, as the client does not read and
         // has closed its window, is a question of the minimum rate.
         let in_flight = unacknowledged > stream.unsent();
-        if progress || !in_flight {
+        let has_minimum = relay.config.limits.rate_bytes_min > 0;
+        if progress || (!in_flight && has_minimum) {
             let timeout = millis(relay.config.timeouts.ack_timeout);
             self.ack.ends_ms = now_ms.saturating_add(timeout);
         }

@@ -284,6 +284,9 @@ impl Sending {
                 return Ok(Turn::Again);
             }
         }
+        if self.body.is_done() {
+            return self.finish(relay, now_ms);
+        }
         Ok(Turn::Again)
     }
 
@@ -367,8 +370,8 @@ impl Sending {
             },
             None => Announcement {
                 length: self.length,
-                content_type: self.content_type.take(),
-                name: self.name.take(),
+                content_type: self.content_type.clone(),
+                name: self.name.clone(),
                 receipt: self.receipt,
             },
         };

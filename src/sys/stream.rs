@@ -50,7 +50,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Takes over an accepted socket, non-blocking and without Nagle's delay as its listener made it.
+    /// Takes over an accepted socket, which `listener::accept` made non-blocking and which has
+    /// no Nagle's delay from its listener.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {
         let (readable, writable) = (true, true);

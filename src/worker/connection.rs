@@ -163,7 +163,9 @@ impl Connection {
         self.asked.keep_alive = false;
         self.stopping = true;
         let waiting = match &self.state {
-            State::Head if self.inbox.is_empty() => return Next::Close,
+            State::Head if self.inbox.is_empty() && !self.stream.has_unread() => {
+                return Next::Close;
+            }
             State::Door(_) => true,
             State::Sending(sending) => sending.is_waiting(),
             State::Receiving(receiving) => receiving.is_waiting(),
@@ -224,11 +226,11 @@ impl Connection {
     }
 
     fn await_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        if self.inbox.is_empty() && (self.stopping || now_ms >= self.deadline_ms) {
+            return Step::Stop(Next::Close);
+        }
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
-        }
-        if self.inbox.is_empty() {
-            return Step::Stop(Next::Close);
         }
         self.asked = Asked::UNREADABLE;
         let text = "the request's head did not come in time";
