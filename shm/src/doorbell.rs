@@ -43,8 +43,7 @@ impl<'a> Doorbell<'a> {
     }
 
     /// Whether the worker sleeps and the caller must wake it. Of several callers one is told.
-    #[must_use]
-    pub fn call(&self) -> bool {
+    fn call(&self) -> bool {
         // Pairs with the fence in `park`: bit before look at `parked`, here; `parked` before look at
         // the bits, there.
         fence(Ordering::SeqCst);

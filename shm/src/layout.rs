@@ -11,7 +11,8 @@ use crate::slot::Slot;
 use std::fmt;
 use std::ops::Range;
 
-/// Sessions that one segment can have, at most: 18 bits of a chunk's tag.
+/// Sessions that one segment can have, at most: far fewer than a chunk's tag can name, as many as a
+/// bell's summary stays short for.
 pub const SESSIONS_MAX: u32 = 1 << 18;
 /// Bytes of a chunk, at least: a page.
 pub const CHUNK_BYTES_MIN: usize = 4096;

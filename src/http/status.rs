@@ -1,12 +1,11 @@
 //! The status codes this program can answer with, and their reason phrases.
 //!
-//! Used by everything that answers; no other code is ever sent.
+//! Used by everything that answers; but for the interim `100`, no other code is ever sent.
 
-/// One status code of RFC 9110, or of RFC 6585 for `429` and `431`.
+/// One status code of RFC 9110, or of RFC 6585 for `431`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs)] // each name is its reason phrase
 pub enum Status {
-    Continue = 100,
     Ok = 200,
     Created = 201,
     BadRequest = 400,
@@ -19,7 +18,6 @@ pub enum Status {
     ContentTooLarge = 413,
     UriTooLong = 414,
     ExpectationFailed = 417,
-    TooManyRequests = 429,
     HeaderFieldsTooLarge = 431,
     InternalError = 500,
     NotImplemented = 501,
@@ -40,7 +38,6 @@ impl Status {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Continue => "Continue",
             Self::Ok => "OK",
             Self::Created => "Created",
             Self::BadRequest => "Bad Request",
@@ -53,7 +50,6 @@ impl Status {
             Self::ContentTooLarge => "Content Too Large",
             Self::UriTooLong => "URI Too Long",
             Self::ExpectationFailed => "Expectation Failed",
-            Self::TooManyRequests => "Too Many Requests",
             Self::HeaderFieldsTooLarge => "Request Header Fields Too Large",
             Self::InternalError => "Internal Server Error",
             Self::NotImplemented => "Not Implemented",

@@ -155,7 +155,9 @@ impl Sending {
             return Ok(self.left(relay));
         }
         match self.phase {
-            Phase::Receiver if self.has_receiver(lane) => {
+            // A receiver that speaks HTTP/1.0 (its mark) has to know the length: one that is not known
+            // (our mark) does not suit it, and it turns away.
+            Phase::Receiver if lane.can_begin() => {
                 if self.expects_continue && inbox.is_empty() && !stream.has_unread() {
                     outbox.bytes().extend_from_slice(CONTINUE);
                 }
@@ -233,12 +235,6 @@ impl Sending {
         Turn::Wait
     }
 
-    /// Whether a receiver is there that this sender can serve: one that speaks HTTP/1.0 (its mark)
-    /// needs to know the length; where it is not known (the sender's mark), it turns away.
-    fn has_receiver(&self, lane: LaneWord) -> bool {
-        lane.can_begin()
-    }
-
     fn read_body(
         &mut self,
         relay: &Relay,
@@ -247,7 +243,7 @@ impl Sending {
         inbox: &mut Vec<u8>,
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
-        if !self.begun && !self.has_receiver(lane) {
+        if !self.begun && !lane.can_begin() {
             self.phase = Phase::Receiver;
             self.next_look_ms = now_ms;
             return Ok(Turn::Again);
