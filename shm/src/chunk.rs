@@ -5,6 +5,7 @@
 //! random word in a tag is neither free nor anybody's.
 
 use crate::refusal::Refusal;
+use crate::slot::LaneRef;
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
 
@@ -23,9 +24,10 @@ pub(crate) struct ChunkId(pub(crate) u32);
 pub(crate) struct Tag(u64);
 
 impl Tag {
-    /// The tag of `attempt` (below 2^23) in the lane of `slot` (below 2^28).
-    pub(crate) fn new(slot: u32, attempt: u32) -> Self {
-        Self(HELD | u64::from(slot) << 23 | u64::from(attempt))
+    /// The tag of `attempt` (below 2^23) in a lane of a slot below 2^28.
+    pub(crate) fn new(lane: LaneRef, attempt: u32) -> Self {
+        let lane = u64::from(lane.session.slot) << 1 | lane.direction as u64;
+        Self(HELD | lane << 23 | u64::from(attempt))
     }
 
     pub(crate) fn to_bits(self) -> u64 {

@@ -8,7 +8,7 @@ use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled, index};
 use crate::place::{Owner, Role};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::slot::SessionRef;
+use crate::slot::LaneRef;
 use crate::sync::Ordering;
 use std::ops::Range;
 
@@ -62,7 +62,7 @@ impl Piece {
 /// The sender's end of one attempt.
 #[derive(Debug)]
 pub struct SenderEnd {
-    pub(crate) session: SessionRef,
+    pub(crate) at: LaneRef,
     pub(crate) owner: Owner,
     pub(crate) tag: Tag,
     /// The chunk published as number i is `ring[i % ring.len()]`.
@@ -74,15 +74,9 @@ pub struct SenderEnd {
 }
 
 impl SenderEnd {
-    pub(crate) fn new(session: SessionRef, owner: Owner, tag: Tag) -> Self {
+    pub(crate) fn new(at: LaneRef, owner: Owner, tag: Tag) -> Self {
         let ring = [ChunkId(0); LANE_CHUNKS_MAX];
-        Self { session, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
-    }
-
-    /// The session this end belongs to.
-    #[must_use]
-    pub fn session(&self) -> SessionRef {
-        self.session
+        Self { at, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
     }
 
     /// Gives a chunk back that will not be published after all.
@@ -105,7 +99,7 @@ impl SenderEnd {
     ///
     /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
             let chunk = self.at(self.reclaimed);
@@ -137,7 +131,7 @@ impl SenderEnd {
         filling: Filling,
         range: Range<usize>,
     ) -> Result<bool, Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         let (start, bytes) = (range.start as u64, range.len() as u64);
         let descriptor =
             u64::from(filling.chunk.0) << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
@@ -154,13 +148,13 @@ impl SenderEnd {
 
     /// Says how the bytes ended. The caller rings the receiver's bell.
     pub fn finish(&self, shared: &Shared<'_>, finish: Finish) -> Result<(), Refusal> {
-        shared.lane(self.session.slot)?.set_finish(finish);
+        shared.lane(self.at)?.set_finish(finish);
         Ok(())
     }
 
     /// Announces that this end sleeps until there is room. `false`: there may be room already.
     pub fn wait_for_room(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         lane.sender.waits.announce();
         if self.acked(lane)? > self.reclaimed {
             lane.sender.waits.cancel();
@@ -171,12 +165,12 @@ impl SenderEnd {
 
     /// Whether the receiver has not set AckRecv for all that was published.
     pub fn is_unacked(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
-        Ok(self.acked(shared.lane(self.session.slot)?)? < self.published)
+        Ok(self.acked(shared.lane(self.at)?)? < self.published)
     }
 
     /// Releases every chunk that came back: an idle lane holds none.
     pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
             let chunk = self.at(self.reclaimed);
@@ -187,19 +181,24 @@ impl SenderEnd {
         Ok(())
     }
 
+    /// Who wants this end's place, by [`Shared::contest`]; 0: nobody.
+    pub fn rival(&self, shared: &Shared<'_>) -> Result<u64, Refusal> {
+        Ok(shared.lane(self.at)?.rival.load(Ordering::Acquire))
+    }
+
     /// What the receiver's side vouches for.
     pub fn settled(&self, shared: &Shared<'_>) -> Result<Settled, Refusal> {
-        Ok(shared.lane(self.session.slot)?.settled())
+        Ok(shared.lane(self.at)?.settled())
     }
 
     /// Payload bytes that the receiver's kernel socket took.
     pub fn taken(&self, shared: &Shared<'_>) -> Result<u64, Refusal> {
-        self.count(shared.lane(self.session.slot)?.receiver.taken.load(Ordering::Acquire))
+        self.count(shared.lane(self.at)?.receiver.taken.load(Ordering::Acquire))
     }
 
     /// Payload bytes that the receiver's TCP acknowledged.
     pub fn delivered(&self, shared: &Shared<'_>) -> Result<u64, Refusal> {
-        self.count(shared.lane(self.session.slot)?.receiver.delivered.load(Ordering::Acquire))
+        self.count(shared.lane(self.at)?.receiver.delivered.load(Ordering::Acquire))
     }
 
     fn count(&self, found: u64) -> Result<u64, Refusal> {
@@ -244,7 +243,7 @@ impl SenderEnd {
 /// The receiver's end of one attempt.
 #[derive(Debug)]
 pub struct ReceiverEnd {
-    pub(crate) session: SessionRef,
+    pub(crate) at: LaneRef,
     pub(crate) owner: Owner,
     pub(crate) tag: Tag,
     /// Chunks handed back: AckRecv was set for so many.
@@ -254,24 +253,18 @@ pub struct ReceiverEnd {
 }
 
 impl ReceiverEnd {
-    pub(crate) fn new(session: SessionRef, owner: Owner, tag: Tag) -> Self {
-        Self { session, owner, tag, acked: 0, published: 0 }
-    }
-
-    /// The session this end belongs to.
-    #[must_use]
-    pub fn session(&self) -> SessionRef {
-        self.session
+    pub(crate) fn new(at: LaneRef, owner: Owner, tag: Tag) -> Self {
+        Self { at, owner, tag, acked: 0, published: 0 }
     }
 
     /// What the sender announced. Only after the attempt has begun.
     pub fn announcement(&self, shared: &Shared<'_>) -> Result<Vec<u8>, Refusal> {
-        shared.lane(self.session.slot)?.announcement()
+        shared.lane(self.at)?.announcement()
     }
 
     /// The oldest published piece that was not handed back, if there is one.
     pub fn next(&mut self, shared: &Shared<'_>) -> Result<Option<Piece>, Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         if self.acked == self.published {
             self.published = self.read_published(lane, shared.lane_chunks())?;
         }
@@ -294,7 +287,7 @@ impl ReceiverEnd {
     /// Sets AckRecv for the oldest piece: the receiver's socket took it, it may be written again.
     /// `true`: the sender waits for room, ring its bell.
     pub fn ack_recv(&mut self, shared: &Shared<'_>) -> Result<bool, Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         self.acked = (self.acked + 1).min(self.published);
         // Release(acked): our reads of the chunk come before it.
         lane.receiver.acked.store(self.acked, Ordering::Release);
@@ -303,7 +296,7 @@ impl ReceiverEnd {
 
     /// Announces that this end sleeps until a chunk is published. `false`: one is there already.
     pub fn wait_for_chunk(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         lane.receiver.waits.announce();
         let news = self.read_published(lane, shared.lane_chunks())? != self.acked
             || lane.finish() != Finish::Open;
@@ -316,12 +309,12 @@ impl ReceiverEnd {
     /// How the sender's bytes ended. What was published before `Whole` is seen by whoever sees
     /// `Whole`.
     pub fn finish(&self, shared: &Shared<'_>) -> Result<Finish, Refusal> {
-        Ok(shared.lane(self.session.slot)?.finish())
+        Ok(shared.lane(self.at)?.finish())
     }
 
     /// Stores the two counters: bytes the kernel socket took, bytes the receiver's TCP acknowledged.
     pub fn count(&self, shared: &Shared<'_>, taken: u64, delivered: u64) -> Result<(), Refusal> {
-        let lane = shared.lane(self.session.slot)?;
+        let lane = shared.lane(self.at)?;
         lane.receiver.taken.store(taken, Ordering::Release);
         lane.receiver.delivered.store(delivered, Ordering::Release);
         Ok(())
@@ -329,7 +322,7 @@ impl ReceiverEnd {
 
     /// Vouches for the whole transfer. The caller rings the sender's bell.
     pub fn settle(&self, shared: &Shared<'_>, settled: Settled) -> Result<(), Refusal> {
-        shared.lane(self.session.slot)?.settle(settled);
+        shared.lane(self.at)?.settle(settled);
         Ok(())
     }
 
@@ -348,16 +341,16 @@ impl ReceiverEnd {
 pub trait LaneEnd {
     /// Which end.
     const ROLE: Role;
-    /// The session it belongs to.
-    fn session(&self) -> SessionRef;
+    /// The lane it belongs to.
+    fn lane(&self) -> LaneRef;
     /// Who holds the place.
     fn owner(&self) -> Owner;
 }
 
 impl LaneEnd for SenderEnd {
     const ROLE: Role = Role::Sender;
-    fn session(&self) -> SessionRef {
-        self.session
+    fn lane(&self) -> LaneRef {
+        self.at
     }
     fn owner(&self) -> Owner {
         self.owner
@@ -366,8 +359,8 @@ impl LaneEnd for SenderEnd {
 
 impl LaneEnd for ReceiverEnd {
     const ROLE: Role = Role::Receiver;
-    fn session(&self) -> SessionRef {
-        self.session
+    fn lane(&self) -> LaneRef {
+        self.at
     }
     fn owner(&self) -> Owner {
         self.owner

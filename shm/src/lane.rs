@@ -2,7 +2,8 @@
 //!
 //! The state word decides who may touch what. While the sender's place is held, its line, the
 //! entries and the announcement are written by the sender alone, and the receiver's line by the
-//! receiver alone, but for `waits`, which the other end takes back when it rings; whoever leaves an attempt last wipes both lines before it frees the places.
+//! receiver alone, but for `waits`, which the other end takes back when it rings; whoever leaves an
+//! attempt last wipes both lines before it frees the places. `rival` is anybody's.
 
 use crate::chunk::Tag;
 use crate::place::{LaneWord, Owner, Place, Role, State};
@@ -23,6 +24,8 @@ const ANNOUNCEMENT_WORDS: usize = ANNOUNCEMENT_BYTES_MAX / 8;
 #[repr(C)]
 pub struct Lane {
     pub(crate) word: AtomicU64,
+    /// Who wants the sender's place from one that may be dead, as the caller names it; 0: nobody.
+    pub(crate) rival: AtomicU64,
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
@@ -160,6 +163,7 @@ impl Lane {
         let waits = || Waits(AtomicU32::new(0));
         Self {
             word: word(),
+            rival: word(),
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),

@@ -44,4 +44,4 @@ pub use refusal::Refusal;
 #[cfg(not(loom))]
 pub use segment::{AttachError, CreateError, Segment};
 pub use shared::{Census, Found, Parts, Shared, TakeError};
-pub use slot::{Digest, End, Life, SessionRef, Slot};
+pub use slot::{Digest, Direction, End, LaneRef, Life, SessionRef, Slot, Terms};

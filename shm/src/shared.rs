@@ -11,10 +11,18 @@ use crate::lane::{Lane, Left};
 use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
 use crate::record::WorkerRecord;
 use crate::refusal::Refusal;
-use crate::slot::{Digest, End, Life, SessionRef, Slot};
+use crate::slot::{Direction, End, LaneRef, Life, SessionRef, Slot, Terms};
 use crate::sync::{Ordering, fence};
 use std::fmt;
 use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
+
+/// The four places of a session.
+const PLACES: [(Direction, Role); 4] = [
+    (Direction::Forth, Role::Sender),
+    (Direction::Forth, Role::Receiver),
+    (Direction::Back, Role::Sender),
+    (Direction::Back, Role::Receiver),
+];
 
 /// All words of a segment.
 #[derive(Debug)]
@@ -83,10 +91,10 @@ impl std::error::Error for TakeError {}
 pub struct Found {
     /// The session that lives in the slot.
     pub session: SessionRef,
-    /// The digest of its key.
-    pub key: Digest,
-    /// The digest of its token.
-    pub token: Digest,
+    /// What it was issued with.
+    pub terms: Terms,
+    /// Who else may use it, by [`Shared::set_peer`]; 0: nobody was named.
+    pub peer: u64,
     /// When its lifetime is over, in milliseconds of the caller's clock.
     pub expires_ms: u64,
 }
@@ -153,27 +161,20 @@ impl<'a> Shared<'a> {
         self.slots.get(slot as usize).ok_or(Refusal::Descriptor(u64::from(slot)))
     }
 
-    pub(crate) fn lane(&self, slot: u32) -> Result<&'a Lane, Refusal> {
-        Ok(&self.slot(slot)?.lane)
+    pub(crate) fn lane(&self, at: LaneRef) -> Result<&'a Lane, Refusal> {
+        Ok(self.slot(at.session.slot)?.lane(at.direction))
     }
 
     /// Claims a slot for a new session. `None`: every slot is in use. A session whose lifetime is
     /// over at `now_ms` and whose places are free is ended to make room.
     #[must_use]
-    pub fn issue(
-        &self,
-        owner: Owner,
-        key: &Digest,
-        token: &Digest,
-        now_ms: u64,
-        expires_ms: u64,
-    ) -> Option<SessionRef> {
+    pub fn issue(&self, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
         let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
         let count = self.slots.len();
         for index in (0..count).map(|i| (start + i) % count) {
             let slot = u32::try_from(index).ok()?;
-            self.expire(slot, now_ms);
-            if let Some(session) = self.claim(slot, owner, key, token, expires_ms) {
+            self.reclaim(slot, now_ms);
+            if let Some(session) = self.claim(slot, owner, terms, now_ms) {
                 self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
                 return Some(session);
             }
@@ -182,33 +183,28 @@ impl<'a> Shared<'a> {
     }
 
     /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it.
-    fn expire(&self, index: u32, now_ms: u64) {
+    fn reclaim(&self, index: u32, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
         let Ok((Life::Live, generation)) = slot.life() else { return };
-        let vacant = slot.lane.load().is_ok_and(LaneWord::is_vacant);
+        let vacant = slot.words().is_ok_and(|words| words.iter().all(|word| word.is_vacant()));
         if slot.expires_ms() <= now_ms && vacant {
             self.end(SessionRef { slot: index, generation }, End::Expired, |_| {});
         }
     }
 
-    fn claim(
-        &self,
-        index: u32,
-        owner: Owner,
-        key: &Digest,
-        token: &Digest,
-        expires_ms: u64,
-    ) -> Option<SessionRef> {
+    fn claim(&self, index: u32, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
         let slot = self.slot(index).ok()?;
         let Ok((Life::Free, generation)) = slot.life() else { return None };
         if !slot.step((Life::Free, generation), (Life::Filling(owner), generation)) {
             return None;
         }
-        slot.fill(key, token, expires_ms);
-        let vacant = slot.lane.load().ok().filter(|word| word.is_vacant());
-        let opened = vacant.is_some_and(|word| {
-            slot.lane.wipe();
-            slot.lane.swap(word, LaneWord::empty(word.next_attempt()))
+        slot.fill(terms, now_ms);
+        let opened = slot.lanes.iter().all(|lane| {
+            let vacant = lane.load().ok().filter(|word| word.is_vacant());
+            vacant.is_some_and(|word| {
+                lane.wipe();
+                lane.swap(word, LaneWord::empty(word.next_attempt()))
+            })
         });
         let life = if opened { Life::Live } else { Life::Ended(End::Corrupt) };
         let live = slot.step((Life::Filling(owner), generation), (life, generation));
@@ -221,12 +217,31 @@ impl<'a> Shared<'a> {
         let slot = self.slots.get(index as usize)?;
         let Ok((Life::Live, generation)) = slot.life() else { return None };
         let session = SessionRef { slot: index, generation };
-        let found =
-            Found { session, key: slot.key(), token: slot.token(), expires_ms: slot.expires_ms() };
+        let (terms, peer) = (slot.terms(), slot.peer.load(Ordering::Relaxed));
+        let found = Found { session, terms, peer, expires_ms: slot.expires_ms() };
         // A slot that was issued again while we read is not the one we read. Pairs with the fence in
         // `fill`: if we read anything of the next session, we see its life.
         fence(Ordering::Acquire);
         (slot.life() == Ok((Life::Live, generation))).then_some(found)
+    }
+
+    /// Names who else may use `session`. The name is to be good for this session alone: the slot may
+    /// serve another by now.
+    pub fn set_peer(&self, session: SessionRef, peer: u64) -> Result<(), Refusal> {
+        self.slot(session.slot)?.peer.store(peer, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// When the lifetime of `end`'s session is over, in milliseconds of the caller's clock.
+    pub fn expires_ms<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
+        Ok(self.slot(end.lane().session.slot)?.expires_ms())
+    }
+
+    /// Begins the lifetime of `end`'s session anew.
+    pub fn renew<E: LaneEnd>(&self, end: &E, now_ms: u64) -> Result<(), Refusal> {
+        self.look(end)?;
+        self.slot(end.lane().session.slot)?.renew(now_ms);
+        Ok(())
     }
 
     /// What became of `session`: `None` once its slot serves another.
@@ -238,33 +253,45 @@ impl<'a> Shared<'a> {
     /// Takes the sender's place. `mark` is seen by the receiver.
     pub fn take_sender(
         &self,
-        session: SessionRef,
+        at: LaneRef,
         owner: Owner,
         mark: bool,
     ) -> Result<SenderEnd, TakeError> {
-        let tag = self.take(session, Role::Sender, owner, mark)?;
-        Ok(SenderEnd::new(session, owner, tag))
+        let tag = self.take(at, Role::Sender, owner, mark)?;
+        self.lane(at)?.rival.store(0, Ordering::Release);
+        Ok(SenderEnd::new(at, owner, tag))
     }
 
     /// Takes the receiver's place. `mark` is seen by the sender.
     pub fn take_receiver(
         &self,
-        session: SessionRef,
+        at: LaneRef,
         owner: Owner,
         mark: bool,
     ) -> Result<ReceiverEnd, TakeError> {
-        let tag = self.take(session, Role::Receiver, owner, mark)?;
-        Ok(ReceiverEnd::new(session, owner, tag))
+        let tag = self.take(at, Role::Receiver, owner, mark)?;
+        Ok(ReceiverEnd::new(at, owner, tag))
     }
 
-    fn take(
-        &self,
-        session: SessionRef,
-        role: Role,
-        owner: Owner,
-        mark: bool,
-    ) -> Result<Tag, TakeError> {
-        let lane = self.lane(session.slot)?;
+    /// Tells the holder of the sender's place that `rival`, which is not 0, wants it: it may give way.
+    /// Returns the holder, whose bell the caller rings.
+    pub fn contest(&self, at: LaneRef, rival: u64) -> Result<Option<Owner>, Refusal> {
+        let lane = self.lane(at)?;
+        lane.rival.store(rival, Ordering::Release);
+        let sender = lane.load()?.sender;
+        Ok((sender.state == State::Held).then_some(sender.owner))
+    }
+
+    /// Takes back what `contest` said.
+    pub fn withdraw(&self, at: LaneRef, rival: u64) -> Result<(), Refusal> {
+        // A failure means that another rival came, or that the holder has changed.
+        let word = &self.lane(at)?.rival;
+        let _ = word.compare_exchange(rival, 0, Ordering::AcqRel, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take(&self, at: LaneRef, role: Role, owner: Owner, mark: bool) -> Result<Tag, TakeError> {
+        let (lane, session) = (self.lane(at)?, at.session);
         let word = loop {
             let word = lane.load()?;
             // The life is read after the word: if the swap succeeds, the word has not changed since,
@@ -285,10 +312,10 @@ impl<'a> Shared<'a> {
         };
         // The one that ends a session looks at the places after it set the life; we look at the life
         // after we took the place. One of the two sees the other.
-        let tag = Tag::new(session.slot, word.attempt);
+        let tag = Tag::new(at, word.attempt);
         if self.life(session) != Ok(Some(Life::Live)) {
             // A sender may have begun with us meanwhile, and be gone already.
-            self.depart(session.slot, role, owner, tag, State::Gone)?;
+            self.depart(at, role, owner, tag, State::Gone)?;
             self.free(session)?;
             return Err(TakeError::Ended);
         }
@@ -297,7 +324,7 @@ impl<'a> Shared<'a> {
 
     /// The lane as `end` sees it. Refused when its place is no longer its own.
     pub fn look<E: LaneEnd>(&self, end: &E) -> Result<LaneWord, Refusal> {
-        let word = self.lane(end.session().slot)?.load()?;
+        let word = self.lane(end.lane())?.load()?;
         if word.place(E::ROLE).is_held_by(end.owner()) {
             return Ok(word);
         }
@@ -308,7 +335,7 @@ impl<'a> Shared<'a> {
     /// may read `announcement`. `None`: there is no receiver, or none that suits, and the sender goes
     /// on waiting. Otherwise the receiver's owner, whose bell the caller rings.
     pub fn begin(&self, end: &SenderEnd, announcement: &[u8]) -> Result<Option<Owner>, Refusal> {
-        let lane = self.lane(end.session.slot)?;
+        let lane = self.lane(end.at)?;
         lane.announce(announcement);
         loop {
             let word = self.look(end)?;
@@ -333,28 +360,27 @@ impl<'a> Shared<'a> {
     ) -> Result<Option<Owner>, Refusal> {
         // A chunk that is refused here is found by its tag later. The place must be left anyway.
         let _ = end.release(self, filling);
-        let left = self.depart(end.session.slot, Role::Sender, end.owner, end.tag, State::Gone)?;
-        self.after_leave(end.session, left)
+        let left = self.depart(end.at, Role::Sender, end.owner, end.tag, State::Gone)?;
+        self.after_leave(end.at.session, left)
     }
 
     /// Leaves the receiver's place. Returns the sender's owner if it is still in the attempt: ring
     /// its bell.
     pub fn leave_receiver(&self, end: ReceiverEnd) -> Result<Option<Owner>, Refusal> {
-        let left =
-            self.depart(end.session.slot, Role::Receiver, end.owner, end.tag, State::Gone)?;
-        self.after_leave(end.session, left)
+        let left = self.depart(end.at, Role::Receiver, end.owner, end.tag, State::Gone)?;
+        self.after_leave(end.at.session, left)
     }
 
     /// Leaves a place and, where nobody else is left to do it, cleans up after the attempt.
     fn depart(
         &self,
-        slot: u32,
+        at: LaneRef,
         role: Role,
         owner: Owner,
         tag: Tag,
         as_state: State,
     ) -> Result<Left, Refusal> {
-        let lane = self.lane(slot)?;
+        let lane = self.lane(at)?;
         let left = lane.leave(role, owner, as_state)?;
         if left == Left::Last {
             // Nobody fills or reads any more. Which chunks remain is best known to their tags.
@@ -374,36 +400,47 @@ impl<'a> Shared<'a> {
 
     /// Ends a session, unless it is over. `ring` is called with the owner of every held place.
     /// Returns whether it was this call that ended it.
-    pub fn end(&self, session: SessionRef, end: End, ring: impl FnMut(Owner)) -> bool {
+    pub fn end(&self, session: SessionRef, end: End, mut ring: impl FnMut(Owner)) -> bool {
         let Ok(slot) = self.slot(session.slot) else { return false };
         let generation = session.generation;
         if !slot.step((Life::Live, generation), (Life::Ended(end), generation)) {
             return false;
         }
-        if let Ok(word) = slot.lane.load() {
-            word.held().for_each(ring);
-        }
+        let words = slot.lanes.iter().filter_map(|lane| lane.load().ok());
+        words.flat_map(LaneWord::held).for_each(&mut ring);
         // A slot whose words are refused stays closed for good: nobody can enter it.
         let _ = self.free(session);
         true
     }
 
+    /// Ends a session whose lifetime is over, unless a transfer is running in it. `ring` as for `end`.
+    pub fn expire(&self, session: SessionRef, ring: impl FnMut(Owner)) {
+        let running = self.slot(session.slot).and_then(Slot::words);
+        if running.is_ok_and(|words| !words.iter().any(|word| word.begun)) {
+            self.end(session, End::Expired, ring);
+        }
+    }
+
     /// Frees the slot of a session that has ended and that everybody has left.
     fn free(&self, session: SessionRef) -> Result<(), Refusal> {
         let slot = self.slot(session.slot)?;
-        // The life is read between two looks at the word: if the second finds the same, the session
+        // The life is read between two looks at the words: if the second finds the same, the session
         // was over with nobody in it. Otherwise another may have freed the slot and a third may have
-        // issued it again, and the vacant word would be a new session's.
-        let word = slot.lane.load()?;
+        // issued it again, and a vacant word would be a new session's.
+        let words = slot.words()?;
         let (life, generation) = slot.life()?;
         if generation != session.generation || !matches!(life, Life::Ended(_)) {
             return Ok(());
         }
-        let shut = if word.is_closed() {
-            slot.lane.load()? == word
-        } else {
-            word.is_vacant() && slot.lane.swap(word, LaneWord::closed(word.next_attempt()))
-        };
+        let mut shut = true;
+        for (lane, word) in slot.lanes.iter().zip(words) {
+            // A lane that is shut stays so until the slot is issued again.
+            shut &= if word.is_closed() {
+                lane.load()? == word
+            } else {
+                word.is_vacant() && lane.swap(word, LaneWord::closed(word.next_attempt()))
+            };
+        }
         if shut {
             // Two may come here for the same session; one step succeeds, and that is enough.
             slot.step((life, generation), (Life::Free, generation.wrapping_add(1)));
@@ -438,44 +475,58 @@ impl<'a> Shared<'a> {
             // Nobody could enter yet; as an ended session it is freed like any other.
             slot.step((life, generation), (Life::Ended(End::Corrupt), generation));
         }
-        for role in [Role::Sender, Role::Receiver] {
-            let word = slot.lane.load()?;
-            let (place, peer) = (word.place(role), word.peer(role));
-            match place.state {
-                State::Held if place.owner.worker == dead => {
-                    self.sweep_place(index, role, word, ring)?;
-                }
-                // It left by itself, but may have died before it told its peer.
-                State::Gone if place.owner.worker == dead && peer.owner.worker != dead => {
-                    ring(index, peer.owner);
-                }
-                _ => {}
-            }
+        let session = SessionRef { slot: index, generation };
+        for (direction, role) in PLACES {
+            // What is refused in one lane does not keep the other from being swept.
+            let _ = self.sweep_place(session.lane(direction), role, dead, ring);
         }
         if let Life::Ended(_) = slot.life()?.0 {
             // Whoever ended it may have died before it told those that wait.
-            let word = slot.lane.load()?;
-            word.held().for_each(|owner| ring(index, owner));
+            let words = slot.lanes.iter().filter_map(|lane| lane.load().ok());
+            words.flat_map(LaneWord::held).for_each(|owner| ring(index, owner));
         }
-        self.free(SessionRef { slot: index, generation })
+        self.free(session)
     }
 
     fn sweep_place(
         &self,
-        index: u32,
+        at: LaneRef,
+        role: Role,
+        dead: WorkerId,
+        ring: &mut impl FnMut(u32, Owner),
+    ) -> Result<(), Refusal> {
+        let word = self.lane(at)?.load()?;
+        let (place, peer) = (word.place(role), word.peer(role));
+        if place.owner.worker != dead {
+            return Ok(());
+        }
+        match place.state {
+            State::Held => self.sweep_held(at, role, word, ring),
+            // It left by itself, but may have died before it told its peer.
+            State::Gone if peer.owner.worker != dead => {
+                ring(at.session.slot, peer.owner);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sweep_held(
+        &self,
+        at: LaneRef,
         role: Role,
         word: LaneWord,
         ring: &mut impl FnMut(u32, Owner),
     ) -> Result<(), Refusal> {
         let owner = word.place(role).owner;
-        let tag = Tag::new(index, word.attempt);
+        let tag = Tag::new(at, word.attempt);
         if !word.begun && role == Role::Sender {
             // Before an attempt has begun only the sender holds chunks. They go before the place:
             // the next sender's chunks will carry the same tag.
             self.pool.release_all(tag);
         }
-        if let Left::PeerRemains(peer) = self.depart(index, role, owner, tag, State::Lost)? {
-            ring(index, peer);
+        if let Left::PeerRemains(peer) = self.depart(at, role, owner, tag, State::Lost)? {
+            ring(at.session.slot, peer);
         }
         Ok(())
     }
@@ -490,7 +541,7 @@ impl<'a> Shared<'a> {
                 Ok((Life::Free, _)) => {}
                 _ => census.slots_between += 1,
             }
-            if let Ok(word) = slot.lane.load() {
+            for word in slot.lanes.iter().filter_map(|lane| lane.load().ok()) {
                 let held = [word.sender, word.receiver].into_iter();
                 let held = held.filter(|p| !matches!(p.state, State::Empty | State::Closed));
                 census.places_held += held.count();

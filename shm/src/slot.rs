@@ -4,7 +4,7 @@
 //! `Free -> Filling -> Live -> Ended -> Free`, one generation later each time round.
 
 use crate::lane::Lane;
-use crate::place::Owner;
+use crate::place::{LaneWord, Owner};
 use crate::refusal::Refusal;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -18,6 +18,37 @@ pub struct SessionRef {
     pub slot: u32,
     /// Which session of those that lived in the slot.
     pub generation: u32,
+}
+
+/// Which of a session's two lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The first lane: the only one of a session that needs one.
+    Forth,
+    /// The other way.
+    Back,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Forth, Self::Back];
+}
+
+/// One lane of one living session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneRef {
+    /// The session.
+    pub session: SessionRef,
+    /// Which lane of it.
+    pub direction: Direction,
+}
+
+impl SessionRef {
+    /// The session's lane in `direction`.
+    #[must_use]
+    pub fn lane(self, direction: Direction) -> LaneRef {
+        LaneRef { session: self, direction }
+    }
 }
 
 /// Why a session ended.
@@ -42,8 +73,21 @@ pub enum Life {
     Filling(Owner),
     /// A session lives here.
     Live,
-    /// The session is over; the slot is free once both places are left.
+    /// The session is over; the slot is free once all places are left.
     Ended(End),
+}
+
+/// What a session is issued with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The digest of its key.
+    pub key: Digest,
+    /// The digest of its token.
+    pub token: Digest,
+    /// The caller's word for what the session is for.
+    pub kind: u64,
+    /// How long it lives from its issue, and from each time that this is begun anew.
+    pub lifetime_ms: u64,
 }
 
 /// A session slot in shared memory.
@@ -52,9 +96,14 @@ pub enum Life {
 pub struct Slot {
     life: AtomicU64,
     expires_ms: AtomicU64,
+    lifetime_ms: AtomicU64,
+    kind: AtomicU64,
+    /// Who else may use the session, as the caller names it; 0: nobody was named.
+    pub(crate) peer: AtomicU64,
     key: [AtomicU64; 4],
     token: [AtomicU64; 4],
-    pub(crate) lane: Lane,
+    /// By [`Direction`].
+    pub(crate) lanes: [Lane; 2],
 }
 
 const GENERATION_SHIFT: u32 = 32;
@@ -95,10 +144,27 @@ impl Slot {
         Self {
             life: AtomicU64::new(0),
             expires_ms: AtomicU64::new(0),
+            lifetime_ms: AtomicU64::new(0),
+            kind: AtomicU64::new(0),
+            peer: AtomicU64::new(0),
             key: digest(),
             token: digest(),
-            lane: Lane::new(),
+            lanes: [Lane::new(), Lane::new()],
         }
+    }
+
+    pub(crate) fn lane(&self, direction: Direction) -> &Lane {
+        let [forth, back] = &self.lanes;
+        match direction {
+            Direction::Forth => forth,
+            Direction::Back => back,
+        }
+    }
+
+    /// Both lanes' state words.
+    pub(crate) fn words(&self) -> Result<[LaneWord; 2], Refusal> {
+        let [forth, back] = &self.lanes;
+        Ok([forth.load()?, back.load()?])
     }
 
     pub(crate) fn life(&self) -> Result<(Life, u32), Refusal> {
@@ -111,21 +177,33 @@ impl Slot {
         self.life.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Writes the session's particulars. For the one that is filling the slot.
-    pub(crate) fn fill(&self, key: &Digest, token: &Digest, expires_ms: u64) {
+    /// Writes the session's terms. For the one that is filling the slot.
+    pub(crate) fn fill(&self, terms: &Terms, now_ms: u64) {
         // Pairs with the fence in `find`: whoever reads what we write sees that the slot is filling.
         fence(Ordering::Release);
-        store(&self.key, key);
-        store(&self.token, token);
+        store(&self.key, &terms.key);
+        store(&self.token, &terms.token);
+        self.kind.store(terms.kind, Ordering::Relaxed);
+        self.lifetime_ms.store(terms.lifetime_ms, Ordering::Relaxed);
+        self.peer.store(0, Ordering::Relaxed);
+        let expires_ms = now_ms.saturating_add(terms.lifetime_ms);
         self.expires_ms.store(expires_ms, Ordering::Relaxed);
     }
 
-    pub(crate) fn key(&self) -> Digest {
-        load(&self.key)
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            key: load(&self.key),
+            token: load(&self.token),
+            kind: self.kind.load(Ordering::Relaxed),
+            lifetime_ms: self.lifetime_ms.load(Ordering::Relaxed),
+        }
     }
 
-    pub(crate) fn token(&self) -> Digest {
-        load(&self.token)
+    /// Begins the session's lifetime anew. For one that holds a place, so that the slot cannot serve
+    /// another session meanwhile.
+    pub(crate) fn renew(&self, now_ms: u64) {
+        let lifetime_ms = self.lifetime_ms.load(Ordering::Relaxed);
+        self.expires_ms.fetch_max(now_ms.saturating_add(lifetime_ms), Ordering::Relaxed);
     }
 
     pub(crate) fn expires_ms(&self) -> u64 {
