@@ -1,6 +1,9 @@
-//! Tokens out of `Cookie` and `Authorization`.
+//! Tokens out of `Cookie` and `Authorization`, and into `Set-Cookie`.
 //!
 //! The routes ask here who holds a session's token; comparing it is theirs.
+
+use super::response::{LIFETIME_SHOWN_MAX, http_date};
+use std::time::{Duration, SystemTime};
 
 /// The value of the first cookie of this name among all `Cookie` fields, without quotes.
 pub fn cookie<'a>(mut fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
@@ -20,6 +23,20 @@ pub fn bearer(authorization: Option<&[u8]>) -> Option<&[u8]> {
     let token = rest.trim_ascii();
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" ");
     (is_bearer && !token.is_empty()).then_some(token)
+}
+
+/// The value of a `Set-Cookie` that gives a message session's token to its host, for `lifetime` from
+/// `now`, and for that session's `path` alone.
+#[must_use]
+pub fn token_cookie(token: &str, path: &str, now: SystemTime, lifetime: Duration) -> String {
+    let expires = http_date(now + lifetime.min(LIFETIME_SHOWN_MAX));
+    format!("token=\"{token}\"; Path=\"{path}\"; Expires={expires}")
+}
+
+/// The value of a `Set-Cookie` that takes it back.
+#[must_use]
+pub fn expired_token_cookie(path: &str) -> String {
+    token_cookie("", path, SystemTime::UNIX_EPOCH, Duration::ZERO)
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {

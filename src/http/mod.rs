@@ -19,7 +19,7 @@ mod status;
 
 pub use chunk_line::{ChunkLine, chunk_line};
 pub use chunked::{Dechunker, Decoded};
-pub use cookie::{bearer, cookie};
+pub use cookie::{bearer, cookie, expired_token_cookie, token_cookie};
 pub use fault::Fault;
 pub(crate) use filename::names_a_file;
 pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};
@@ -27,5 +27,5 @@ pub(crate) use framing::{is_token_byte, is_value_byte};
 pub use head::{
     Fields, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
 };
-pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date};
+pub use response::{CONTINUE, LIFETIME_SHOWN_MAX, ResponseHead, accepts, error_body, http_date};
 pub use status::Status;

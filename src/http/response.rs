@@ -102,6 +102,9 @@ impl Write for OneLine<'_> {
     }
 }
 
+/// A thousand years, so that a date can be made of any lifetime.
+pub const LIFETIME_SHOWN_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
 /// A time as the `Date`, `Expires` and `X-Session-Expires` fields have it.
 pub fn http_date(time: SystemTime) -> impl Display {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());

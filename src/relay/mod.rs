@@ -16,7 +16,7 @@ pub use announcement::Announcement;
 pub use body::Body;
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
-pub use receiving::Receiving;
+pub use receiving::{Manner, Receiving, Reception, Renewal};
 pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
@@ -69,9 +69,15 @@ impl Relay {
     pub fn ring_peer<E: LaneEnd>(&self, end: &E) -> Result<(), Refusal> {
         let peer = self.shared().look(end)?.peer(E::ROLE);
         if peer.state == State::Held {
-            self.ring(peer.owner, end.session().slot);
+            self.ring(peer.owner, end.lane().session.slot);
         }
         Ok(())
+    }
+
+    /// Ends the session of `end`, whose lifetime is over, unless a transfer is running in it.
+    fn expire<E: LaneEnd>(&self, end: &E) {
+        let session = end.lane().session;
+        self.shared().expire(session, |owner| self.ring(owner, session.slot));
     }
 
     /// Tells `owner` that session `slot` has news.

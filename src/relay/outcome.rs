@@ -25,6 +25,8 @@ pub enum Sent {
     TooSlow,
     /// The sender itself has left.
     Left,
+    /// While it waited, another from the same address asked for its place.
+    Superseded,
     /// Shared memory held what it must not.
     Refused(Refusal),
 }

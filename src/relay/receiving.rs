@@ -7,12 +7,14 @@ use super::{
     Announcement, LOOK_ANYWAY_MS, Outbox, Pace, Received, Relay, TURN_BYTES, Turn, millis,
 };
 use crate::config::Receipt;
-use crate::http::{Attachment, ResponseHead, Status, chunk_line};
-use crate::session::Session;
+use crate::http::{Attachment, ResponseHead, Status, chunk_line, token_cookie};
 use crate::sys::{Put, Stream};
-use shm::{End, Finish, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
+use shm::{
+    End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State,
+};
+use std::fmt;
 use std::io::IoSlice;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How often the kernel is asked what is acknowledged: the interval doubles from the first to the
 /// last, but stays at the second while an acknowledgement may only be delayed, which Linux does by
@@ -25,13 +27,12 @@ const ACK_DELAYED_MS: u64 = 60;
 #[derive(Debug)]
 pub struct Receiving {
     end: ReceiverEnd,
-    session: Session,
-    keep_alive: bool,
-    /// It speaks HTTP/1.0 and has to know the length.
-    needs_length: bool,
+    reception: Reception,
     wait_ends_ms: u64,
     phase: Phase,
     chunked: bool,
+    /// The sender is gone, and the answer is to say so at its end.
+    truncated: bool,
     length: Option<u64>,
     receipt: Receipt,
     /// Bytes that the socket took of the piece that is being written, if one is.
@@ -61,26 +62,71 @@ struct AckPoll {
     ends_ms: u64,
 }
 
+/// What a receiver asks for.
+#[derive(Debug)]
+pub struct Reception {
+    /// Whether its connection goes on after the answer.
+    pub keep_alive: bool,
+    /// It speaks HTTP/1.0 and has to know the length.
+    pub needs_length: bool,
+    /// How it is answered.
+    pub manner: Manner,
+}
+
+/// How the two APIs differ in what they answer a receiver.
+#[derive(Clone, Debug)]
+pub enum Manner {
+    /// A file, to be saved under its name. Where it is not whole, the connection is cut.
+    File,
+    /// A message. A chunked one that is not whole is ended all the same, and says so in its trailer.
+    Message {
+        /// The cookie to renew, if the receiver has one.
+        renewal: Option<Box<Renewal>>,
+    },
+}
+
+/// A token cookie that is renewed with an answer.
+#[derive(Clone)]
+pub struct Renewal {
+    /// The token, as its owner sent it.
+    pub token: String,
+    /// The session's path.
+    pub path: String,
+    /// For how long, from the answer.
+    pub lifetime: Duration,
+}
+
+impl Renewal {
+    /// The value of `Set-Cookie` in an answer that is given now.
+    #[must_use]
+    pub fn cookie(&self) -> String {
+        token_cookie(&self.token, &self.path, SystemTime::now(), self.lifetime)
+    }
+}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewal(..)")
+    }
+}
+
 impl Receiving {
-    /// A receiver that has just taken its place in a `session`.
+    /// A receiver that has just taken its place.
     #[must_use]
     pub fn new(
         relay: &Relay,
         end: ReceiverEnd,
-        session: Session,
-        keep_alive: bool,
-        needs_length: bool,
+        reception: Reception,
         wait_ends_ms: u64,
         now_ms: u64,
     ) -> Self {
         Self {
             end,
-            session,
-            keep_alive,
-            needs_length,
+            reception,
             wait_ends_ms,
             phase: Phase::Sender,
             chunked: false,
+            truncated: false,
             length: None,
             receipt: Receipt::Acked,
             piece_taken: None,
@@ -92,16 +138,10 @@ impl Receiving {
         }
     }
 
-    /// The slot of its session.
+    /// Its lane.
     #[must_use]
-    pub fn slot(&self) -> u32 {
-        self.end.session().slot
-    }
-
-    /// Its session.
-    #[must_use]
-    pub fn session(&self) -> Session {
-        self.session
+    pub fn lane(&self) -> LaneRef {
+        self.end.lane()
     }
 
     /// When it wants a turn though nothing has happened.
@@ -154,7 +194,7 @@ impl Receiving {
         }
         if self.phase == Phase::Sender {
             if !lane.begun {
-                return Ok(self.await_sender(relay, lane, now_ms));
+                return self.await_sender(relay, lane, now_ms);
             }
             self.begin(relay, outbox, now_ms)?;
         }
@@ -165,13 +205,13 @@ impl Receiving {
     }
 
     /// Whether the other side or the session has put an end to it.
-    fn ended(&self, relay: &Relay, lane: LaneWord) -> Result<Option<Received>, Refusal> {
+    fn ended(&mut self, relay: &Relay, lane: LaneWord) -> Result<Option<Received>, Refusal> {
         let silent = self.phase == Phase::Sender;
         let finish = self.end.finish(relay.shared())?;
         if lane.begun && silent && finish == Finish::NoChunk {
             return Ok(Some(Received::NoChunk));
         }
-        match relay.shared().life(self.end.session())? {
+        match relay.shared().life(self.lane().session)? {
             Some(Life::Live) => {}
             Some(Life::Ended(end)) if silent => return Ok(Some(Received::Ended(end))),
             _ if silent => return Ok(Some(Received::Ended(End::Expired))),
@@ -181,7 +221,16 @@ impl Receiving {
         if !sender_left && matches!(finish, Finish::Open | Finish::Whole(_)) {
             return Ok(None);
         }
-        Ok(Some(if silent { Received::Again } else { self.cut() }))
+        if silent {
+            return Ok(Some(Received::Again));
+        }
+        let message = matches!(self.reception.manner, Manner::Message { .. });
+        if message && self.chunked && self.phase == Phase::Body {
+            // What was published before is still ours to write.
+            self.truncated = !matches!(finish, Finish::Whole(_));
+            return Ok(None);
+        }
+        Ok(Some(self.cut()))
     }
 
     /// How to cut an answer that has begun, so that the client sees it: one that is all written must
@@ -193,20 +242,26 @@ impl Receiving {
         Received::Truncated
     }
 
-    fn await_sender(&mut self, relay: &Relay, lane: LaneWord, now_ms: u64) -> Turn<Received> {
-        if self.needs_length && lane.sender.state == State::Held && lane.sender.mark {
-            return Turn::Over(Received::NeedsLength);
+    fn await_sender(
+        &mut self,
+        relay: &Relay,
+        lane: LaneWord,
+        now_ms: u64,
+    ) -> Result<Turn<Received>, Refusal> {
+        let sender = lane.sender;
+        if self.reception.needs_length && sender.state == State::Held && sender.mark {
+            return Ok(Turn::Over(Received::NeedsLength));
         }
-        if now_ms >= self.session.expires_ms {
-            let session = self.end.session();
-            relay.shared().end(session, End::Expired, |owner| relay.ring(owner, self.slot()));
-            return Turn::Over(Received::Ended(End::Expired));
+        let expires_ms = relay.shared().expires_ms(&self.end)?;
+        if now_ms >= expires_ms {
+            relay.expire(&self.end);
+            return Ok(Turn::Over(Received::Ended(End::Expired)));
         }
         if now_ms >= self.wait_ends_ms {
-            return Turn::Over(Received::NobodyCame);
+            return Ok(Turn::Over(Received::NobodyCame));
         }
-        self.next_look_ms = self.wait_ends_ms.min(self.session.expires_ms);
-        Turn::Wait
+        self.next_look_ms = self.wait_ends_ms.min(expires_ms);
+        Ok(Turn::Wait)
     }
 
     /// The sender has begun: writes the head of the answer.
@@ -218,8 +273,9 @@ impl Receiving {
         self.chunked = announced.length.is_none();
         self.length = announced.length;
         self.receipt = announced.receipt;
-        let mut head = write_head(outbox.bytes(), &announced);
-        match (self.keep_alive, self.needs_length) {
+        let Reception { keep_alive, needs_length, manner } = &self.reception;
+        let mut head = write_head(outbox.bytes(), &announced, manner);
+        match (keep_alive, needs_length) {
             (false, _) => head.close(),
             (true, true) => head.keep_alive(),
             (true, false) => &mut head,
@@ -250,6 +306,9 @@ impl Receiving {
                         return self.finish(relay, stream, outbox, now_ms);
                     }
                     return Err(Refusal::Count { found: total, high: self.taken });
+                }
+                if self.truncated {
+                    return self.finish(relay, stream, outbox, now_ms);
                 }
                 match outbox.flush(stream) {
                     Put::Bytes(_) => {}
@@ -339,15 +398,19 @@ impl Receiving {
         now_ms: u64,
     ) -> Result<Turn<Received>, Refusal> {
         self.resume(relay, stream, now_ms);
-        if self.chunked {
-            outbox.bytes().extend_from_slice(b"0\r\n\r\n");
-            // Once.
-            self.chunked = false;
+        // Once.
+        if std::mem::take(&mut self.chunked) {
+            let end = if self.truncated { TRUNCATED_END } else { b"0\r\n\r\n" };
+            outbox.bytes().extend_from_slice(end);
         }
         match outbox.flush(stream) {
             Put::Bytes(_) => {}
             Put::Full => return Ok(self.full(relay, stream, now_ms)),
             Put::Broken => return self.left(relay, stream),
+        }
+        if self.truncated {
+            self.count(relay, stream)?;
+            return Ok(Turn::Over(Received::Complete));
         }
         if self.receipt == Receipt::Sent {
             self.count(relay, stream)?;
@@ -435,7 +498,7 @@ impl Receiving {
 
     /// Gives up the place.
     pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
-        let slot = self.slot();
+        let slot = self.lane().session.slot;
         if let Some(sender) = relay.shared().leave_receiver(self.end)? {
             relay.ring(sender, slot);
         }
@@ -453,15 +516,34 @@ const RELAYED_FIELDS: [(&str, &str); 5] = [
     ("X-Robots-Tag", "none"),
 ];
 
+/// The end of a chunked message whose sender was lost.
+const TRUNCATED_END: &[u8] = b"0\r\nX-Transfer-Status: truncated\r\n\r\n";
+
 /// Writes the head up to what is said of the connection.
-fn write_head<'o>(out: &'o mut Vec<u8>, announced: &Announcement) -> ResponseHead<'o> {
+fn write_head<'o>(
+    out: &'o mut Vec<u8>,
+    announced: &Announcement,
+    manner: &Manner,
+) -> ResponseHead<'o> {
     let mut head = ResponseHead::start(out, Status::Ok, SystemTime::now());
     for (name, value) in RELAYED_FIELDS {
         head.field(name, value);
     }
     let content_type = announced.content_type.as_deref();
     head.field_bytes("Content-Type", content_type.unwrap_or(b"application/octet-stream"));
-    head.field("Content-Disposition", Attachment(announced.name.as_ref()));
+    match manner {
+        Manner::File => {
+            head.field("Content-Disposition", Attachment(announced.name.as_ref()));
+        }
+        Manner::Message { renewal } => {
+            if let Some(renewal) = renewal {
+                head.field("Set-Cookie", renewal.cookie());
+            }
+            if announced.length.is_none() {
+                head.field("Trailer", "X-Transfer-Status");
+            }
+        }
+    }
     match announced.length {
         Some(length) => head.content_length(length),
         None => head.chunked(),

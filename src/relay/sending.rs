@@ -11,7 +11,9 @@ use super::{
 use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault, FileName};
 use crate::sys::{Got, Stream};
-use shm::{End, Filling, Finish, LaneWord, Life, Refusal, SenderEnd, Settled, State};
+use shm::{
+    End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
+};
 
 /// How often a lane that starves for a first chunk asks again: nobody rings for a freed chunk.
 const STARVED_POLL_MS: u64 = 10;
@@ -26,10 +28,13 @@ pub struct Sending {
     content_type: Option<Vec<u8>>,
     name: Option<FileName>,
     receipt: Receipt,
+    /// Whose it is, as rivals are named.
+    client: u64,
     /// The client holds its body back until it reads `100 Continue`.
     expects_continue: bool,
+    /// Whether the session is over with this transfer.
+    ends_session: bool,
     wait_ends_ms: u64,
-    expires_ms: u64,
     phase: Phase,
     begun: bool,
     filling: Option<(Filling, Window)>,
@@ -66,20 +71,25 @@ pub struct Cargo {
     pub receipt: Receipt,
     /// Whether it sent `Expect: 100-continue`.
     pub expects_continue: bool,
+    /// Whether the session is over once all is delivered.
+    pub ends_session: bool,
+    /// The digest of the client's address: another of the same may take over from one that waits and
+    /// may be dead.
+    pub client: u64,
 }
 
 impl Sending {
-    /// A sender that has just taken its place in a session that lives until `expires_ms`.
+    /// A sender that has just taken its place.
     #[must_use]
     pub fn new(
         relay: &Relay,
         end: SenderEnd,
         cargo: Cargo,
         wait_ends_ms: u64,
-        expires_ms: u64,
         now_ms: u64,
     ) -> Self {
-        let Cargo { body, content_type, name, receipt, expects_continue } = cargo;
+        let Cargo { body, content_type, name, receipt, expects_continue, ends_session, client } =
+            cargo;
         Self {
             end,
             length: body.length(),
@@ -87,9 +97,10 @@ impl Sending {
             content_type,
             name,
             receipt,
+            client,
             expects_continue,
+            ends_session,
             wait_ends_ms,
-            expires_ms,
             phase: Phase::Receiver,
             begun: false,
             filling: None,
@@ -101,10 +112,14 @@ impl Sending {
         }
     }
 
-    /// The slot of its session.
+    /// Its lane.
     #[must_use]
-    pub fn slot(&self) -> u32 {
-        self.end.session().slot
+    pub fn lane(&self) -> LaneRef {
+        self.end.lane()
+    }
+
+    fn slot(&self) -> u32 {
+        self.lane().session.slot
     }
 
     /// When it wants a turn though nothing has happened.
@@ -158,7 +173,7 @@ impl Sending {
             // A receiver that speaks HTTP/1.0 (its mark) has to know the length: one that is not known
             // (our mark) does not suit it, and it turns away.
             Phase::Receiver if lane.can_begin() => {
-                if self.expects_continue && inbox.is_empty() && !stream.has_unread() {
+                if self.expects_continue && inbox.is_empty() && stream.unread() == 0 {
                     outbox.bytes().extend_from_slice(CONTINUE);
                 }
                 // Asked once; a client that did not wait for it needs none.
@@ -168,7 +183,7 @@ impl Sending {
                 self.pace = Pace::new(relay, self.read_bytes, now_ms);
                 self.read_body(relay, lane, stream, inbox, now_ms)
             }
-            Phase::Receiver => Ok(self.await_receiver(relay, stream, now_ms)),
+            Phase::Receiver => self.await_receiver(relay, stream, inbox, now_ms),
             Phase::Body => self.read_body(relay, lane, stream, inbox, now_ms),
             Phase::Receipt | Phase::LastCount(_) => {
                 // The bell tells; this is for a bell that a crash swallowed.
@@ -189,11 +204,10 @@ impl Sending {
         if let Phase::Receipt = self.phase
             && self.is_settled(self.end.settled(shared)?)
         {
-            // Only a complete transfer ends the session.
-            shared.end(self.end.session(), End::Complete, |owner| relay.ring(owner, self.slot()));
+            self.complete(relay, now_ms)?;
             return Ok(Some(self.over(relay, Sent::Delivered(self.receipt))));
         }
-        let life = shared.life(self.end.session())?;
+        let life = shared.life(self.lane().session)?;
         let cause = match life {
             Some(Life::Live) => None,
             Some(Life::Ended(end)) => Some(Sent::Ended(end)),
@@ -212,6 +226,16 @@ impl Sending {
         cause.map(|sent| self.fail(relay, sent, now_ms)).transpose()
     }
 
+    /// Everything is delivered: of the exchange's sessions that is the end, and nothing else is.
+    fn complete(&self, relay: &Relay, now_ms: u64) -> Result<(), Refusal> {
+        if !self.ends_session {
+            return relay.shared().renew(&self.end, now_ms);
+        }
+        let (session, slot) = (self.lane().session, self.slot());
+        relay.shared().end(session, End::Complete, |owner| relay.ring(owner, slot));
+        Ok(())
+    }
+
     fn is_settled(&self, settled: Settled) -> bool {
         match self.receipt {
             Receipt::Acked => settled == Settled::Acked,
@@ -219,20 +243,37 @@ impl Sending {
         }
     }
 
-    fn await_receiver(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> Turn<Report> {
+    fn await_receiver(
+        &mut self,
+        relay: &Relay,
+        stream: &Stream,
+        inbox: &[u8],
+        now_ms: u64,
+    ) -> Result<Turn<Report>, Refusal> {
         if stream.is_leaving() {
-            return self.left(relay);
+            return Ok(self.left(relay));
         }
-        if now_ms >= self.expires_ms {
-            let session = self.end.session();
-            relay.shared().end(session, End::Expired, |owner| relay.ring(owner, self.slot()));
-            return self.over(relay, Sent::Ended(End::Expired));
+        let expires_ms = relay.shared().expires_ms(&self.end)?;
+        if now_ms >= expires_ms {
+            relay.expire(&self.end);
+            return Ok(self.over(relay, Sent::Ended(End::Expired)));
         }
         if now_ms >= self.wait_ends_ms {
-            return self.over(relay, Sent::NobodyCame);
+            return Ok(self.over(relay, Sent::NobodyCame));
         }
-        self.next_look_ms = self.wait_ends_ms.min(self.expires_ms);
-        Turn::Wait
+        let rival = self.end.rival(relay.shared())?;
+        if rival != 0 && rival == self.client && self.may_be_dead(stream, inbox) {
+            return Ok(self.over(relay, Sent::Superseded));
+        }
+        self.next_look_ms = self.wait_ends_ms.min(expires_ms);
+        Ok(Turn::Wait)
+    }
+
+    /// Whether the client may be gone without our knowing: its FIN would stand behind bytes that are
+    /// not read before a receiver comes.
+    fn may_be_dead(&self, stream: &Stream, inbox: &[u8]) -> bool {
+        let here = stream.unread().saturating_add(inbox.len() as u64);
+        here > 0 && self.length.is_none_or(|length| here < length)
     }
 
     fn read_body(

@@ -7,8 +7,34 @@ mod key;
 
 pub use key::{KEY_CHARS, SessionKey, Token};
 
-use shm::{Found, Owner, SessionRef, Shared};
+use shm::{Found, Owner, SessionRef, Shared, Terms};
+use std::time::Duration;
 use subtle::ConstantTimeEq;
+
+/// What a session is for: a key works only where it was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The two-step exchange.
+    Exchange,
+    /// Messages between a host and whoever knows the key.
+    Basic,
+    /// Messages between a host and the address that it names.
+    Secure,
+}
+
+impl Kind {
+    fn to_word(self) -> u64 {
+        match self {
+            Self::Exchange => 1,
+            Self::Basic => 2,
+            Self::Secure => 3,
+        }
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        [Self::Exchange, Self::Basic, Self::Secure].into_iter().find(|kind| kind.to_word() == word)
+    }
+}
 
 /// A session that was just issued: what the safe-conduct says.
 #[derive(Debug)]
@@ -24,9 +50,12 @@ pub struct Issued {
 pub struct Session {
     /// Where it lives.
     pub at: SessionRef,
-    /// When its lifetime is over, in milliseconds of the monotonic clock.
-    pub expires_ms: u64,
+    /// What it is for.
+    pub kind: Kind,
+    /// How long it lives from its issue, or from its last finished message.
+    pub lifetime: Duration,
     token: shm::Digest,
+    peer: u64,
 }
 
 /// Why no session was issued.
@@ -38,18 +67,20 @@ pub enum IssueError {
     NoRandom,
 }
 
-/// Issues a session that lives until `expires_ms`.
+/// Issues a session that lives for `lifetime`.
 pub fn issue(
     shared: &Shared<'_>,
     owner: Owner,
+    kind: Kind,
+    lifetime: Duration,
     now_ms: u64,
-    expires_ms: u64,
 ) -> Result<Issued, IssueError> {
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
-    let digests = (&secret.digest(), &token.digest());
-    let at =
-        shared.issue(owner, digests.0, digests.1, now_ms, expires_ms).ok_or(IssueError::Full)?;
+    let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+    let (key, kind) = (secret.digest(), kind.to_word());
+    let terms = Terms { key, token: token.digest(), kind, lifetime_ms };
+    let at = shared.issue(owner, &terms, now_ms).ok_or(IssueError::Full)?;
     Ok(Issued { key: SessionKey::new(at.slot, secret), token })
 }
 
@@ -61,10 +92,13 @@ pub fn issue(
 pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Session> {
     let found = shared.find(key.slot());
     let nobody = [0; 32];
-    let stored = found.as_ref().map_or(&nobody, |found| &found.key);
+    let stored = found.as_ref().map_or(&nobody, |found| &found.terms.key);
     let matches = bool::from(stored.ct_eq(&key.digest()));
-    let Found { session: at, token, expires_ms, .. } = found?;
-    (matches && expires_ms > now_ms).then_some(Session { at, expires_ms, token })
+    let Found { session: at, terms, peer, expires_ms } = found?;
+    let kind = Kind::from_word(terms.kind)?;
+    let lifetime = Duration::from_millis(terms.lifetime_ms);
+    let session = Session { at, kind, lifetime, token: terms.token, peer };
+    (matches && expires_ms > now_ms).then_some(session)
 }
 
 impl Session {

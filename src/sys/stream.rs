@@ -144,34 +144,33 @@ impl Stream {
     /// Bytes that we wrote and the client's TCP has not acknowledged: in flight or still unsent.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ writes one int, which lives through the call.
-        let done = unsafe {
-            libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, std::ptr::from_mut(&mut bytes))
-        };
-        match u64::try_from(bytes) {
+        match self.count(libc::TIOCOUTQ) {
             // Our FIN takes a sequence number of its own, the last one.
-            Ok(bytes) if done == 0 => bytes.saturating_sub(u64::from(self.shut)),
+            Some(bytes) => bytes.saturating_sub(u64::from(self.shut)),
             // Not known: as if nothing had been acknowledged, so that no count is too high.
-            _ => u64::MAX,
+            None => u64::MAX,
         }
     }
 
     /// Of those, the bytes that were not even sent: the client's window or the line has no room.
     #[must_use]
     pub fn unsent(&self) -> u64 {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: SIOCOUTQNSD writes one int, which lives through the call.
-        let done = unsafe {
-            libc::ioctl(self.socket.as_raw_fd(), SIOCOUTQNSD, std::ptr::from_mut(&mut bytes))
-        };
-        if done == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+        self.count(SIOCOUTQNSD).unwrap_or(0)
     }
 
-    /// Whether bytes have come that were not read: asks the kernel.
+    /// Asks the socket for a count of bytes. `None` where it does not tell.
+    fn count(&self, what: libc::Ioctl) -> Option<u64> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the three counts of a socket's queues write one int, which lives through the call.
+        let done =
+            unsafe { libc::ioctl(self.socket.as_raw_fd(), what, std::ptr::from_mut(&mut bytes)) };
+        u64::try_from(bytes).ok().filter(|_| done == 0)
+    }
+
+    /// Bytes that have come and were not read: asks the kernel.
     #[must_use]
-    pub fn has_unread(&self) -> bool {
-        self.readable && self.socket.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    pub fn unread(&self) -> u64 {
+        self.count(libc::FIONREAD).unwrap_or(0)
     }
 
     /// Lets closing drop what the kernel still holds, and tell the client by a reset.

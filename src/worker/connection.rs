@@ -163,7 +163,7 @@ impl Connection {
         self.asked.keep_alive = false;
         self.stopping = true;
         let waiting = match &self.state {
-            State::Head if self.inbox.is_empty() && !self.stream.has_unread() => {
+            State::Head if self.inbox.is_empty() && self.stream.unread() == 0 => {
                 return Next::Close;
             }
             State::Door(_) => true,
