@@ -3,6 +3,7 @@
 use crate::config::Receipt;
 use crate::http::{ResponseHead, Status, Version, error_body};
 use crate::relay::{Report, Sent};
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 /// Seconds after which to try again, said with every `503`.
@@ -11,6 +12,8 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 /// What an answer needs to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
+    /// Whose request it is, as far as that can be known and believed.
+    pub(super) client: IpAddr,
     /// The client wants to go on using the connection.
     pub(super) keep_alive: bool,
     pub(super) version: Version,
@@ -24,13 +27,16 @@ pub(super) struct Asked {
 
 impl Asked {
     /// What to assume of a request that could not be read.
-    pub(super) const UNREADABLE: Self = Self {
-        keep_alive: false,
-        version: Version::Http11,
-        problem: false,
-        head_only: false,
-        unread: true,
-    };
+    pub(super) fn unreadable(client: IpAddr) -> Self {
+        Self {
+            client,
+            keep_alive: false,
+            version: Version::Http11,
+            problem: false,
+            head_only: false,
+            unread: true,
+        }
+    }
 
     /// Whether the connection goes on after the answer.
     pub(super) fn goes_on(&self) -> bool {

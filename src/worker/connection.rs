@@ -6,12 +6,15 @@
 
 use super::answer::{Answer, Asked};
 use super::exchange::{self, Action};
+use super::origin::{Origin, Scheme};
 use super::outcomes;
 use crate::http::{self, Fault, HeadLimits, Parsed, Status, Version};
 use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
 use crate::session::Session;
 use crate::sys::{Got, Put, Stream};
 use shm::{Role, TakeError};
+use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
 /// a client that waits has sent too early stays small.
@@ -29,6 +32,8 @@ const DOOR_MS: u64 = 1000;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    /// Whose connection it is.
+    peer: IpAddr,
     /// Bytes that were read and belong to what comes next.
     inbox: Vec<u8>,
     outbox: Outbox,
@@ -82,27 +87,24 @@ enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(relay: &Relay, stream: Stream, now_ms: u64) -> Self {
+    pub(super) fn new(relay: &Relay, stream: Stream, peer: IpAddr, now_ms: u64) -> Self {
         Self {
             stream,
+            peer,
             inbox: Vec::new(),
             outbox: Outbox::default(),
             state: State::Head,
-            asked: Asked::UNREADABLE,
+            asked: Asked::unreadable(peer),
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             stopping: false,
         }
     }
 
     /// A connection that is only told that there are too many.
-    pub(super) fn turned_away(stream: Stream, relay: &Relay, now_ms: u64) -> Self {
-        let mut connection = Self::new(relay, stream, now_ms);
-        let text = "too many connections";
-        connection.answer(
-            relay,
-            &Answer::error(Status::Unavailable, text, &Asked::UNREADABLE),
-            now_ms,
-        );
+    pub(super) fn turned_away(relay: &Relay, stream: Stream, peer: IpAddr, now_ms: u64) -> Self {
+        let mut connection = Self::new(relay, stream, peer, now_ms);
+        let answer = Answer::error(Status::Unavailable, "too many connections", &connection.asked);
+        connection.answer(relay, &answer, now_ms);
         connection
     }
 
@@ -199,10 +201,10 @@ impl Connection {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
                     if let Some(body_bytes) = exchange::empty_body_bytes(relay, &request, behind) {
-                        self.asked = exchange::asked(&request, body_bytes);
+                        self.asked = exchange::asked(&request, self.peer, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
-                        let local = self.local_name(request.host);
-                        let action = exchange::route(relay, &request, &self.asked, &local, now_ms);
+                        let origin = self.origin(request.host);
+                        let action = exchange::route(relay, &request, &self.asked, &origin, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         return self.act(relay, action, now_ms);
                     }
@@ -232,16 +234,18 @@ impl Connection {
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
         }
-        self.asked = Asked::UNREADABLE;
+        self.asked = Asked::unreadable(self.peer);
         let text = "the request's head did not come in time";
         self.answer(relay, &Answer::error(Status::RequestTimeout, text, &self.asked), now_ms);
         Step::Go
     }
 
-    /// Our own address, for a client that named no host.
-    fn local_name(&self, host: &str) -> String {
+    /// What the client calls us; a client that named no host reads our own address.
+    fn origin<'h>(&self, host: &'h str) -> Origin<'h> {
+        let named = Cow::Borrowed(host);
         let address = host.is_empty().then(|| self.stream.local_address()).flatten();
-        address.map_or_else(String::new, |address| address.to_string())
+        let host = address.map_or(named, |address| Cow::Owned(address.to_string()));
+        Origin { scheme: Scheme::Http, host }
     }
 
     fn consume(&mut self, bytes: usize) {
@@ -251,7 +255,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
-        self.asked = Asked::UNREADABLE;
+        self.asked = Asked::unreadable(self.peer);
         let answer = Answer::error(fault.status(), &fault.to_string(), &self.asked);
         self.answer(relay, &answer, now_ms);
         Step::Go

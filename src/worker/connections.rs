@@ -1,6 +1,7 @@
 //! All connections of a worker: by number, by session, by deadline, and in the order of their turns.
 
 use super::connection::{Connection, Next};
+use super::listeners::Accepted;
 use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::sys::Stream;
@@ -9,7 +10,6 @@ use mio::{Interest, Poll, Token};
 use shm::{Role, WORKER_RECORDS_MAX, WorkerId};
 use slab::Slab;
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 
 /// Where an event token keeps the number of the connection that had this slab key before, so that a
@@ -64,15 +64,16 @@ impl Connections {
         self.wheel.next_deadline()
     }
 
-    /// Takes in an accepted socket.
-    pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, socket: TcpStream, now_ms: u64) {
+    /// Takes in an accepted connection.
+    pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, accepted: Accepted, now_ms: u64) {
+        let Accepted { socket, peer } = accepted;
         let stream = Stream::new(socket);
         let fd = stream.as_raw_fd();
         let (open, most) = (open_connections(relay), relay.config.limits.connections_max);
         let connection = if open < most {
-            Connection::new(relay, stream, now_ms)
+            Connection::new(relay, stream, peer, now_ms)
         } else if open < most.saturating_add(most / TURNED_AWAY_SHARE) {
-            Connection::turned_away(stream, relay, now_ms)
+            Connection::turned_away(relay, stream, peer, now_ms)
         } else {
             return;
         };

@@ -4,6 +4,7 @@
 //! asks for one: what a request asks for goes out as a value.
 
 use super::answer::{Answer, Asked};
+use super::origin::Origin;
 use crate::config::{Limits, Receipt};
 use crate::http::{
     self, Dechunker, Fault, FileName, Framing, Method, Request, Status, Version, accepts,
@@ -12,6 +13,7 @@ use crate::multipart::{self, Multipart};
 use crate::relay::{Body, Cargo, Relay, millis};
 use crate::session::{self, IssueError, Issued, Session, SessionKey};
 use shm::End;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 const ROOT_METHODS: &str = "GET, HEAD, POST";
@@ -58,9 +60,11 @@ fn dechunker(limits: &Limits) -> Dechunker {
     Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max)
 }
 
-/// What the answer to `request` has to know of it. `read_bytes` of its body were read with the head.
-pub(super) fn asked(request: &Request<'_>, read_bytes: usize) -> Asked {
+/// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
+/// read with the head.
+pub(super) fn asked(request: &Request<'_>, client: IpAddr, read_bytes: usize) -> Asked {
     Asked {
+        client,
         keep_alive: request.keep_alive,
         version: request.version,
         problem: accepts(request.field("accept"), "application/problem+json"),
@@ -94,23 +98,22 @@ impl<'p> Path<'p> {
     }
 }
 
-/// Decides what `request` asks for. `local` names this server to a client that did not.
+/// Decides what `request` asks for. `origin` is what its client calls this server.
 pub(super) fn route(
     relay: &Relay,
     request: &Request<'_>,
     asked: &Asked,
-    local: &str,
+    origin: &Origin<'_>,
     now_ms: u64,
 ) -> Action {
     if request.field("service-worker").is_some_and(|it| it.eq_ignore_ascii_case(b"script")) {
         let text = "service workers are not served";
         return Answer::error(Status::Forbidden, text, asked).into();
     }
-    let origin = Origin(if request.host.is_empty() { local } else { request.host });
     match (Path::parse(request.path), request.method) {
-        (Path::Root, Method::Get | Method::Head) => without_body(asked, || usage(&origin).into()),
+        (Path::Root, Method::Get | Method::Head) => without_body(asked, || usage(origin).into()),
         (Path::Root, Method::Post) => {
-            without_body(asked, || issue(relay, request, asked, &origin, now_ms).into())
+            without_body(asked, || issue(relay, request, asked, origin, now_ms).into())
         }
         (Path::Root, _) => not_allowed(ROOT_METHODS, asked).into(),
         (_, Method::Options | Method::Other) => not_allowed(KEY_METHODS, asked).into(),
@@ -173,17 +176,8 @@ fn is_prefetch(request: &Request<'_>) -> bool {
     request.field("sec-purpose").is_some_and(names) || request.field("purpose").is_some_and(names)
 }
 
-/// This server as its client calls it.
-struct Origin<'h>(&'h str);
-
-impl Origin<'_> {
-    fn url(&self, key: &str) -> String {
-        format!("http://{}/{key}", self.0)
-    }
-}
-
 fn usage(origin: &Origin<'_>) -> Answer {
-    let here = origin.url("");
+    let here = origin.url("/");
     let text = format!(
         "idontstore: two parties that cannot reach each other exchange a file through here.\n\
          Nothing is stored: the bytes pass while both are connected.\n\
@@ -218,8 +212,10 @@ fn issue(
                 return Answer::error(Status::InternalError, "no random numbers", asked);
             }
         };
+    tracing::debug!(client = %asked.client, "a session was issued");
     let key = key.to_string();
-    let url = origin.url(&key);
+    let path = format!("/{key}");
+    let url = origin.url(&path);
     let expires = http::http_date(SystemTime::now() + lifetime.min(LIFETIME_SHOWN_MAX)).to_string();
     let answer = if accepts(request.field("accept"), "application/json") {
         let document = serde_json::json!({
@@ -229,9 +225,13 @@ fn issue(
     } else {
         Answer::text(Status::Created, format!("{url}\n"))
     };
+    let secure = if origin.is_secure() { "; Secure" } else { "" };
     answer
         .with("Location", url)
-        .with("Set-Cookie", format!("token={token}; HttpOnly; SameSite=Strict; Path=/{key}"))
+        .with(
+            "Set-Cookie",
+            format!("token={token}; HttpOnly; SameSite=Strict; Path={path}{secure}"),
+        )
         .with("X-Session-Expires", expires)
 }
 

@@ -3,7 +3,7 @@
 use crate::sys::{epoll, listener};
 use mio::{Poll, Token};
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 /// Connections accepted in a row before another worker is woken for the next.
@@ -11,6 +11,14 @@ const ACCEPTS_MAX: usize = 4;
 /// How long to leave a listener alone that cannot be accepted from, most likely for want of
 /// descriptors: it would be reported again at once, for ever.
 const PAUSE_MS: u64 = 100;
+
+/// A connection that was just accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: TcpStream,
+    /// Whose it is.
+    pub(super) peer: IpAddr,
+}
 
 /// The shared listeners, as one worker watches them.
 #[derive(Debug)]
@@ -47,14 +55,16 @@ impl Listeners {
         poll: &Poll,
         index: usize,
         now_ms: u64,
-    ) -> io::Result<Vec<TcpStream>> {
+    ) -> io::Result<Vec<Accepted>> {
         let mut accepted = Vec::new();
         let Some(listener) = self.sockets.get(index).filter(|_| self.watched) else {
             return Ok(accepted);
         };
         while accepted.len() < ACCEPTS_MAX {
             match listener::accept(listener) {
-                Ok(socket) => accepted.push(socket),
+                Ok((socket, peer)) => {
+                    accepted.push(Accepted { socket, peer: peer.ip().to_canonical() });
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
                 // The master has stopped listening, and will tell us why.

@@ -9,6 +9,7 @@ mod connection;
 mod connections;
 mod exchange;
 mod listeners;
+mod origin;
 mod outcomes;
 mod wheel;
 
@@ -161,8 +162,8 @@ impl Worker {
             token if token.0 < FIRST_LISTENER + self.listeners.len() => {
                 let accepted =
                     self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms)?;
-                for socket in accepted {
-                    self.connections.add(&self.relay, &self.poll, socket, now_ms);
+                for connection in accepted {
+                    self.connections.add(&self.relay, &self.poll, connection, now_ms);
                 }
             }
             token => self.connections.note(token, event),
