@@ -181,11 +181,6 @@ impl SenderEnd {
         Ok(())
     }
 
-    /// Who wants this end's place, by [`Shared::contest`]; 0: nobody.
-    pub fn rival(&self, shared: &Shared<'_>) -> Result<u64, Refusal> {
-        Ok(shared.lane(self.at)?.rival.load(Ordering::Acquire))
-    }
-
     /// What the receiver's side vouches for.
     pub fn settled(&self, shared: &Shared<'_>) -> Result<Settled, Refusal> {
         Ok(shared.lane(self.at)?.settled())

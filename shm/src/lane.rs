@@ -26,6 +26,7 @@ pub struct Lane {
     pub(crate) word: AtomicU64,
     /// Who wants the sender's place from one that may be dead, as the caller names it; 0: nobody.
     pub(crate) rival: AtomicU64,
+    knocks: [Knock; 2],
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
@@ -144,6 +145,34 @@ impl Waits {
     }
 }
 
+/// Who wants to hear when a place may be free: an owner and a bit above it, or 0. The latest to knock
+/// is told; others ask again by themselves.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Knock(AtomicU64);
+
+const KNOCKED: u64 = 1 << 16;
+
+impl Knock {
+    /// Asks to be told. The caller must then try the place once more.
+    pub(crate) fn knock(&self, owner: Owner) {
+        self.0.swap(KNOCKED | owner.to_bits(), Ordering::SeqCst);
+        // Pairs with the fence in `take`: the knock comes before the second try.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Who is to be told, once. To be called after the place was left.
+    pub(crate) fn take(&self) -> Option<Owner> {
+        // Pairs with the fence in `knock`: the place is left before the look at who knocked.
+        fence(Ordering::SeqCst);
+        if self.0.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let word = self.0.swap(0, Ordering::SeqCst);
+        (word & KNOCKED != 0).then(|| Owner::from_bits(word))
+    }
+}
+
 /// How a leave went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
@@ -164,6 +193,7 @@ impl Lane {
         Self {
             word: word(),
             rival: word(),
+            knocks: [Knock(word()), Knock(word())],
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),
@@ -289,6 +319,14 @@ impl Lane {
             words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
         bytes.truncate(length);
         Ok(bytes)
+    }
+
+    pub(crate) fn knock(&self, role: Role) -> &Knock {
+        let [sender, receiver] = &self.knocks;
+        match role {
+            Role::Sender => sender,
+            Role::Receiver => receiver,
+        }
     }
 
     pub(crate) fn finish(&self) -> Finish {

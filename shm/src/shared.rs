@@ -225,11 +225,17 @@ impl<'a> Shared<'a> {
         (slot.life() == Ok((Life::Live, generation))).then_some(found)
     }
 
-    /// Names who else may use `session`. The name is to be good for this session alone: the slot may
-    /// serve another by now.
-    pub fn set_peer(&self, session: SessionRef, peer: u64) -> Result<(), Refusal> {
-        self.slot(session.slot)?.peer.store(peer, Ordering::Relaxed);
-        Ok(())
+    /// Names who else may use `session`, and calls `ring` with the owner of every held place. The name
+    /// is to be good for this session alone: the slot may serve another by now.
+    pub fn set_peer(&self, session: SessionRef, peer: u64, ring: impl FnMut(Owner)) {
+        let Ok(slot) = self.slot(session.slot) else { return };
+        slot.peer.store(peer, Ordering::SeqCst);
+        slot.held().for_each(ring);
+    }
+
+    /// Who else may use `end`'s session.
+    pub fn peer<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
+        Ok(self.slot(end.lane().session.slot)?.peer.load(Ordering::SeqCst))
     }
 
     /// When the lifetime of `end`'s session is over, in milliseconds of the caller's clock.
@@ -258,7 +264,7 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<SenderEnd, TakeError> {
         let tag = self.take(at, Role::Sender, owner, mark)?;
-        self.lane(at)?.rival.store(0, Ordering::Release);
+        self.lane(at)?.rival.store(0, Ordering::SeqCst);
         Ok(SenderEnd::new(at, owner, tag))
     }
 
@@ -273,21 +279,52 @@ impl<'a> Shared<'a> {
         Ok(ReceiverEnd::new(at, owner, tag))
     }
 
-    /// Tells the holder of the sender's place that `rival`, which is not 0, wants it: it may give way.
-    /// Returns the holder, whose bell the caller rings.
-    pub fn contest(&self, at: LaneRef, rival: u64) -> Result<Option<Owner>, Refusal> {
+    /// Asks the holder of the sender's place to give way to `rival`, which is not 0: `ring` is called with
+    /// its owner. `false`: an attempt has begun, and it will not.
+    pub fn contest(
+        &self,
+        at: LaneRef,
+        rival: u64,
+        ring: impl FnOnce(Owner),
+    ) -> Result<bool, Refusal> {
         let lane = self.lane(at)?;
-        lane.rival.store(rival, Ordering::Release);
-        let sender = lane.load()?.sender;
-        Ok((sender.state == State::Held).then_some(sender.owner))
+        let word = lane.load()?;
+        if word.begun {
+            return Ok(false);
+        }
+        lane.rival.store(rival, Ordering::SeqCst);
+        if word.sender.state == State::Held {
+            ring(word.sender.owner);
+        }
+        Ok(true)
     }
 
-    /// Takes back what `contest` said.
+    /// Who wants the sender's place, by `contest`; 0: nobody, or nobody any more.
+    pub fn rival(&self, at: LaneRef) -> Result<u64, Refusal> {
+        Ok(self.lane(at)?.rival.load(Ordering::SeqCst))
+    }
+
+    /// Takes back what `contest` said: the rival has given up, or the holder says no.
     pub fn withdraw(&self, at: LaneRef, rival: u64) -> Result<(), Refusal> {
         // A failure means that another rival came, or that the holder has changed.
         let word = &self.lane(at)?.rival;
-        let _ = word.compare_exchange(rival, 0, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = word.compare_exchange(rival, 0, Ordering::SeqCst, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Has `owner` told when the place of `role` may be free: its bell is rung by whoever leaves. To be
+    /// called before one more try to take it.
+    pub fn knock(&self, at: LaneRef, role: Role, owner: Owner) -> Result<(), Refusal> {
+        self.lane(at)?.knock(role).knock(owner);
+        Ok(())
+    }
+
+    /// Who knocked at the lane's places and is to be told, once, that one may be free. For whoever has
+    /// left.
+    pub fn knocked(&self, at: LaneRef) -> impl Iterator<Item = Owner> + use<'a> {
+        let lane = self.lane(at).ok();
+        let roles = [Role::Sender, Role::Receiver];
+        roles.into_iter().filter_map(move |role| lane?.knock(role).take())
     }
 
     fn take(&self, at: LaneRef, role: Role, owner: Owner, mark: bool) -> Result<Tag, TakeError> {
@@ -400,14 +437,13 @@ impl<'a> Shared<'a> {
 
     /// Ends a session, unless it is over. `ring` is called with the owner of every held place.
     /// Returns whether it was this call that ended it.
-    pub fn end(&self, session: SessionRef, end: End, mut ring: impl FnMut(Owner)) -> bool {
+    pub fn end(&self, session: SessionRef, end: End, ring: impl FnMut(Owner)) -> bool {
         let Ok(slot) = self.slot(session.slot) else { return false };
         let generation = session.generation;
         if !slot.step((Life::Live, generation), (Life::Ended(end), generation)) {
             return false;
         }
-        let words = slot.lanes.iter().filter_map(|lane| lane.load().ok());
-        words.flat_map(LaneWord::held).for_each(&mut ring);
+        slot.held().for_each(ring);
         // A slot whose words are refused stays closed for good: nobody can enter it.
         let _ = self.free(session);
         true
@@ -482,8 +518,7 @@ impl<'a> Shared<'a> {
         }
         if let Life::Ended(_) = slot.life()?.0 {
             // Whoever ended it may have died before it told those that wait.
-            let words = slot.lanes.iter().filter_map(|lane| lane.load().ok());
-            words.flat_map(LaneWord::held).for_each(|owner| ring(index, owner));
+            slot.held().for_each(|owner| ring(index, owner));
         }
         self.free(session)
     }

@@ -161,6 +161,11 @@ impl Slot {
         }
     }
 
+    /// Who holds a place.
+    pub(crate) fn held(&self) -> impl Iterator<Item = Owner> {
+        self.lanes.iter().filter_map(|lane| lane.load().ok()).flat_map(LaneWord::held)
+    }
+
     /// Both lanes' state words.
     pub(crate) fn words(&self) -> Result<[LaneWord; 2], Refusal> {
         let [forth, back] = &self.lanes;

@@ -16,7 +16,7 @@ use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
-use super::{Config, Exchange, Limits, Listener, Memory, Receipt, Timeouts};
+use super::{Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -27,6 +27,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Every worker polls all of them.
 const LISTENERS_MAX: usize = 64;
+
+/// A path that a cookie is given for and every session's `Location` begins with.
+const MOUNT_BYTES_MAX: usize = 128;
 
 const LOG_LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
@@ -75,6 +78,7 @@ impl Check {
             listeners: self.listeners(file, default),
             memory: self.memory(&file.memory, &default.memory, host),
             exchange: self.exchange(&file.exchange, &default.exchange),
+            messages: self.messages(&file.messages, &default.messages),
             limits: self.limits(&file.limits, &default.limits),
             timeouts: self.timeouts(&file.timeouts, &default.timeouts),
         }
@@ -215,6 +219,29 @@ impl Check {
         Exchange { receipt: self.choice(&key!(file, default, receipt), &RECEIPTS) }
     }
 
+    fn messages(&mut self, file: &typed::Messages, default: &typed::Messages) -> Messages {
+        let lifetimes = Duration::from_secs(1)..=30 * DAY;
+        Messages {
+            mount: self.mount(&key!(file, default, mount)),
+            receipt: self.choice(&key!(file, default, receipt), &RECEIPTS),
+            wait_timeout_max: self.duration(&key!(file, default, wait_timeout_max), &(MS..=DAY)),
+            session_lifetime_max: self
+                .duration(&key!(file, default, session_lifetime_max), &lifetimes),
+        }
+    }
+
+    fn mount(&mut self, key: &Key<'_>) -> String {
+        let allowed = format!(
+            "a path of one or more \"/segment\", of letters, digits and \"-._~\", \
+             {MOUNT_BYTES_MAX} bytes at most"
+        );
+        self.value(key, &allowed, |value| {
+            let mount = value.as_str().filter(|mount| mount.len() <= MOUNT_BYTES_MAX)?;
+            let good = mount.strip_prefix('/')?.split('/').all(is_segment);
+            good.then(|| mount.to_owned())
+        })
+    }
+
     fn limits(&mut self, file: &typed::Limits, default: &typed::Limits) -> Limits {
         Limits {
             connections_max: self.count(&key!(file, default, connections_max), 1..=1 << 20),
@@ -308,6 +335,13 @@ impl Key<'_> {
     fn span(&self) -> Option<Range<usize>> {
         self.typed.as_ref().map(Spanned::span)
     }
+}
+
+/// Whether a piece of a path means itself, however it is written: no dots to climb by, nothing that may
+/// be percent-encoded (RFC 3986, section 2.3).
+fn is_segment(text: &str) -> bool {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    !matches!(text, "" | "." | "..") && text.bytes().all(unreserved)
 }
 
 fn is_auto(value: &Value) -> bool {

@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::unit::{duration_text, size_text};
-use super::{Config, Exchange, Limits, Memory, Receipt, Timeouts};
+use super::{Config, Exchange, Limits, Memory, Messages, Receipt, Timeouts};
 
 impl Config {
     /// The configuration as TOML, every key with its value.
@@ -26,6 +26,7 @@ impl Config {
         }
         self.memory.write(out)?;
         self.exchange.write(out)?;
+        self.messages.write(out)?;
         self.limits.write(out)?;
         self.timeouts.write(out)
     }
@@ -43,11 +44,23 @@ impl Memory {
 
 impl Exchange {
     fn write(&self, out: &mut String) -> fmt::Result {
-        let receipt = match self.receipt {
-            Receipt::Acked => "acked",
-            Receipt::Sent => "sent",
-        };
-        writeln!(out, "\n[exchange]\nreceipt = \"{receipt}\"")
+        writeln!(out, "\n[exchange]\nreceipt = \"{}\"", receipt_text(self.receipt))
+    }
+}
+
+impl Messages {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n[messages]\nmount = \"{}\"", self.mount)?;
+        writeln!(out, "receipt = \"{}\"", receipt_text(self.receipt))?;
+        duration(out, "wait_timeout_max", self.wait_timeout_max)?;
+        duration(out, "session_lifetime_max", self.session_lifetime_max)
+    }
+}
+
+fn receipt_text(receipt: Receipt) -> &'static str {
+    match receipt {
+        Receipt::Acked => "acked",
+        Receipt::Sent => "sent",
     }
 }
 

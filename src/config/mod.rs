@@ -37,6 +37,8 @@ pub struct Config {
     pub memory: Memory,
     /// The two-step exchange.
     pub exchange: Exchange,
+    /// The message relay.
+    pub messages: Messages,
     /// What a stranger may make grow.
     pub limits: Limits,
     /// How long things may take.
@@ -64,6 +66,19 @@ pub struct Memory {
 pub struct Exchange {
     /// What a sender's answer waits for when its request does not say.
     pub receipt: Receipt,
+}
+
+/// The section `[messages]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Messages {
+    /// The path under which its sessions are: one or more segments, each with its slash before it.
+    pub mount: String,
+    /// What a sender's answer waits for when its request does not say.
+    pub receipt: Receipt,
+    /// The most that a request may wait for its peer.
+    pub wait_timeout_max: Duration,
+    /// The longest lifetime that a session may be issued with.
+    pub session_lifetime_max: Duration,
 }
 
 /// What a sender's final answer waits for.

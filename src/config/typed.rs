@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
     pub(super) memory: Memory,
     pub(super) exchange: Exchange,
+    pub(super) messages: Messages,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
 }
@@ -41,6 +42,15 @@ pub(super) struct Memory {
 #[serde(default, deny_unknown_fields, expecting = "a section `[exchange]`")]
 pub(super) struct Exchange {
     pub(super) receipt: Typed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[messages]`")]
+pub(super) struct Messages {
+    pub(super) mount: Typed,
+    pub(super) receipt: Typed,
+    pub(super) wait_timeout_max: Typed,
+    pub(super) session_lifetime_max: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -81,6 +81,13 @@ pub struct Request<'b> {
 }
 
 impl<'b> Request<'b> {
+    /// What the query says of `name`, as it stands there: the first `name=value` between its `&`s.
+    #[must_use]
+    pub fn query_value(&self, name: &str) -> Option<&'b str> {
+        let mut pairs = self.query?.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
     /// The first field of this name, in any case, without the white space around its value.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'b [u8]> {

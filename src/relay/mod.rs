@@ -7,6 +7,7 @@
 
 mod announcement;
 mod body;
+mod manner;
 mod outbox;
 mod outcome;
 mod receiving;
@@ -14,14 +15,16 @@ mod sending;
 
 pub use announcement::Announcement;
 pub use body::Body;
+pub use manner::{Manner, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
-pub use receiving::{Manner, Receiving, Reception, Renewal};
+pub use receiving::{Receiving, Reception};
 pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
 use nix::sys::eventfd::EventFd;
-use shm::{LaneEnd, Owner, Refusal, Segment, Shared, State, WorkerRecord};
+use shm::{LaneEnd, LaneRef, Owner, Refusal, Segment, Shared, State, WorkerRecord};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
@@ -72,6 +75,23 @@ impl Relay {
             self.ring(peer.owner, end.lane().session.slot);
         }
         Ok(())
+    }
+
+    /// Whether one that was let in as `admitted_as` may not use `end`'s session any more.
+    fn is_barred<E: LaneEnd>(&self, end: &E, admitted_as: u64) -> Result<bool, Refusal> {
+        Ok(admitted_as != 0 && self.shared().peer(end)? != admitted_as)
+    }
+
+    /// A digest of an address, never 0.
+    #[must_use]
+    pub fn address_digest(&self, address: IpAddr) -> u64 {
+        let digest = blake3::keyed_hash(&[0; 32], address.to_string().as_bytes());
+        digest.as_bytes().first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes)).max(1)
+    }
+
+    /// Tells those who want a place in the lane that one may be free.
+    pub fn ring_knockers(&self, at: LaneRef) {
+        self.shared().knocked(at).for_each(|owner| self.ring(owner, at.session.slot));
     }
 
     /// Ends the session of `end`, whose lifetime is over, unless a transfer is running in it.

@@ -25,6 +25,8 @@ pub enum Sent {
     TooSlow,
     /// The sender itself has left.
     Left,
+    /// While it waited, the session was opened to another address.
+    Barred,
     /// While it waited, another from the same address asked for its place.
     Superseded,
     /// Shared memory held what it must not.
@@ -63,6 +65,8 @@ pub enum Received {
     NoChunk,
     /// The sender's length is not known and the receiver speaks HTTP/1.0.
     NeedsLength,
+    /// Before a byte was sent, the session was opened to another address.
+    Barred,
     /// Shared memory held what it must not, before a byte was sent.
     Refused(Refusal),
 }

@@ -4,17 +4,14 @@
 //! completed or visibly cut: never ended as if it were whole.
 
 use super::{
-    Announcement, LOOK_ANYWAY_MS, Outbox, Pace, Received, Relay, TURN_BYTES, Turn, millis,
+    Announcement, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Received, Relay, TURN_BYTES, Turn, millis,
 };
 use crate::config::Receipt;
-use crate::http::{Attachment, ResponseHead, Status, chunk_line, token_cookie};
+use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::sys::{Put, Stream};
-use shm::{
-    End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State,
-};
-use std::fmt;
+use shm::{End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// How often the kernel is asked what is acknowledged: the interval doubles from the first to the
 /// last, but stays at the second while an acknowledgement may only be delayed, which Linux does by
@@ -69,45 +66,11 @@ pub struct Reception {
     pub keep_alive: bool,
     /// It speaks HTTP/1.0 and has to know the length.
     pub needs_length: bool,
-    /// How it is answered.
+    /// Which API it asked.
     pub manner: Manner,
-}
-
-/// How the two APIs differ in what they answer a receiver.
-#[derive(Clone, Debug)]
-pub enum Manner {
-    /// A file, to be saved under its name. Where it is not whole, the connection is cut.
-    File,
-    /// A message. A chunked one that is not whole is ended all the same, and says so in its trailer.
-    Message {
-        /// The cookie to renew, if the receiver has one.
-        renewal: Option<Box<Renewal>>,
-    },
-}
-
-/// A token cookie that is renewed with an answer.
-#[derive(Clone)]
-pub struct Renewal {
-    /// The token, as its owner sent it.
-    pub token: String,
-    /// The session's path.
-    pub path: String,
-    /// For how long, from the answer.
-    pub lifetime: Duration,
-}
-
-impl Renewal {
-    /// The value of `Set-Cookie` in an answer that is given now.
-    #[must_use]
-    pub fn cookie(&self) -> String {
-        token_cookie(&self.token, &self.path, SystemTime::now(), self.lifetime)
-    }
-}
-
-impl fmt::Debug for Renewal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Renewal(..)")
-    }
+    /// Who else may use the session, as it was let in: once that is another, it is sent away. 0: nobody
+    /// is kept out.
+    pub admitted_as: u64,
 }
 
 impl Receiving {
@@ -142,6 +105,18 @@ impl Receiving {
     #[must_use]
     pub fn lane(&self) -> LaneRef {
         self.end.lane()
+    }
+
+    /// Which API it asked.
+    #[must_use]
+    pub fn manner(&self) -> &Manner {
+        &self.reception.manner
+    }
+
+    /// Who it was let in as.
+    #[must_use]
+    pub fn admitted_as(&self) -> u64 {
+        self.reception.admitted_as
     }
 
     /// When it wants a turn though nothing has happened.
@@ -187,6 +162,9 @@ impl Receiving {
         let lane = relay.shared().look(&self.end)?;
         if self.phase == Phase::Sender && stream.is_leaving() {
             return Ok(Turn::Over(Received::Left));
+        }
+        if self.phase == Phase::Sender && relay.is_barred(&self.end, self.reception.admitted_as)? {
+            return Ok(Turn::Over(Received::Barred));
         }
         if let Some(received) = self.ended(relay, lane)? {
             self.count(relay, stream)?;
@@ -273,7 +251,7 @@ impl Receiving {
         self.chunked = announced.length.is_none();
         self.length = announced.length;
         self.receipt = announced.receipt;
-        let Reception { keep_alive, needs_length, manner } = &self.reception;
+        let Reception { keep_alive, needs_length, manner, .. } = &self.reception;
         let mut head = write_head(outbox.bytes(), &announced, manner);
         match (keep_alive, needs_length) {
             (false, _) => head.close(),
@@ -498,10 +476,11 @@ impl Receiving {
 
     /// Gives up the place.
     pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
-        let slot = self.lane().session.slot;
+        let lane = self.lane();
         if let Some(sender) = relay.shared().leave_receiver(self.end)? {
-            relay.ring(sender, slot);
+            relay.ring(sender, lane.session.slot);
         }
+        relay.ring_knockers(lane);
         Ok(())
     }
 }

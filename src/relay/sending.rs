@@ -6,7 +6,8 @@
 
 use super::body::Window;
 use super::{
-    Announcement, Body, LOOK_ANYWAY_MS, Outbox, Pace, Relay, Report, Sent, TURN_BYTES, Turn, millis,
+    Announcement, Body, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, TURN_BYTES,
+    Turn, millis,
 };
 use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault, FileName};
@@ -32,8 +33,9 @@ pub struct Sending {
     client: u64,
     /// The client holds its body back until it reads `100 Continue`.
     expects_continue: bool,
-    /// Whether the session is over with this transfer.
-    ends_session: bool,
+    manner: Manner,
+    /// See [`Cargo::admitted_as`].
+    admitted_as: u64,
     wait_ends_ms: u64,
     phase: Phase,
     begun: bool,
@@ -71,11 +73,14 @@ pub struct Cargo {
     pub receipt: Receipt,
     /// Whether it sent `Expect: 100-continue`.
     pub expects_continue: bool,
-    /// Whether the session is over once all is delivered.
-    pub ends_session: bool,
+    /// Which API it is sent by.
+    pub manner: Manner,
     /// The digest of the client's address: another of the same may take over from one that waits and
     /// may be dead.
     pub client: u64,
+    /// Who else may use the session, as it was let in: once that is another, it is sent away. 0: nobody
+    /// is kept out.
+    pub admitted_as: u64,
 }
 
 impl Sending {
@@ -88,8 +93,16 @@ impl Sending {
         wait_ends_ms: u64,
         now_ms: u64,
     ) -> Self {
-        let Cargo { body, content_type, name, receipt, expects_continue, ends_session, client } =
-            cargo;
+        let Cargo {
+            body,
+            content_type,
+            name,
+            receipt,
+            expects_continue,
+            client,
+            manner,
+            admitted_as,
+        } = cargo;
         Self {
             end,
             length: body.length(),
@@ -99,7 +112,8 @@ impl Sending {
             receipt,
             client,
             expects_continue,
-            ends_session,
+            manner,
+            admitted_as,
             wait_ends_ms,
             phase: Phase::Receiver,
             begun: false,
@@ -126,6 +140,12 @@ impl Sending {
     #[must_use]
     pub fn next_look_ms(&self) -> u64 {
         self.next_look_ms
+    }
+
+    /// Which API it is sent by.
+    #[must_use]
+    pub fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     /// Whether nothing has begun yet.
@@ -169,6 +189,12 @@ impl Sending {
         if stream.is_broken() && !matches!(self.phase, Phase::Receipt) {
             return Ok(self.left(relay));
         }
+        if !self.begun && relay.is_barred(&self.end, self.admitted_as)? {
+            return Ok(self.over(relay, Sent::Barred));
+        }
+        if self.gives_way(relay, stream, inbox)? {
+            return Ok(self.over(relay, Sent::Superseded));
+        }
         match self.phase {
             // A receiver that speaks HTTP/1.0 (its mark) has to know the length: one that is not known
             // (our mark) does not suit it, and it turns away.
@@ -183,7 +209,7 @@ impl Sending {
                 self.pace = Pace::new(relay, self.read_bytes, now_ms);
                 self.read_body(relay, lane, stream, inbox, now_ms)
             }
-            Phase::Receiver => self.await_receiver(relay, stream, inbox, now_ms),
+            Phase::Receiver => self.await_receiver(relay, stream, now_ms),
             Phase::Body => self.read_body(relay, lane, stream, inbox, now_ms),
             Phase::Receipt | Phase::LastCount(_) => {
                 // The bell tells; this is for a bell that a crash swallowed.
@@ -226,9 +252,9 @@ impl Sending {
         cause.map(|sent| self.fail(relay, sent, now_ms)).transpose()
     }
 
-    /// Everything is delivered: of the exchange's sessions that is the end, and nothing else is.
+    /// Everything is delivered. Only a complete file ends its session; a message renews it.
     fn complete(&self, relay: &Relay, now_ms: u64) -> Result<(), Refusal> {
-        if !self.ends_session {
+        if let Manner::Message { .. } = self.manner {
             return relay.shared().renew(&self.end, now_ms);
         }
         let (session, slot) = (self.lane().session, self.slot());
@@ -247,7 +273,6 @@ impl Sending {
         &mut self,
         relay: &Relay,
         stream: &Stream,
-        inbox: &[u8],
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
         if stream.is_leaving() {
@@ -261,12 +286,23 @@ impl Sending {
         if now_ms >= self.wait_ends_ms {
             return Ok(self.over(relay, Sent::NobodyCame));
         }
-        let rival = self.end.rival(relay.shared())?;
-        if rival != 0 && rival == self.client && self.may_be_dead(stream, inbox) {
-            return Ok(self.over(relay, Sent::Superseded));
-        }
         self.next_look_ms = self.wait_ends_ms.min(expires_ms);
         Ok(Turn::Wait)
+    }
+
+    /// Whether to leave the place to a rival from the same address; any other rival is sent away.
+    fn gives_way(&self, relay: &Relay, stream: &Stream, inbox: &[u8]) -> Result<bool, Refusal> {
+        let rival = relay.shared().rival(self.lane())?;
+        if rival == 0 {
+            return Ok(false);
+        }
+        let waits = matches!(self.phase, Phase::Receiver);
+        if waits && rival == self.client && self.may_be_dead(stream, inbox) {
+            return Ok(true);
+        }
+        relay.shared().withdraw(self.lane(), rival)?;
+        relay.ring_knockers(self.lane());
+        Ok(false)
     }
 
     /// Whether the client may be gone without our knowing: its FIN would stand behind bytes that are
@@ -505,11 +541,12 @@ impl Sending {
 
     /// Gives up the place and everything held with it.
     pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
-        let slot = self.slot();
+        let lane = self.lane();
         let filling = self.filling.map(|(filling, _)| filling);
         if let Some(receiver) = relay.shared().leave_sender(self.end, filling)? {
-            relay.ring(receiver, slot);
+            relay.ring(receiver, lane.session.slot);
         }
+        relay.ring_knockers(lane);
         Ok(())
     }
 }

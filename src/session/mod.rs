@@ -54,8 +54,9 @@ pub struct Session {
     pub kind: Kind,
     /// How long it lives from its issue, or from its last finished message.
     pub lifetime: Duration,
+    /// Who else may use it: a digest that is good for this session alone; 0: nobody was named.
+    pub peer: u64,
     token: shm::Digest,
-    peer: u64,
 }
 
 /// Why no session was issued.

@@ -1,7 +1,7 @@
 //! Answers that are not relayed: safe-conducts, reports, refusals.
 
 use crate::config::Receipt;
-use crate::http::{ResponseHead, Status, Version, error_body};
+use crate::http::{Fault, ResponseHead, Status, Version, error_body};
 use crate::relay::{Report, Sent};
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -21,6 +21,8 @@ pub(super) struct Asked {
     pub(super) problem: bool,
     /// The answer has no body, as it is one to `HEAD`.
     pub(super) head_only: bool,
+    /// The request's body is chunked.
+    pub(super) chunked: bool,
     /// The request has a body that was not read: the connection cannot be used again.
     pub(super) unread: bool,
 }
@@ -34,6 +36,7 @@ impl Asked {
             version: Version::Http11,
             problem: false,
             head_only: false,
+            chunked: false,
             unread: true,
         }
     }
@@ -49,30 +52,46 @@ impl Asked {
 pub(super) struct Answer {
     status: Status,
     fields: Vec<(&'static str, String)>,
-    content_type: &'static str,
+    /// `None` for a body that is empty, and is meant to be.
+    content_type: Option<&'static str>,
     body: String,
 }
 
 impl Answer {
     /// An answer with a line or more of text.
     pub(super) fn text(status: Status, body: impl Into<String>) -> Self {
-        let content_type = "text/plain; charset=utf-8";
+        let content_type = Some("text/plain; charset=utf-8");
         Self { status, fields: Vec::new(), content_type, body: body.into() }
+    }
+
+    /// An answer whose status and fields say it all.
+    pub(super) fn empty(status: Status) -> Self {
+        Self { status, fields: Vec::new(), content_type: None, body: String::new() }
     }
 
     /// An answer with a JSON document.
     pub(super) fn json(status: Status, body: String) -> Self {
-        Self { status, fields: Vec::new(), content_type: "application/json", body }
+        Self { status, fields: Vec::new(), content_type: Some("application/json"), body }
     }
 
     /// An error, explained in one line without its newline.
     pub(super) fn error(status: Status, text: &str, asked: &Asked) -> Self {
         let (content_type, body) = error_body(status, text, asked.problem);
-        let answer = Self { status, fields: Vec::new(), content_type, body };
+        let answer = Self { status, fields: Vec::new(), content_type: Some(content_type), body };
         if status == Status::Unavailable {
             return answer.with("Retry-After", RETRY_AFTER_SECONDS.to_string());
         }
         answer
+    }
+
+    /// What is wrong with the request, explained in one line without its newline.
+    pub(super) fn bad_request(text: &str, asked: &Asked) -> Self {
+        Self::error(Status::BadRequest, text, asked)
+    }
+
+    /// What is wrong with the message that the request is.
+    pub(super) fn fault(fault: Fault, asked: &Asked) -> Self {
+        Self::error(fault.status(), &fault.to_string(), asked)
     }
 
     /// The answer with one more field.
@@ -97,7 +116,10 @@ impl Answer {
         for (name, value) in &self.fields {
             head.field(name, value);
         }
-        head.field("Content-Type", self.content_type).field("Cache-Control", "no-store");
+        if let Some(content_type) = self.content_type {
+            head.field("Content-Type", content_type);
+        }
+        head.field("Cache-Control", "no-store");
         head.content_length(self.body.len() as u64);
         if !asked.goes_on() {
             head.close();

@@ -5,14 +5,15 @@
 //! next one is looked at before the last one is answered.
 
 use super::answer::{Answer, Asked};
-use super::exchange::{self, Action};
+use super::door::{Door, Entered};
 use super::origin::{Origin, Scheme};
 use super::outcomes;
-use crate::http::{self, Fault, HeadLimits, Parsed, Status, Version};
-use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
-use crate::session::Session;
+use super::request;
+use super::route::{self, Action, Errand};
+use crate::http::{self, Fault, HeadLimits, Parsed, Status};
+use crate::relay::{Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
 use crate::sys::{Got, Put, Stream};
-use shm::{Role, TakeError};
+use shm::{Direction, LaneRef, Role, TakeError};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -23,10 +24,9 @@ const HEAD_READ_BYTES: usize = 1536;
 const DRAIN_READ_BYTES: usize = 16384;
 /// Steps in one turn: some ten requests that a client has sent in a row.
 const STEPS_MAX: usize = 32;
-/// How often a place that is about to be left is asked for again.
+/// How often a place that may come free is asked for though no bell rang: of several who knock the last
+/// is rung for.
 const DOOR_POLL_MS: u64 = 5;
-/// For how long: a peer hears within milliseconds that an attempt is over, unless its worker hangs.
-const DOOR_MS: u64 = 1000;
 
 /// One client's connection.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct Connection {
 enum State {
     /// A request's head.
     Head,
-    /// A place whose last attempt is not cleaned up yet.
+    /// A place that may come free.
     Door(Box<Door>),
     Sending(Box<Sending>),
     Receiving(Box<Receiving>),
@@ -60,14 +60,13 @@ enum State {
     },
 }
 
-/// Somebody who asks for a place.
-#[derive(Debug)]
-struct Door {
-    session: Session,
-    /// What a sender brings; a receiver brings nothing.
-    cargo: Option<Box<Cargo>>,
-    wait_ends_ms: u64,
-    gives_up_ms: u64,
+/// Where a connection hears a session's bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Post {
+    /// In a place that it holds.
+    Place(Direction, Role),
+    /// Before one that it wants.
+    Door,
 }
 
 /// What the worker is to do with the connection.
@@ -112,11 +111,13 @@ impl Connection {
         &mut self.stream
     }
 
-    /// The place it holds: its session's slot, and which end.
-    pub(super) fn place(&self) -> Option<(u32, Role)> {
+    /// Where in a session it is, if it is in one: the session's slot, and what of it.
+    pub(super) fn post(&self) -> Option<(u32, Post)> {
+        let place = |lane: LaneRef, role| (lane.session.slot, Post::Place(lane.direction, role));
         match &self.state {
-            State::Sending(sending) => Some((sending.slot(), Role::Sender)),
-            State::Receiving(receiving) => Some((receiving.slot(), Role::Receiver)),
+            State::Sending(sending) => Some(place(sending.lane(), Role::Sender)),
+            State::Receiving(receiving) => Some(place(receiving.lane(), Role::Receiver)),
+            State::Door(door) => Some((door.slot(), Post::Door)),
             _ => None,
         }
     }
@@ -153,6 +154,10 @@ impl Connection {
         let left = match std::mem::replace(&mut self.state, State::Head) {
             State::Sending(sending) => sending.leave(relay),
             State::Receiving(receiving) => receiving.leave(relay),
+            State::Door(door) => {
+                door.leave(relay);
+                Ok(())
+            }
             _ => Ok(()),
         };
         if let Err(refusal) = left {
@@ -200,11 +205,11 @@ impl Connection {
             match http::parse(&self.inbox, &limits) {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
-                    if let Some(body_bytes) = exchange::empty_body_bytes(relay, &request, behind) {
-                        self.asked = exchange::asked(&request, self.peer, body_bytes);
+                    if let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) {
+                        self.asked = request::asked(&request, self.peer, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
                         let origin = self.origin(request.host);
-                        let action = exchange::route(relay, &request, &self.asked, &origin, now_ms);
+                        let action = route::route(relay, &request, &self.asked, &origin, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         return self.act(relay, action, now_ms);
                     }
@@ -262,93 +267,53 @@ impl Connection {
     }
 
     fn act(&mut self, relay: &Relay, action: Action, now_ms: u64) -> Step {
-        let (session, cargo) = match action {
-            Action::Answer(answer) => {
-                self.answer(relay, &answer, now_ms);
-                return Step::Go;
+        match action {
+            Action::Answer(answer) => self.answer(relay, &answer, now_ms),
+            Action::Enter { lane, errand, wait } => {
+                let wait_ends_ms = now_ms.saturating_add(millis(wait));
+                self.state = State::Door(Door::new(lane, errand, wait_ends_ms, now_ms));
             }
-            Action::Send(session, cargo) => (session, Some(cargo)),
-            Action::Receive(session) => (session, None),
-        };
-        let wait_ends_ms = now_ms.saturating_add(millis(relay.config.timeouts.wait_timeout));
-        let gives_up_ms = now_ms.saturating_add(DOOR_MS);
-        self.state = State::Door(Box::new(Door { session, cargo, wait_ends_ms, gives_up_ms }));
+        }
         Step::Go
     }
 
     /// Asks for the place.
     fn knock(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
-            return Step::Go;
-        };
-        if self.stream.is_broken() {
+        if self.stream.is_leaving() {
             return Step::Stop(Next::Close);
         }
         if self.stopping {
-            self.send_away(relay, now_ms);
-            return Step::Go;
+            return self.stop_waiting(relay, now_ms);
         }
-        let (gives_up_ms, session) = (door.gives_up_ms, door.session);
-        let (status, text) = match self.enter(relay, door, now_ms) {
-            Ok(()) => return Step::Go,
-            Err((TakeError::Leaving, door)) if now_ms < gives_up_ms => {
+        let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
+            return Step::Go;
+        };
+        let slot = door.slot();
+        let (status, text) = match door.enter(relay, &self.asked, now_ms) {
+            Entered::Sending(sending) => {
+                self.state = State::Sending(sending);
+                return Step::Go;
+            }
+            Entered::Receiving(receiving) => {
+                self.state = State::Receiving(receiving);
+                return Step::Go;
+            }
+            Entered::NotYet(door) => {
                 self.state = State::Door(door);
                 self.deadline_ms = now_ms.saturating_add(DOOR_POLL_MS);
                 return Step::Stop(Next::Wait);
             }
-            Err((TakeError::Ended, _)) => (Status::NotFound, "unknown session key"),
-            Err((TakeError::Taken | TakeError::Leaving, _)) => {
+            Entered::No(TakeError::Ended) => (Status::NotFound, "unknown session key"),
+            Entered::No(TakeError::Taken | TakeError::Leaving) => {
                 (Status::Conflict, "the place is taken")
             }
-            Err((TakeError::Refused(refusal), _)) => {
-                tracing::error!(%refusal, slot = session.at.slot, "a session's slot is damaged");
+            Entered::No(TakeError::Refused(refusal)) => {
+                tracing::error!(%refusal, slot, "a session's slot is damaged");
                 (Status::InternalError, "the session's state is damaged")
             }
         };
         self.answer(relay, &Answer::error(status, text, &self.asked), now_ms);
         Step::Go
-    }
-
-    fn enter(
-        &mut self,
-        relay: &Relay,
-        mut door: Box<Door>,
-        now_ms: u64,
-    ) -> Result<(), (TakeError, Box<Door>)> {
-        let (at, shared) = (door.session.at, relay.shared());
-        let Some(cargo) = door.cargo.take() else {
-            let needs_length = self.asked.version == Version::Http10;
-            let end = match shared.take_receiver(at, relay.owner, needs_length) {
-                Ok(end) => end,
-                Err(error) => return Err((error, door)),
-            };
-            // A place that cannot be looked at is found out at the first turn.
-            let _ = relay.ring_peer(&end);
-            let receiving = Receiving::new(
-                relay,
-                end,
-                door.session,
-                self.asked.goes_on(),
-                needs_length,
-                door.wait_ends_ms,
-                now_ms,
-            );
-            self.state = State::Receiving(Box::new(receiving));
-            return Ok(());
-        };
-        match shared.take_sender(at, relay.owner, cargo.body.length().is_none()) {
-            Ok(end) => {
-                let _ = relay.ring_peer(&end);
-                let (ends_ms, expires_ms) = (door.wait_ends_ms, door.session.expires_ms);
-                let sending = Sending::new(relay, end, *cargo, ends_ms, expires_ms, now_ms);
-                self.state = State::Sending(Box::new(sending));
-                Ok(())
-            }
-            Err(error) => {
-                door.cargo = Some(cargo);
-                Err((error, door))
-            }
-        }
     }
 
     fn send(&mut self, relay: &Relay, now_ms: u64) -> Step {
@@ -367,8 +332,9 @@ impl Connection {
         };
         // After a fault it is not known where the next request begins.
         self.asked.unread = !sending.has_read_all() || matches!(report.sent, Sent::Fault(_));
+        let answer = outcomes::to_sender(&report, sending.manner(), &self.asked);
         self.leave(relay);
-        match outcomes::to_sender(&report, &self.asked) {
+        match answer {
             Some(answer) => self.answer(relay, &answer, now_ms),
             None => return Step::Stop(Next::Close),
         }
@@ -385,7 +351,12 @@ impl Connection {
             Turn::Again => return Step::Stop(Next::Again),
             Turn::Over(received) => received,
         };
-        let (session, wait_ends_ms) = (receiving.session(), receiving.wait_ends_ms());
+        let (lane, wait_ends_ms) = (receiving.lane(), receiving.wait_ends_ms());
+        let errand = Errand::Receive {
+            manner: receiving.manner().clone(),
+            admitted_as: receiving.admitted_as(),
+        };
+        let answer = outcomes::to_receiver(received, receiving.manner(), &self.asked);
         self.leave(relay);
         match received {
             Received::Complete => self.after_answer(relay, now_ms),
@@ -395,11 +366,9 @@ impl Connection {
                 return Step::Stop(Next::Close);
             }
             Received::Again => {
-                let gives_up_ms = now_ms.saturating_add(DOOR_MS);
-                let door = Door { session, cargo: None, wait_ends_ms, gives_up_ms };
-                self.state = State::Door(Box::new(door));
+                self.state = State::Door(Door::new(lane, errand, wait_ends_ms, now_ms));
             }
-            other => match outcomes::to_receiver(other, &self.asked) {
+            _ => match answer {
                 Some(answer) => self.answer(relay, &answer, now_ms),
                 None => return Step::Stop(Next::Close),
             },

@@ -1,15 +1,15 @@
 //! All connections of a worker: by number, by session, by deadline, and in the order of their turns.
 
-use super::connection::{Connection, Next};
+use super::connection::{Connection, Next, Post};
 use super::listeners::Accepted;
 use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::sys::Stream;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
-use shm::{Role, WORKER_RECORDS_MAX, WorkerId};
+use shm::{Direction, Role, WORKER_RECORDS_MAX, WorkerId};
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsRawFd;
 
 /// Where an event token keeps the number of the connection that had this slab key before, so that a
@@ -24,8 +24,10 @@ const TURNED_AWAY_SHARE: usize = 8;
 pub(super) struct Connections {
     slab: Slab<Entry>,
     generation: usize,
-    /// Who of us holds the sender's and the receiver's place in a session: slab key + 1, or 0.
-    places: Vec<[u32; 2]>,
+    /// Who of us holds each of the four places in a session: slab key + 1, or 0.
+    places: Vec<[u32; 4]>,
+    /// Who of us stands before a place: the session's slot and the slab key.
+    doors: BTreeSet<(u32, usize)>,
     /// Whose turn it is.
     turns: VecDeque<usize>,
     wheel: Wheel,
@@ -44,7 +46,8 @@ impl Connections {
         Self {
             slab: Slab::new(),
             generation: 0,
-            places: vec![[0; 2]; sessions],
+            places: vec![[0; 4]; sessions],
+            doors: BTreeSet::new(),
             turns: VecDeque::new(),
             wheel: Wheel::new(now_ms),
             fired: Vec::new(),
@@ -105,6 +108,9 @@ impl Connections {
     pub(super) fn ring(&mut self, slot: u32) {
         let here = self.places.get(slot as usize).copied().unwrap_or_default();
         here.into_iter().filter(|key| *key > 0).for_each(|key| self.give_turn(key as usize - 1));
+        let before = self.doors.range((slot, 0)..=(slot, usize::MAX));
+        let before: Vec<usize> = before.map(|(_, key)| *key).collect();
+        before.into_iter().for_each(|key| self.give_turn(key));
     }
 
     /// Gives every connection that has something to do its turn.
@@ -135,11 +141,11 @@ impl Connections {
     ) {
         let Some(entry) = self.slab.get_mut(key) else { return };
         entry.has_turn = false;
-        let before = entry.connection.place();
+        let before = entry.connection.post();
         let next = act(&mut entry.connection, relay, now_ms);
-        let (after, deadline_ms) = (entry.connection.place(), entry.connection.deadline_ms());
+        let (after, deadline_ms) = (entry.connection.post(), entry.connection.deadline_ms());
         if before != after {
-            self.move_place(key, before, after);
+            self.move_post(key, before, after);
         }
         match next {
             Next::Wait => self.wheel.arm(key, deadline_ms),
@@ -154,7 +160,7 @@ impl Connections {
     fn close(&mut self, relay: &Relay, key: usize) {
         let Some(mut entry) = self.slab.try_remove(key) else { return };
         self.wheel.cancel(key);
-        self.move_place(key, entry.connection.place(), None);
+        self.move_post(key, entry.connection.post(), None);
         entry.connection.leave(relay);
         relay.record.closed();
     }
@@ -167,26 +173,47 @@ impl Connections {
         }
     }
 
-    fn move_place(&mut self, key: usize, from: Option<(u32, Role)>, to: Option<(u32, Role)>) {
-        let key = u32::try_from(key + 1).unwrap_or(0);
-        if let Some(place) = self.place(from)
-            && *place == key
-        {
-            *place = 0;
+    fn move_post(&mut self, key: usize, from: Option<(u32, Post)>, to: Option<(u32, Post)>) {
+        match from {
+            Some((slot, Post::Door)) => {
+                self.doors.remove(&(slot, key));
+            }
+            Some((slot, Post::Place(direction, role))) => {
+                if let Some(holder) = self.place(slot, direction, role)
+                    && *holder == holder_of(key)
+                {
+                    *holder = 0;
+                }
+            }
+            None => {}
         }
-        if let Some(place) = self.place(to) {
-            *place = key;
+        match to {
+            Some((slot, Post::Door)) => {
+                self.doors.insert((slot, key));
+            }
+            Some((slot, Post::Place(direction, role))) => {
+                if let Some(holder) = self.place(slot, direction, role) {
+                    *holder = holder_of(key);
+                }
+            }
+            None => {}
         }
     }
 
-    fn place(&mut self, place: Option<(u32, Role)>) -> Option<&mut u32> {
-        let (slot, role) = place?;
-        let [sender, receiver] = self.places.get_mut(slot as usize)?;
-        Some(match role {
-            Role::Sender => sender,
-            Role::Receiver => receiver,
+    fn place(&mut self, slot: u32, direction: Direction, role: Role) -> Option<&mut u32> {
+        let [forth_sender, forth_receiver, back_sender, back_receiver] =
+            self.places.get_mut(slot as usize)?;
+        Some(match (direction, role) {
+            (Direction::Forth, Role::Sender) => forth_sender,
+            (Direction::Forth, Role::Receiver) => forth_receiver,
+            (Direction::Back, Role::Sender) => back_sender,
+            (Direction::Back, Role::Receiver) => back_receiver,
         })
     }
+}
+
+fn holder_of(key: usize) -> u32 {
+    u32::try_from(key + 1).unwrap_or(0)
 }
 
 /// Client connections that are open now, of all workers.

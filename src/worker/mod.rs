@@ -7,10 +7,14 @@
 mod answer;
 mod connection;
 mod connections;
+mod door;
 mod exchange;
 mod listeners;
+mod messages;
 mod origin;
 mod outcomes;
+mod request;
+mod route;
 mod wheel;
 
 use crate::config::Config;

@@ -2,13 +2,21 @@
 
 use super::answer::{Answer, Asked};
 use crate::http::Status;
-use crate::relay::{Received, Report, Sent};
+use crate::relay::{Manner, Received, Renewal, Report, Sent};
 use shm::End;
 
+/// Of a secure session, to whoever its host has not named.
+pub(super) const BARRED: &str = "this session is for another address";
+
 /// What the sender is told. `None`: it has left.
-pub(super) fn to_sender(report: &Report, asked: &Asked) -> Option<Answer> {
+pub(super) fn to_sender(report: &Report, manner: &Manner, asked: &Asked) -> Option<Answer> {
     let (status, text) = match report.sent {
-        Sent::Delivered(_) => return Some(delivered(report)),
+        Sent::Delivered(_) => return Some(delivered(report, manner, asked)),
+        Sent::NobodyCame if let Manner::Message { renewal } = manner => {
+            return Some(message(Status::GatewayTimeout, renewal.as_deref()));
+        }
+        Sent::Barred => (Status::Forbidden, BARRED),
+        Sent::Superseded => (Status::Conflict, "another sender took the place"),
         Sent::ReceiverLeft => (Status::BadGateway, "receiver left"),
         Sent::PeerWorkerLost => (Status::BadGateway, "peer worker lost"),
         Sent::NobodyCame => (Status::GatewayTimeout, "no receiver came"),
@@ -25,9 +33,23 @@ pub(super) fn to_sender(report: &Report, asked: &Asked) -> Option<Answer> {
     Some(Answer::error(status, &with_count(text, report), asked).with_count(report))
 }
 
-fn delivered(report: &Report) -> Answer {
+fn delivered(report: &Report, manner: &Manner, asked: &Asked) -> Answer {
     let bytes = report.delivered.unwrap_or(0);
-    Answer::text(Status::Ok, format!("delivered {bytes} bytes\n")).with_count(report)
+    let Manner::Message { renewal } = manner else {
+        return Answer::text(Status::Ok, format!("delivered {bytes} bytes\n")).with_count(report);
+    };
+    let answer = message(Status::Ok, renewal.as_deref()).with_count(report);
+    // The same count by the name that the message API has for it.
+    if asked.chunked { answer.with("X-Bytes-Relayed", bytes.to_string()) } else { answer }
+}
+
+/// An answer of the message API: empty, and with the host's cookie anew.
+fn message(status: Status, renewal: Option<&Renewal>) -> Answer {
+    let answer = Answer::empty(status);
+    match renewal {
+        Some(renewal) => answer.with("Set-Cookie", renewal.cookie()),
+        None => answer,
+    }
 }
 
 fn with_count(text: &str, report: &Report) -> String {
@@ -38,8 +60,12 @@ fn with_count(text: &str, report: &Report) -> String {
 }
 
 /// What the receiver is told. `None`: its connection is cut, or goes on with the next request.
-pub(super) fn to_receiver(received: Received, asked: &Asked) -> Option<Answer> {
+pub(super) fn to_receiver(received: Received, manner: &Manner, asked: &Asked) -> Option<Answer> {
     let (status, text) = match received {
+        Received::NobodyCame if let Manner::Message { renewal } = manner => {
+            return Some(message(Status::GatewayTimeout, renewal.as_deref()));
+        }
+        Received::Barred => (Status::Forbidden, BARRED),
         Received::NobodyCame => (Status::GatewayTimeout, "no sender came"),
         Received::Ended(end) => (Status::Gone, ended(end)),
         Received::NoChunk => (Status::Unavailable, "no memory to relay with at the moment"),

@@ -1,0 +1,143 @@
+//! Before a place: who asks for it, and what becomes of that.
+//!
+//! A place that is taken is refused, unless it will be free in a moment: its last attempt is not
+//! cleaned up yet, or its holder is asked to give way and has not said no. Who is told to wait knocks,
+//! so that whoever leaves rings for it.
+
+use super::answer::Asked;
+use super::route::Errand;
+use crate::http::Version;
+use crate::relay::{Receiving, Reception, Relay, Sending};
+use shm::{LaneRef, Role, TakeError};
+
+/// For how long somebody asks: a peer hears within milliseconds that an attempt is over, and a holder
+/// that it has a rival, unless its worker hangs.
+const PATIENCE_MS: u64 = 1000;
+
+/// Somebody who asks for a place.
+#[derive(Debug)]
+pub(super) struct Door {
+    lane: LaneRef,
+    errand: Errand,
+    wait_ends_ms: u64,
+    gives_up_ms: u64,
+    /// The holder of the sender's place was asked to give way.
+    contests: bool,
+}
+
+/// What came of asking.
+pub(super) enum Entered {
+    Sending(Box<Sending>),
+    Receiving(Box<Receiving>),
+    /// The place may be free soon.
+    NotYet(Box<Door>),
+    No(TakeError),
+}
+
+impl Door {
+    pub(super) fn new(lane: LaneRef, errand: Errand, wait_ends_ms: u64, now_ms: u64) -> Box<Self> {
+        let gives_up_ms = now_ms.saturating_add(PATIENCE_MS);
+        Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests: false })
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.lane.session.slot
+    }
+
+    /// Asks for the place.
+    pub(super) fn enter(self: Box<Self>, relay: &Relay, asked: &Asked, now_ms: u64) -> Entered {
+        let (error, mut door) = match self.take(relay, asked, now_ms) {
+            Ok(entered) => return entered,
+            Err(refused) => refused,
+        };
+        if now_ms < door.gives_up_ms
+            && door.may_come_free(relay, error)
+            && relay.shared().knock(door.lane, door.role(), relay.owner).is_ok()
+        {
+            // Who left before the knock rings for nobody.
+            return match door.take(relay, asked, now_ms) {
+                Ok(entered) => entered,
+                Err((_, door)) => Entered::NotYet(door),
+            };
+        }
+        door.leave(relay);
+        Entered::No(error)
+    }
+
+    /// Asks no more.
+    pub(super) fn leave(&self, relay: &Relay) {
+        if self.contests
+            && let Errand::Send(cargo) = &self.errand
+        {
+            // A refusal means that nobody will be asked to give way.
+            let _ = relay.shared().withdraw(self.lane, cargo.client);
+        }
+    }
+
+    fn role(&self) -> Role {
+        match self.errand {
+            Errand::Send(_) => Role::Sender,
+            Errand::Receive { .. } => Role::Receiver,
+        }
+    }
+
+    /// Takes the place, or gives itself back.
+    fn take(
+        mut self: Box<Self>,
+        relay: &Relay,
+        asked: &Asked,
+        now_ms: u64,
+    ) -> Result<Entered, (TakeError, Box<Self>)> {
+        let (lane, owner, wait_ends_ms) = (self.lane, relay.owner, self.wait_ends_ms);
+        match self.errand {
+            Errand::Send(cargo) => {
+                match relay.shared().take_sender(lane, owner, cargo.body.length().is_none()) {
+                    Ok(end) => {
+                        // A place that cannot be looked at is found out at the first turn.
+                        let _ = relay.ring_peer(&end);
+                        let sending = Sending::new(relay, end, *cargo, wait_ends_ms, now_ms);
+                        Ok(Entered::Sending(Box::new(sending)))
+                    }
+                    Err(error) => {
+                        self.errand = Errand::Send(cargo);
+                        Err((error, self))
+                    }
+                }
+            }
+            Errand::Receive { manner, admitted_as } => {
+                let (keep_alive, needs_length) =
+                    (asked.goes_on(), asked.version == Version::Http10);
+                match relay.shared().take_receiver(lane, owner, needs_length) {
+                    Ok(end) => {
+                        let _ = relay.ring_peer(&end);
+                        let reception = Reception { keep_alive, needs_length, manner, admitted_as };
+                        let receiving = Receiving::new(relay, end, reception, wait_ends_ms, now_ms);
+                        Ok(Entered::Receiving(Box::new(receiving)))
+                    }
+                    Err(error) => {
+                        self.errand = Errand::Receive { manner, admitted_as };
+                        Err((error, self))
+                    }
+                }
+            }
+        }
+    }
+
+    fn may_come_free(&mut self, relay: &Relay, error: TakeError) -> bool {
+        match (error, &self.errand) {
+            (TakeError::Leaving, _) => true,
+            (TakeError::Taken, Errand::Send(cargo)) => {
+                let (rival, slot) = (cargo.client, self.slot());
+                let contested = if self.contests {
+                    relay.shared().rival(self.lane).map(|waiting| waiting == rival)
+                } else {
+                    let ring = |holder| relay.ring(holder, slot);
+                    relay.shared().contest(self.lane, rival, ring)
+                };
+                self.contests = true;
+                contested.unwrap_or(false)
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The message relay: sessions in which a host and a guest long-poll for each other's messages.
+//!
+//! Whoever brings the session's token is its host, anybody else its guest. A guest's `POST` answers
+//! the host's `GET` on one lane, a host's `POST` the guest's `GET` on the other; what happens on a
+//! lane is the relay's, as for the two-step exchange.
+
+use super::answer::{Answer, Asked};
+use super::outcomes::BARRED;
+use super::request::{self, Label};
+use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
+use crate::http::{Method, Request, Status, expired_token_cookie, token_cookie};
+use crate::relay::{Manner, Relay, Renewal};
+use crate::session::{Kind, Session, SessionKey};
+use shm::{Direction, SessionRef};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+const MOUNT_METHODS: &str = "PUT";
+const SESSION_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+
+/// Decides what `request` asks for, whose path is the mount and then `below`.
+pub(super) fn route(
+    relay: &Relay,
+    request: &Request<'_>,
+    asked: &Asked,
+    below: &str,
+    now_ms: u64,
+) -> Action {
+    if below.is_empty() {
+        return match request.method {
+            Method::Put => without_body(asked, || allocate(relay, request, asked, now_ms)),
+            _ => not_allowed(MOUNT_METHODS, asked).into(),
+        };
+    }
+    if let Method::Options | Method::Other = request.method {
+        return not_allowed(SESSION_METHODS, asked).into();
+    }
+    let Some(key) = below.strip_prefix('/').and_then(SessionKey::parse) else {
+        return unknown(asked).into();
+    };
+    let Some(session) = route::find(relay, &key, |kind| kind != Kind::Exchange, now_ms) else {
+        return gone(request, asked).into();
+    };
+    let party = Party::of(relay, request, asked, session);
+    party.route(relay, request, asked).unwrap_or_else(Action::from)
+}
+
+/// Nothing lives here (any more): whoever kept a token for it may forget it.
+fn gone(request: &Request<'_>, asked: &Asked) -> Answer {
+    unknown(asked).with("Set-Cookie", expired_token_cookie(request.path))
+}
+
+/// Issues a session to its host.
+fn allocate(relay: &Relay, request: &Request<'_>, asked: &Asked, now_ms: u64) -> Action {
+    let allocated = (|| {
+        let kind = kind(request, asked)?;
+        let asked_for = seconds(request, asked)?;
+        let lifetime = asked_for.unwrap_or(relay.config.timeouts.session_lifetime);
+        let lifetime = lifetime.min(relay.config.messages.session_lifetime_max);
+        let issued = route::issue(relay, asked, kind, lifetime, now_ms)?;
+        let location = format!("{}/{}", relay.config.messages.mount, issued.key);
+        let token = issued.token.to_string();
+        let cookie = token_cookie(&token, &location, SystemTime::now(), lifetime);
+        let kind = if kind == Kind::Secure { "secure" } else { "basic" };
+        let answer = Answer::empty(Status::Created).with("Location", location);
+        Ok(answer.with("Set-Cookie", cookie).with("X-Type", kind))
+    })();
+    allocated.unwrap_or_else(|answer: Answer| answer).into()
+}
+
+/// The kind that is asked for, by `X-Type` or else by `?secure=`.
+fn kind(request: &Request<'_>, asked: &Asked) -> Result<Kind, Answer> {
+    match (request.field("x-type"), request.query_value("secure")) {
+        (Some(b"secure"), _) | (None, Some("true")) => Ok(Kind::Secure),
+        (Some(b"basic"), _) | (None, None | Some("false")) => Ok(Kind::Basic),
+        (Some(_), _) => Err(Answer::bad_request("X-Type: basic or secure", asked)),
+        (None, Some(_)) => Err(Answer::bad_request("?secure=true or false", asked)),
+    }
+}
+
+/// Somebody who knows the key.
+struct Party {
+    session: Session,
+    /// The host's cookie, which its answers renew. `None`: it is a guest.
+    renewal: Option<Box<Renewal>>,
+    /// The digest of its address, for this session alone.
+    address: u64,
+}
+
+impl Party {
+    fn of(relay: &Relay, request: &Request<'_>, asked: &Asked, session: Session) -> Self {
+        let token = request::token(request).filter(|token| session.is_owned_by(token));
+        let renewal = token.map(|token| {
+            let token = String::from_utf8_lossy(token).into_owned();
+            let (path, lifetime) = (request.path.to_owned(), session.lifetime);
+            Box::new(Renewal { token, path, lifetime })
+        });
+        let address = peer_digest(relay, &session, asked.client);
+        Self { session, renewal, address }
+    }
+
+    fn is_host(&self) -> bool {
+        self.renewal.is_some()
+    }
+
+    fn route(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
+        let answer = match request.method {
+            Method::Get if request::is_prefetch(request) => return Err(route::prefetched(asked)),
+            Method::Get => return self.receive(relay, request, asked),
+            Method::Post => return self.send(relay, request, asked),
+            _ if asked.unread => Err(route::takes_no_body(asked)),
+            Method::Put => self.permit(relay, request, asked),
+            Method::Delete => self.delete(relay, request, asked),
+            _ => self.admit(asked).map(|_| Answer::text(Status::Ok, "")),
+        };
+        answer.map(Action::from)
+    }
+
+    fn receive(
+        self,
+        relay: &Relay,
+        request: &Request<'_>,
+        asked: &Asked,
+    ) -> Result<Action, Answer> {
+        let admitted_as = self.admit(asked)?;
+        let direction = if self.is_host() { Direction::Forth } else { Direction::Back };
+        let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
+        let manner = Manner::Message { renewal: self.renewal };
+        let errand = Errand::Receive { manner, admitted_as };
+        Ok(without_body(asked, || Action::Enter { lane, errand, wait }))
+    }
+
+    fn send(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
+        let admitted_as = self.admit(asked)?;
+        let direction = if self.is_host() { Direction::Back } else { Direction::Forth };
+        let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
+        let (receipt, manner) =
+            (relay.config.messages.receipt, Manner::Message { renewal: self.renewal });
+        let label = Label { form: None, name: None, receipt, manner, admitted_as };
+        let cargo = request::cargo(relay, request, asked, label)?;
+        Ok(Action::Enter { lane, errand: Errand::Send(Box::new(cargo)), wait })
+    }
+
+    /// Whether it may use the session: of a secure one's guests, only the one whose address the host
+    /// has named. Returns who it is let in as; 0: as anybody.
+    fn admit(&self, asked: &Asked) -> Result<u64, Answer> {
+        if self.is_host() || self.session.kind != Kind::Secure {
+            return Ok(0);
+        }
+        if self.session.peer == self.address {
+            return Ok(self.address);
+        }
+        Err(Answer::error(Status::Forbidden, BARRED, asked))
+    }
+
+    /// Names the guest's address, in place of the one that was named before.
+    fn permit(
+        &self,
+        relay: &Relay,
+        request: &Request<'_>,
+        asked: &Asked,
+    ) -> Result<Answer, Answer> {
+        let renewal = self.renewal.as_ref().ok_or_else(|| route::token_needed(asked))?;
+        if self.session.kind != Kind::Secure {
+            return Err(Answer::bad_request("this session is not a secure one", asked));
+        }
+        let address = request.field("x-peer-address").and_then(|text| str::from_utf8(text).ok());
+        let address = address.and_then(|text| text.parse::<IpAddr>().ok());
+        let Some(address) = address else {
+            return Err(Answer::bad_request("X-Peer-Address: an IP address", asked));
+        };
+        let (at, peer) = (self.session.at, peer_digest(relay, &self.session, address));
+        // Whoever waits as the one who was named before hears that it is no longer.
+        relay.shared().set_peer(at, peer, |owner| relay.ring(owner, at.slot));
+        Ok(Answer::empty(Status::Ok).with("Set-Cookie", renewal.cookie()))
+    }
+
+    fn delete(
+        &self,
+        relay: &Relay,
+        request: &Request<'_>,
+        asked: &Asked,
+    ) -> Result<Answer, Answer> {
+        route::delete(relay, request, asked, &self.session)?;
+        Ok(Answer::empty(Status::Ok).with("Set-Cookie", expired_token_cookie(request.path)))
+    }
+}
+
+/// How long `request` would wait for the other party.
+fn wait(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Duration, Answer> {
+    let wait = seconds(request, asked)?.unwrap_or(relay.config.timeouts.wait_timeout);
+    Ok(wait.min(relay.config.messages.wait_timeout_max))
+}
+
+/// The seconds that `X-Timeout`, or else `?timeout=`, asks for.
+fn seconds(request: &Request<'_>, asked: &Asked) -> Result<Option<Duration>, Answer> {
+    let field = request.field("x-timeout").map(|value| str::from_utf8(value).unwrap_or_default());
+    let Some(text) = field.or(request.query_value("timeout")) else { return Ok(None) };
+    // `parse` alone would take a sign, and refuse what is only more than any maximum.
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse().unwrap_or(u64::MAX) {
+        seconds if is_number && seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(Answer::bad_request("a timeout is a positive whole number of seconds", asked)),
+    }
+}
+
+/// An address as the peer of this session, and of no other: a slot that serves another one by now is
+/// not opened to it.
+fn peer_digest(relay: &Relay, session: &Session, address: IpAddr) -> u64 {
+    let SessionRef { slot, generation } = session.at;
+    relay.address_digest(address) ^ (u64::from(slot) << 32 | u64::from(generation))
+}

@@ -1,0 +1,154 @@
+//! Which request asks for what: the paths of the two APIs, and what both answer alike.
+//!
+//! Called with every request head. Nothing is taken here but a session slot, by the request that
+//! asks for one: what a request asks for goes out as a value.
+
+use super::answer::{Answer, Asked};
+use super::origin::Origin;
+use super::request;
+use super::{exchange, messages};
+use crate::http::{Method, Request, Status};
+use crate::relay::{Cargo, Manner, Relay};
+use crate::session::{self, IssueError, Issued, Kind, Session, SessionKey};
+use shm::{End, LaneRef};
+use std::time::Duration;
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Nothing but an answer.
+    Answer(Answer),
+    /// A place in a lane.
+    Enter {
+        lane: LaneRef,
+        errand: Errand,
+        /// How long it would wait for the other.
+        wait: Duration,
+    },
+}
+
+/// What somebody wants in a lane.
+#[derive(Debug)]
+pub(super) enum Errand {
+    Send(Box<Cargo>),
+    Receive {
+        manner: Manner,
+        /// Who of several guests it is allowed in as, as [`Session::peer`] names it; 0: nobody is
+        /// kept out.
+        admitted_as: u64,
+    },
+}
+
+impl From<Answer> for Action {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+/// Decides what `request` asks for. `origin` is what its client calls this server.
+pub(super) fn route(
+    relay: &Relay,
+    request: &Request<'_>,
+    asked: &Asked,
+    origin: &Origin<'_>,
+    now_ms: u64,
+) -> Action {
+    if request.field("service-worker").is_some_and(|it| it.eq_ignore_ascii_case(b"script")) {
+        let text = "service workers are not served";
+        return Answer::error(Status::Forbidden, text, asked).into();
+    }
+    match below_mount(relay, request.path) {
+        Some(path) => messages::route(relay, request, asked, path, now_ms),
+        None => exchange::route(relay, request, asked, origin, now_ms),
+    }
+}
+
+/// Whether `request` may bring a body that is not empty.
+pub(super) fn takes_body(relay: &Relay, request: &Request<'_>) -> bool {
+    match (below_mount(relay, request.path), request.method) {
+        (Some(path), Method::Post) => !path.is_empty(),
+        (None, Method::Post | Method::Put) => request.path != "/",
+        _ => false,
+    }
+}
+
+/// What stands behind the messages' mount in `path`: nothing, or a slash and more. `None`: the path is
+/// not below it.
+fn below_mount<'p>(relay: &Relay, path: &'p str) -> Option<&'p str> {
+    let rest = path.strip_prefix(relay.config.messages.mount.as_str())?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// Issues a session, or says why not.
+pub(super) fn issue(
+    relay: &Relay,
+    asked: &Asked,
+    kind: Kind,
+    lifetime: Duration,
+    now_ms: u64,
+) -> Result<Issued, Answer> {
+    let issued = session::issue(relay.shared(), relay.owner, kind, lifetime, now_ms);
+    let issued = issued.map_err(|error| match error {
+        IssueError::Full => Answer::error(Status::Unavailable, "every session is in use", asked),
+        IssueError::NoRandom => Answer::error(Status::InternalError, "no random numbers", asked),
+    })?;
+    tracing::debug!(client = %asked.client, "a session was issued");
+    Ok(issued)
+}
+
+/// The session that `key` names, if it lives and is one of the API's that is asked.
+pub(super) fn find(
+    relay: &Relay,
+    key: &SessionKey,
+    is_ours: impl FnOnce(Kind) -> bool,
+    now_ms: u64,
+) -> Option<Session> {
+    session::find(relay.shared(), key, now_ms).filter(|session| is_ours(session.kind))
+}
+
+/// Deletes the session, if the request brings its token.
+pub(super) fn delete(
+    relay: &Relay,
+    request: &Request<'_>,
+    asked: &Asked,
+    session: &Session,
+) -> Result<(), Answer> {
+    if !request::token(request).is_some_and(|token| session.is_owned_by(token)) {
+        return Err(token_needed(asked));
+    }
+    let slot = session.at.slot;
+    if !relay.shared().end(session.at, End::Deleted, |owner| relay.ring(owner, slot)) {
+        return Err(unknown(asked));
+    }
+    Ok(())
+}
+
+pub(super) fn token_needed(asked: &Asked) -> Answer {
+    Answer::error(Status::Forbidden, "the session's token is needed", asked)
+}
+
+pub(super) fn without_body(asked: &Asked, action: impl FnOnce() -> Action) -> Action {
+    if asked.unread {
+        return takes_no_body(asked).into();
+    }
+    action()
+}
+
+pub(super) fn takes_no_body(asked: &Asked) -> Answer {
+    Answer::bad_request("this request takes no body", asked)
+}
+
+pub(super) fn unknown(asked: &Asked) -> Answer {
+    Answer::error(Status::NotFound, "unknown session key", asked)
+}
+
+pub(super) fn not_allowed(methods: &str, asked: &Asked) -> Answer {
+    let text = format!("allowed here: {methods}");
+    Answer::error(Status::MethodNotAllowed, &text, asked).with("Allow", methods)
+}
+
+/// The answer to a client that fetches before anybody wants to see.
+pub(super) fn prefetched(asked: &Asked) -> Answer {
+    let text = "prefetching would consume the transfer";
+    Answer::error(Status::Unavailable, text, asked)
+}
