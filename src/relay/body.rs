@@ -62,6 +62,15 @@ impl Body {
         }
     }
 
+    /// Bytes of the body, framing aside, that were not read yet, where that is known.
+    #[must_use]
+    pub fn unread(&self) -> Option<u64> {
+        match self.framing {
+            Left::Bytes(bytes) => Some(bytes),
+            Left::Chunks(_) => None,
+        }
+    }
+
     /// Whether the whole request body has been read.
     #[must_use]
     pub fn is_done(&self) -> bool {

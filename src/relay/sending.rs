@@ -309,7 +309,7 @@ impl Sending {
     /// not read before a receiver comes.
     fn may_be_dead(&self, stream: &Stream, inbox: &[u8]) -> bool {
         let here = stream.unread().saturating_add(inbox.len() as u64);
-        here > 0 && self.length.is_none_or(|length| here < length)
+        here > 0 && self.body.unread().is_none_or(|left| here < left)
     }
 
     fn read_body(
