@@ -4,6 +4,7 @@
 //! `session` know no one above them; `relay` knows them and `shm`; `worker` drives `relay` over mio;
 //! `master` knows `worker::run` and `config`; `cli` is on top.
 
+pub mod address;
 pub mod cli;
 pub mod config;
 pub mod http;
