@@ -12,6 +12,8 @@ use std::time::Duration;
 use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX};
 use toml::{Spanned, Value};
 
+use crate::address::{Network, Networks};
+
 use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
@@ -23,7 +25,13 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The kernel takes at most 32767 seconds (`MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` in `net/tcp.h`).
+const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
+/// The kernel takes no more (`MAX_TCP_KEEPCNT`, there too).
+const KEEPALIVE_PROBES_MAX: u64 = 127;
 
 /// Every worker polls all of them.
 const LISTENERS_MAX: usize = 64;
@@ -72,6 +80,7 @@ impl Check {
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
+            trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
             memory: self.memory(&file.memory, &default.memory, host),
             exchange: self.exchange(&file.exchange, &default.exchange),
@@ -102,24 +111,32 @@ impl Check {
                 format!("allowed: 1 to {LISTENERS_MAX} blocks [[listener]]"),
             );
         }
+        let documented = default.listener.iter().flat_map(|list| list.get_ref()).next();
+        let trusted = trusted_proxies(file, default).next().is_some();
+        let default = documented.map_or(&None, |listener| &listener.proxy_protocol);
         let mut seen: Vec<(SocketAddr, Range<usize>)> = Vec::new();
-        for listener in typed.get_ref() {
-            self.listener(&listener.address, &mut seen);
-        }
-        seen.into_iter().map(|(address, _)| Listener { address }).collect()
+        let check = |listener: &typed::Listener| {
+            let key = Key { name: "proxy_protocol", typed: &listener.proxy_protocol, default };
+            let proxy_protocol = self.proxy_protocol(&key, trusted);
+            let address = self.address(&listener.address, &mut seen)?;
+            Some(Listener { address, proxy_protocol })
+        };
+        typed.get_ref().iter().filter_map(check).collect()
     }
 
-    fn listener(&mut self, typed: &Spanned<Value>, seen: &mut Vec<(SocketAddr, Range<usize>)>) {
+    /// A listener's address, noted among those `seen`.
+    fn address(
+        &mut self,
+        typed: &Spanned<Value>,
+        seen: &mut Vec<(SocketAddr, Range<usize>)>,
+    ) -> Option<SocketAddr> {
         let Some(address) =
             typed.get_ref().as_str().and_then(|text| text.parse::<SocketAddr>().ok())
         else {
             let allowed =
                 "allowed: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
-            return self.fault(
-                "bad value for `address`".to_owned(),
-                typed.span(),
-                allowed.to_owned(),
-            );
+            self.fault("bad value for `address`".to_owned(), typed.span(), allowed.to_owned());
+            return None;
         };
         // Port 0 twice is two different ports.
         match seen.iter().find(|(other, _)| *other == address && address.port() != 0) {
@@ -131,6 +148,38 @@ impl Check {
             }),
             None => seen.push((address, typed.span())),
         }
+        Some(address)
+    }
+
+    /// It takes somebody who is `trusted` to send it.
+    fn proxy_protocol(&mut self, key: &Key<'_>, trusted: bool) -> bool {
+        let asked = self.value(key, "true or false", Value::as_bool);
+        if asked && !trusted {
+            self.fault(
+                "`proxy_protocol` without `trusted_proxies`".to_owned(),
+                key.span().unwrap_or_default(),
+                "allowed: true where `trusted_proxies` names who may connect".to_owned(),
+            );
+        }
+        asked
+    }
+
+    fn trusted_proxies(&mut self, file: &typed::File, default: &typed::File) -> Networks {
+        trusted_proxies(file, default).filter_map(|element| self.network(element)).collect()
+    }
+
+    fn network(&mut self, typed: &Spanned<Value>) -> Option<Network> {
+        let network = typed.get_ref().as_str().and_then(Network::parse);
+        if network.is_none() {
+            let allowed = "allowed: a network or an address, such as \"10.0.0.0/8\", \"fd00::/8\" or \
+                           \"::1\", with no bit set behind the prefix";
+            self.fault(
+                "bad value in `trusted_proxies`".to_owned(),
+                typed.span(),
+                allowed.to_owned(),
+            );
+        }
+        network
     }
 
     fn memory(&mut self, file: &typed::Memory, default: &typed::Memory, host: &Host) -> Memory {
@@ -228,15 +277,19 @@ impl Check {
             trailer_bytes_max: self.size(&key!(file, default, trailer_bytes_max), 64..=MIB),
             linger_bytes_max: self.size(&key!(file, default, linger_bytes_max), 0..=GIB),
             rate_bytes_min: self.size(&key!(file, default, rate_bytes_min), 0..=GIB),
+            keepalive_probes_max: self
+                .count(&key!(file, default, keepalive_probes_max), 1..=KEEPALIVE_PROBES_MAX),
         }
     }
 
     fn timeouts(&mut self, file: &typed::Timeouts, default: &typed::Timeouts) -> Timeouts {
         let most = MS..=DAY;
-        let lifetimes = Duration::from_secs(1)..=30 * DAY;
+        let lifetimes = SECOND..=30 * DAY;
         Timeouts {
             head_timeout: self.duration(&key!(file, default, head_timeout), &most),
             idle_timeout: self.duration(&key!(file, default, idle_timeout), &most),
+            keepalive_idle: self.seconds(&key!(file, default, keepalive_idle)),
+            keepalive_interval: self.seconds(&key!(file, default, keepalive_interval)),
             wait_timeout: self.duration(&key!(file, default, wait_timeout), &most),
             session_lifetime: self.duration(&key!(file, default, session_lifetime), &lifetimes),
             chunk_wait: self.duration(&key!(file, default, chunk_wait), &most),
@@ -252,21 +305,25 @@ impl Check {
         self.value(key, &sizes_allowed(&range), rule)
     }
 
-    fn count(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> usize {
+    fn count<T: TryFrom<u64>>(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> T {
         let allowed = format!("a number from {} to {}", range.start(), range.end());
-        self.value(key, &allowed, |value| usize::try_from(count_within(value, &range)?).ok())
+        self.value(key, &allowed, |value| T::try_from(count_within(value, &range)?).ok())
     }
 
     fn duration(&mut self, key: &Key<'_>, range: &RangeInclusive<Duration>) -> Duration {
         let [from, to] = [range.start(), range.end()].map(|end| duration_text(*end));
         let allowed =
             format!("a duration from {from} to {to}, such as \"250ms\", \"10s\", \"5m\" or \"1h\"");
+        self.value(key, &allowed, |value| duration_within(value, range))
+    }
+
+    /// A duration that the kernel counts in whole seconds.
+    fn seconds(&mut self, key: &Key<'_>) -> Duration {
+        let range = SECOND..=KEEPALIVE_MAX;
+        let [from, to] = [range.start(), range.end()].map(|end| duration_text(*end));
+        let allowed = format!("whole seconds from {from} to {to}, such as \"10s\" or \"5m\"");
         self.value(key, &allowed, |value| {
-            match value {
-                Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-                value => duration(value.as_str()?),
-            }
-            .filter(|duration| range.contains(duration))
+            duration_within(value, &range).filter(|duration| duration.subsec_nanos() == 0)
         })
     }
 
@@ -310,6 +367,14 @@ impl Key<'_> {
     }
 }
 
+fn trusted_proxies<'t>(
+    file: &'t typed::File,
+    default: &'t typed::File,
+) -> impl Iterator<Item = &'t Spanned<Value>> {
+    let typed = file.trusted_proxies.as_ref().or(default.trusted_proxies.as_ref());
+    typed.into_iter().flat_map(|list| list.get_ref())
+}
+
 fn is_auto(value: &Value) -> bool {
     value.as_str() == Some("auto")
 }
@@ -324,6 +389,14 @@ fn size_within(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {
         Value::String(text) => size(text).filter(|bytes| range.contains(bytes)),
         value => count_within(value, range),
     }
+}
+
+fn duration_within(value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {
+    match value {
+        Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        value => duration(value.as_str()?),
+    }
+    .filter(|duration| range.contains(duration))
 }
 
 fn sizes_allowed(range: &RangeInclusive<u64>) -> String {

@@ -18,6 +18,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::address::Networks;
+
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
 pub use report::{ConfigError, Refusal};
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub workers: NonZeroUsize,
     /// The most talkative level that is written.
     pub log_level: tracing::Level,
+    /// Who is believed for whom it speaks.
+    pub trusted_proxies: Networks,
     /// Where to listen: at least one, none twice.
     pub listeners: Vec<Listener>,
     /// The shared-memory segment.
@@ -48,6 +52,8 @@ pub struct Config {
 pub struct Listener {
     /// Where to listen; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// Whether a line of PROXY protocol comes before anything else. Only where there are trusted proxies.
+    pub proxy_protocol: bool,
 }
 
 /// The section `[memory]`.
@@ -96,6 +102,8 @@ pub struct Limits {
     pub linger_bytes_max: u64,
     /// Slowest transfer let go on, in bytes a second over `rate_window`; 0 for no minimum.
     pub rate_bytes_min: u64,
+    /// Unanswered keep-alive probes, 1 to 127.
+    pub keepalive_probes_max: u32,
 }
 
 /// The section `[timeouts]`.
@@ -105,6 +113,10 @@ pub struct Timeouts {
     pub head_timeout: Duration,
     /// For the next request on a kept-alive connection.
     pub idle_timeout: Duration,
+    /// Of silence before the first keep-alive probe, in whole seconds up to nine hours.
+    pub keepalive_idle: Duration,
+    /// Between keep-alive probes, likewise.
+    pub keepalive_interval: Duration,
     /// For the peer to come.
     pub wait_timeout: Duration,
     /// From the issue of a session key to its end.
