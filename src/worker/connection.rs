@@ -6,15 +6,14 @@
 
 use super::answer::{Answer, Asked};
 use super::exchange::{self, Action};
-use super::origin::{Origin, Scheme};
+use super::origin::Peer;
 use super::outcomes;
+use crate::address::{self, MalformedLine};
 use crate::http::{self, Fault, HeadLimits, Parsed, Status, Version};
 use crate::relay::{Cargo, Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
 use crate::session::Session;
 use crate::sys::{Got, Put, Stream};
 use shm::{Role, TakeError};
-use std::borrow::Cow;
-use std::net::IpAddr;
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
 /// a client that waits has sent too early stays small.
@@ -32,8 +31,7 @@ const DOOR_MS: u64 = 1000;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
-    /// Whose connection it is.
-    peer: IpAddr,
+    peer: Peer,
     /// Bytes that were read and belong to what comes next.
     inbox: Vec<u8>,
     outbox: Outbox,
@@ -46,6 +44,8 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum State {
+    /// What a trusted balancer says before anything else.
+    ProxyLine,
     /// A request's head.
     Head,
     /// A place whose last attempt is not cleaned up yet.
@@ -87,22 +87,42 @@ enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(relay: &Relay, stream: Stream, peer: IpAddr, now_ms: u64) -> Self {
+    /// A connection that is to be served. With `proxy_protocol` it has to come from a trusted balancer.
+    pub(super) fn new(
+        relay: &Relay,
+        stream: Stream,
+        peer: Peer,
+        proxy_protocol: bool,
+        now_ms: u64,
+    ) -> Self {
+        let mut connection = Self::begin(relay, stream, peer, now_ms);
+        if proxy_protocol && peer.is_proxy {
+            connection.state = State::ProxyLine;
+        } else if proxy_protocol {
+            tracing::debug!(peer = %peer.address, "refused: PROXY protocol is for trusted_proxies");
+            let text = "only trusted proxies may connect here";
+            let answer = Answer::error(Status::BadRequest, text, &connection.asked);
+            connection.answer(relay, &answer, now_ms);
+        }
+        connection
+    }
+
+    fn begin(relay: &Relay, stream: Stream, peer: Peer, now_ms: u64) -> Self {
         Self {
             stream,
             peer,
             inbox: Vec::new(),
             outbox: Outbox::default(),
             state: State::Head,
-            asked: Asked::unreadable(peer),
+            asked: Asked::unreadable(peer.address),
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             stopping: false,
         }
     }
 
     /// A connection that is only told that there are too many.
-    pub(super) fn turned_away(relay: &Relay, stream: Stream, peer: IpAddr, now_ms: u64) -> Self {
-        let mut connection = Self::new(relay, stream, peer, now_ms);
+    pub(super) fn turned_away(relay: &Relay, stream: Stream, peer: Peer, now_ms: u64) -> Self {
+        let mut connection = Self::begin(relay, stream, peer, now_ms);
         let answer = Answer::error(Status::Unavailable, "too many connections", &connection.asked);
         connection.answer(relay, &answer, now_ms);
         connection
@@ -134,6 +154,7 @@ impl Connection {
     pub(super) fn drive(&mut self, relay: &Relay, now_ms: u64) -> Next {
         for _ in 0..STEPS_MAX {
             let step = match self.state {
+                State::ProxyLine => self.read_proxy_line(relay, now_ms),
                 State::Head => self.read_head(relay, now_ms),
                 State::Door(_) => self.knock(relay, now_ms),
                 State::Sending(_) => self.send(relay, now_ms),
@@ -165,7 +186,9 @@ impl Connection {
         self.asked.keep_alive = false;
         self.stopping = true;
         let waiting = match &self.state {
-            State::Head if self.inbox.is_empty() && !self.stream.has_unread() => {
+            State::ProxyLine | State::Head
+                if self.inbox.is_empty() && !self.stream.has_unread() =>
+            {
                 return Next::Close;
             }
             State::Door(_) => true,
@@ -201,9 +224,11 @@ impl Connection {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
                     if let Some(body_bytes) = exchange::empty_body_bytes(relay, &request, behind) {
-                        self.asked = exchange::asked(&request, self.peer, body_bytes);
+                        let client = self.peer.client(&request, &relay.config.trusted_proxies);
+                        self.asked = exchange::asked(&request, client, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
-                        let origin = self.origin(request.host);
+                        let local = || self.stream.local_address();
+                        let origin = self.peer.origin(&request, local);
                         let action = exchange::route(relay, &request, &self.asked, &origin, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         return self.act(relay, action, now_ms);
@@ -212,18 +237,53 @@ impl Connection {
                 Ok(Parsed::Partial) => {}
                 Err(fault) => return self.refuse(relay, fault, now_ms),
             }
-            let mut room = [0; HEAD_READ_BYTES];
-            match self.stream.recv(&mut room) {
-                Got::Bytes(bytes) => {
-                    if self.inbox.is_empty() {
-                        let timeout = millis(relay.config.timeouts.head_timeout);
-                        self.deadline_ms = now_ms.saturating_add(timeout);
-                    }
-                    self.inbox.extend_from_slice(room.get(..bytes).unwrap_or_default());
-                }
-                Got::Dry => return self.await_head(relay, now_ms),
-                Got::End | Got::Broken => return Step::Stop(Next::Close),
+            let begins = self.inbox.is_empty();
+            if let Some(step) = self.read_more(relay, now_ms) {
+                return step;
             }
+            if begins {
+                let timeout = millis(relay.config.timeouts.head_timeout);
+                self.deadline_ms = now_ms.saturating_add(timeout);
+            }
+        }
+    }
+
+    fn read_proxy_line(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        loop {
+            match address::proxy_line(&self.inbox) {
+                Ok(Some(line)) => {
+                    self.consume(line.bytes);
+                    self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
+                    self.asked = Asked::unreadable(self.peer.address);
+                    self.state = State::Head;
+                    return Step::Go;
+                }
+                Ok(None) => {}
+                Err(malformed) => return self.refuse_line(relay, malformed, now_ms),
+            }
+            if let Some(step) = self.read_more(relay, now_ms) {
+                return step;
+            }
+        }
+    }
+
+    fn refuse_line(&mut self, relay: &Relay, malformed: MalformedLine, now_ms: u64) -> Step {
+        tracing::debug!(peer = %self.peer.address, "refused: {malformed}");
+        let answer = Answer::error(Status::BadRequest, &malformed.to_string(), &self.asked);
+        self.answer(relay, &answer, now_ms);
+        Step::Go
+    }
+
+    /// Reads more of what a connection or a request begins with; if there is nothing, what comes next.
+    fn read_more(&mut self, relay: &Relay, now_ms: u64) -> Option<Step> {
+        let mut room = [0; HEAD_READ_BYTES];
+        match self.stream.recv(&mut room) {
+            Got::Bytes(bytes) => {
+                self.inbox.extend_from_slice(room.get(..bytes).unwrap_or_default());
+                None
+            }
+            Got::Dry => Some(self.await_head(relay, now_ms)),
+            Got::End | Got::Broken => Some(Step::Stop(Next::Close)),
         }
     }
 
@@ -234,18 +294,13 @@ impl Connection {
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
         }
-        self.asked = Asked::unreadable(self.peer);
-        let text = "the request's head did not come in time";
+        self.asked = Asked::unreadable(self.peer.address);
+        let text = match self.state {
+            State::ProxyLine => "the PROXY protocol line did not come in time",
+            _ => "the request's head did not come in time",
+        };
         self.answer(relay, &Answer::error(Status::RequestTimeout, text, &self.asked), now_ms);
         Step::Go
-    }
-
-    /// What the client calls us; a client that named no host reads our own address.
-    fn origin<'h>(&self, host: &'h str) -> Origin<'h> {
-        let named = Cow::Borrowed(host);
-        let address = host.is_empty().then(|| self.stream.local_address()).flatten();
-        let host = address.map_or(named, |address| Cow::Owned(address.to_string()));
-        Origin { scheme: Scheme::Http, host }
     }
 
     fn consume(&mut self, bytes: usize) {
@@ -255,7 +310,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
-        self.asked = Asked::unreadable(self.peer);
+        self.asked = Asked::unreadable(self.peer.address);
         let answer = Answer::error(fault.status(), &fault.to_string(), &self.asked);
         self.answer(relay, &answer, now_ms);
         Step::Go

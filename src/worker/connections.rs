@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Next};
 use super::listeners::Accepted;
+use super::origin::Peer;
 use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::sys::Stream;
@@ -66,12 +67,13 @@ impl Connections {
 
     /// Takes in an accepted connection.
     pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, accepted: Accepted, now_ms: u64) {
-        let Accepted { socket, peer } = accepted;
+        let Accepted { socket, peer, proxy_protocol } = accepted;
         let stream = Stream::new(socket);
+        let peer = Peer::new(peer, &relay.config.trusted_proxies);
         let fd = stream.as_raw_fd();
         let (open, most) = (open_connections(relay), relay.config.limits.connections_max);
         let connection = if open < most {
-            Connection::new(relay, stream, peer, now_ms)
+            Connection::new(relay, stream, peer, proxy_protocol, now_ms)
         } else if open < most.saturating_add(most / TURNED_AWAY_SHARE) {
             Connection::turned_away(relay, stream, peer, now_ms)
         } else {

@@ -103,7 +103,7 @@ impl Worker {
             wakers,
         };
         Ok(Self {
-            listeners: Listeners::new(&poll, listeners, FIRST_LISTENER)?,
+            listeners: Listeners::new(&poll, listeners, &config.listeners, FIRST_LISTENER)?,
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
             poll,
