@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::address::Networks;
+use crate::sys::listener::KeepAlive;
 
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
 pub use report::{ConfigError, Refusal};
@@ -45,6 +46,18 @@ pub struct Config {
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
+}
+
+impl Config {
+    /// When a client of whom nothing is heard is taken for lost.
+    #[must_use]
+    pub fn keep_alive(&self) -> KeepAlive {
+        KeepAlive {
+            idle: self.timeouts.keepalive_idle,
+            interval: self.timeouts.keepalive_interval,
+            probes: self.limits.keepalive_probes_max,
+        }
+    }
 }
 
 /// One `[[listener]]`.

@@ -98,8 +98,10 @@ fn diagnose(level: tracing::Level) {
 }
 
 fn open_listeners(config: &Config) -> Result<Vec<TcpListener>, MasterError> {
-    let open =
-        |address| listener::open(address).map_err(|source| MasterError::Listen { address, source });
+    let open = |address| {
+        let opened = listener::open(address, config.keep_alive());
+        opened.map_err(|source| MasterError::Listen { address, source })
+    };
     config.listeners.iter().map(|listener| open(listener.address)).collect()
 }
 
