@@ -172,7 +172,7 @@ impl<'a> Shared<'a> {
         let count = self.slots.len();
         for index in (0..count).map(|i| (start + i) % count) {
             let slot = u32::try_from(index).ok()?;
-            self.expire(slot, now_ms);
+            self.reclaim(slot, now_ms);
             if let Some(session) = self.claim(slot, owner, key, token, expires_ms) {
                 self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
                 return Some(session);
@@ -182,7 +182,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it.
-    fn expire(&self, index: u32, now_ms: u64) {
+    pub(crate) fn reclaim(&self, index: u32, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
         let Ok((Life::Live, generation)) = slot.life() else { return };
         let vacant = slot.lane.load().is_ok_and(LaneWord::is_vacant);

@@ -9,7 +9,9 @@ use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX};
+use shm::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX,
+};
 use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
@@ -35,6 +37,9 @@ const KEEPALIVE_PROBES_MAX: u64 = 127;
 
 /// Every worker polls all of them.
 const LISTENERS_MAX: usize = 64;
+
+/// Limits of an address: so many words at most are looked at for one that has reached its own.
+const SEATS_MAX: u64 = 1 << 16;
 
 const LOG_LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
@@ -77,14 +82,15 @@ struct Check {
 
 impl Check {
     fn config(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Config {
+        let limits = self.limits(&file.limits, &default.limits);
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
-            memory: self.memory(&file.memory, &default.memory, host),
+            memory: self.memory(file, default, limits.connections_max, host),
             exchange: self.exchange(&file.exchange, &default.exchange),
-            limits: self.limits(&file.limits, &default.limits),
+            limits,
             timeouts: self.timeouts(&file.timeouts, &default.timeouts),
         }
     }
@@ -182,34 +188,53 @@ impl Check {
         network
     }
 
-    fn memory(&mut self, file: &typed::Memory, default: &typed::Memory, host: &Host) -> Memory {
+    fn memory(
+        &mut self,
+        file: &typed::File,
+        default: &typed::File,
+        connections_max: usize,
+        host: &Host,
+    ) -> Memory {
+        let (limits, default_limits) = (&file.limits, &default.limits);
+        let (file, default) = (&file.memory, &default.memory);
         let keys = [
             key!(file, default, segment_bytes),
             key!(file, default, sessions_max),
             key!(file, default, lane_bytes_max),
             key!(file, default, chunk_bytes),
+            key!(limits, default_limits, connections_max),
         ];
-        let faults_before = self.faults.len();
-        let [segment_key, sessions_key, lane_key, chunk_key] = &keys;
+        let [segment_key, sessions_key, lane_key, chunk_key, _] = &keys;
         let segment_bytes = self.segment_bytes(segment_key, host);
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
         let chunk_bytes = self.chunk_bytes(chunk_key);
+        let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
-            Geometry::fit(segment_bytes, sessions, chunk_bytes, lane_chunks)
+            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks)
                 .map_err(|error| error.to_string())
         });
         match geometry {
             Ok(geometry) => Memory { segment_bytes, geometry },
             Err(why) => {
                 // A value refused above needs no second complaint about its stand-in.
-                if self.faults.len() == faults_before {
+                if !keys.iter().any(|key| self.is_refused(key)) {
                     self.misfit(why, &keys);
                 }
-                let geometry = Geometry { sessions: 1, chunks: 1, chunk_bytes, lane_chunks: 1 };
+                let geometry = Geometry {
+                    sessions: 1,
+                    connections: 1,
+                    chunks: 1,
+                    chunk_bytes,
+                    lane_chunks: 1,
+                };
                 Memory { segment_bytes, geometry }
             }
         }
+    }
+
+    fn is_refused(&self, key: &Key<'_>) -> bool {
+        key.span().is_some_and(|span| self.faults.iter().any(|fault| fault.place.0 == span))
     }
 
     /// Keys of which each is good and all together are not. The defaults fit each other, so at
@@ -266,7 +291,14 @@ impl Check {
 
     fn limits(&mut self, file: &typed::Limits, default: &typed::Limits) -> Limits {
         Limits {
-            connections_max: self.count(&key!(file, default, connections_max), 1..=1 << 20),
+            connections_max: self
+                .count(&key!(file, default, connections_max), 1..=CONNECTIONS_MAX.into()),
+            connections_per_address_max: self
+                .count(&key!(file, default, connections_per_address_max), 0..=SEATS_MAX),
+            sessions_per_address_max: self
+                .count(&key!(file, default, sessions_per_address_max), 0..=SEATS_MAX),
+            unknown_keys_per_second_max: self
+                .count(&key!(file, default, unknown_keys_per_second_max), 0..=1_000_000),
             head_bytes_max: self.size(&key!(file, default, head_bytes_max), 512..=MIB),
             header_fields_max: self.count(&key!(file, default, header_fields_max), 1..=128),
             body_bytes_max: self.size(&key!(file, default, body_bytes_max), 1..=1024 * TIB),

@@ -62,6 +62,9 @@ impl Limits {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[limits]")?;
         writeln!(out, "connections_max = {}", self.connections_max)?;
+        writeln!(out, "connections_per_address_max = {}", self.connections_per_address_max)?;
+        writeln!(out, "sessions_per_address_max = {}", self.sessions_per_address_max)?;
+        writeln!(out, "unknown_keys_per_second_max = {}", self.unknown_keys_per_second_max)?;
         size(out, "head_bytes_max", self.head_bytes_max)?;
         writeln!(out, "header_fields_max = {}", self.header_fields_max)?;
         size(out, "body_bytes_max", self.body_bytes_max)?;

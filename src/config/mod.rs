@@ -74,7 +74,7 @@ pub struct Listener {
 pub struct Memory {
     /// What the segment may take, at least [`SEGMENT_BYTES_MIN`].
     pub segment_bytes: u64,
-    /// What fits into it: `chunk_bytes`, `lane_bytes_max` and `sessions_max`, worked out.
+    /// What fits into it: `chunk_bytes`, `lane_bytes_max`, `sessions_max` and `limits.connections_max`, worked out.
     pub geometry: shm::Geometry,
 }
 
@@ -99,6 +99,12 @@ pub enum Receipt {
 pub struct Limits {
     /// Client connections open at once, all workers together.
     pub connections_max: usize,
+    /// Client connections of one address open at once, all workers together; 0 for no limit.
+    pub connections_per_address_max: u32,
+    /// Sessions of one address alive at once; 0 for no limit.
+    pub sessions_per_address_max: u32,
+    /// Unknown session keys that one address may name in a second; 0 for no limit.
+    pub unknown_keys_per_second_max: u32,
     /// Request line and header fields of one request, in bytes.
     pub head_bytes_max: usize,
     /// Header fields of one request, 1 to 128.

@@ -27,10 +27,13 @@ fn the_default_is_the_documented_one() {
     let Memory { segment_bytes, geometry } = &config.memory;
     assert!((8 << 20..=64 << 20).contains(segment_bytes));
     assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (256 << 10, 8));
-    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 256 << 10, 8));
+    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 8192, 256 << 10, 8));
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     let limits = Limits {
         connections_max: 8192,
+        connections_per_address_max: 1024,
+        sessions_per_address_max: 1024,
+        unknown_keys_per_second_max: 20,
         head_bytes_max: 16 << 10,
         header_fields_max: 64,
         body_bytes_max: 1 << 40,
@@ -106,6 +109,9 @@ fn a_dump_parses_back_to_the_same() {
         [limits]
         connections_max = 1
         keepalive_probes_max = 127
+        connections_per_address_max = 0
+        sessions_per_address_max = 65536
+        unknown_keys_per_second_max = 1000000
         linger_bytes_max = 0
         rate_bytes_min = "0B"
         body_bytes_max = "1024TiB"
@@ -155,7 +161,7 @@ fn an_unknown_key_is_refused_at_every_level() {
     );
     assert_refused(
         "[limits]\nfoo = 1\n",
-        &["test.toml:2:1", "allowed here: connections_max, head_bytes_max"],
+        &["test.toml:2:1", "allowed here: connections_max, connections_per_address_max"],
     );
     assert_refused("[timeouts]\n x = 1\n", &["test.toml:2:2", "unknown key `x`"]);
     assert_refused("[exchange]\nx = 1\n", &["test.toml:2:1", "allowed here: receipt"]);
@@ -213,6 +219,9 @@ fn values_outside_their_range_are_refused() {
         ("[limits]", "connections_max", "0"),
         ("[limits]", "keepalive_probes_max", "0"),
         ("[limits]", "keepalive_probes_max", "128"),
+        ("[limits]", "connections_per_address_max", "65537"),
+        ("[limits]", "sessions_per_address_max", "-1"),
+        ("[limits]", "unknown_keys_per_second_max", "\"20\""),
         ("[limits]", "head_bytes_max", "0"),
         ("[limits]", "header_fields_max", "129"),
         ("[limits]", "body_bytes_max", "0"),
@@ -286,6 +295,14 @@ fn a_segment_too_small_for_its_sessions_is_refused() {
         text,
         &["test.toml:2:17", "the memory does not fit together", "a segment of 8388608 bytes"],
     );
+    // Each connection takes room there too.
+    let text = "[memory]\nsegment_bytes = '8MiB'\n[limits]\nconnections_max = 1048576\n";
+    assert_refused(
+        text,
+        &["test.toml:2:17", "the memory does not fit together", "`connections_max`"],
+    );
+    let one_fault = refusal("[memory]\nsegment_bytes = '8MiB'\n[limits]\nconnections_max = 0\n");
+    assert_eq!(one_fault.matches("error: ").count(), 1, "{one_fault}");
     let text = "[memory]\nsegment_bytes = '1TiB'\n";
     assert_refused(text, &["test.toml:2:17", "bad value for `segment_bytes`", "on this machine"]);
     let one_fault = refusal("[memory]\nchunk_bytes = '2MiB'\nlane_bytes_max = '4KiB'\n");

@@ -49,6 +49,9 @@ pub(super) struct Exchange {
 #[serde(default, deny_unknown_fields, expecting = "a section `[limits]`")]
 pub(super) struct Limits {
     pub(super) connections_max: Typed,
+    pub(super) connections_per_address_max: Typed,
+    pub(super) sessions_per_address_max: Typed,
+    pub(super) unknown_keys_per_second_max: Typed,
     pub(super) head_bytes_max: Typed,
     pub(super) header_fields_max: Typed,
     pub(super) body_bytes_max: Typed,
