@@ -20,6 +20,7 @@ pub use receiving::Receiving;
 pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
+use crate::session::Addresses;
 use nix::sys::eventfd::EventFd;
 use shm::{LaneEnd, Owner, Refusal, Segment, Shared, State, WorkerRecord};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Relay {
     pub owner: Owner,
     /// Our record there.
     pub record: &'static WorkerRecord,
+    /// Makes digests of clients' addresses.
+    pub addresses: Addresses,
     /// The settings.
     pub config: &'static Config,
     /// One a worker record: what wakes it.

@@ -3,11 +3,13 @@
 //! Called by the worker; knows the segment's slots but no request. Keys and tokens exist in text
 //! only here and at the client's: shared memory holds their digests.
 
+mod address;
 mod key;
 
+pub use address::{Addresses, Limited, network};
 pub use key::{KEY_CHARS, SessionKey, Token};
 
-use shm::{Found, Owner, SessionRef, Shared};
+use shm::{Found, Owner, Quota, Segment, SessionRef, Shared};
 use subtle::ConstantTimeEq;
 
 /// A session that was just issued: what the safe-conduct says.
@@ -32,25 +34,50 @@ pub struct Session {
 /// Why no session was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssueError {
+    /// The one that asked has as many sessions as it may.
+    TooMany,
     /// Every slot is in use.
     Full,
     /// The kernel gave no random bytes.
     NoRandom,
 }
 
-/// Issues a session that lives until `expires_ms`.
+/// Issues a session that lives until `expires_ms`, within the quota of the one that asks for it.
 pub fn issue(
+    segment: &Segment,
+    owner: Owner,
+    quota: Option<Quota>,
+    now_ms: u64,
+    expires_ms: u64,
+) -> Result<Issued, IssueError> {
+    let (shared, permits) = (segment.shared(), segment.permits());
+    let Some(quota) = quota else { return draw(shared, owner, now_ms, expires_ms).map(|it| it.0) };
+    // The permit is ours first: should we die now, it goes with us, and not with a session that nobody
+    // was told of.
+    let permit = permits.take(shared, quota, owner, now_ms).ok_or(IssueError::TooMany)?;
+    let drawn = draw(shared, owner, now_ms, expires_ms);
+    let passed_on = match &drawn {
+        Ok((_, at)) => permits.hand_over(permit, *at),
+        Err(_) => permits.give_back(permit),
+    };
+    if let Err(refusal) = passed_on {
+        tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
+    }
+    drawn.map(|(issued, _)| issued)
+}
+
+fn draw(
     shared: &Shared<'_>,
     owner: Owner,
     now_ms: u64,
     expires_ms: u64,
-) -> Result<Issued, IssueError> {
+) -> Result<(Issued, SessionRef), IssueError> {
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
     let digests = (&secret.digest(), &token.digest());
     let at =
         shared.issue(owner, digests.0, digests.1, now_ms, expires_ms).ok_or(IssueError::Full)?;
-    Ok(Issued { key: SessionKey::new(at.slot, secret), token })
+    Ok((Issued { key: SessionKey::new(at.slot, secret), token }, at))
 }
 
 /// The session that `key` names, if it lives: one bounded load and one comparison of digests.

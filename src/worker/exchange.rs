@@ -3,6 +3,7 @@
 //! Called with every request head. Nothing is taken here but a session slot, by the request that
 //! asks for one: what a request asks for goes out as a value.
 
+use super::admission;
 use super::answer::{Answer, Asked};
 use super::origin::Origin;
 use crate::config::{Limits, Receipt};
@@ -119,7 +120,7 @@ pub(super) fn route(
         (_, Method::Options | Method::Other) => not_allowed(KEY_METHODS, asked).into(),
         (Path::Key(key, None), method) => {
             let Some(session) = session::find(relay.shared(), &key, now_ms) else {
-                return unknown(asked).into();
+                return unknown(relay, asked, now_ms).into();
             };
             with_key(relay, request, asked, session, method)
         }
@@ -128,10 +129,10 @@ pub(super) fn route(
                 Some(session) => {
                     send(relay, request, asked, session, FileName::from_path_segment(name))
                 }
-                None => unknown(asked).into(),
+                None => unknown(relay, asked, now_ms).into(),
             }
         }
-        (Path::Key(..) | Path::Unknown, _) => unknown(asked).into(),
+        (Path::Key(..) | Path::Unknown, _) => unknown(relay, asked, now_ms).into(),
     }
 }
 
@@ -162,7 +163,16 @@ fn without_body(asked: &Asked, action: impl FnOnce() -> Action) -> Action {
     action()
 }
 
-fn unknown(asked: &Asked) -> Answer {
+/// A key that is no living session's, or no key at all: it makes no difference which.
+fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
+    if admission::may_guess(relay, asked.client, now_ms) {
+        return no_session(asked);
+    }
+    let text = "too many unknown session keys from this address";
+    Answer::error(Status::TooManyRequests, text, asked)
+}
+
+fn no_session(asked: &Asked) -> Answer {
     Answer::error(Status::NotFound, "unknown session key", asked)
 }
 
@@ -202,9 +212,14 @@ fn issue(
 ) -> Answer {
     let lifetime = relay.config.timeouts.session_lifetime;
     let expires_ms = now_ms.saturating_add(millis(lifetime));
+    let quota = admission::sessions_of(relay, asked.client);
     let Issued { key, token } =
-        match session::issue(relay.shared(), relay.owner, now_ms, expires_ms) {
+        match session::issue(relay.segment, relay.owner, quota, now_ms, expires_ms) {
             Ok(issued) => issued,
+            Err(IssueError::TooMany) => {
+                let text = "too many sessions from this address";
+                return Answer::error(Status::TooManyRequests, text, asked);
+            }
             Err(IssueError::Full) => {
                 return Answer::error(Status::Unavailable, "every session is in use", asked);
             }
@@ -246,7 +261,8 @@ fn delete(relay: &Relay, request: &Request<'_>, asked: &Asked, session: Session)
     }
     let slot = session.at.slot;
     if !relay.shared().end(session.at, End::Deleted, |owner| relay.ring(owner, slot)) {
-        return unknown(asked);
+        // It was good a moment ago: no guess.
+        return no_session(asked);
     }
     Answer::text(Status::Ok, "deleted\n")
 }

@@ -4,6 +4,7 @@
 //! happened, and drives each connection that is concerned, one turn each. Connections own no clock
 //! and no poll; all deadlines are in one timer wheel.
 
+mod admission;
 mod answer;
 mod connection;
 mod connections;
@@ -15,6 +16,7 @@ mod wheel;
 
 use crate::config::Config;
 use crate::relay::{Relay, millis};
+use crate::session::Addresses;
 use crate::sys::{clock, process, signal};
 use connections::Connections;
 use listeners::Listeners;
@@ -99,6 +101,7 @@ impl Worker {
             segment,
             owner: Owner::new(id, epoch),
             record: segment.shared().record(id).ok_or_else(missing)?,
+            addresses: Addresses::new(segment.secret()),
             config,
             wakers,
         };
