@@ -4,6 +4,7 @@
 //! States are named by what they wait for. Requests are served one after the other: nothing of the
 //! next one is looked at before the last one is answered.
 
+use super::admission::{Admission, TurnedAway};
 use super::answer::{Answer, Asked};
 use super::exchange::{self, Action};
 use super::origin::Peer;
@@ -32,6 +33,7 @@ const DOOR_MS: u64 = 1000;
 pub(super) struct Connection {
     stream: Stream,
     peer: Peer,
+    admission: Admission,
     /// Bytes that were read and belong to what comes next.
     inbox: Vec<u8>,
     outbox: Outbox,
@@ -92,10 +94,12 @@ impl Connection {
         relay: &Relay,
         stream: Stream,
         peer: Peer,
+        admission: Admission,
         proxy_protocol: bool,
         now_ms: u64,
     ) -> Self {
         let mut connection = Self::begin(relay, stream, peer, now_ms);
+        connection.admission = admission;
         if proxy_protocol && peer.is_proxy {
             connection.state = State::ProxyLine;
         } else if proxy_protocol {
@@ -111,6 +115,7 @@ impl Connection {
         Self {
             stream,
             peer,
+            admission: Admission::default(),
             inbox: Vec::new(),
             outbox: Outbox::default(),
             state: State::Head,
@@ -121,10 +126,15 @@ impl Connection {
     }
 
     /// A connection that is only told that there are too many.
-    pub(super) fn turned_away(relay: &Relay, stream: Stream, peer: Peer, now_ms: u64) -> Self {
+    pub(super) fn turned_away(
+        relay: &Relay,
+        stream: Stream,
+        peer: Peer,
+        why: TurnedAway,
+        now_ms: u64,
+    ) -> Self {
         let mut connection = Self::begin(relay, stream, peer, now_ms);
-        let answer = Answer::error(Status::Unavailable, "too many connections", &connection.asked);
-        connection.answer(relay, &answer, now_ms);
+        connection.turn_away(relay, why, now_ms);
         connection
     }
 
@@ -169,8 +179,14 @@ impl Connection {
         Next::Again
     }
 
-    /// Gives up what it holds.
-    pub(super) fn leave(&mut self, relay: &Relay) {
+    /// Gives up all it has.
+    pub(super) fn close(&mut self, relay: &Relay) {
+        self.leave(relay);
+        self.admission.release(relay);
+    }
+
+    /// Leaves the place it holds.
+    fn leave(&mut self, relay: &Relay) {
         let left = match std::mem::replace(&mut self.state, State::Head) {
             State::Sending(sending) => sending.leave(relay),
             State::Receiving(receiving) => receiving.leave(relay),
@@ -227,6 +243,9 @@ impl Connection {
                         let client = self.peer.client(&request, &relay.config.trusted_proxies);
                         self.asked = exchange::asked(&request, client, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
+                        if let Err(why) = self.admission.count_for(relay, client, now_ms) {
+                            return self.turn_away(relay, why, now_ms);
+                        }
                         let local = || self.stream.local_address();
                         let origin = self.peer.origin(&request, local);
                         let action = exchange::route(relay, &request, &self.asked, &origin, now_ms);
@@ -256,7 +275,7 @@ impl Connection {
                     self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
                     self.asked = Asked::unreadable(self.peer.address);
                     self.state = State::Head;
-                    return Step::Go;
+                    return self.count_named(relay, now_ms);
                 }
                 Ok(None) => {}
                 Err(malformed) => return self.refuse_line(relay, malformed, now_ms),
@@ -265,6 +284,24 @@ impl Connection {
                 return step;
             }
         }
+    }
+
+    /// The balancer has said for whom it speaks: the connection counts for that one, unless it is a
+    /// proxy as well.
+    fn count_named(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        if self.peer.is_proxy {
+            return Step::Go;
+        }
+        match self.admission.count_for(relay, self.peer.address, now_ms) {
+            Ok(()) => Step::Go,
+            Err(why) => self.turn_away(relay, why, now_ms),
+        }
+    }
+
+    fn turn_away(&mut self, relay: &Relay, why: TurnedAway, now_ms: u64) -> Step {
+        self.asked.keep_alive = false;
+        self.answer(relay, &why.answer(&self.asked), now_ms);
+        Step::Go
     }
 
     fn refuse_line(&mut self, relay: &Relay, malformed: MalformedLine, now_ms: u64) -> Step {
@@ -484,6 +521,10 @@ impl Connection {
     fn after_answer(&mut self, relay: &Relay, now_ms: u64) {
         let timeouts = &relay.config.timeouts;
         if self.asked.goes_on() {
+            if self.peer.is_proxy {
+                // The next request may be another client's.
+                self.admission.release(relay);
+            }
             // An idle connection holds no buffer.
             self.outbox = Outbox::default();
             self.state = State::Head;

@@ -21,7 +21,7 @@ pub(crate) use payload::Payload;
 pub(crate) use proc::{Pid, Stopped, tcp_queues};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
-pub(crate) use response::{Ending, Head};
+pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::Segment;
 pub(crate) use strace::{Strace, segment_addresses};
 pub(crate) use transfer::{Placement, Shape, send_payload};
