@@ -26,7 +26,7 @@ const SENDER: usize = 0;
 const RECEIVER: usize = 1;
 
 fn segment(lane_chunks: usize) -> Segment {
-    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), CHUNK_BYTES, lane_chunks).unwrap();
+    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), 64, CHUNK_BYTES, lane_chunks).unwrap();
     Segment::create(&geometry).unwrap()
 }
 

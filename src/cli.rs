@@ -128,7 +128,7 @@ struct AddressError {
 /// program whose next configuration this is, is no fault.
 fn try_addresses(config: &Config) -> Result<(), AddressError> {
     for listener in &config.listeners {
-        match listener::open(listener.address) {
+        match listener::open(listener.address, config.keep_alive()) {
             Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
                 return Err(AddressError { address: listener.address, source });
             }

@@ -1,9 +1,10 @@
 //! A relay that two parties meet at, over HTTP, and that never stores what passes.
 //!
-//! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `multipart` and
-//! `session` know no one above them; `relay` knows them and `shm`; `worker` drives `relay` over mio;
-//! `master` knows `worker::run` and `config`; `cli` is on top.
+//! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
+//! `multipart` and `session` know no one above them; `relay` knows them and `shm`; `worker` drives
+//! `relay` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
 
+pub mod address;
 pub mod cli;
 pub mod config;
 pub mod http;

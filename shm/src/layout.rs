@@ -1,7 +1,7 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
-//! In this order: header, worker records, bell bitmaps, session slots, chunk tags, chunks. Every
-//! part begins on a cache line, the chunks on a page.
+//! In this order: header, worker records, bell bitmaps, session slots, permits, guesses, chunk
+//! tags, chunks. Every part begins on a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
 use crate::lane::LANE_CHUNKS_MAX;
@@ -14,6 +14,8 @@ use std::ops::Range;
 /// Sessions that one segment can have, at most: far fewer than a chunk's tag can name, as many as a
 /// bell's summary stays short for.
 pub const SESSIONS_MAX: u32 = 1 << 18;
+/// Client connections that one segment can have permits for, at most.
+pub const CONNECTIONS_MAX: u32 = 1 << 20;
 /// Bytes of a chunk, at least: a page.
 pub const CHUNK_BYTES_MIN: usize = 4096;
 /// Bytes of a chunk, at most: 20 bits of a descriptor.
@@ -21,6 +23,11 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 pub(crate) const HEADER_BYTES: usize = 4096;
 const LINE: usize = 128;
+/// Seats for each connection and session: an address meets a foreign word in at most an eighth of its
+/// own.
+const SEATS_EACH: usize = 8;
+/// Words that guesses of unknown keys are counted in.
+const GUESS_WORDS: usize = 4096;
 const PAGE: usize = 4096;
 
 /// How much of everything a segment has.
@@ -28,6 +35,8 @@ const PAGE: usize = 4096;
 pub struct Geometry {
     /// Session slots, 1..=[`SESSIONS_MAX`].
     pub sessions: u32,
+    /// Client connections open at once that there are permits for, 1..=[`CONNECTIONS_MAX`].
+    pub connections: u32,
     /// Chunks, at least one.
     pub chunks: u32,
     /// Bytes in a chunk, a power of two.
@@ -41,6 +50,8 @@ pub struct Geometry {
 pub enum GeometryError {
     /// No sessions, or more than [`SESSIONS_MAX`].
     Sessions(u64),
+    /// No connections, or more than [`CONNECTIONS_MAX`].
+    Connections(u64),
     /// Not a power of two, or outside [`CHUNK_BYTES_MIN`]..=[`CHUNK_BYTES_MAX`].
     ChunkBytes(usize),
     /// None, or more than [`LANE_CHUNKS_MAX`].
@@ -60,6 +71,9 @@ impl fmt::Display for GeometryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Sessions(n) => write!(f, "{n} sessions: 1 to {SESSIONS_MAX} are possible"),
+            Self::Connections(n) => {
+                write!(f, "{n} connections: 1 to {CONNECTIONS_MAX} are possible")
+            }
             Self::ChunkBytes(n) => write!(
                 f,
                 "chunks of {n} bytes: a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX} \
@@ -80,10 +94,11 @@ impl std::error::Error for GeometryError {}
 
 impl Geometry {
     /// Fills a segment of `segment_bytes`: as many sessions as asked for, or as many as a quarter of
-    /// it holds, and chunks in all that remains.
+    /// it holds, permits for them and for so many connections, and chunks in all that remains.
     pub fn fit(
         segment_bytes: u64,
         sessions: Option<u32>,
+        connections: u32,
         chunk_bytes: usize,
         lane_chunks: usize,
     ) -> Result<Self, GeometryError> {
@@ -91,7 +106,7 @@ impl Geometry {
         let sessions =
             sessions.map_or_else(|| quarter.clamp(1, u64::from(SESSIONS_MAX)), u64::from);
         let sessions = u32::try_from(sessions).map_err(|_| GeometryError::Sessions(sessions))?;
-        let least = Self { sessions, chunks: 1, chunk_bytes, lane_chunks };
+        let least = Self { sessions, connections, chunks: 1, chunk_bytes, lane_chunks };
         let one = least.layout()?.total as u64;
         let chunk = chunk_bytes as u64;
         // A tag and the rounding around it cost at most one page more for every 512 chunks.
@@ -114,6 +129,9 @@ impl Geometry {
         if !(1..=SESSIONS_MAX).contains(&self.sessions) {
             return Err(GeometryError::Sessions(u64::from(self.sessions)));
         }
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
+            return Err(GeometryError::Connections(u64::from(self.connections)));
+        }
         let sizes = CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX;
         if !self.chunk_bytes.is_power_of_two() || !sizes.contains(&self.chunk_bytes) {
             return Err(GeometryError::ChunkBytes(self.chunk_bytes));
@@ -126,6 +144,12 @@ impl Geometry {
         }
         Ok(Layout::of(self))
     }
+
+    /// Words of the table of permits, a power of two.
+    fn seats(&self) -> usize {
+        let holders = self.connections as usize + self.sessions as usize;
+        (SEATS_EACH * holders).next_power_of_two()
+    }
 }
 
 /// Byte offsets of the parts.
@@ -137,6 +161,8 @@ pub(crate) struct Layout {
     pub(crate) bell_words: usize,
     pub(crate) summary_words: usize,
     pub(crate) slots: Range<usize>,
+    pub(crate) permits: Range<usize>,
+    pub(crate) guesses: Range<usize>,
     pub(crate) tags: Range<usize>,
     pub(crate) chunks: Range<usize>,
     pub(crate) total: usize,
@@ -155,11 +181,25 @@ impl Layout {
         let records = part(HEADER_BYTES, WORKER_RECORDS_MAX * size_of::<WorkerRecord>());
         let bells = part(records.end.next_multiple_of(LINE), WORKER_RECORDS_MAX * bell_bytes);
         let slots = part(bells.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
-        let tags = part(slots.end.next_multiple_of(LINE), chunks * 8);
+        let permits = part(slots.end.next_multiple_of(LINE), geometry.seats() * 8);
+        let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
+        let tags = part(guesses.end.next_multiple_of(LINE), chunks * 8);
         let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
         let total = chunks.end;
         let geometry = *geometry;
-        Self { records, bells, bell_words, summary_words, slots, tags, chunks, total, geometry }
+        Self {
+            records,
+            bells,
+            bell_words,
+            summary_words,
+            slots,
+            permits,
+            guesses,
+            tags,
+            chunks,
+            total,
+            geometry,
+        }
     }
 
     /// Byte offset of worker `index`'s bell.
@@ -174,10 +214,13 @@ impl Layout {
             self.bells.start,
             self.bell_words,
             self.slots.start,
+            self.permits.start,
+            self.guesses.start,
             self.tags.start,
             self.chunks.start,
             self.total,
             self.geometry.sessions as usize,
+            self.geometry.connections as usize,
             self.geometry.chunks as usize,
             self.geometry.chunk_bytes,
             self.geometry.lane_chunks,
@@ -200,7 +243,7 @@ mod tests {
     fn a_segment_is_filled_and_not_overfilled() {
         for mib in [8u64, 16, 64, 1024] {
             let bytes = mib << 20;
-            let geometry = Geometry::fit(bytes, None, 256 << 10, 8).unwrap();
+            let geometry = Geometry::fit(bytes, None, 8192, 256 << 10, 8).unwrap();
             let total = geometry.layout().unwrap().total as u64;
             assert!(total <= bytes, "{mib} MiB: {total} bytes");
             assert!(bytes - total < 2 * (256 << 10), "{mib} MiB: {} bytes unused", bytes - total);
@@ -210,10 +253,10 @@ mod tests {
     #[test]
     fn too_small_a_segment_says_what_it_needs() {
         let Err(GeometryError::TooSmall { needed_bytes, .. }) =
-            Geometry::fit(1 << 20, Some(100), 256 << 10, 8)
+            Geometry::fit(1 << 20, Some(100), 100, 256 << 10, 8)
         else {
             panic!("1 MiB cannot hold 8 chunks of 256 KiB")
         };
-        assert!(Geometry::fit(needed_bytes, Some(100), 256 << 10, 8).is_ok());
+        assert!(Geometry::fit(needed_bytes, Some(100), 100, 256 << 10, 8).is_ok());
     }
 }

@@ -13,15 +13,18 @@
 //!   [`Refusal`].
 //! - A chunk belongs to one attempt of one lane, by its tag. It is given back by the sender's side
 //!   when AckRecv is set, and otherwise by whoever leaves the attempt last.
+//! - What one address has at once is limited by the seats it may sit on, never by a count.
 //!
 //! `unsafe` lives in [`Segment`] alone.
 
 mod chunk;
 mod doorbell;
 mod ends;
+mod guesses;
 mod lane;
 #[cfg(not(loom))]
 mod layout;
+mod permit;
 mod place;
 mod record;
 mod refusal;
@@ -35,13 +38,17 @@ mod sync;
 pub use chunk::Pool;
 pub use doorbell::Doorbell;
 pub use ends::{Filling, LaneEnd, Piece, ReceiverEnd, SenderEnd};
+pub use guesses::Guesses;
 pub use lane::{ANNOUNCEMENT_BYTES_MAX, Finish, LANE_CHUNKS_MAX, Lane, Settled};
 #[cfg(not(loom))]
-pub use layout::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, GeometryError, SESSIONS_MAX};
+pub use layout::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, GeometryError, SESSIONS_MAX,
+};
+pub use permit::{Permit, Permits, Quota};
 pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};
 pub use record::{Counters, WorkerRecord};
 pub use refusal::Refusal;
 #[cfg(not(loom))]
-pub use segment::{AttachError, CreateError, Segment};
+pub use segment::{AttachError, CreateError, SECRET_BYTES, Segment};
 pub use shared::{Census, Found, Parts, Shared, TakeError};
 pub use slot::{Digest, Direction, End, LaneRef, Life, SessionRef, Slot, Terms};

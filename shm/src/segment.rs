@@ -7,7 +7,9 @@
 use crate::chunk::Pool;
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
+use crate::guesses::Guesses;
 use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
+use crate::permit::Permits;
 use crate::place::WORKER_RECORDS_MAX;
 use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
@@ -18,16 +20,21 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// "iDontSt" and a format number.
-const MAGIC: u64 = 0x6944_6f6e_7453_7401;
+const MAGIC: u64 = 0x6944_6f6e_7453_7402;
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
 /// Words of the header, in order.
-const HEADER_WORDS: usize = 6;
+const HEADER_WORDS: usize = 7;
+/// Where in the header the secret begins, in words.
+const SECRET_AT: usize = 8;
+/// Bytes of the secret.
+pub const SECRET_BYTES: usize = 32;
 
 /// Why a segment could not be made.
 #[derive(Debug)]
@@ -110,8 +117,10 @@ impl std::error::Error for AttachError {}
 /// A mapped segment.
 #[derive(Debug)]
 pub struct Segment {
-    // Declared before the mapping that it points into, so that it is dropped first.
+    // Declared before the mapping that they point into, so that they are dropped first.
     shared: Shared<'static>,
+    permits: Permits<'static>,
+    guesses: Guesses<'static>,
     chunks: *mut u8,
     geometry: Geometry,
     map: MmapRaw,
@@ -180,6 +189,7 @@ impl Segment {
         [
             layout.fingerprint(),
             u64::from(geometry.sessions),
+            u64::from(geometry.connections),
             u64::from(geometry.chunks),
             geometry.chunk_bytes as u64,
             geometry.lane_chunks as u64,
@@ -192,13 +202,14 @@ impl Segment {
         let words: &[AtomicU64] = unsafe { words(head.as_mut_ptr(), HEADER_WORDS) };
         let mut read = [0; HEADER_WORDS];
         read.iter_mut().zip(words).for_each(|(to, from)| *to = from.load(Ordering::Acquire));
-        let [found, sessions, chunks, chunk_bytes, lane_chunks, magic] = read;
+        let [found, sessions, connections, chunks, chunk_bytes, lane_chunks, magic] = read;
         if magic != MAGIC {
             return Err(AttachError::Format { found: magic });
         }
         // What does not fit becomes zero, which no geometry allows.
         let geometry = Geometry {
             sessions: u32::try_from(sessions).unwrap_or(0),
+            connections: u32::try_from(connections).unwrap_or(0),
             chunks: u32::try_from(chunks).unwrap_or(0),
             chunk_bytes: usize::try_from(chunk_bytes).unwrap_or(0),
             lane_chunks: usize::try_from(lane_chunks).unwrap_or(0),
@@ -215,9 +226,13 @@ impl Segment {
         // page-aligned; zeroed memory is a valid value of every part, all of which are atomics; the
         // map outlives `shared`, which never leaves the segment except by a shorter borrow.
         let shared = unsafe { Self::borrow(base, geometry, layout) };
+        // SAFETY: the ranges lie inside the map, on whole words, and as above.
+        let table = |at: &Range<usize>| unsafe { words(base.add(at.start), at.len() / 8) };
+        let permits = Permits::new(table(&layout.permits));
+        let guesses = Guesses::new(table(&layout.guesses));
         // SAFETY: the offset lies inside the map.
         let chunks = unsafe { base.add(layout.chunks.start) };
-        Ok(Self { shared, chunks, geometry: *geometry, map, fd })
+        Ok(Self { shared, permits, guesses, chunks, geometry: *geometry, map, fd })
     }
 
     /// # Safety
@@ -261,8 +276,44 @@ impl Segment {
     }
 
     fn header(&self) -> &[AtomicU64] {
-        // SAFETY: the map begins with `HEADER_BYTES` of header, more than the words named.
-        unsafe { words(self.map.as_mut_ptr(), HEADER_WORDS) }
+        // SAFETY: the map begins with `HEADER_BYTES` of header, all of it words.
+        unsafe { words(self.map.as_mut_ptr(), HEADER_BYTES / 8) }
+    }
+
+    /// The words that keep the secret.
+    fn secret_words(&self) -> &[AtomicU64] {
+        let end = SECRET_AT + SECRET_BYTES / 8;
+        self.header().get(SECRET_AT..end).unwrap_or_default()
+    }
+
+    /// Keeps a secret that everybody who maps the segment shares. For its creator, before anybody
+    /// else maps it.
+    pub fn keep_secret(&self, secret: &[u8; SECRET_BYTES]) {
+        for (word, bytes) in self.secret_words().iter().zip(secret.as_chunks::<8>().0) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Release);
+        }
+    }
+
+    /// The secret; zeroes where none was kept.
+    #[must_use]
+    pub fn secret(&self) -> [u8; SECRET_BYTES] {
+        let mut secret = [0; SECRET_BYTES];
+        for (word, bytes) in self.secret_words().iter().zip(secret.as_chunks_mut::<8>().0) {
+            *bytes = word.load(Ordering::Acquire).to_le_bytes();
+        }
+        secret
+    }
+
+    /// How much each address may have at once.
+    #[must_use]
+    pub fn permits(&self) -> &Permits<'_> {
+        &self.permits
+    }
+
+    /// What addresses have guessed.
+    #[must_use]
+    pub fn guesses(&self) -> &Guesses<'_> {
+        &self.guesses
     }
 
     /// The segment's words.

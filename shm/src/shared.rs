@@ -183,7 +183,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it.
-    fn reclaim(&self, index: u32, now_ms: u64) {
+    pub(crate) fn reclaim(&self, index: u32, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
         let Ok((Life::Live, generation)) = slot.life() else { return };
         let vacant = slot.words().is_ok_and(|words| words.iter().all(|word| word.is_vacant()));

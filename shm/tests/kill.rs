@@ -18,7 +18,8 @@ use std::cell::Cell;
 use std::time::Duration;
 use transfer::{Moment, Outcome, Step, Worker, World};
 
-const GEOMETRY: Geometry = Geometry { sessions: 4, chunks: 6, chunk_bytes: 4096, lane_chunks: 2 };
+const GEOMETRY: Geometry =
+    Geometry { sessions: 4, connections: 9, chunks: 6, chunk_bytes: 4096, lane_chunks: 2 };
 const SENDER: usize = 1;
 const RECEIVER: usize = 2;
 const PIECES: u64 = 7;
@@ -393,7 +394,8 @@ fn an_end_that_was_not_told_is_told_by_the_sweep() {
 #[test]
 fn sixty_four_mebibytes_pass_between_two_processes_through_four_chunks() {
     let seed = random::seed();
-    let geometry = Geometry { sessions: 1, chunks: 8, chunk_bytes: 64 << 10, lane_chunks: 4 };
+    let geometry =
+        Geometry { sessions: 1, connections: 9, chunks: 8, chunk_bytes: 64 << 10, lane_chunks: 4 };
     let world = World::new(&geometry);
     let session = world.issue(world.owner(0));
     let world = &world;

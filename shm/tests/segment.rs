@@ -18,11 +18,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-const GEOMETRY: Geometry = Geometry { sessions: 3, chunks: 5, chunk_bytes: 4096, lane_chunks: 2 };
+const GEOMETRY: Geometry =
+    Geometry { sessions: 3, connections: 9, chunks: 5, chunk_bytes: 4096, lane_chunks: 2 };
 const HEADER_BYTES: usize = 4096;
-const CHUNK_COUNT_WORD: usize = 2;
-const LANE_CHUNKS_WORD: usize = 4;
-const MAGIC_WORD: usize = 5;
+const CONNECTIONS_WORD: usize = 2;
+const CHUNK_COUNT_WORD: usize = 3;
+const LANE_CHUNKS_WORD: usize = 5;
+const MAGIC_WORD: usize = 6;
 
 /// A copy of a segment's header in a file of `bytes`, with `patches` of (word, value), sealed so.
 fn copy_of(segment: &Segment, bytes: usize, patches: &[(usize, u64)], seals: SealFlag) -> OwnedFd {
@@ -77,6 +79,8 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     let theirs = Segment::attach(ours.fd().try_clone_to_owned().unwrap()).unwrap();
     assert_eq!(theirs.geometry(), GEOMETRY);
     let owner = Owner::new(WorkerId::new(7).unwrap(), 0);
+    ours.keep_secret(&[7; 32]);
+    assert_eq!((ours.secret(), theirs.secret()), ([7; 32], [7; 32]));
     let session = ours.shared().issue(owner, &[1; 32], &[2; 32], 0, 99).unwrap();
     assert_eq!(theirs.shared().life(session), Ok(Some(Life::Live)));
     let found = theirs.shared().find(session.slot).unwrap();
@@ -131,6 +135,7 @@ fn an_impossible_geometry_is_refused_before_anything_is_made() {
         other => panic!("{other:?}"),
     };
     assert_eq!(create(Geometry { sessions: 0, ..GEOMETRY }), GeometryError::Sessions(0));
+    assert_eq!(create(Geometry { connections: 0, ..GEOMETRY }), GeometryError::Connections(0));
     assert_eq!(create(Geometry { chunks: 0, ..GEOMETRY }), GeometryError::TooLarge(0));
     assert_eq!(create(Geometry { chunk_bytes: 6000, ..GEOMETRY }), GeometryError::ChunkBytes(6000));
     assert_eq!(create(Geometry { lane_chunks: 17, ..GEOMETRY }), GeometryError::LaneChunks(17));
@@ -196,7 +201,7 @@ fn a_file_shorter_than_a_header_is_refused() {
 
 #[test]
 fn another_layout_is_refused() {
-    let cases: [(usize, u64); 3] = [(0, 1), (CHUNK_COUNT_WORD, 4), (LANE_CHUNKS_WORD, 3)];
+    let cases = [(0, 1), (CONNECTIONS_WORD, 90), (CHUNK_COUNT_WORD, 4), (LANE_CHUNKS_WORD, 3)];
     for case in cases {
         match attach_patched(&[case]) {
             Err(AttachError::Layout { found, ours }) => assert_ne!(found, ours),

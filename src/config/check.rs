@@ -9,8 +9,12 @@ use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX};
+use shm::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX,
+};
 use toml::{Spanned, Value};
+
+use crate::address::{Network, Networks};
 
 use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
 use super::report::Fault;
@@ -23,13 +27,21 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The kernel takes at most 32767 seconds (`MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` in `net/tcp.h`).
+const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
+/// The kernel takes no more (`MAX_TCP_KEEPCNT`, there too).
+const KEEPALIVE_PROBES_MAX: u64 = 127;
 
 /// Every worker polls all of them.
 const LISTENERS_MAX: usize = 64;
 
 /// A path that a cookie is given for and every session's `Location` begins with.
 const MOUNT_BYTES_MAX: usize = 128;
+/// Limits of an address: so many words at most are looked at for one that has reached its own.
+const SEATS_MAX: u64 = 1 << 16;
 
 const LOG_LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
@@ -72,14 +84,16 @@ struct Check {
 
 impl Check {
     fn config(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Config {
+        let limits = self.limits(&file.limits, &default.limits);
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
+            trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
-            memory: self.memory(&file.memory, &default.memory, host),
+            memory: self.memory(file, default, limits.connections_max, host),
             exchange: self.exchange(&file.exchange, &default.exchange),
             messages: self.messages(&file.messages, &default.messages),
-            limits: self.limits(&file.limits, &default.limits),
+            limits,
             timeouts: self.timeouts(&file.timeouts, &default.timeouts),
         }
     }
@@ -106,24 +120,32 @@ impl Check {
                 format!("allowed: 1 to {LISTENERS_MAX} blocks [[listener]]"),
             );
         }
+        let documented = default.listener.iter().flat_map(|list| list.get_ref()).next();
+        let trusted = trusted_proxies(file, default).next().is_some();
+        let default = documented.map_or(&None, |listener| &listener.proxy_protocol);
         let mut seen: Vec<(SocketAddr, Range<usize>)> = Vec::new();
-        for listener in typed.get_ref() {
-            self.listener(&listener.address, &mut seen);
-        }
-        seen.into_iter().map(|(address, _)| Listener { address }).collect()
+        let check = |listener: &typed::Listener| {
+            let key = Key { name: "proxy_protocol", typed: &listener.proxy_protocol, default };
+            let proxy_protocol = self.proxy_protocol(&key, trusted);
+            let address = self.address(&listener.address, &mut seen)?;
+            Some(Listener { address, proxy_protocol })
+        };
+        typed.get_ref().iter().filter_map(check).collect()
     }
 
-    fn listener(&mut self, typed: &Spanned<Value>, seen: &mut Vec<(SocketAddr, Range<usize>)>) {
+    /// A listener's address, noted among those `seen`.
+    fn address(
+        &mut self,
+        typed: &Spanned<Value>,
+        seen: &mut Vec<(SocketAddr, Range<usize>)>,
+    ) -> Option<SocketAddr> {
         let Some(address) =
             typed.get_ref().as_str().and_then(|text| text.parse::<SocketAddr>().ok())
         else {
             let allowed =
                 "allowed: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
-            return self.fault(
-                "bad value for `address`".to_owned(),
-                typed.span(),
-                allowed.to_owned(),
-            );
+            self.fault("bad value for `address`".to_owned(), typed.span(), allowed.to_owned());
+            return None;
         };
         // Port 0 twice is two different ports.
         match seen.iter().find(|(other, _)| *other == address && address.port() != 0) {
@@ -135,36 +157,87 @@ impl Check {
             }),
             None => seen.push((address, typed.span())),
         }
+        Some(address)
     }
 
-    fn memory(&mut self, file: &typed::Memory, default: &typed::Memory, host: &Host) -> Memory {
+    /// It takes somebody who is `trusted` to send it.
+    fn proxy_protocol(&mut self, key: &Key<'_>, trusted: bool) -> bool {
+        let asked = self.value(key, "true or false", Value::as_bool);
+        if asked && !trusted {
+            self.fault(
+                "`proxy_protocol` without `trusted_proxies`".to_owned(),
+                key.span().unwrap_or_default(),
+                "allowed: true where `trusted_proxies` names who may connect".to_owned(),
+            );
+        }
+        asked
+    }
+
+    fn trusted_proxies(&mut self, file: &typed::File, default: &typed::File) -> Networks {
+        trusted_proxies(file, default).filter_map(|element| self.network(element)).collect()
+    }
+
+    fn network(&mut self, typed: &Spanned<Value>) -> Option<Network> {
+        let network = typed.get_ref().as_str().and_then(Network::parse);
+        if network.is_none() {
+            let allowed = "allowed: a network or an address, such as \"10.0.0.0/8\", \"fd00::/8\" or \
+                           \"::1\", with no bit set behind the prefix";
+            self.fault(
+                "bad value in `trusted_proxies`".to_owned(),
+                typed.span(),
+                allowed.to_owned(),
+            );
+        }
+        network
+    }
+
+    fn memory(
+        &mut self,
+        file: &typed::File,
+        default: &typed::File,
+        connections_max: usize,
+        host: &Host,
+    ) -> Memory {
+        let (limits, default_limits) = (&file.limits, &default.limits);
+        let (file, default) = (&file.memory, &default.memory);
         let keys = [
             key!(file, default, segment_bytes),
             key!(file, default, sessions_max),
             key!(file, default, lane_bytes_max),
             key!(file, default, chunk_bytes),
+            key!(limits, default_limits, connections_max),
         ];
-        let faults_before = self.faults.len();
-        let [segment_key, sessions_key, lane_key, chunk_key] = &keys;
+        let [segment_key, sessions_key, lane_key, chunk_key, _] = &keys;
         let segment_bytes = self.segment_bytes(segment_key, host);
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
         let chunk_bytes = self.chunk_bytes(chunk_key);
+        let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
-            Geometry::fit(segment_bytes, sessions, chunk_bytes, lane_chunks)
+            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks)
                 .map_err(|error| error.to_string())
         });
         match geometry {
             Ok(geometry) => Memory { segment_bytes, geometry },
             Err(why) => {
                 // A value refused above needs no second complaint about its stand-in.
-                if self.faults.len() == faults_before {
+                if !keys.iter().any(|key| self.is_refused(key)) {
                     self.misfit(why, &keys);
                 }
-                let geometry = Geometry { sessions: 1, chunks: 1, chunk_bytes, lane_chunks: 1 };
+                let geometry = Geometry {
+                    sessions: 1,
+                    connections: 1,
+                    chunks: 1,
+                    chunk_bytes,
+                    lane_chunks: 1,
+                };
                 Memory { segment_bytes, geometry }
             }
         }
+    }
+
+    fn is_refused(&self, key: &Key<'_>) -> bool {
+        key.span().is_some_and(|span| self.faults.iter().any(|fault| fault.place.0 == span))
     }
 
     /// Keys of which each is good and all together are not. The defaults fit each other, so at
@@ -244,7 +317,14 @@ impl Check {
 
     fn limits(&mut self, file: &typed::Limits, default: &typed::Limits) -> Limits {
         Limits {
-            connections_max: self.count(&key!(file, default, connections_max), 1..=1 << 20),
+            connections_max: self
+                .count(&key!(file, default, connections_max), 1..=CONNECTIONS_MAX.into()),
+            connections_per_address_max: self
+                .count(&key!(file, default, connections_per_address_max), 0..=SEATS_MAX),
+            sessions_per_address_max: self
+                .count(&key!(file, default, sessions_per_address_max), 0..=SEATS_MAX),
+            unknown_keys_per_second_max: self
+                .count(&key!(file, default, unknown_keys_per_second_max), 0..=1_000_000),
             head_bytes_max: self.size(&key!(file, default, head_bytes_max), 512..=MIB),
             header_fields_max: self.count(&key!(file, default, header_fields_max), 1..=128),
             body_bytes_max: self.size(&key!(file, default, body_bytes_max), 1..=1024 * TIB),
@@ -255,15 +335,19 @@ impl Check {
             trailer_bytes_max: self.size(&key!(file, default, trailer_bytes_max), 64..=MIB),
             linger_bytes_max: self.size(&key!(file, default, linger_bytes_max), 0..=GIB),
             rate_bytes_min: self.size(&key!(file, default, rate_bytes_min), 0..=GIB),
+            keepalive_probes_max: self
+                .count(&key!(file, default, keepalive_probes_max), 1..=KEEPALIVE_PROBES_MAX),
         }
     }
 
     fn timeouts(&mut self, file: &typed::Timeouts, default: &typed::Timeouts) -> Timeouts {
         let most = MS..=DAY;
-        let lifetimes = Duration::from_secs(1)..=30 * DAY;
+        let lifetimes = SECOND..=30 * DAY;
         Timeouts {
             head_timeout: self.duration(&key!(file, default, head_timeout), &most),
             idle_timeout: self.duration(&key!(file, default, idle_timeout), &most),
+            keepalive_idle: self.seconds(&key!(file, default, keepalive_idle)),
+            keepalive_interval: self.seconds(&key!(file, default, keepalive_interval)),
             wait_timeout: self.duration(&key!(file, default, wait_timeout), &most),
             session_lifetime: self.duration(&key!(file, default, session_lifetime), &lifetimes),
             chunk_wait: self.duration(&key!(file, default, chunk_wait), &most),
@@ -279,21 +363,25 @@ impl Check {
         self.value(key, &sizes_allowed(&range), rule)
     }
 
-    fn count(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> usize {
+    fn count<T: TryFrom<u64>>(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> T {
         let allowed = format!("a number from {} to {}", range.start(), range.end());
-        self.value(key, &allowed, |value| usize::try_from(count_within(value, &range)?).ok())
+        self.value(key, &allowed, |value| T::try_from(count_within(value, &range)?).ok())
     }
 
     fn duration(&mut self, key: &Key<'_>, range: &RangeInclusive<Duration>) -> Duration {
         let [from, to] = [range.start(), range.end()].map(|end| duration_text(*end));
         let allowed =
             format!("a duration from {from} to {to}, such as \"250ms\", \"10s\", \"5m\" or \"1h\"");
+        self.value(key, &allowed, |value| duration_within(value, range))
+    }
+
+    /// A duration that the kernel counts in whole seconds.
+    fn seconds(&mut self, key: &Key<'_>) -> Duration {
+        let range = SECOND..=KEEPALIVE_MAX;
+        let [from, to] = [range.start(), range.end()].map(|end| duration_text(*end));
+        let allowed = format!("whole seconds from {from} to {to}, such as \"10s\" or \"5m\"");
         self.value(key, &allowed, |value| {
-            match value {
-                Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-                value => duration(value.as_str()?),
-            }
-            .filter(|duration| range.contains(duration))
+            duration_within(value, &range).filter(|duration| duration.subsec_nanos() == 0)
         })
     }
 
@@ -344,6 +432,14 @@ fn is_segment(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && text.bytes().all(unreserved)
 }
 
+fn trusted_proxies<'t>(
+    file: &'t typed::File,
+    default: &'t typed::File,
+) -> impl Iterator<Item = &'t Spanned<Value>> {
+    let typed = file.trusted_proxies.as_ref().or(default.trusted_proxies.as_ref());
+    typed.into_iter().flat_map(|list| list.get_ref())
+}
+
 fn is_auto(value: &Value) -> bool {
     value.as_str() == Some("auto")
 }
@@ -358,6 +454,14 @@ fn size_within(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {
         Value::String(text) => size(text).filter(|bytes| range.contains(bytes)),
         value => count_within(value, range),
     }
+}
+
+fn duration_within(value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {
+    match value {
+        Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        value => duration(value.as_str()?),
+    }
+    .filter(|duration| range.contains(duration))
 }
 
 fn sizes_allowed(range: &RangeInclusive<u64>) -> String {

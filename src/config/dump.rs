@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::unit::{duration_text, size_text};
-use super::{Config, Exchange, Limits, Memory, Messages, Receipt, Timeouts};
+use super::{Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
 
 impl Config {
     /// The configuration as TOML, every key with its value.
@@ -21,14 +21,21 @@ impl Config {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "workers = {}", self.workers)?;
         writeln!(out, "log_level = \"{}\"", self.log_level.as_str().to_ascii_lowercase())?;
-        for listener in &self.listeners {
-            writeln!(out, "\n[[listener]]\naddress = \"{}\"", listener.address)?;
-        }
+        let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
+        writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
+        self.listeners.iter().try_for_each(|listener| listener.write(out))?;
         self.memory.write(out)?;
         self.exchange.write(out)?;
         self.messages.write(out)?;
         self.limits.write(out)?;
         self.timeouts.write(out)
+    }
+}
+
+impl Listener {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n[[listener]]\naddress = \"{}\"", self.address)?;
+        writeln!(out, "proxy_protocol = {}", self.proxy_protocol)
     }
 }
 
@@ -68,6 +75,9 @@ impl Limits {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[limits]")?;
         writeln!(out, "connections_max = {}", self.connections_max)?;
+        writeln!(out, "connections_per_address_max = {}", self.connections_per_address_max)?;
+        writeln!(out, "sessions_per_address_max = {}", self.sessions_per_address_max)?;
+        writeln!(out, "unknown_keys_per_second_max = {}", self.unknown_keys_per_second_max)?;
         size(out, "head_bytes_max", self.head_bytes_max)?;
         writeln!(out, "header_fields_max = {}", self.header_fields_max)?;
         size(out, "body_bytes_max", self.body_bytes_max)?;
@@ -75,7 +85,8 @@ impl Limits {
         size(out, "chunk_line_bytes_max", self.chunk_line_bytes_max)?;
         size(out, "trailer_bytes_max", self.trailer_bytes_max)?;
         size(out, "linger_bytes_max", self.linger_bytes_max)?;
-        size(out, "rate_bytes_min", self.rate_bytes_min)
+        size(out, "rate_bytes_min", self.rate_bytes_min)?;
+        writeln!(out, "keepalive_probes_max = {}", self.keepalive_probes_max)
     }
 }
 
@@ -84,6 +95,8 @@ impl Timeouts {
         writeln!(out, "\n[timeouts]")?;
         duration(out, "head_timeout", self.head_timeout)?;
         duration(out, "idle_timeout", self.idle_timeout)?;
+        duration(out, "keepalive_idle", self.keepalive_idle)?;
+        duration(out, "keepalive_interval", self.keepalive_interval)?;
         duration(out, "wait_timeout", self.wait_timeout)?;
         duration(out, "session_lifetime", self.session_lifetime)?;
         duration(out, "chunk_wait", self.chunk_wait)?;

@@ -18,6 +18,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::address::Networks;
+use crate::sys::listener::KeepAlive;
+
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
 pub use report::{ConfigError, Refusal};
 
@@ -31,6 +34,8 @@ pub struct Config {
     pub workers: NonZeroUsize,
     /// The most talkative level that is written.
     pub log_level: tracing::Level,
+    /// Who is believed for whom it speaks.
+    pub trusted_proxies: Networks,
     /// Where to listen: at least one, none twice.
     pub listeners: Vec<Listener>,
     /// The shared-memory segment.
@@ -45,11 +50,25 @@ pub struct Config {
     pub timeouts: Timeouts,
 }
 
+impl Config {
+    /// When a client of whom nothing is heard is taken for lost.
+    #[must_use]
+    pub fn keep_alive(&self) -> KeepAlive {
+        KeepAlive {
+            idle: self.timeouts.keepalive_idle,
+            interval: self.timeouts.keepalive_interval,
+            probes: self.limits.keepalive_probes_max,
+        }
+    }
+}
+
 /// One `[[listener]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
     /// Where to listen; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// Whether a line of PROXY protocol comes before anything else. Only where there are trusted proxies.
+    pub proxy_protocol: bool,
 }
 
 /// The section `[memory]`.
@@ -57,7 +76,7 @@ pub struct Listener {
 pub struct Memory {
     /// What the segment may take, at least [`SEGMENT_BYTES_MIN`].
     pub segment_bytes: u64,
-    /// What fits into it: `chunk_bytes`, `lane_bytes_max` and `sessions_max`, worked out.
+    /// What fits into it: `chunk_bytes`, `lane_bytes_max`, `sessions_max` and `limits.connections_max`, worked out.
     pub geometry: shm::Geometry,
 }
 
@@ -95,6 +114,12 @@ pub enum Receipt {
 pub struct Limits {
     /// Client connections open at once, all workers together.
     pub connections_max: usize,
+    /// Client connections of one address open at once, all workers together; 0 for no limit.
+    pub connections_per_address_max: u32,
+    /// Sessions of one address alive at once; 0 for no limit.
+    pub sessions_per_address_max: u32,
+    /// Unknown session keys that one address may name in a second; 0 for no limit.
+    pub unknown_keys_per_second_max: u32,
     /// Request line and header fields of one request, in bytes.
     pub head_bytes_max: usize,
     /// Header fields of one request, 1 to 128.
@@ -111,6 +136,8 @@ pub struct Limits {
     pub linger_bytes_max: u64,
     /// Slowest transfer let go on, in bytes a second over `rate_window`; 0 for no minimum.
     pub rate_bytes_min: u64,
+    /// Unanswered keep-alive probes, 1 to 127.
+    pub keepalive_probes_max: u32,
 }
 
 /// The section `[timeouts]`.
@@ -120,6 +147,10 @@ pub struct Timeouts {
     pub head_timeout: Duration,
     /// For the next request on a kept-alive connection.
     pub idle_timeout: Duration,
+    /// Of silence before the first keep-alive probe, in whole seconds up to nine hours.
+    pub keepalive_idle: Duration,
+    /// Between keep-alive probes, likewise.
+    pub keepalive_interval: Duration,
     /// For the peer to come.
     pub wait_timeout: Duration,
     /// From the issue of a session key to its end.

@@ -19,16 +19,21 @@ fn assert_refused(text: &str, parts: &[&str]) {
 #[test]
 fn the_default_is_the_documented_one() {
     let config = embedded();
-    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
+    let address = "127.0.0.1:8080".parse().unwrap();
+    assert_eq!(config.listeners, [Listener { address, proxy_protocol: false }]);
+    assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.log_level, tracing::Level::INFO);
     assert!(config.workers.get() <= WORKERS_MAX);
     let Memory { segment_bytes, geometry } = &config.memory;
     assert!((8 << 20..=64 << 20).contains(segment_bytes));
     assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (256 << 10, 8));
-    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 256 << 10, 8));
+    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 8192, 256 << 10, 8));
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     let limits = Limits {
         connections_max: 8192,
+        connections_per_address_max: 1024,
+        sessions_per_address_max: 1024,
+        unknown_keys_per_second_max: 20,
         head_bytes_max: 16 << 10,
         header_fields_max: 64,
         body_bytes_max: 1 << 40,
@@ -37,11 +42,14 @@ fn the_default_is_the_documented_one() {
         trailer_bytes_max: 4 << 10,
         linger_bytes_max: 1 << 20,
         rate_bytes_min: 1,
+        keepalive_probes_max: 3,
     };
     assert_eq!(config.limits, limits);
     let timeouts = Timeouts {
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(65),
+        keepalive_idle: Duration::from_secs(30),
+        keepalive_interval: Duration::from_secs(10),
         wait_timeout: Duration::from_secs(300),
         session_lifetime: Duration::from_secs(3600),
         chunk_wait: Duration::from_secs(10),
@@ -85,7 +93,12 @@ fn a_dump_parses_back_to_the_same() {
     let unusual = r#"
         workers = 3
         log_level = "trace"
-        listener = [{ address = "[::1]:0" }, { address = "[::1]:0" }, { address = "0.0.0.0:81" }]
+        trusted_proxies = ["10.0.0.0/8", "0::1", "::ffff:192.0.2.0/120", "10.0.0.0/8"]
+        listener = [
+            { address = "[::1]:0" },
+            { address = "[::1]:0", proxy_protocol = true },
+            { address = "0.0.0.0:81", proxy_protocol = false },
+        ]
         [memory]
         segment_bytes = 9000001
         chunk_bytes = "4KiB"
@@ -95,11 +108,17 @@ fn a_dump_parses_back_to_the_same() {
         receipt = "sent"
         [limits]
         connections_max = 1
+        keepalive_probes_max = 127
+        connections_per_address_max = 0
+        sessions_per_address_max = 65536
+        unknown_keys_per_second_max = 1000000
         linger_bytes_max = 0
         rate_bytes_min = "0B"
         body_bytes_max = "1024TiB"
         [timeouts]
         head_timeout = "1500ms"
+        keepalive_idle = "9h"
+        keepalive_interval = "1000ms"
         wait_timeout = 90
         session_lifetime = "720h"
     "#;
@@ -108,7 +127,11 @@ fn a_dump_parses_back_to_the_same() {
     assert_eq!(config.memory.geometry.sessions, 100);
     assert_eq!(config.memory.geometry.lane_chunks, 16);
     assert_eq!(config.timeouts.wait_timeout, Duration::from_secs(90));
+    assert_eq!(config.timeouts.keepalive_interval, Duration::from_secs(1));
     assert_eq!(config.listeners.len(), 3);
+    assert!(config.listeners.iter().map(|it| it.proxy_protocol).eq([false, true, false]));
+    assert_eq!(config.trusted_proxies.iter().count(), 4);
+    assert!(config.trusted_proxies.contains("192.0.2.9".parse().unwrap()));
     for config in [config, embedded()] {
         assert_eq!(parse(&config.dump(), "dump").unwrap(), config);
     }
@@ -138,7 +161,7 @@ fn an_unknown_key_is_refused_at_every_level() {
     );
     assert_refused(
         "[limits]\nfoo = 1\n",
-        &["test.toml:2:1", "allowed here: connections_max, head_bytes_max"],
+        &["test.toml:2:1", "allowed here: connections_max, connections_per_address_max"],
     );
     assert_refused("[timeouts]\n x = 1\n", &["test.toml:2:2", "unknown key `x`"]);
     assert_refused("[exchange]\nx = 1\n", &["test.toml:2:1", "allowed here: receipt"]);
@@ -194,6 +217,11 @@ fn values_outside_their_range_are_refused() {
         ("[memory]", "sessions_max", "262145"),
         ("[exchange]", "receipt", "\"delivered\""),
         ("[limits]", "connections_max", "0"),
+        ("[limits]", "keepalive_probes_max", "0"),
+        ("[limits]", "keepalive_probes_max", "128"),
+        ("[limits]", "connections_per_address_max", "65537"),
+        ("[limits]", "sessions_per_address_max", "-1"),
+        ("[limits]", "unknown_keys_per_second_max", "\"20\""),
         ("[limits]", "head_bytes_max", "0"),
         ("[limits]", "header_fields_max", "129"),
         ("[limits]", "body_bytes_max", "0"),
@@ -204,6 +232,9 @@ fn values_outside_their_range_are_refused() {
         ("[limits]", "rate_bytes_min", "\"1KB\""),
         ("[timeouts]", "head_timeout", "0"),
         ("[timeouts]", "idle_timeout", "\"25h\""),
+        ("[timeouts]", "keepalive_idle", "0"),
+        ("[timeouts]", "keepalive_idle", "\"1500ms\""),
+        ("[timeouts]", "keepalive_interval", "\"10h\""),
         ("[timeouts]", "wait_timeout", "1.5"),
         ("[timeouts]", "session_lifetime", "\"999ms\""),
         ("[timeouts]", "chunk_wait", "-1"),
@@ -264,6 +295,14 @@ fn a_segment_too_small_for_its_sessions_is_refused() {
         text,
         &["test.toml:2:17", "the memory does not fit together", "a segment of 8388608 bytes"],
     );
+    // Each connection takes room there too.
+    let text = "[memory]\nsegment_bytes = '8MiB'\n[limits]\nconnections_max = 1048576\n";
+    assert_refused(
+        text,
+        &["test.toml:2:17", "the memory does not fit together", "`connections_max`"],
+    );
+    let one_fault = refusal("[memory]\nsegment_bytes = '8MiB'\n[limits]\nconnections_max = 0\n");
+    assert_eq!(one_fault.matches("error: ").count(), 1, "{one_fault}");
     let text = "[memory]\nsegment_bytes = '1TiB'\n";
     assert_refused(text, &["test.toml:2:17", "bad value for `segment_bytes`", "on this machine"]);
     let one_fault = refusal("[memory]\nchunk_bytes = '2MiB'\nlane_bytes_max = '4KiB'\n");
@@ -283,4 +322,29 @@ fn listeners_are_addresses_and_none_twice() {
     assert_refused("listener = []\n", &["test.toml:1:12", "0 listeners", "allowed: 1 to 64"]);
     let twice = "[[listener]]\naddress = '[::1]:80'\n[[listener]]\naddress = '[0::1]:80'\n";
     assert_refused(twice, &["test.toml:4:11", "two listeners at [::1]:80", "first here"]);
+}
+
+#[test]
+fn trusted_proxies_are_networks_and_addresses() {
+    for bad in ["'10.0.0.1/8'", "'localhost'", "'10.0.0.0/33'", "'::1/'", "10", "''", "['::1']"] {
+        assert_refused(
+            &format!("trusted_proxies = ['::1', {bad}, '10.0.0.0/8']\n"),
+            &["test.toml:1:27", "bad value in `trusted_proxies`", "such as \"10.0.0.0/8\""],
+        );
+    }
+    assert_refused("trusted_proxies = '::1'\n", &["test.toml:1:19", "expected a sequence"]);
+}
+
+#[test]
+fn proxy_protocol_takes_somebody_trusted() {
+    let listener =
+        |bad: &str| format!("[[listener]]\naddress = '[::1]:80'\nproxy_protocol = {bad}\n");
+    for bad in ["1", "'true'", "'v2'"] {
+        assert_refused(&listener(bad), &["test.toml:3:18", "allowed: true or false"]);
+    }
+    assert_refused(&listener("true"), &["test.toml:3:18", "without `trusted_proxies`"]);
+    let nobody = format!("trusted_proxies = []\n{}", listener("true"));
+    assert_refused(&nobody, &["test.toml:4:18", "without `trusted_proxies`"]);
+    assert!(parse(&format!("trusted_proxies = ['::1']\n{}", listener("true")), "test").is_ok());
+    assert!(parse(&listener("false"), "test").is_ok());
 }

@@ -15,6 +15,7 @@ pub(super) type Typed = Option<Spanned<Value>>;
 pub(super) struct File {
     pub(super) workers: Typed,
     pub(super) log_level: Typed,
+    pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
     pub(super) memory: Memory,
     pub(super) exchange: Exchange,
@@ -27,6 +28,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, expecting = "a block `[[listener]]` with an `address`")]
 pub(super) struct Listener {
     pub(super) address: Spanned<Value>,
+    pub(super) proxy_protocol: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,6 +59,9 @@ pub(super) struct Messages {
 #[serde(default, deny_unknown_fields, expecting = "a section `[limits]`")]
 pub(super) struct Limits {
     pub(super) connections_max: Typed,
+    pub(super) connections_per_address_max: Typed,
+    pub(super) sessions_per_address_max: Typed,
+    pub(super) unknown_keys_per_second_max: Typed,
     pub(super) head_bytes_max: Typed,
     pub(super) header_fields_max: Typed,
     pub(super) body_bytes_max: Typed,
@@ -65,6 +70,7 @@ pub(super) struct Limits {
     pub(super) trailer_bytes_max: Typed,
     pub(super) linger_bytes_max: Typed,
     pub(super) rate_bytes_min: Typed,
+    pub(super) keepalive_probes_max: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -72,6 +78,8 @@ pub(super) struct Limits {
 pub(super) struct Timeouts {
     pub(super) head_timeout: Typed,
     pub(super) idle_timeout: Typed,
+    pub(super) keepalive_idle: Typed,
+    pub(super) keepalive_interval: Typed,
     pub(super) wait_timeout: Typed,
     pub(super) session_lifetime: Typed,
     pub(super) chunk_wait: Typed,

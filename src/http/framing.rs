@@ -139,7 +139,10 @@ fn effective_host<'b>(
 ///
 /// Narrower than RFC 3986: a name here goes back out in `Location` and in a line that people paste
 /// into a shell, and no real one holds `!$&'()*+,;=`.
-fn host(value: &[u8]) -> Result<&str, Fault> {
+///
+/// # Errors
+/// [`Fault::HostMalformed`].
+pub fn host(value: &[u8]) -> Result<&str, Fault> {
     let text = std::str::from_utf8(value).map_err(|_| Fault::HostMalformed)?;
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -23,6 +23,7 @@ pub use cookie::{bearer, cookie, expired_token_cookie, token_cookie};
 pub use fault::Fault;
 pub(crate) use filename::names_a_file;
 pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};
+pub use framing::host;
 pub(crate) use framing::{is_token_byte, is_value_byte};
 pub use head::{
     Fields, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,

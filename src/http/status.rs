@@ -2,7 +2,7 @@
 //!
 //! Used by everything that answers; but for the interim `100`, no other code is ever sent.
 
-/// One status code of RFC 9110, or of RFC 6585 for `431`.
+/// One status code of RFC 9110, or of RFC 6585 for `429` and `431`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs)] // each name is its reason phrase
 pub enum Status {
@@ -18,6 +18,7 @@ pub enum Status {
     ContentTooLarge = 413,
     UriTooLong = 414,
     ExpectationFailed = 417,
+    TooManyRequests = 429,
     HeaderFieldsTooLarge = 431,
     InternalError = 500,
     NotImplemented = 501,
@@ -50,6 +51,7 @@ impl Status {
             Self::ContentTooLarge => "Content Too Large",
             Self::UriTooLong => "URI Too Long",
             Self::ExpectationFailed => "Expectation Failed",
+            Self::TooManyRequests => "Too Many Requests",
             Self::HeaderFieldsTooLarge => "Request Header Fields Too Large",
             Self::InternalError => "Internal Server Error",
             Self::NotImplemented => "Not Implemented",

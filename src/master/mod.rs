@@ -11,7 +11,7 @@ use crate::sys::{listener, process, signal, title};
 use crate::worker::Inheritance;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
-use shm::{CreateError, Segment, WORKER_RECORDS_MAX};
+use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use supervisor::Supervisor;
@@ -67,7 +67,7 @@ pub fn run(config: Config) -> Result<(), MasterError> {
     let signals = signal::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
         .map_err(MasterError::os("listen for signals"))?;
     let listeners = open_listeners(&config)?;
-    let segment = Segment::create(&config.memory.geometry).map_err(MasterError::Segment)?;
+    let segment = make_segment(&config)?;
     if let Err(error) = segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
@@ -97,9 +97,21 @@ fn diagnose(level: tracing::Level) {
     drop(made);
 }
 
+/// The segment, with a secret that lasts as long as it does.
+fn make_segment(config: &Config) -> Result<Segment, MasterError> {
+    let segment = Segment::create(&config.memory.geometry).map_err(MasterError::Segment)?;
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret)
+        .map_err(|error| MasterError::os("draw random numbers")(error.into()))?;
+    segment.keep_secret(&secret);
+    Ok(segment)
+}
+
 fn open_listeners(config: &Config) -> Result<Vec<TcpListener>, MasterError> {
-    let open =
-        |address| listener::open(address).map_err(|source| MasterError::Listen { address, source });
+    let open = |address| {
+        let opened = listener::open(address, config.keep_alive());
+        opened.map_err(|source| MasterError::Listen { address, source })
+    };
     config.listeners.iter().map(|listener| open(listener.address)).collect()
 }
 

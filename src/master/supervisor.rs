@@ -183,6 +183,7 @@ fn clean_up_after(dead: WorkerId, inheritance: &Inheritance) {
     shared.sweep(dead, |slot, survivor: Owner| {
         let _ = shared.bell(survivor.worker).is_some_and(|bell| bell.ring(slot));
     });
+    inheritance.segment.permits().sweep(dead);
     // Every worker, whatever the bells say: the dead may have been the one that was to wake it.
     for waker in &inheritance.wakers {
         // It fails only when its count is full, and then the sleeper is awake.

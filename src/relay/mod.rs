@@ -22,9 +22,9 @@ pub use receiving::{Receiving, Reception};
 pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
+use crate::session::Addresses;
 use nix::sys::eventfd::EventFd;
 use shm::{LaneEnd, LaneRef, Owner, Refusal, Segment, Shared, State, WorkerRecord};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
@@ -44,6 +44,8 @@ pub struct Relay {
     pub owner: Owner,
     /// Our record there.
     pub record: &'static WorkerRecord,
+    /// Makes digests of clients' addresses.
+    pub addresses: Addresses,
     /// The settings.
     pub config: &'static Config,
     /// One a worker record: what wakes it.
@@ -80,13 +82,6 @@ impl Relay {
     /// Whether one that was let in as `admitted_as` may not use `end`'s session any more.
     fn is_barred<E: LaneEnd>(&self, end: &E, admitted_as: u64) -> Result<bool, Refusal> {
         Ok(admitted_as != 0 && self.shared().peer(end)? != admitted_as)
-    }
-
-    /// A digest of an address, never 0.
-    #[must_use]
-    pub fn address_digest(&self, address: IpAddr) -> u64 {
-        let digest = blake3::keyed_hash(&[0; 32], address.to_string().as_bytes());
-        digest.as_bytes().first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes)).max(1)
     }
 
     /// Tells those who want a place in the lane that one may be free.

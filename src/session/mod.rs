@@ -3,11 +3,13 @@
 //! Called by the worker; knows the segment's slots but no request. Keys and tokens exist in text
 //! only here and at the client's: shared memory holds their digests.
 
+mod address;
 mod key;
 
+pub use address::{Addresses, Limited, network};
 pub use key::{KEY_CHARS, SessionKey, Token};
 
-use shm::{Found, Owner, SessionRef, Shared, Terms};
+use shm::{Found, Owner, Quota, Segment, SessionRef, Shared, Terms};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
@@ -62,27 +64,54 @@ pub struct Session {
 /// Why no session was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssueError {
+    /// The one that asked has as many sessions as it may.
+    TooMany,
     /// Every slot is in use.
     Full,
     /// The kernel gave no random bytes.
     NoRandom,
 }
 
-/// Issues a session that lives for `lifetime`.
+/// Issues a session that lives for `lifetime`, within the quota of the one that asks for it.
 pub fn issue(
+    segment: &Segment,
+    owner: Owner,
+    quota: Option<Quota>,
+    kind: Kind,
+    lifetime: Duration,
+    now_ms: u64,
+) -> Result<Issued, IssueError> {
+    let (shared, permits) = (segment.shared(), segment.permits());
+    let draw = || draw(shared, owner, kind, lifetime, now_ms);
+    let Some(quota) = quota else { return draw().map(|(issued, _)| issued) };
+    // The permit is ours first: should we die now, it goes with us, and not with a session that nobody
+    // was told of.
+    let permit = permits.take(shared, quota, owner, now_ms).ok_or(IssueError::TooMany)?;
+    let drawn = draw();
+    let passed_on = match &drawn {
+        Ok((_, at)) => permits.hand_over(permit, *at),
+        Err(_) => permits.give_back(permit),
+    };
+    if let Err(refusal) = passed_on {
+        tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
+    }
+    drawn.map(|(issued, _)| issued)
+}
+
+fn draw(
     shared: &Shared<'_>,
     owner: Owner,
     kind: Kind,
     lifetime: Duration,
     now_ms: u64,
-) -> Result<Issued, IssueError> {
+) -> Result<(Issued, SessionRef), IssueError> {
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
     let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
     let (key, kind) = (secret.digest(), kind.to_word());
     let terms = Terms { key, token: token.digest(), kind, lifetime_ms };
     let at = shared.issue(owner, &terms, now_ms).ok_or(IssueError::Full)?;
-    Ok(Issued { key: SessionKey::new(at.slot, secret), token })
+    Ok((Issued { key: SessionKey::new(at.slot, secret), token }, at))
 }
 
 /// The session that `key` names, if it lives: one bounded load and one comparison of digests.

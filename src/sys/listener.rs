@@ -1,16 +1,30 @@
 //! Listening sockets, opened once by the master and shared by every worker.
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// Connections that the kernel keeps for us while every worker is busy or being replaced. The
 /// kernel's own limit (`net.core.somaxconn`) applies below it.
 const BACKLOG: i32 = 4096;
 
+/// When a connection on which nothing comes is taken for lost: after `idle` and `probes` times
+/// `interval`. The kernel counts whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Silence after each probe.
+    pub interval: Duration,
+    /// Probes in a row without an answer.
+    pub probes: u32,
+}
+
 /// Opens a listener on `address`: non-blocking, closed on exec, alone on its address.
-pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn open(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // So that a restart does not wait for old connections to time out.
     socket.set_reuse_address(true)?;
@@ -20,9 +34,20 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // For the connections that will be accepted: they inherit it.
     socket.set_tcp_nodelay(true)?;
+    keep_alive.set(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+impl KeepAlive {
+    fn set(self, socket: &Socket) -> io::Result<()> {
+        let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
+        setsockopt(socket, sockopt::TcpKeepIdle, &seconds(self.idle))?;
+        setsockopt(socket, sockopt::TcpKeepInterval, &seconds(self.interval))?;
+        setsockopt(socket, sockopt::TcpKeepCount, &self.probes)?;
+        socket.set_keepalive(true)
+    }
 }
 
 /// The next connection, non-blocking and closed on exec from the start, and who made it.

@@ -6,7 +6,7 @@ use crate::relay::{Report, Sent};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-/// Seconds after which to try again, said with every `503`.
+/// Seconds after which to try again, said with every `503` and `429`.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// What an answer needs to know of its request.
@@ -78,7 +78,7 @@ impl Answer {
     pub(super) fn error(status: Status, text: &str, asked: &Asked) -> Self {
         let (content_type, body) = error_body(status, text, asked.problem);
         let answer = Self { status, fields: Vec::new(), content_type: Some(content_type), body };
-        if status == Status::Unavailable {
+        if matches!(status, Status::Unavailable | Status::TooManyRequests) {
             return answer.with("Retry-After", RETRY_AFTER_SECONDS.to_string());
         }
         answer

@@ -4,18 +4,18 @@
 //! States are named by what they wait for. Requests are served one after the other: nothing of the
 //! next one is looked at before the last one is answered.
 
+use super::admission::{Admission, TurnedAway};
 use super::answer::{Answer, Asked};
 use super::door::{Door, Entered};
-use super::origin::{Origin, Scheme};
+use super::origin::Peer;
 use super::outcomes;
 use super::request;
 use super::route::{self, Action, Errand};
+use crate::address::{self, MalformedLine};
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
 use crate::sys::{Got, Put, Stream};
 use shm::{Direction, LaneRef, Role, TakeError};
-use std::borrow::Cow;
-use std::net::IpAddr;
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
 /// a client that waits has sent too early stays small.
@@ -32,8 +32,8 @@ const DOOR_POLL_MS: u64 = 5;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
-    /// Whose connection it is.
-    peer: IpAddr,
+    peer: Peer,
+    admission: Admission,
     /// Bytes that were read and belong to what comes next.
     inbox: Vec<u8>,
     outbox: Outbox,
@@ -46,6 +46,8 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum State {
+    /// What a trusted balancer says before anything else.
+    ProxyLine,
     /// A request's head.
     Head,
     /// A place that may come free.
@@ -86,24 +88,52 @@ enum Step {
 }
 
 impl Connection {
-    pub(super) fn new(relay: &Relay, stream: Stream, peer: IpAddr, now_ms: u64) -> Self {
+    /// A connection that is to be served. With `proxy_protocol` it has to come from a trusted balancer.
+    pub(super) fn new(
+        relay: &Relay,
+        stream: Stream,
+        peer: Peer,
+        admission: Admission,
+        proxy_protocol: bool,
+        now_ms: u64,
+    ) -> Self {
+        let mut connection = Self::begin(relay, stream, peer, now_ms);
+        connection.admission = admission;
+        if proxy_protocol && peer.is_proxy {
+            connection.state = State::ProxyLine;
+        } else if proxy_protocol {
+            tracing::debug!(peer = %peer.address, "refused: PROXY protocol is for trusted_proxies");
+            let text = "only trusted proxies may connect here";
+            let answer = Answer::error(Status::BadRequest, text, &connection.asked);
+            connection.answer(relay, &answer, now_ms);
+        }
+        connection
+    }
+
+    fn begin(relay: &Relay, stream: Stream, peer: Peer, now_ms: u64) -> Self {
         Self {
             stream,
             peer,
+            admission: Admission::default(),
             inbox: Vec::new(),
             outbox: Outbox::default(),
             state: State::Head,
-            asked: Asked::unreadable(peer),
+            asked: Asked::unreadable(peer.address),
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             stopping: false,
         }
     }
 
     /// A connection that is only told that there are too many.
-    pub(super) fn turned_away(relay: &Relay, stream: Stream, peer: IpAddr, now_ms: u64) -> Self {
-        let mut connection = Self::new(relay, stream, peer, now_ms);
-        let answer = Answer::error(Status::Unavailable, "too many connections", &connection.asked);
-        connection.answer(relay, &answer, now_ms);
+    pub(super) fn turned_away(
+        relay: &Relay,
+        stream: Stream,
+        peer: Peer,
+        why: TurnedAway,
+        now_ms: u64,
+    ) -> Self {
+        let mut connection = Self::begin(relay, stream, peer, now_ms);
+        connection.turn_away(relay, why, now_ms);
         connection
     }
 
@@ -135,6 +165,7 @@ impl Connection {
     pub(super) fn drive(&mut self, relay: &Relay, now_ms: u64) -> Next {
         for _ in 0..STEPS_MAX {
             let step = match self.state {
+                State::ProxyLine => self.read_proxy_line(relay, now_ms),
                 State::Head => self.read_head(relay, now_ms),
                 State::Door(_) => self.knock(relay, now_ms),
                 State::Sending(_) => self.send(relay, now_ms),
@@ -149,8 +180,14 @@ impl Connection {
         Next::Again
     }
 
-    /// Gives up what it holds.
-    pub(super) fn leave(&mut self, relay: &Relay) {
+    /// Gives up all it has.
+    pub(super) fn close(&mut self, relay: &Relay) {
+        self.leave(relay);
+        self.admission.release(relay);
+    }
+
+    /// Leaves the place it holds.
+    fn leave(&mut self, relay: &Relay) {
         let left = match std::mem::replace(&mut self.state, State::Head) {
             State::Sending(sending) => sending.leave(relay),
             State::Receiving(receiving) => receiving.leave(relay),
@@ -170,7 +207,9 @@ impl Connection {
         self.asked.keep_alive = false;
         self.stopping = true;
         let waiting = match &self.state {
-            State::Head if self.inbox.is_empty() && self.stream.unread() == 0 => {
+            State::ProxyLine | State::Head
+                if self.inbox.is_empty() && self.stream.unread() == 0 =>
+            {
                 return Next::Close;
             }
             State::Door(_) => true,
@@ -206,9 +245,14 @@ impl Connection {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
                     if let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) {
-                        self.asked = request::asked(&request, self.peer, body_bytes);
+                        let client = self.peer.client(&request, &relay.config.trusted_proxies);
+                        self.asked = request::asked(&request, client, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
-                        let origin = self.origin(request.host);
+                        if let Err(why) = self.admission.count_for(relay, client, now_ms) {
+                            return self.turn_away(relay, why, now_ms);
+                        }
+                        let local = || self.stream.local_address();
+                        let origin = self.peer.origin(&request, local);
                         let action = route::route(relay, &request, &self.asked, &origin, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         return self.act(relay, action, now_ms);
@@ -217,18 +261,71 @@ impl Connection {
                 Ok(Parsed::Partial) => {}
                 Err(fault) => return self.refuse(relay, fault, now_ms),
             }
-            let mut room = [0; HEAD_READ_BYTES];
-            match self.stream.recv(&mut room) {
-                Got::Bytes(bytes) => {
-                    if self.inbox.is_empty() {
-                        let timeout = millis(relay.config.timeouts.head_timeout);
-                        self.deadline_ms = now_ms.saturating_add(timeout);
-                    }
-                    self.inbox.extend_from_slice(room.get(..bytes).unwrap_or_default());
-                }
-                Got::Dry => return self.await_head(relay, now_ms),
-                Got::End | Got::Broken => return Step::Stop(Next::Close),
+            let begins = self.inbox.is_empty();
+            if let Some(step) = self.read_more(relay, now_ms) {
+                return step;
             }
+            if begins {
+                let timeout = millis(relay.config.timeouts.head_timeout);
+                self.deadline_ms = now_ms.saturating_add(timeout);
+            }
+        }
+    }
+
+    fn read_proxy_line(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        loop {
+            match address::proxy_line(&self.inbox) {
+                Ok(Some(line)) => {
+                    self.consume(line.bytes);
+                    self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
+                    self.asked = Asked::unreadable(self.peer.address);
+                    self.state = State::Head;
+                    return self.count_named(relay, now_ms);
+                }
+                Ok(None) => {}
+                Err(malformed) => return self.refuse_line(relay, malformed, now_ms),
+            }
+            if let Some(step) = self.read_more(relay, now_ms) {
+                return step;
+            }
+        }
+    }
+
+    /// The balancer has said for whom it speaks: the connection counts for that one, unless it is a
+    /// proxy as well.
+    fn count_named(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        if self.peer.is_proxy {
+            return Step::Go;
+        }
+        match self.admission.count_for(relay, self.peer.address, now_ms) {
+            Ok(()) => Step::Go,
+            Err(why) => self.turn_away(relay, why, now_ms),
+        }
+    }
+
+    fn turn_away(&mut self, relay: &Relay, why: TurnedAway, now_ms: u64) -> Step {
+        self.asked.keep_alive = false;
+        self.answer(relay, &why.answer(&self.asked), now_ms);
+        Step::Go
+    }
+
+    fn refuse_line(&mut self, relay: &Relay, malformed: MalformedLine, now_ms: u64) -> Step {
+        tracing::debug!(peer = %self.peer.address, "refused: {malformed}");
+        let answer = Answer::error(Status::BadRequest, &malformed.to_string(), &self.asked);
+        self.answer(relay, &answer, now_ms);
+        Step::Go
+    }
+
+    /// Reads more of what a connection or a request begins with; if there is nothing, what comes next.
+    fn read_more(&mut self, relay: &Relay, now_ms: u64) -> Option<Step> {
+        let mut room = [0; HEAD_READ_BYTES];
+        match self.stream.recv(&mut room) {
+            Got::Bytes(bytes) => {
+                self.inbox.extend_from_slice(room.get(..bytes).unwrap_or_default());
+                None
+            }
+            Got::Dry => Some(self.await_head(relay, now_ms)),
+            Got::End | Got::Broken => Some(Step::Stop(Next::Close)),
         }
     }
 
@@ -239,18 +336,13 @@ impl Connection {
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
         }
-        self.asked = Asked::unreadable(self.peer);
-        let text = "the request's head did not come in time";
+        self.asked = Asked::unreadable(self.peer.address);
+        let text = match self.state {
+            State::ProxyLine => "the PROXY protocol line did not come in time",
+            _ => "the request's head did not come in time",
+        };
         self.answer(relay, &Answer::error(Status::RequestTimeout, text, &self.asked), now_ms);
         Step::Go
-    }
-
-    /// What the client calls us; a client that named no host reads our own address.
-    fn origin<'h>(&self, host: &'h str) -> Origin<'h> {
-        let named = Cow::Borrowed(host);
-        let address = host.is_empty().then(|| self.stream.local_address()).flatten();
-        let host = address.map_or(named, |address| Cow::Owned(address.to_string()));
-        Origin { scheme: Scheme::Http, host }
     }
 
     fn consume(&mut self, bytes: usize) {
@@ -260,7 +352,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
-        self.asked = Asked::unreadable(self.peer);
+        self.asked = Asked::unreadable(self.peer.address);
         let answer = Answer::error(fault.status(), &fault.to_string(), &self.asked);
         self.answer(relay, &answer, now_ms);
         Step::Go
@@ -398,6 +490,10 @@ impl Connection {
     fn after_answer(&mut self, relay: &Relay, now_ms: u64) {
         let timeouts = &relay.config.timeouts;
         if self.asked.goes_on() {
+            if self.peer.is_proxy {
+                // The next request may be another client's.
+                self.admission.release(relay);
+            }
             // An idle connection holds no buffer.
             self.outbox = Outbox::default();
             self.state = State::Head;

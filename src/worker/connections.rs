@@ -1,13 +1,15 @@
 //! All connections of a worker: by number, by session, by deadline, and in the order of their turns.
 
+use super::admission::Admission;
 use super::connection::{Connection, Next, Post};
 use super::listeners::Accepted;
+use super::origin::Peer;
 use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::sys::Stream;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
-use shm::{Direction, Role, WORKER_RECORDS_MAX, WorkerId};
+use shm::{Direction, Role};
 use slab::Slab;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsRawFd;
@@ -16,7 +18,8 @@ use std::os::fd::AsRawFd;
 /// late event does not reach its successor. Tokens below are the worker's own.
 const GENERATION_SHIFT: u32 = 32;
 
-/// Beyond the limit, this part of it is told why it is turned away; the rest is only closed.
+/// This part of all connections may be of those that are told why they are turned away; beyond it,
+/// they are only closed, so that nobody can fill the relay with them.
 const TURNED_AWAY_SHARE: usize = 8;
 
 /// A worker's connections.
@@ -32,6 +35,8 @@ pub(super) struct Connections {
     turns: VecDeque<usize>,
     wheel: Wheel,
     fired: Vec<usize>,
+    /// Of the connections, those that are only told why they are turned away.
+    turned_away: usize,
 }
 
 #[derive(Debug)]
@@ -39,6 +44,7 @@ struct Entry {
     connection: Connection,
     generation: usize,
     has_turn: bool,
+    turned_away: bool,
 }
 
 impl Connections {
@@ -51,6 +57,7 @@ impl Connections {
             turns: VecDeque::new(),
             wheel: Wheel::new(now_ms),
             fired: Vec::new(),
+            turned_away: 0,
         }
     }
 
@@ -69,20 +76,25 @@ impl Connections {
 
     /// Takes in an accepted connection.
     pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, accepted: Accepted, now_ms: u64) {
-        let Accepted { socket, peer } = accepted;
+        let Accepted { socket, peer, proxy_protocol } = accepted;
         let stream = Stream::new(socket);
+        let peer = Peer::new(peer, &relay.config.trusted_proxies);
         let fd = stream.as_raw_fd();
-        let (open, most) = (open_connections(relay), relay.config.limits.connections_max);
-        let connection = if open < most {
-            Connection::new(relay, stream, peer, now_ms)
-        } else if open < most.saturating_add(most / TURNED_AWAY_SHARE) {
-            Connection::turned_away(relay, stream, peer, now_ms)
-        } else {
-            return;
+        let admission = Admission::new(relay, peer, now_ms);
+        let turned_away = admission.is_err();
+        let connection = match admission {
+            Ok(admission) => {
+                Connection::new(relay, stream, peer, admission, proxy_protocol, now_ms)
+            }
+            Err(why) if self.turned_away < turned_away_max(relay) => {
+                Connection::turned_away(relay, stream, peer, why, now_ms)
+            }
+            Err(_) => return,
         };
+        self.turned_away += usize::from(turned_away);
         self.generation = self.generation % (u32::MAX as usize) + 1;
         let (generation, has_turn) = (self.generation, false);
-        let key = self.slab.insert(Entry { connection, generation, has_turn });
+        let key = self.slab.insert(Entry { connection, generation, has_turn, turned_away });
         relay.record.opened();
         let token = Token(generation << GENERATION_SHIFT | key);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -161,7 +173,8 @@ impl Connections {
         let Some(mut entry) = self.slab.try_remove(key) else { return };
         self.wheel.cancel(key);
         self.move_post(key, entry.connection.post(), None);
-        entry.connection.leave(relay);
+        entry.connection.close(relay);
+        self.turned_away -= usize::from(entry.turned_away);
         relay.record.closed();
     }
 
@@ -216,10 +229,8 @@ fn holder_of(key: usize) -> u32 {
     u32::try_from(key + 1).unwrap_or(0)
 }
 
-/// Client connections that are open now, of all workers.
-fn open_connections(relay: &Relay) -> usize {
-    let ids = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
-    let records = ids.filter_map(|id| relay.shared().record(id));
-    let open: u64 = records.map(|record| record.counters().open).sum();
-    usize::try_from(open).unwrap_or(usize::MAX)
+/// Connections of one worker that may be told why they are turned away, at once.
+fn turned_away_max(relay: &Relay) -> usize {
+    let (most, workers) = (relay.config.limits.connections_max, relay.config.workers);
+    (most / TURNED_AWAY_SHARE / workers).max(1)
 }

@@ -55,14 +55,18 @@ pub(super) fn route(
         (Path::Root, _) => not_allowed(ROOT_METHODS, asked).into(),
         (_, Method::Options | Method::Other) => not_allowed(KEY_METHODS, asked).into(),
         (Path::Key(key, None), method) => {
-            let Some(session) = find(relay, &key, now_ms) else { return unknown(asked).into() };
+            let Some(session) = find(relay, &key, now_ms) else {
+                return unknown(relay, asked, now_ms).into();
+            };
             with_key(relay, request, asked, &session, method)
         }
         (Path::Key(key, Some(name)), Method::Put) => {
-            let Some(session) = find(relay, &key, now_ms) else { return unknown(asked).into() };
+            let Some(session) = find(relay, &key, now_ms) else {
+                return unknown(relay, asked, now_ms).into();
+            };
             send(relay, request, asked, &session, FileName::from_path_segment(name))
         }
-        (Path::Key(..) | Path::Unknown, _) => unknown(asked).into(),
+        (Path::Key(..) | Path::Unknown, _) => unknown(relay, asked, now_ms).into(),
     }
 }
 

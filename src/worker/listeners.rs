@@ -1,5 +1,6 @@
 //! Accepting: in turn with the other workers, a few at a time.
 
+use crate::config;
 use crate::sys::{epoll, listener};
 use mio::{Poll, Token};
 use std::io;
@@ -18,12 +19,16 @@ pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     /// Whose it is.
     pub(super) peer: IpAddr,
+    /// A PROXY line comes before anything else.
+    pub(super) proxy_protocol: bool,
 }
 
 /// The shared listeners, as one worker watches them.
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: &'static [TcpListener],
+    /// What each of them is for, in the same order.
+    settings: &'static [config::Listener],
     first_token: usize,
     watched: bool,
     resumes_ms: Option<u64>,
@@ -33,9 +38,11 @@ impl Listeners {
     pub(super) fn new(
         poll: &Poll,
         sockets: &'static [TcpListener],
+        settings: &'static [config::Listener],
         first_token: usize,
     ) -> io::Result<Self> {
-        let mut listeners = Self { sockets, first_token, watched: false, resumes_ms: None };
+        let mut listeners =
+            Self { sockets, settings, first_token, watched: false, resumes_ms: None };
         listeners.watch(poll)?;
         Ok(listeners)
     }
@@ -57,13 +64,16 @@ impl Listeners {
         now_ms: u64,
     ) -> io::Result<Vec<Accepted>> {
         let mut accepted = Vec::new();
-        let Some(listener) = self.sockets.get(index).filter(|_| self.watched) else {
+        let both = self.sockets.get(index).zip(self.settings.get(index));
+        let Some((listener, settings)) = both.filter(|_| self.watched) else {
             return Ok(accepted);
         };
+        let proxy_protocol = settings.proxy_protocol;
         while accepted.len() < ACCEPTS_MAX {
             match listener::accept(listener) {
                 Ok((socket, peer)) => {
-                    accepted.push(Accepted { socket, peer: peer.ip().to_canonical() });
+                    let peer = peer.ip().to_canonical();
+                    accepted.push(Accepted { socket, peer, proxy_protocol });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}

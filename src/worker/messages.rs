@@ -36,18 +36,18 @@ pub(super) fn route(
         return not_allowed(SESSION_METHODS, asked).into();
     }
     let Some(key) = below.strip_prefix('/').and_then(SessionKey::parse) else {
-        return unknown(asked).into();
+        return unknown(relay, asked, now_ms).into();
     };
     let Some(session) = route::find(relay, &key, |kind| kind != Kind::Exchange, now_ms) else {
-        return gone(request, asked).into();
+        return gone(relay, request, asked, now_ms).into();
     };
     let party = Party::of(relay, request, asked, session);
     party.route(relay, request, asked).unwrap_or_else(Action::from)
 }
 
 /// Nothing lives here (any more): whoever kept a token for it may forget it.
-fn gone(request: &Request<'_>, asked: &Asked) -> Answer {
-    unknown(asked).with("Set-Cookie", expired_token_cookie(request.path))
+fn gone(relay: &Relay, request: &Request<'_>, asked: &Asked, now_ms: u64) -> Answer {
+    unknown(relay, asked, now_ms).with("Set-Cookie", expired_token_cookie(request.path))
 }
 
 /// Issues a session to its host.
@@ -208,5 +208,5 @@ fn seconds(request: &Request<'_>, asked: &Asked) -> Result<Option<Duration>, Ans
 /// not opened to it.
 fn peer_digest(relay: &Relay, session: &Session, address: IpAddr) -> u64 {
     let SessionRef { slot, generation } = session.at;
-    relay.address_digest(address) ^ (u64::from(slot) << 32 | u64::from(generation))
+    relay.addresses.exact(address) ^ (u64::from(slot) << 32 | u64::from(generation))
 }

@@ -4,6 +4,7 @@
 //! happened, and drives each connection that is concerned, one turn each. Connections own no clock
 //! and no poll; all deadlines are in one timer wheel.
 
+mod admission;
 mod answer;
 mod connection;
 mod connections;
@@ -19,6 +20,7 @@ mod wheel;
 
 use crate::config::Config;
 use crate::relay::{Relay, millis};
+use crate::session::Addresses;
 use crate::sys::{clock, process, signal};
 use connections::Connections;
 use listeners::Listeners;
@@ -103,11 +105,12 @@ impl Worker {
             segment,
             owner: Owner::new(id, epoch),
             record: segment.shared().record(id).ok_or_else(missing)?,
+            addresses: Addresses::new(segment.secret()),
             config,
             wakers,
         };
         Ok(Self {
-            listeners: Listeners::new(&poll, listeners, FIRST_LISTENER)?,
+            listeners: Listeners::new(&poll, listeners, &config.listeners, FIRST_LISTENER)?,
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
             poll,

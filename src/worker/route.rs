@@ -3,6 +3,7 @@
 //! Called with every request head. Nothing is taken here but a session slot, by the request that
 //! asks for one: what a request asks for goes out as a value.
 
+use super::admission;
 use super::answer::{Answer, Asked};
 use super::origin::Origin;
 use super::request;
@@ -87,8 +88,13 @@ pub(super) fn issue(
     lifetime: Duration,
     now_ms: u64,
 ) -> Result<Issued, Answer> {
-    let issued = session::issue(relay.shared(), relay.owner, kind, lifetime, now_ms);
+    let quota = admission::sessions_of(relay, asked.client);
+    let issued = session::issue(relay.segment, relay.owner, quota, kind, lifetime, now_ms);
     let issued = issued.map_err(|error| match error {
+        IssueError::TooMany => {
+            let text = "too many sessions from this address";
+            Answer::error(Status::TooManyRequests, text, asked)
+        }
         IssueError::Full => Answer::error(Status::Unavailable, "every session is in use", asked),
         IssueError::NoRandom => Answer::error(Status::InternalError, "no random numbers", asked),
     })?;
@@ -118,7 +124,8 @@ pub(super) fn delete(
     }
     let slot = session.at.slot;
     if !relay.shared().end(session.at, End::Deleted, |owner| relay.ring(owner, slot)) {
-        return Err(unknown(asked));
+        // It was good a moment ago: no guess.
+        return Err(no_session(asked));
     }
     Ok(())
 }
@@ -138,7 +145,16 @@ pub(super) fn takes_no_body(asked: &Asked) -> Answer {
     Answer::bad_request("this request takes no body", asked)
 }
 
-pub(super) fn unknown(asked: &Asked) -> Answer {
+/// A key that is no living session's, or no key at all: it makes no difference which.
+pub(super) fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
+    if admission::may_guess(relay, asked.client, now_ms) {
+        return no_session(asked);
+    }
+    let text = "too many unknown session keys from this address";
+    Answer::error(Status::TooManyRequests, text, asked)
+}
+
+fn no_session(asked: &Asked) -> Answer {
     Answer::error(Status::NotFound, "unknown session key", asked)
 }
 

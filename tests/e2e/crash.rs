@@ -296,7 +296,8 @@ fn transfer_on_and_on(relay: &Relay, seed: u64, stop: &AtomicBool) -> usize {
 
 #[test]
 fn heavy_workers_killed_again_and_again_under_load_leak_nothing() {
-    let relay = Relay::with(4, &["timeouts.session_lifetime = \"20s\""]);
+    let lines = ["timeouts.session_lifetime = \"20s\"", "limits.sessions_per_address_max = 0"];
+    let relay = Relay::with(4, &lines);
     let segment = relay.segment();
     let fds = relay.fd_counts();
     let stop = AtomicBool::new(false);

@@ -80,7 +80,8 @@ fn drip(sockets: &mut [TcpStream], deadline: Instant) {
 
 #[test]
 fn heavy_two_thousand_slow_heads_disturb_nobody() {
-    let relay = Relay::with(2, &["timeouts.head_timeout = \"6s\""]);
+    let lines = ["timeouts.head_timeout = \"6s\"", "limits.connections_per_address_max = 4096"];
+    let relay = Relay::with(2, &lines);
     let segment = relay.segment();
     let fds = relay.fd_counts();
     let begun = Instant::now();

@@ -1,6 +1,90 @@
-//! What a stranger can make grow is bounded: connections, and the answers at the bound.
+//! What a stranger can make grow is bounded: connections and sessions, in all and of one address, guesses of keys, and
+//! the answers at the bounds. What one address may have is counted over all workers, so most tests have four.
 
-use crate::harness::{Payload, Relay, Shape, eventually};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Head, Payload, Raw, Relay, Response, Session, Shape, eventually};
+
+/// Two clients of different addresses, neither of them the tests' usual one.
+const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const MODEST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+/// A proxy that is trusted where a test says so.
+const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+
+/// A connection from `source` that was answered, and the status.
+fn ask_from(relay: &Relay, source: IpAddr) -> (Raw, u16) {
+    let mut raw = Raw::connect_from(source, relay.address());
+    // One that is turned away may have been told before it asks.
+    let _ = raw.try_request("GET", "/", &[]);
+    let status = raw.try_read_response().map_or(0, |answer| answer.status());
+    (raw, status)
+}
+
+/// Connections from `source` that are served, until one is not.
+fn fill_from(relay: &Relay, source: IpAddr) -> Vec<Raw> {
+    let mut held = Vec::new();
+    loop {
+        match ask_from(relay, source) {
+            (raw, 200) => held.push(raw),
+            (_, status) => {
+                assert_eq!(status, 429, "after {} were served", held.len());
+                return held;
+            }
+        }
+    }
+}
+
+/// Waits until `source` can have `count` connections at once, and no more.
+fn expect_room(relay: &Relay, source: IpAddr, count: usize) {
+    let mut found = 0;
+    eventually(&format!("{source} can have {count} connections"), || {
+        found = fill_from(relay, source).len();
+        assert!(found <= count, "{found} connections");
+        (found == count).then_some(())
+    });
+}
+
+fn expect_429(answer: &Response, text: &str) {
+    assert_eq!(answer.status(), 429, "{:#?}", answer.head);
+    assert_eq!(answer.head.must("Retry-After"), "1");
+    assert!(answer.text().contains(text), "{:?}", answer.text());
+}
+
+/// A session that `source` was issued, on a connection of its own. `None`: it has too many.
+fn session_from(relay: &Relay, source: IpAddr) -> Option<Session> {
+    let mut raw = Raw::connect_from(source, relay.address());
+    let answer = raw.request("POST", "/", &[]).read_response();
+    if answer.status() == 429 {
+        expect_429(&answer, "too many sessions from this address");
+        assert!(!answer.head.closes(), "{:#?}", answer.head);
+        return None;
+    }
+    let answer = answer.expect(201);
+    let url = answer.head.must("Location").to_owned();
+    let path = url.strip_prefix(&relay.url("")).expect(&url).to_owned();
+    let cookie = answer.head.must("Set-Cookie").strip_prefix("token=").unwrap().to_owned();
+    Some(Session {
+        address: relay.address(),
+        key: path.trim_start_matches('/').to_owned(),
+        token: cookie.split(';').next().unwrap().trim_matches('"').to_owned(),
+        url,
+        path,
+    })
+}
+
+/// Sessions that `source` is issued, until it is not.
+fn sessions_from(relay: &Relay, source: IpAddr) -> Vec<Session> {
+    std::iter::from_fn(|| session_from(relay, source)).collect()
+}
+
+fn delete(session: &Session) {
+    let bearer = format!("Bearer {}", session.token);
+    let mut raw = session.connect();
+    raw.request("DELETE", &session.path, &[("Authorization", &bearer)]).read_response().expect(200);
+}
 
 #[test]
 fn connections_beyond_the_limit_are_not_served_and_the_others_are() {
@@ -45,4 +129,236 @@ fn sessions_are_given_back_one_for_one() {
         }
         assert_eq!(segment.sessions_live(), 0, "round {round}");
     }
+}
+
+#[test]
+fn an_address_has_exactly_its_connections_over_all_workers() {
+    let relay = Relay::with(4, &["limits.connections_per_address_max = 13"]);
+    let segment = relay.segment();
+    for _ in 0..3 {
+        let held = fill_from(&relay, GREEDY);
+        assert_eq!(held.len(), 13);
+        let busy = segment.all().iter().filter(|worker| worker.open > 0).count();
+        assert!(busy > 1, "one worker has them all");
+        let mut beyond = Raw::connect_from(GREEDY, relay.address());
+        let answer = beyond.read_response();
+        expect_429(&answer, "too many connections from this address");
+        assert!(answer.head.closes(), "{:#?}", answer.head);
+        beyond.expect_close();
+        // All the while another is served as if nothing were.
+        let session = session_from(&relay, MODEST).unwrap();
+        session.transfer(&Payload::new(1, 1000), Shape::Length);
+        assert_eq!(fill_from(&relay, MODEST).len(), 13);
+        drop(held);
+        expect_room(&relay, GREEDY, 13);
+        eventually("all are gone", || (segment.sum().open == 0).then_some(()));
+    }
+}
+
+#[test]
+fn those_that_are_turned_away_do_not_fill_the_relay() {
+    let lines = ["limits.connections_max = 40", "limits.connections_per_address_max = 4"];
+    let relay = Relay::with(4, &lines);
+    let _flood: Vec<_> = (0..200).map(|_| Raw::connect_from(GREEDY, relay.address())).collect();
+    let modest = (0..8).map(|i| IpAddr::V4(Ipv4Addr::new(127, 0, 1, i)));
+    let held: Vec<_> = modest.flat_map(|source| fill_from(&relay, source)).collect();
+    assert_eq!(held.len(), 32, "beside 4 that are served and 4 that are told why they are not");
+}
+
+#[test]
+fn connections_are_unlimited_where_the_configuration_says_so() {
+    let lines = ["limits.connections_per_address_max = 0", "limits.sessions_per_address_max = 0"];
+    let relay = Relay::with(1, &lines);
+    let held: Vec<_> = (0..1100).map(|_| ask_from(&relay, GREEDY)).collect();
+    assert!(held.iter().all(|(_, status)| *status == 200));
+    assert!((0..1100).all(|_| session_from(&relay, MODEST).is_some()));
+}
+
+#[test]
+fn an_address_has_exactly_its_sessions_over_all_workers() {
+    let relay = Relay::with(4, &["limits.sessions_per_address_max = 9"]);
+    let mut sessions = sessions_from(&relay, GREEDY);
+    assert_eq!(sessions.len(), 9);
+    assert!(session_from(&relay, MODEST).is_some(), "another's sessions are its own");
+    sessions.pop().unwrap().transfer(&Payload::new(1, 1000), Shape::Length);
+    delete(&sessions.pop().unwrap());
+    let freed = sessions_from(&relay, GREEDY);
+    assert_eq!(freed.len(), 2, "one was complete, one was deleted");
+    // A transfer that failed leaves the session, and its issuer's share, as they were.
+    let mut sender = sessions[0].connect();
+    sender.request("PUT", &sessions[0].path, &[("Content-Length", "7")]).send(b"abc");
+    let mut receiver = sessions[0].connect();
+    receiver.get(&sessions[0].path).read_head();
+    drop((sender, receiver));
+    assert!(session_from(&relay, GREEDY).is_none());
+}
+
+#[test]
+fn sessions_that_expire_make_room_for_their_issuer() {
+    let lines = ["limits.sessions_per_address_max = 4", "timeouts.session_lifetime = \"1500ms\""];
+    let relay = Relay::with(4, &lines);
+    for _ in 0..2 {
+        // Within the lifetime of the first of them.
+        let sessions = eventually("room for four", || {
+            let sessions = sessions_from(&relay, GREEDY);
+            assert!(sessions.len() <= 4);
+            (sessions.len() == 4).then_some(sessions)
+        });
+        assert!(sessions.iter().all(|session| {
+            session.connect().request("HEAD", &session.path, &[]).read_response().status() == 200
+        }));
+    }
+}
+
+#[test]
+fn guesses_beyond_the_budget_are_429_while_good_keys_work() {
+    let relay = Relay::with(4, &[]);
+    let good = relay.session();
+    let dead = relay.session();
+    delete(&dead);
+    let never = format!("/{}", "A".repeat(good.key.len()));
+    let ask = |source, path: &str| {
+        let mut raw = Raw::connect_from(source, relay.address());
+        raw.request("HEAD", path, &[]).read_response()
+    };
+    // Within one second, of which nobody knows when it begins: 20 here and 20 there at most.
+    let all: Vec<_> = (0..60).map(|_| ask(GREEDY, &never).status()).collect();
+    let counted = all.iter().filter(|status| **status == 404).count();
+    assert!((20..=40).contains(&counted), "{all:?}");
+    assert!(all.iter().all(|status| matches!(status, 404 | 429)), "{all:?}");
+    eventually("all in one second", || {
+        (0..40).for_each(|_| drop(ask(GREEDY, &never)));
+        let before = ask(GREEDY, &never);
+        let known = ask(GREEDY, &good.path).expect(200);
+        let modest = ask(MODEST, &never).expect(404);
+        drop((known, modest));
+        let answers = [before, ask(GREEDY, &dead.path), ask(GREEDY, "/favicon.ico")];
+        let told = answers.iter().all(|answer| answer.status() == 429);
+        let same = |head: &Head| {
+            head.fields.iter().filter(|(name, _)| name != "Date").cloned().collect::<Vec<_>>()
+        };
+        assert!(!told || answers.iter().all(|answer| same(&answer.head) == same(&answers[0].head)));
+        told.then_some(())
+    });
+    // Even then.
+    let mut raw = Raw::connect_from(GREEDY, relay.address());
+    let answer = eventually("one too many", || {
+        let answer = raw.get(&never).read_response();
+        (answer.status() == 429).then_some(answer)
+    });
+    expect_429(&answer, "too many unknown session keys from this address");
+    assert!(!answer.head.closes());
+    good.transfer(&Payload::new(2, 1000), Shape::Length);
+    eventually("the next second", || {
+        (raw.get(&never).read_response().status() == 404).then_some(())
+    });
+}
+
+#[test]
+fn a_killed_worker_leaves_its_addresses_their_whole_share() {
+    let lines = ["limits.connections_per_address_max = 12", "limits.sessions_per_address_max = 6"];
+    let relay = Relay::with(4, &lines);
+    let sessions = sessions_from(&relay, MODEST);
+    assert_eq!(sessions.len(), 6);
+    for round in 0..4 {
+        let mut held = fill_from(&relay, GREEDY);
+        assert_eq!(held.len(), 12, "round {round}");
+        let dying = relay.worker_pids()[round];
+        dying.signal(Signal::SIGKILL);
+        eventually("its connections are gone", || {
+            held.retain_mut(|raw| !raw.is_gone_within(Duration::from_millis(1)));
+            (held.len() < 12).then_some(())
+        });
+        eventually("another lives", || {
+            let pids = relay.worker_pids();
+            (pids.len() == 4 && !pids.contains(&dying)).then_some(())
+        });
+        expect_room(&relay, GREEDY, 12 - held.len());
+        drop(held);
+        expect_room(&relay, GREEDY, 12);
+    }
+    // Sessions outlive the workers that issued them, and so do their permits.
+    assert!(session_from(&relay, MODEST).is_none());
+    sessions.iter().for_each(delete);
+    assert_eq!(sessions_from(&relay, MODEST).len(), 6);
+}
+
+/// A `GET` of `path` for `client`, by the proxy.
+fn forward(raw: &mut Raw, path: &str, client: &str) {
+    raw.request("GET", path, &[("X-Forwarded-For", client)]);
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_client_has_its_own_share() {
+    let lines = [
+        "trusted_proxies = [\"127.0.0.7\"]",
+        "limits.connections_per_address_max = 2",
+        "limits.sessions_per_address_max = 0",
+    ];
+    let relay = Relay::with(4, &lines);
+    let connect = || Raw::connect_from(PROXY, relay.address());
+    let wait_for = |client| {
+        let mut raw = connect();
+        forward(&mut raw, &relay.session().path, client);
+        raw
+    };
+    let segment = relay.segment();
+    let all_wait = |count| {
+        eventually("they wait", || (segment.places_held() == count).then_some(()));
+    };
+    // Between two requests a proxy's connection is nobody's.
+    let mut idle: Vec<_> = (0..10).map(|_| connect()).collect();
+    for raw in &mut idle {
+        forward(raw, "/", "192.0.2.1");
+        raw.read_response().expect(200);
+    }
+    let waiting = [wait_for("192.0.2.1"), wait_for("192.0.2.1")];
+    all_wait(2);
+    for raw in &mut idle[..2] {
+        forward(raw, "/", "192.0.2.1");
+        let answer = raw.read_response();
+        expect_429(&answer, "too many connections from this address");
+        assert!(answer.head.closes());
+        raw.expect_close();
+    }
+    forward(&mut idle[3], "/", "192.0.2.2");
+    idle[3].read_response().expect(200);
+    drop(waiting);
+    all_wait(0);
+    eventually("room for the first", || {
+        let mut raw = connect();
+        forward(&mut raw, "/", "192.0.2.1");
+        (raw.read_response().status() == 200).then_some(())
+    });
+    // One subscriber has a whole IPv6 network.
+    let _waiting = [wait_for("2001:db8:0:1::1"), wait_for("2001:db8:0:1:ffff::")];
+    all_wait(2);
+    forward(&mut idle[4], "/", "2001:db8:0:1::3");
+    idle[4].read_response().expect_error(429);
+    forward(&mut idle[5], "/", "2001:db8:0:2::1");
+    idle[5].read_response().expect(200);
+}
+
+#[test]
+fn behind_a_balancer_a_connection_counts_once_its_client_is_named() {
+    let lines = [
+        "trusted_proxies = [\"127.0.0.7\"]",
+        "limits.connections_per_address_max = 2",
+        "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true",
+    ];
+    let relay = Relay::with(4, &lines);
+    let mut nameless: Vec<_> =
+        (0..5).map(|_| Raw::connect_from(PROXY, relay.listener(1))).collect();
+    for (number, raw) in nameless.iter_mut().enumerate() {
+        raw.send(b"PROXY TCP4 192.0.2.1 192.0.2.9 1000 80\r\n");
+        if number < 2 {
+            raw.get("/").read_response().expect(200);
+        } else {
+            expect_429(&raw.read_response(), "too many connections from this address");
+            raw.expect_close();
+        }
+    }
+    let mut other = Raw::connect_from(PROXY, relay.listener(1));
+    other.send(b"PROXY TCP4 192.0.2.2 192.0.2.9 1000 80\r\n");
+    other.get("/").read_response().expect(200);
 }

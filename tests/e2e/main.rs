@@ -6,6 +6,7 @@
 
 mod harness;
 
+mod address;
 mod answers;
 mod bytewise;
 mod cli;
@@ -17,6 +18,7 @@ mod files;
 mod form;
 mod framing;
 mod heads;
+mod keepalive;
 mod leaving;
 mod lifetime;
 mod limits;

@@ -44,7 +44,9 @@ const WAITING: u64 = 2000;
 
 #[test]
 fn heavy_a_waiting_receiver_takes_at_most_two_kibibytes() {
-    let relay = Relay::with(2, &[]);
+    let lines =
+        ["limits.connections_per_address_max = 4096", "limits.sessions_per_address_max = 4096"];
+    let relay = Relay::with(2, &lines);
     let segment = relay.segment();
     let sessions: Vec<_> = (0..WAITING).map(|_| relay.session()).collect();
     relay.session().transfer(&Payload::new(3, 10 << 20), Shape::Length);

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::network::Machine;
 use super::patience::eventually_within;
 
 /// A curl command line being put together.
@@ -33,7 +34,15 @@ pub(crate) struct CurlOutcome {
 impl Curl {
     /// curl with `arguments` separated by blanks; nobody's `.curlrc` and no proxy.
     pub(crate) fn new(arguments: &str) -> Self {
-        let mut command = Command::new("curl");
+        Self::with(Command::new("curl"), arguments)
+    }
+
+    /// The same on a machine of the test's own.
+    pub(crate) fn on(machine: &Machine, arguments: &str) -> Self {
+        Self::with(machine.command("curl"), arguments)
+    }
+
+    fn with(mut command: Command, arguments: &str) -> Self {
         command.args(["-q", "--noproxy", "*"]).args(arguments.split_whitespace());
         Self(command)
     }

@@ -3,6 +3,7 @@
 //! sentence lives here. Nothing in here sleeps for luck: it polls for a condition until a deadline and then says which.
 
 mod curl;
+mod network;
 mod patience;
 mod payload;
 mod proc;
@@ -14,12 +15,13 @@ mod strace;
 mod transfer;
 
 pub(crate) use curl::Curl;
+pub(crate) use network::{Line, NEAR, Timer, tcp_timer};
 pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
 pub(crate) use proc::{Pid, Stopped, tcp_queues};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
-pub(crate) use response::{Ending, Head};
+pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::Segment;
 pub(crate) use strace::{Strace, segment_addresses};
 pub(crate) use transfer::{Placement, Shape, send_payload};

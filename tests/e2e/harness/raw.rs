@@ -2,7 +2,7 @@
 //! Every read has a deadline; running into it panics with what had come so far.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -51,6 +51,14 @@ impl Raw {
     pub(crate) fn connect_with_receive_buffer(address: SocketAddr, bytes: usize) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect(&address.into()).expect("the port refused");
+        Self::from_stream(socket.into(), address)
+    }
+
+    /// A client at `source`, one of this machine's addresses.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
         socket.connect(&address.into()).expect("the port refused");
         Self::from_stream(socket.into(), address)
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::network::Machine;
 use super::patience::{PATIENCE, eventually};
 use super::proc::{Pid, Stopped};
 use super::raw::Raw;
@@ -52,11 +53,19 @@ impl Relay {
 
     /// `workers` workers, and lines of configuration as dotted keys: `timeouts.wait_timeout = "1s"`.
     pub(crate) fn with(workers: usize, lines: &[&str]) -> Self {
+        Self::run(Command::new(BINARY), workers, lines)
+    }
+
+    /// The same on a machine of the test's own; its first listener is reached from there alone.
+    pub(crate) fn on(machine: &Machine, workers: usize, lines: &[&str]) -> Self {
+        Self::run(machine.command(BINARY), workers, lines)
+    }
+
+    fn run(mut command: Command, workers: usize, lines: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let text = config_text(workers, lines);
         fs::write(directory.path().join("test.toml"), text).unwrap();
         let errors = File::create(directory.path().join("stderr")).unwrap();
-        let mut command = Command::new(BINARY);
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
         let mut master =
             command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
@@ -83,6 +92,15 @@ impl Relay {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("it listens")
+    }
+
+    /// The address of the listener `index`, in the order of the configuration.
+    pub(crate) fn listener(&self, index: usize) -> SocketAddr {
+        let said = self.wait_for_output("curl");
+        let addresses = said.lines().filter_map(|line| line.strip_prefix("listening on http://"));
+        let addresses: Vec<_> = addresses.collect();
+        let address = addresses.get(index).unwrap_or_else(|| panic!("listener {index}: {said}"));
+        address.parse().unwrap()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

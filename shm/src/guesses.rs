@@ -1,0 +1,72 @@
+//! How many unknown session keys an address may name in a second, over all workers.
+//!
+//! One word an address, found by its keyed digest: the second and how many there were in it. Two
+//! addresses that meet in one word share a budget, which harms only who guesses: a key that is valid
+//! is never counted.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// How often a word is tried that others change at the same time, or that somebody scribbles on.
+const TRIES_MAX: usize = 256;
+
+/// The words, borrowed from the segment (or from the heap, in tests).
+#[derive(Clone, Copy, Debug)]
+pub struct Guesses<'a> {
+    words: &'a [AtomicU64],
+}
+
+/// A word, decoded. Every pattern is one.
+#[derive(Clone, Copy)]
+struct Tally {
+    second: u32,
+    count: u32,
+}
+
+impl Tally {
+    fn encode(self) -> u64 {
+        u64::from(self.second) << 32 | u64::from(self.count)
+    }
+
+    fn decode(word: u64) -> Self {
+        Self { second: (word >> 32) as u32, count: (word & 0xffff_ffff) as u32 }
+    }
+
+    /// One more in `second`. `None`: that would be more than `most`.
+    fn more(self, second: u32, most: u32) -> Option<Self> {
+        // Clocks are read once in a while only, so that another worker may be a second ahead. A word
+        // that is further off is an old one, or noise.
+        if self.second == second || self.second == second.wrapping_add(1) {
+            let count = self.count.checked_add(1).filter(|count| *count <= most)?;
+            return Some(Self { count, ..self });
+        }
+        (most > 0).then_some(Self { second, count: 1 })
+    }
+}
+
+impl<'a> Guesses<'a> {
+    /// A table over `words`.
+    #[must_use]
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        Self { words }
+    }
+
+    /// Counts a guess of the address with this keyed digest at `now_ms`. `false`: there were `most`
+    /// in this second already, and this one is not counted.
+    #[must_use]
+    pub fn count(&self, digest: u64, most: u32, now_ms: u64) -> bool {
+        let second = ((now_ms / 1000) & 0xffff_ffff) as u32;
+        let index = usize::try_from(digest).unwrap_or(0).checked_rem(self.words.len());
+        let Some(word) = index.and_then(|index| self.words.get(index)) else { return false };
+        let mut found = word.load(Ordering::Relaxed);
+        for _ in 0..TRIES_MAX {
+            let Some(more) = Tally::decode(found).more(second, most) else { return false };
+            // Relaxed: nothing but the word itself hangs on it.
+            let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
+            match word.compare_exchange_weak(found, more.encode(), ok, no) {
+                Ok(_) => return true,
+                Err(other) => found = other,
+            }
+        }
+        false
+    }
+}

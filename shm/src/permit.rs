@@ -1,0 +1,194 @@
+//! Permits: at most so many connections, or sessions, of one address at once, over all workers.
+//!
+//! Nothing is counted, so nothing can be counted wrong. An address with the limit L has L seats in a
+//! table of words that all addresses share: an arithmetic progression that its keyed digest decides,
+//! so that a stranger cannot aim at another's seats. To have a permit is to have put one's word into
+//! a free one of them, by one compare-and-swap. So the limit is exact whatever happens; foreign words
+//! that sit in the progression only make it smaller: by an eighth where the segment is in full use.
+//!
+//! The word says whose the permit is: a worker's, for as long as it lives, or a session's. A
+//! session's is void, and free to take, once the slot serves another, so nobody gives it back. A
+//! worker's is given back by hand, handed over to a session, or [swept](Permits::sweep) by the master
+//! after the worker's death. A word that means nothing is void.
+
+use crate::place::{Owner, WorkerId};
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::slot::SessionRef;
+use crate::sync::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
+
+/// The word of a seat that nobody has. Zeroed memory is a table of them.
+const FREE: u64 = 0;
+
+/// High bits of a worker's word; the owner is in the low ones.
+const WORKER: u64 = 0x1a5d;
+/// High bits of a session's word; slot and generation are in the low ones.
+const SESSION: u64 = 0x2c96;
+const KIND_SHIFT: u32 = 50;
+const OWNER_BITS: u32 = 16;
+const SLOT_SHIFT: u32 = 32;
+const SLOT_MASK: u64 = (1 << (KIND_SHIFT - SLOT_SHIFT)) - 1;
+
+/// Spreads a small number over 32 bits: 2^32 divided by the golden ratio.
+const GOLDEN: u32 = 0x9e37_79b9;
+
+/// Who has a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Worker(Owner),
+    Session(SessionRef),
+}
+
+impl Holder {
+    fn encode(self) -> u64 {
+        match self {
+            Self::Worker(owner) => WORKER << KIND_SHIFT | owner.to_bits(),
+            Self::Session(SessionRef { slot, generation }) => {
+                let slot = u64::from(slot) & SLOT_MASK;
+                SESSION << KIND_SHIFT | slot << SLOT_SHIFT | u64::from(generation)
+            }
+        }
+    }
+
+    /// `None`: the word names nobody.
+    fn decode(word: u64) -> Option<Self> {
+        let low = word & ((1 << KIND_SHIFT) - 1);
+        match word >> KIND_SHIFT {
+            WORKER if low >> OWNER_BITS == 0 => Some(Self::Worker(Owner::from_bits(low))),
+            SESSION => {
+                let slot = (low >> SLOT_SHIFT & SLOT_MASK) as u32;
+                let generation = (low & 0xffff_ffff) as u32;
+                Some(Self::Session(SessionRef { slot, generation }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whose seats, and how many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// A keyed digest of the address, and of what is limited.
+    pub digest: u64,
+    /// Permits it may have at once.
+    pub most: u32,
+}
+
+/// A seat that the caller has: to be given back, or handed over to a session.
+#[derive(Debug)]
+#[must_use = "a permit is given back by hand"]
+pub struct Permit {
+    seat: u32,
+    owner: Owner,
+}
+
+/// The table, borrowed from the segment (or from the heap, in tests).
+#[derive(Debug)]
+pub struct Permits<'a> {
+    seats: &'a [AtomicU64],
+    /// Counts this process's permits, so that each begins its search elsewhere.
+    turn: PrivateU32,
+}
+
+impl<'a> Permits<'a> {
+    /// A table over `seats`, of which there is a power of two; what is above one stays unused.
+    #[must_use]
+    pub fn new(seats: &'a [AtomicU64]) -> Self {
+        let used = seats.len().checked_ilog2().map_or(0, |bits| 1 << bits.min(31));
+        Self { seats: seats.get(..used).unwrap_or_default(), turn: PrivateU32::new(0) }
+    }
+
+    /// Takes a permit for `owner`. `None`: the address has as many as it may, or the rest of its
+    /// seats is taken by others. Looks at no more than `quota.most` words. A session that has one of
+    /// them and whose lifetime is over at `now_ms` is ended to make room, if nobody is in it.
+    pub fn take(
+        &self,
+        shared: &Shared<'_>,
+        quota: Quota,
+        owner: Owner,
+        now_ms: u64,
+    ) -> Option<Permit> {
+        let ours = Holder::Worker(owner).encode();
+        // Acquire pairs with the Release in `hand_over`: whoever reads a session's word sees its slot
+        // at least as far as it was then, and does not take a session for one that is yet to come.
+        let take = |seat: &AtomicU64| {
+            let found = seat.load(Ordering::Acquire);
+            (found == FREE || is_void(shared, found, now_ms))
+                && seat.compare_exchange(found, ours, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let (seat, _) = self.round(quota, owner).find(|(_, seat)| take(seat))?;
+        Some(Permit { seat, owner })
+    }
+
+    /// Gives a permit back. Refused where another has its seat.
+    pub fn give_back(&self, permit: Permit) -> Result<(), Refusal> {
+        self.pass_on(permit, FREE)
+    }
+
+    /// Leaves a permit to `session`, which has it as long as it lives. Refused where another has its
+    /// seat.
+    pub fn hand_over(&self, permit: Permit, session: SessionRef) -> Result<(), Refusal> {
+        self.pass_on(permit, Holder::Session(session).encode())
+    }
+
+    fn pass_on(&self, permit: Permit, to: u64) -> Result<(), Refusal> {
+        let Permit { seat, owner } = permit;
+        let seat = self.seats.get(seat as usize).ok_or(Refusal::Descriptor(u64::from(seat)))?;
+        let ours = Holder::Worker(owner).encode();
+        // Release pairs with the Acquire in `take`.
+        seat.compare_exchange(ours, to, Ordering::Release, Ordering::Relaxed)
+            .map_err(Refusal::NotOurs)?;
+        Ok(())
+    }
+
+    /// Frees every seat of a dead worker, whichever life it was taken in. For the master, once the
+    /// worker's process is reaped and before its successor lives.
+    pub fn sweep(&self, dead: WorkerId) {
+        for seat in self.seats {
+            let found = seat.load(Ordering::Relaxed);
+            if let Some(Holder::Worker(owner)) = Holder::decode(found)
+                && owner.worker == dead
+            {
+                // A failure means that somebody scribbled over it: it is not the dead one's any more.
+                let _ = seat.compare_exchange(found, FREE, Ordering::Release, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Every seat of the address with its index, from one of them on and round once.
+    fn round(&self, quota: Quota, owner: Owner) -> impl Iterator<Item = (u32, &'a AtomicU64)> {
+        let seats = self.seats;
+        // A power of two: an odd stride comes by every seat before it comes by one twice.
+        let mask = u32::try_from(seats.len()).unwrap_or(0).wrapping_sub(1);
+        let first = (quota.digest & 0xffff_ffff) as u32;
+        let stride = (quota.digest >> 32) as u32 | 1;
+        let most = quota.most.min(mask.wrapping_add(1));
+        let begin = self.begin(owner, most);
+        (begin..most).chain(0..begin).filter_map(move |step| {
+            let index = first.wrapping_add(step.wrapping_mul(stride)) & mask;
+            Some((index, seats.get(index as usize)?))
+        })
+    }
+
+    /// Where to begin to look, below `most` unless that is 0: at every seat in turn, in an order that
+    /// leaves as much room as can be behind each, and no two workers at the same.
+    fn begin(&self, owner: Owner, most: u32) -> u32 {
+        let turn = self.turn.fetch_add(1, PrivateOrdering::Relaxed);
+        let worker = u32::try_from(owner.worker.index()).unwrap_or(0);
+        let spread = turn.wrapping_mul(GOLDEN).wrapping_add(worker << 26);
+        ((u64::from(spread) * u64::from(most)) >> 32) as u32
+    }
+}
+
+/// Whether whoever `word` names has nothing any more, so that the seat is free to take.
+fn is_void(shared: &Shared<'_>, word: u64, now_ms: u64) -> bool {
+    match Holder::decode(word) {
+        None => true,
+        Some(Holder::Worker(_)) => false,
+        Some(Holder::Session(session)) => {
+            shared.reclaim(session.slot, now_ms);
+            !matches!(shared.life(session), Ok(Some(_)))
+        }
+    }
+}

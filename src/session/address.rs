@@ -1,0 +1,122 @@
+//! Addresses of clients as shared memory knows them: keyed digests, one for each purpose.
+//!
+//! Called by the worker. The key is drawn for each segment and never leaves it, so nobody outside can
+//! tell where in a table an address ends up, or find another that meets it there. An IPv4 address
+//! that is written as an IPv6 one is the IPv4 address.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What an address is limited in. Digests for two of them have nothing in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Connections open at once.
+    Connections,
+    /// Sessions alive at once.
+    Sessions,
+    /// Unknown session keys named in a second.
+    Guesses,
+}
+
+/// Makes the digests. Its `Debug` form hides the key.
+pub struct Addresses {
+    key: [u8; blake3::KEY_LEN],
+}
+
+impl Addresses {
+    /// Digests under `key`.
+    #[must_use]
+    pub fn new(key: [u8; blake3::KEY_LEN]) -> Self {
+        Self { key }
+    }
+
+    /// The digest of `address` itself. Never 0, which stands for nobody.
+    #[must_use]
+    pub fn exact(&self, address: IpAddr) -> u64 {
+        self.digest(b'=', address.to_canonical()).max(1)
+    }
+
+    /// The digest by which `address` is limited: that of its network for IPv6.
+    #[must_use]
+    pub fn limited(&self, limited: Limited, address: IpAddr) -> u64 {
+        let purpose = match limited {
+            Limited::Connections => b'c',
+            Limited::Sessions => b's',
+            Limited::Guesses => b'g',
+        };
+        self.digest(purpose, network(address))
+    }
+
+    fn digest(&self, purpose: u8, address: IpAddr) -> u64 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&[purpose]);
+        match address {
+            IpAddr::V4(address) => hasher.update(&address.octets()),
+            IpAddr::V6(address) => hasher.update(&address.octets()),
+        };
+        let mut digest = [0; 8];
+        hasher.finalize_xof().fill(&mut digest);
+        u64::from_le_bytes(digest)
+    }
+}
+
+impl std::fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Addresses(..)")
+    }
+}
+
+/// What is limited as one: an IPv4 address, or the first address of an IPv6 network of 64 bits, which
+/// is what one subscriber has at least.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ipv6_is_limited_by_its_network_and_ipv4_by_itself() {
+        let addresses = Addresses::new([7; 32]);
+        let limited = |text| addresses.limited(Limited::Connections, ip(text));
+        assert_eq!(limited("2001:db8:1:2::1"), limited("2001:db8:1:2:ffff::2"));
+        assert_ne!(limited("2001:db8:1:2::1"), limited("2001:db8:1:3::1"));
+        assert_ne!(limited("192.0.2.1"), limited("192.0.2.2"));
+        assert_eq!(limited("192.0.2.1"), limited("::ffff:192.0.2.1"));
+        assert_eq!(network(ip("2001:db8:1:2::1")), ip("2001:db8:1:2::"));
+        assert_eq!(network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    }
+
+    #[test]
+    fn an_exact_digest_is_one_addresses() {
+        let addresses = Addresses::new([7; 32]);
+        let exact = |text| addresses.exact(ip(text));
+        assert_ne!(exact("2001:db8:1:2::1"), exact("2001:db8:1:2::2"));
+        assert_eq!(exact("192.0.2.1"), exact("::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn purposes_and_keys_have_nothing_in_common() {
+        let address = ip("192.0.2.1");
+        let digests = |key| {
+            let addresses = Addresses::new([key; 32]);
+            let limited = [Limited::Connections, Limited::Sessions, Limited::Guesses]
+                .map(|limited| addresses.limited(limited, address));
+            [addresses.exact(address), limited[0], limited[1], limited[2]]
+        };
+        let mut all = [digests(1), digests(2)].concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8);
+        assert_eq!(format!("{:?}", Addresses::new([1; 32])), "Addresses(..)");
+    }
+}

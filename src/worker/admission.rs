@@ -1,0 +1,109 @@
+//! Who is let in: how many connections there may be, how much of everything one address may have, over
+//! all workers, and how often it may guess.
+//!
+//! Called by `connections` for each accepted socket, by `connection` for each request, and by the
+//! routes. Here stand the keys of the configuration, of which 0 means no limit; what an address has
+//! stands in the segment.
+
+use super::answer::{Answer, Asked};
+use super::origin::Peer;
+use crate::http::Status;
+use crate::relay::Relay;
+use crate::session::{Limited, network};
+use shm::{Permit, Quota, WORKER_RECORDS_MAX, WorkerId};
+use std::net::IpAddr;
+
+/// Why a connection is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TurnedAway {
+    /// There are as many as there may be.
+    Full,
+    /// Its client has as many as one address may have.
+    TooMany,
+}
+
+impl TurnedAway {
+    /// What its client is told.
+    pub(super) fn answer(self, asked: &Asked) -> Answer {
+        let (status, text) = match self {
+            Self::Full => (Status::Unavailable, "too many connections"),
+            Self::TooMany => (Status::TooManyRequests, "too many connections from this address"),
+        };
+        Answer::error(status, text, asked)
+    }
+}
+
+/// A connection that was let in, and whom it counts for: the client of its request, or, as long as
+/// only a proxy is known, nobody.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// The client's network, and its permit.
+    counted: Option<(IpAddr, Permit)>,
+}
+
+impl Admission {
+    /// Lets in a new connection of `peer`.
+    pub(super) fn new(relay: &Relay, peer: Peer, now_ms: u64) -> Result<Self, TurnedAway> {
+        if open_connections(relay) >= relay.config.limits.connections_max {
+            return Err(TurnedAway::Full);
+        }
+        let mut admission = Self::default();
+        if !peer.is_proxy {
+            admission.count_for(relay, peer.address, now_ms)?;
+        }
+        Ok(admission)
+    }
+
+    /// Lets the connection count for `client`, and for nobody else any more.
+    pub(super) fn count_for(
+        &mut self,
+        relay: &Relay,
+        client: IpAddr,
+        now_ms: u64,
+    ) -> Result<(), TurnedAway> {
+        let network = network(client);
+        if self.counted.as_ref().is_some_and(|(counted, _)| *counted == network) {
+            return Ok(());
+        }
+        self.release(relay);
+        let limit = relay.config.limits.connections_per_address_max;
+        let Some(quota) = quota(relay, Limited::Connections, client, limit) else { return Ok(()) };
+        let permits = relay.segment.permits();
+        let permit = permits.take(relay.shared(), quota, relay.owner, now_ms);
+        self.counted = Some((network, permit.ok_or(TurnedAway::TooMany)?));
+        Ok(())
+    }
+
+    /// Lets the connection count for nobody.
+    pub(super) fn release(&mut self, relay: &Relay) {
+        if let Some((_, permit)) = self.counted.take()
+            && let Err(refusal) = relay.segment.permits().give_back(permit)
+        {
+            tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
+        }
+    }
+}
+
+/// Client connections that are open now, of all workers.
+fn open_connections(relay: &Relay) -> usize {
+    let ids = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
+    let records = ids.filter_map(|id| relay.shared().record(id));
+    let open: u64 = records.map(|record| record.counters().open).sum();
+    usize::try_from(open).unwrap_or(usize::MAX)
+}
+
+/// How many sessions `client` may have; `None`: any number.
+pub(super) fn sessions_of(relay: &Relay, client: IpAddr) -> Option<Quota> {
+    quota(relay, Limited::Sessions, client, relay.config.limits.sessions_per_address_max)
+}
+
+/// Notes that `client` has named an unknown key. `false`: it has done so too often.
+pub(super) fn may_guess(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
+    let limit = relay.config.limits.unknown_keys_per_second_max;
+    quota(relay, Limited::Guesses, client, limit)
+        .is_none_or(|Quota { digest, most }| relay.segment.guesses().count(digest, most, now_ms))
+}
+
+fn quota(relay: &Relay, limited: Limited, client: IpAddr, most: u32) -> Option<Quota> {
+    (most > 0).then(|| Quota { digest: relay.addresses.limited(limited, client), most })
+}
