@@ -434,12 +434,12 @@ impl<'a> Shared<'a> {
         }
         let mut shut = true;
         for (lane, word) in slot.lanes.iter().zip(words) {
-            // A lane that is shut stays so until the slot is issued again.
-            shut &= if word.is_closed() {
-                lane.load()? == word
-            } else {
-                word.is_vacant() && lane.swap(word, LaneWord::closed(word.next_attempt()))
-            };
+            let shuts = word.is_vacant()
+                && !word.is_closed()
+                && lane.swap(word, LaneWord::closed(word.next_attempt()));
+            // Otherwise another may have shut it, of two that free the same session. It stays shut
+            // until the slot is issued again.
+            shut &= shuts || lane.load()?.is_closed();
         }
         if shut {
             // Two may come here for the same session; one step succeeds, and that is enough.
