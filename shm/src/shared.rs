@@ -186,6 +186,7 @@ impl<'a> Shared<'a> {
     fn reclaim(&self, index: u32, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
         let Ok((Life::Live, generation)) = slot.life() else { return };
+        // In this order, as in `expire`.
         let vacant = slot.words().is_ok_and(|words| words.iter().all(|word| word.is_vacant()));
         if slot.expires_ms() <= now_ms && vacant {
             self.end(SessionRef { slot: index, generation }, End::Expired, |_| {});
@@ -237,7 +238,8 @@ impl<'a> Shared<'a> {
         Ok(self.slot(end.lane().session.slot)?.expires_ms())
     }
 
-    /// Begins the lifetime of `end`'s session anew.
+    /// Begins the lifetime of `end`'s session anew. To be called before the attempt is left, so that
+    /// nobody finds the lanes idle and the lifetime over.
     pub fn renew<E: LaneEnd>(&self, end: &E, now_ms: u64) -> Result<(), Refusal> {
         self.look(end)?;
         self.slot(end.lane().session.slot)?.renew(now_ms);
@@ -413,10 +415,14 @@ impl<'a> Shared<'a> {
         true
     }
 
-    /// Ends a session whose lifetime is over, unless a transfer is running in it. `ring` as for `end`.
-    pub fn expire(&self, session: SessionRef, ring: impl FnMut(Owner)) {
-        let running = self.slot(session.slot).and_then(Slot::words);
-        if running.is_ok_and(|words| !words.iter().any(|word| word.begun)) {
+    /// Ends a session whose lifetime is over at `now_ms`, unless a transfer is running in it. `ring` as
+    /// for `end`. A transfer that had begun when the lifetime was over is never ended by this; one that
+    /// begins later may be, as may be everything that comes too late.
+    pub fn expire(&self, session: SessionRef, now_ms: u64, ring: impl FnMut(Owner)) {
+        let Ok(slot) = self.slot(session.slot) else { return };
+        let running = slot.words().map(|words| words.iter().any(|word| word.begun));
+        // The lifetime is read after the words: who renews it does so before it leaves the attempt.
+        if running == Ok(false) && slot.expires_ms() <= now_ms {
             self.end(session, End::Expired, ring);
         }
     }
