@@ -226,10 +226,20 @@ impl<'a> Shared<'a> {
         (slot.life() == Ok((Life::Live, generation))).then_some(found)
     }
 
-    /// Names who else may use `session`. The name is to be good for this session alone: the slot may
-    /// serve another by now.
+    /// Names who else may use `session`, if it still lives. The name, which is not 0, is to be good
+    /// for this session alone: should the slot be issued again this very moment, its next session may
+    /// begin with it, but never loses a name of its own by it.
     pub fn set_peer(&self, session: SessionRef, peer: u64) -> Result<(), Refusal> {
-        self.slot(session.slot)?.peer.store(peer, Ordering::Relaxed);
+        let word = &self.slot(session.slot)?.peer;
+        // Acquire pairs with the Release here and with the fence in `fill`: if what we read is the next
+        // session's, we see its life.
+        let mut named = word.load(Ordering::Acquire);
+        while self.life(session)? == Some(Life::Live) {
+            match word.compare_exchange(named, peer, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => named = other,
+            }
+        }
         Ok(())
     }
 
@@ -276,17 +286,27 @@ impl<'a> Shared<'a> {
     }
 
     /// Tells the holder of the sender's place that `rival`, which is not 0, wants it: it may give way.
-    /// Returns the holder, whose bell the caller rings.
+    /// Returns the holder, whose bell the caller rings. The last rival to say so is the one that is
+    /// heard, and a new holder hears nothing of what was said before it came: who goes on wanting the
+    /// place says so again.
     pub fn contest(&self, at: LaneRef, rival: u64) -> Result<Option<Owner>, Refusal> {
-        let lane = self.lane(at)?;
+        let (lane, live) = (self.lane(at)?, Some(Life::Live));
+        if self.life(at.session)? != live {
+            return Ok(None);
+        }
         lane.rival.store(rival, Ordering::Release);
+        // If the slot was issued again meanwhile, its holder is of no concern to us.
+        if self.life(at.session)? != live {
+            self.withdraw(at, rival)?;
+            return Ok(None);
+        }
         let sender = lane.load()?.sender;
         Ok((sender.state == State::Held).then_some(sender.owner))
     }
 
-    /// Takes back what `contest` said.
+    /// Takes back what `contest` said, unless another rival has spoken since or the holder has changed.
+    /// Of two rivals of one name, this takes back what either said.
     pub fn withdraw(&self, at: LaneRef, rival: u64) -> Result<(), Refusal> {
-        // A failure means that another rival came, or that the holder has changed.
         let word = &self.lane(at)?.rival;
         let _ = word.compare_exchange(rival, 0, Ordering::AcqRel, Ordering::Relaxed);
         Ok(())
