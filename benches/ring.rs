@@ -16,7 +16,8 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nix::sys::eventfd::EventFd;
 use shm::{
-    Doorbell, End, Geometry, Owner, ReceiverEnd, Segment, SenderEnd, SessionRef, Shared, WorkerId,
+    Direction, Doorbell, End, Geometry, LaneEnd, Owner, ReceiverEnd, Segment, SenderEnd,
+    SessionRef, Shared, Terms, WorkerId,
 };
 use std::time::{Duration, Instant};
 
@@ -35,13 +36,15 @@ fn owner(worker: usize) -> Owner {
 }
 
 fn issue(shared: &Shared<'_>) -> SessionRef {
-    shared.issue(owner(SENDER), &[1; 32], &[2; 32], 0, u64::MAX).unwrap()
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX };
+    shared.issue(owner(SENDER), &terms, 0).unwrap()
 }
 
 /// Both ends of an attempt that has begun.
 fn pair(shared: &Shared<'_>, session: SessionRef) -> (SenderEnd, ReceiverEnd) {
-    let receiver = shared.take_receiver(session, owner(RECEIVER), false).unwrap();
-    let sender = shared.take_sender(session, owner(SENDER), false).unwrap();
+    let receiver =
+        shared.take_receiver(session.lane(Direction::Forth), owner(RECEIVER), false).unwrap();
+    let sender = shared.take_sender(session.lane(Direction::Forth), owner(SENDER), false).unwrap();
     shared.begin(&sender, &[0; 32]).unwrap().unwrap();
     (sender, receiver)
 }
@@ -97,7 +100,7 @@ impl<'s> Side<'s> {
 }
 
 fn send(chunks: u64, shared: &Shared<'_>, sender: &mut SenderEnd, [ours, peer]: [&Side<'_>; 2]) {
-    let slot = sender.session().slot;
+    let slot = sender.lane().session.slot;
     for _ in 0..chunks {
         let filling = loop {
             match sender.reserve(shared).unwrap() {
@@ -118,7 +121,7 @@ fn receive(
     receiver: &mut ReceiverEnd,
     [ours, peer]: [&Side<'_>; 2],
 ) {
-    let slot = receiver.session().slot;
+    let slot = receiver.lane().session.slot;
     for _ in 0..chunks {
         while receiver.next(shared).unwrap().is_none() {
             if receiver.wait_for_chunk(shared).unwrap() {

@@ -186,6 +186,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn reclaim(&self, index: u32, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
         let Ok((Life::Live, generation)) = slot.life() else { return };
+        // In this order, as in `expire`.
         let vacant = slot.words().is_ok_and(|words| words.iter().all(|word| word.is_vacant()));
         if slot.expires_ms() <= now_ms && vacant {
             self.end(SessionRef { slot: index, generation }, End::Expired, |_| {});
@@ -225,12 +226,28 @@ impl<'a> Shared<'a> {
         (slot.life() == Ok((Life::Live, generation))).then_some(found)
     }
 
-    /// Names who else may use `session`, and calls `ring` with the owner of every held place. The name
-    /// is to be good for this session alone: the slot may serve another by now.
-    pub fn set_peer(&self, session: SessionRef, peer: u64, ring: impl FnMut(Owner)) {
-        let Ok(slot) = self.slot(session.slot) else { return };
-        slot.peer.store(peer, Ordering::SeqCst);
+    /// Names who else may use `session`, if it still lives, and calls `ring` with the owner of every held
+    /// place. The name, which is not 0, is to be good for this session alone: should the slot be issued
+    /// again this very moment, its next session may begin with it, but never loses a name of its own by
+    /// it.
+    pub fn set_peer(
+        &self,
+        session: SessionRef,
+        peer: u64,
+        ring: impl FnMut(Owner),
+    ) -> Result<(), Refusal> {
+        let slot = self.slot(session.slot)?;
+        // Acquire pairs with the Release here and with the fence in `fill`: if what we read is the next
+        // session's, we see its life.
+        let mut named = slot.peer.load(Ordering::Acquire);
+        while self.life(session)? == Some(Life::Live) {
+            match slot.peer.compare_exchange(named, peer, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => named = other,
+            }
+        }
         slot.held().for_each(ring);
+        Ok(())
     }
 
     /// Who else may use `end`'s session.
@@ -243,7 +260,8 @@ impl<'a> Shared<'a> {
         Ok(self.slot(end.lane().session.slot)?.expires_ms())
     }
 
-    /// Begins the lifetime of `end`'s session anew.
+    /// Begins the lifetime of `end`'s session anew. To be called before the attempt is left, so that
+    /// nobody finds the lanes idle and the lifetime over.
     pub fn renew<E: LaneEnd>(&self, end: &E, now_ms: u64) -> Result<(), Refusal> {
         self.look(end)?;
         self.slot(end.lane().session.slot)?.renew(now_ms);
@@ -280,21 +298,28 @@ impl<'a> Shared<'a> {
     }
 
     /// Asks the holder of the sender's place to give way to `rival`, which is not 0: `ring` is called with
-    /// its owner. `false`: an attempt has begun, and it will not.
+    /// its owner. `false`: it will not, for an attempt has begun. The last rival to ask is the one that
+    /// is heard, and a new holder hears nothing of what was asked before it came: who goes on wanting
+    /// the place asks again.
     pub fn contest(
         &self,
         at: LaneRef,
         rival: u64,
         ring: impl FnOnce(Owner),
     ) -> Result<bool, Refusal> {
-        let lane = self.lane(at)?;
-        let word = lane.load()?;
-        if word.begun {
+        let (lane, live) = (self.lane(at)?, Some(Life::Live));
+        if self.life(at.session)? != live || lane.load()?.begun {
             return Ok(false);
         }
         lane.rival.store(rival, Ordering::SeqCst);
-        if word.sender.state == State::Held {
-            ring(word.sender.owner);
+        // If the slot was issued again meanwhile, its holder is of no concern to us.
+        if self.life(at.session)? != live {
+            self.withdraw(at, rival)?;
+            return Ok(false);
+        }
+        let sender = lane.load()?.sender;
+        if sender.state == State::Held {
+            ring(sender.owner);
         }
         Ok(true)
     }
@@ -304,9 +329,10 @@ impl<'a> Shared<'a> {
         Ok(self.lane(at)?.rival.load(Ordering::SeqCst))
     }
 
-    /// Takes back what `contest` said: the rival has given up, or the holder says no.
+    /// Takes back what `contest` said, unless another rival has spoken since or the holder has changed:
+    /// the rival has given up, or the holder says no. Of two rivals of one name, this takes back what
+    /// either said.
     pub fn withdraw(&self, at: LaneRef, rival: u64) -> Result<(), Refusal> {
-        // A failure means that another rival came, or that the holder has changed.
         let word = &self.lane(at)?.rival;
         let _ = word.compare_exchange(rival, 0, Ordering::SeqCst, Ordering::SeqCst);
         Ok(())
@@ -449,10 +475,14 @@ impl<'a> Shared<'a> {
         true
     }
 
-    /// Ends a session whose lifetime is over, unless a transfer is running in it. `ring` as for `end`.
-    pub fn expire(&self, session: SessionRef, ring: impl FnMut(Owner)) {
-        let running = self.slot(session.slot).and_then(Slot::words);
-        if running.is_ok_and(|words| !words.iter().any(|word| word.begun)) {
+    /// Ends a session whose lifetime is over at `now_ms`, unless a transfer is running in it. `ring` as
+    /// for `end`. A transfer that had begun when the lifetime was over is never ended by this; one that
+    /// begins later may be, as may be everything that comes too late.
+    pub fn expire(&self, session: SessionRef, now_ms: u64, ring: impl FnMut(Owner)) {
+        let Ok(slot) = self.slot(session.slot) else { return };
+        let running = slot.words().map(|words| words.iter().any(|word| word.begun));
+        // The lifetime is read after the words: who renews it does so before it leaves the attempt.
+        if running == Ok(false) && slot.expires_ms() <= now_ms {
             self.end(session, End::Expired, ring);
         }
     }
@@ -470,12 +500,12 @@ impl<'a> Shared<'a> {
         }
         let mut shut = true;
         for (lane, word) in slot.lanes.iter().zip(words) {
-            // A lane that is shut stays so until the slot is issued again.
-            shut &= if word.is_closed() {
-                lane.load()? == word
-            } else {
-                word.is_vacant() && lane.swap(word, LaneWord::closed(word.next_attempt()))
-            };
+            let shuts = word.is_vacant()
+                && !word.is_closed()
+                && lane.swap(word, LaneWord::closed(word.next_attempt()));
+            // Otherwise another may have shut it, of two that free the same session. It stays shut
+            // until the slot is issued again.
+            shut &= shuts || lane.load()?.is_closed();
         }
         if shut {
             // Two may come here for the same session; one step succeeds, and that is enough.

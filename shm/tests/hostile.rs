@@ -18,7 +18,7 @@ use party::{Party, Tally};
 use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
-use shm::{Geometry, Owner, Segment, SessionRef, WorkerId};
+use shm::{Direction, Geometry, Owner, Segment, SessionRef, Terms, WorkerId};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -210,16 +210,17 @@ fn a_forged_ack_recv_shows_no_bytes_of_another_session() {
     let shared = segment.shared();
     let owner = Owner::new(WorkerId::new(1).unwrap(), 0);
     let mark = |session: SessionRef| u8::try_from(session.slot).unwrap() + 1;
-    let enter = |session| {
-        let mut sender = shared.take_sender(session, owner, false).unwrap();
-        let receiver = shared.take_receiver(session, owner, false).unwrap();
+    let enter = |session: SessionRef| {
+        let mut sender = shared.take_sender(session.lane(Direction::Forth), owner, false).unwrap();
+        let receiver = shared.take_receiver(session.lane(Direction::Forth), owner, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
         let mut filling = sender.reserve(shared).unwrap().unwrap();
         segment.bytes_mut(&mut filling).fill(mark(session));
         let _ = sender.publish(shared, filling, 0..4096).unwrap();
         (sender, receiver)
     };
-    let issue = || shared.issue(owner, &[1; 32], &[2; 32], 0, 99).unwrap();
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 99 };
+    let issue = || shared.issue(owner, &terms, 0).unwrap();
     let (ours, other) = (issue(), issue());
 
     // Which word is AckRecv: the one that changes when it is set.

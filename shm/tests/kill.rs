@@ -13,7 +13,9 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::signal::Signal;
 use process::{Child, Exit, fork, wait_readable};
 use random::Random;
-use shm::{Census, End, Geometry, Life, Owner, Role, SessionRef, Shared, State, WorkerId};
+use shm::{
+    Census, Direction, End, Geometry, Life, Owner, Role, SessionRef, Shared, State, Terms, WorkerId,
+};
 use std::cell::Cell;
 use std::time::Duration;
 use transfer::{Moment, Outcome, Step, Worker, World};
@@ -100,9 +102,16 @@ fn spawn(
     at: &dyn Fn(Step, Moment),
 ) -> Child {
     let me = world.owner(worker_of(role));
-    fork(|| match (Worker { world, me, at }).transfer(role, session, seed, PIECES) {
-        Outcome::Complete => 0,
-        Outcome::Lost => LOST,
+    fork(|| {
+        match (Worker { world, me, at }).transfer(
+            role,
+            session.lane(Direction::Forth),
+            seed,
+            PIECES,
+        ) {
+            Outcome::Complete => 0,
+            Outcome::Lost => LOST,
+        }
     })
 }
 
@@ -231,7 +240,9 @@ fn a_session_outlives_two_hundred_workers() {
         fork(|| {
             let worker = Worker { world: &world, me, at: NOWHERE };
             for turn in 0.. {
-                if worker.transfer(role, session, seed + turn, PIECES) == Outcome::Complete {
+                if worker.transfer(role, session.lane(Direction::Forth), seed + turn, PIECES)
+                    == Outcome::Complete
+                {
                     record.sent(1);
                 }
             }
@@ -269,16 +280,19 @@ fn a_session_outlives_two_hundred_workers() {
 fn bustle(shared: &Shared<'_>, me: Owner, mut random: Random) -> i32 {
     loop {
         let n = u8::try_from(random.below(256)).unwrap();
-        let expires_ms = 1 + random.next() % 2;
-        let Some(session) = shared.issue(me, &[n; 32], &[!n; 32], 1, expires_ms) else {
+        let terms =
+            Terms { key: [n; 32], token: [!n; 32], kind: 0, lifetime_ms: random.next() % 2 };
+        let Some(session) = shared.issue(me, &terms, 1) else {
             let slot = u32::try_from(random.below(shared.sessions())).unwrap();
             shared.find(slot).map(|found| shared.end(found.session, End::Deleted, |_| {}));
             continue;
         };
-        let mut sender = shared.take_sender(session, me, n & 1 == 0).unwrap();
+        let mut sender =
+            shared.take_sender(session.lane(Direction::Forth), me, n & 1 == 0).unwrap();
         let mut filling = sender.reserve(shared).unwrap();
         if n & 2 == 0 {
-            let mut receiver = shared.take_receiver(session, me, false).unwrap();
+            let mut receiver =
+                shared.take_receiver(session.lane(Direction::Forth), me, false).unwrap();
             shared.begin(&sender, &[n]).unwrap().unwrap();
             for _ in 0..n % 8 {
                 if let Some(filling) = filling.take() {
@@ -325,7 +339,12 @@ fn a_worker_killed_anywhere_leaves_no_slot_place_or_chunk() {
         let ended = live
             .map(|found| {
                 assert!(
-                    found.key.iter().zip(found.token).all(|(k, t)| *k == found.key[0] && t == !k)
+                    found
+                        .terms
+                        .key
+                        .iter()
+                        .zip(found.terms.token)
+                        .all(|(k, t)| *k == found.terms.key[0] && t == !k)
                 );
                 assert!(shared.end(found.session, End::Deleted, |_| {}));
             })
@@ -344,7 +363,7 @@ fn dies_untold(step: impl Fn(&Shared<'_>, SessionRef, Owner)) {
     let shared = world.segment.shared();
     let (dead, survivor) = (world.owner(SENDER), world.owner(RECEIVER));
     let session = world.issue(dead);
-    let receiver = shared.take_receiver(session, survivor, false).unwrap();
+    let receiver = shared.take_receiver(session.lane(Direction::Forth), survivor, false).unwrap();
     let child = fork(|| {
         step(shared, session, dead);
         loop {
@@ -372,7 +391,7 @@ fn dies_untold(step: impl Fn(&Shared<'_>, SessionRef, Owner)) {
 #[test]
 fn a_departure_that_was_not_told_is_told_by_the_sweep() {
     dies_untold(|shared, session, me| {
-        let mut sender = shared.take_sender(session, me, false).unwrap();
+        let mut sender = shared.take_sender(session.lane(Direction::Forth), me, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
         let filling = sender.reserve(shared).unwrap().unwrap();
         sender.publish(shared, filling, 0..1).unwrap();
@@ -401,7 +420,12 @@ fn sixty_four_mebibytes_pass_between_two_processes_through_four_chunks() {
     let world = &world;
     let children = [Role::Sender, Role::Receiver].map(|role| {
         let worker = Worker { world, me: world.owner(worker_of(role)), at: NOWHERE };
-        fork(move || i32::from(worker.transfer(role, session, seed, 1024) != Outcome::Complete))
+        fork(move || {
+            i32::from(
+                worker.transfer(role, session.lane(Direction::Forth), seed, 1024)
+                    != Outcome::Complete,
+            )
+        })
     });
     for child in children {
         assert_eq!(child.wait(), Exit::Code(0));

@@ -12,7 +12,8 @@ use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 use process::{Exit, fork};
 use shm::{
-    AttachError, Census, CreateError, Geometry, GeometryError, Life, Owner, Segment, WorkerId,
+    AttachError, Census, CreateError, Direction, Geometry, GeometryError, Life, Owner, Segment,
+    Terms, WorkerId,
 };
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -81,13 +82,16 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     let owner = Owner::new(WorkerId::new(7).unwrap(), 0);
     ours.keep_secret(&[7; 32]);
     assert_eq!((ours.secret(), theirs.secret()), ([7; 32], [7; 32]));
-    let session = ours.shared().issue(owner, &[1; 32], &[2; 32], 0, 99).unwrap();
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99 };
+    let session = ours.shared().issue(owner, &terms, 1).unwrap();
     assert_eq!(theirs.shared().life(session), Ok(Some(Life::Live)));
     let found = theirs.shared().find(session.slot).unwrap();
-    assert_eq!((found.key, found.token, found.expires_ms), ([1; 32], [2; 32], 99));
+    assert_eq!((found.terms, found.peer, found.expires_ms), (terms, 0, 100));
 
-    let mut sender = ours.shared().take_sender(session, owner, false).unwrap();
-    let mut receiver = theirs.shared().take_receiver(session, owner, false).unwrap();
+    let mut sender =
+        ours.shared().take_sender(session.lane(Direction::Forth), owner, false).unwrap();
+    let mut receiver =
+        theirs.shared().take_receiver(session.lane(Direction::Forth), owner, false).unwrap();
     assert_eq!(ours.shared().begin(&sender, b"name"), Ok(Some(owner)));
     assert_eq!(receiver.announcement(theirs.shared()).unwrap(), b"name");
     let mut filling = sender.reserve(ours.shared()).unwrap().unwrap();

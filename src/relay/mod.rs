@@ -89,10 +89,10 @@ impl Relay {
         self.shared().knocked(at).for_each(|owner| self.ring(owner, at.session.slot));
     }
 
-    /// Ends the session of `end`, whose lifetime is over, unless a transfer is running in it.
-    fn expire<E: LaneEnd>(&self, end: &E) {
+    /// Ends the session of `end` if its lifetime is over, unless a transfer is running in it.
+    fn expire<E: LaneEnd>(&self, end: &E, now_ms: u64) {
         let session = end.lane().session;
-        self.shared().expire(session, |owner| self.ring(owner, session.slot));
+        self.shared().expire(session, now_ms, |owner| self.ring(owner, session.slot));
     }
 
     /// Tells `owner` that session `slot` has news.

@@ -232,7 +232,7 @@ impl Receiving {
         }
         let expires_ms = relay.shared().expires_ms(&self.end)?;
         if now_ms >= expires_ms {
-            relay.expire(&self.end);
+            relay.expire(&self.end, now_ms);
             return Ok(Turn::Over(Received::Ended(End::Expired)));
         }
         if now_ms >= self.wait_ends_ms {

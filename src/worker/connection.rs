@@ -381,7 +381,7 @@ impl Connection {
             return Step::Go;
         };
         let slot = door.slot();
-        let (status, text) = match door.enter(relay, &self.asked, now_ms) {
+        let answer = match door.enter(relay, &self.asked, now_ms) {
             Entered::Sending(sending) => {
                 self.state = State::Sending(sending);
                 return Step::Go;
@@ -395,16 +395,13 @@ impl Connection {
                 self.deadline_ms = now_ms.saturating_add(DOOR_POLL_MS);
                 return Step::Stop(Next::Wait);
             }
-            Entered::No(TakeError::Ended) => (Status::NotFound, "unknown session key"),
+            Entered::No(TakeError::Ended) => route::no_session(&self.asked),
             Entered::No(TakeError::Taken | TakeError::Leaving) => {
-                (Status::Conflict, "the place is taken")
+                Answer::error(Status::Conflict, "the place is taken", &self.asked)
             }
-            Entered::No(TakeError::Refused(refusal)) => {
-                tracing::error!(%refusal, slot, "a session's slot is damaged");
-                (Status::InternalError, "the session's state is damaged")
-            }
+            Entered::No(TakeError::Refused(refusal)) => route::damaged(refusal, slot, &self.asked),
         };
-        self.answer(relay, &Answer::error(status, text, &self.asked), now_ms);
+        self.answer(relay, &answer, now_ms);
         Step::Go
     }
 

@@ -171,7 +171,10 @@ impl Party {
         };
         let (at, peer) = (self.session.at, peer_digest(relay, &self.session, address));
         // Whoever waits as the one who was named before hears that it is no longer.
-        relay.shared().set_peer(at, peer, |owner| relay.ring(owner, at.slot));
+        let named = relay.shared().set_peer(at, peer, |owner| relay.ring(owner, at.slot));
+        if let Err(refusal) = named {
+            return Err(route::damaged(refusal, at.slot, asked));
+        }
         Ok(Answer::empty(Status::Ok).with("Set-Cookie", renewal.cookie()))
     }
 

@@ -11,7 +11,7 @@ use super::{exchange, messages};
 use crate::http::{Method, Request, Status};
 use crate::relay::{Cargo, Manner, Relay};
 use crate::session::{self, IssueError, Issued, Kind, Session, SessionKey};
-use shm::{End, LaneRef};
+use shm::{End, LaneRef, Refusal};
 use std::time::Duration;
 
 /// What a request asks for.
@@ -141,6 +141,12 @@ pub(super) fn without_body(asked: &Asked, action: impl FnOnce() -> Action) -> Ac
     action()
 }
 
+/// What is told where shared memory holds what it must not.
+pub(super) fn damaged(refusal: Refusal, slot: u32, asked: &Asked) -> Answer {
+    tracing::error!(%refusal, slot, "a session's slot is damaged");
+    Answer::error(Status::InternalError, "the session's state is damaged", asked)
+}
+
 pub(super) fn takes_no_body(asked: &Asked) -> Answer {
     Answer::bad_request("this request takes no body", asked)
 }
@@ -154,7 +160,7 @@ pub(super) fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
     Answer::error(Status::TooManyRequests, text, asked)
 }
 
-fn no_session(asked: &Asked) -> Answer {
+pub(super) fn no_session(asked: &Asked) -> Answer {
     Answer::error(Status::NotFound, "unknown session key", asked)
 }
 

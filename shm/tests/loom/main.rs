@@ -17,12 +17,11 @@ use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use shm::{
-    Census, Doorbell, End, Filling, Finish, Life, Owner, Parts, Pool, ReceiverEnd, SenderEnd,
-    SessionRef, Shared, Slot, TakeError, WorkerId,
+    Census, Direction, Doorbell, End, Filling, Finish, LaneEnd, LaneRef, Life, Owner, Parts, Pool,
+    ReceiverEnd, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, WorkerId,
 };
 
-const KEY: [u8; 32] = [1; 32];
-const TOKEN: [u8; 32] = [2; 32];
+const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4 };
 
 /// Runs `model` under every schedule, or under those with at most so many preemptions: as many as
 /// take a few seconds, where all would take hours.
@@ -91,21 +90,21 @@ impl World {
     }
 
     fn issue(&self, worker: usize) -> SessionRef {
-        self.shared().issue(owner(worker), &KEY, &TOKEN, 0, 1).unwrap()
+        self.shared().issue(owner(worker), &TERMS, 0).unwrap()
     }
 
     /// A session with both places held, by workers 1 and 2, and begun.
     fn begun(&self) -> (SenderEnd, ReceiverEnd) {
         let session = self.issue(0);
-        let (sender, receiver) = self.paired(session);
+        let (sender, receiver) = self.paired(session.lane(Direction::Forth));
         assert_eq!(self.shared().begin(&sender, b""), Ok(Some(owner(2))));
         (sender, receiver)
     }
 
-    fn paired(&self, session: SessionRef) -> (SenderEnd, ReceiverEnd) {
+    fn paired(&self, at: LaneRef) -> (SenderEnd, ReceiverEnd) {
         let shared = self.shared();
-        let sender = shared.take_sender(session, owner(1), false).unwrap();
-        (sender, shared.take_receiver(session, owner(2), false).unwrap())
+        let sender = shared.take_sender(at, owner(1), false).unwrap();
+        (sender, shared.take_receiver(at, owner(2), false).unwrap())
     }
 
     /// Writes a chunk's bytes: a race if anybody else touches them.
@@ -126,10 +125,16 @@ impl World {
         assert_eq!(self.shared().census(), census);
     }
 
-    /// A transfer of one chunk in `session`, from nothing to nothing.
+    /// A transfer of one chunk in either lane of `session`, from nothing to nothing.
     fn assert_usable(&self, session: SessionRef) {
+        Direction::ALL
+            .into_iter()
+            .for_each(|direction| self.assert_lane_usable(session.lane(direction)));
+    }
+
+    fn assert_lane_usable(&self, at: LaneRef) {
         let shared = self.shared();
-        let (mut sender, mut receiver) = self.paired(session);
+        let (mut sender, mut receiver) = self.paired(at);
         assert_eq!(shared.begin(&sender, b""), Ok(Some(owner(2))));
         publish(self, &shared, &mut sender, 77);
         let piece = receiver.next(&shared).unwrap().unwrap();

@@ -9,7 +9,9 @@ fn of_two_takers_one_has_the_place() {
         let session = world.issue(0);
         let threads = [1, 2].map(|worker| {
             let world = world.clone();
-            thread::spawn(move || world.shared().take_sender(session, owner(worker), false))
+            thread::spawn(move || {
+                world.shared().take_sender(session.lane(Direction::Forth), owner(worker), false)
+            })
         });
         let ends = threads.map(|thread| thread.join().unwrap());
         let taken = ends.iter().filter(|end| matches!(end, Err(TakeError::Taken))).count();
@@ -28,7 +30,7 @@ fn one_of_a_taker_and_an_ender_sees_the_other() {
         let session = world.issue(0);
         let thread = thread::spawn({
             let world = world.clone();
-            move || world.shared().take_receiver(session, owner(2), false)
+            move || world.shared().take_receiver(session.lane(Direction::Forth), owner(2), false)
         });
         let mut rung = None;
         assert!(world.shared().end(session, End::Deleted, |owner| rung = Some(owner)));
@@ -49,10 +51,11 @@ fn a_taker_too_late_cleans_the_attempt_that_began_with_it() {
     check(Some(6), || {
         let world = World::new(1, 1, 1);
         let session = world.issue(0);
-        let sender = world.shared().take_sender(session, owner(1), false).unwrap();
+        let sender =
+            world.shared().take_sender(session.lane(Direction::Forth), owner(1), false).unwrap();
         let taker = thread::spawn({
             let world = world.clone();
-            move || world.shared().take_receiver(session, owner(2), false)
+            move || world.shared().take_receiver(session.lane(Direction::Forth), owner(2), false)
         });
         let begins = thread::spawn({
             let world = world.clone();
@@ -92,7 +95,7 @@ fn of_two_leavers_one_cleans() {
                 shared.leave_receiver(receiver).unwrap()
             }
         });
-        let session = sender.session();
+        let session = sender.lane().session;
         let filling = sender.reserve(&shared).unwrap();
         if let Some(filling) = &filling {
             world.write(filling, 3);
@@ -187,7 +190,7 @@ fn a_leaver_and_the_sweep_of_its_dead_sender_leave_nothing() {
         let world = World::new(1, 4, 2);
         let shared = world.shared();
         let (mut dead, receiver) = world.begun();
-        let session = dead.session();
+        let session = dead.lane().session;
         publish(&world, &shared, &mut dead, 1);
         let _in_hand = dead.reserve(&shared).unwrap().unwrap();
         let thread = thread::spawn({
@@ -212,7 +215,7 @@ fn a_leaver_and_the_sweep_of_its_dead_receiver_leave_nothing() {
         let world = World::new(1, 4, 2);
         let shared = world.shared();
         let (mut sender, mut dead) = world.begun();
-        let session = sender.session();
+        let session = sender.lane().session;
         publish(&world, &shared, &mut sender, 1);
         publish(&world, &shared, &mut sender, 2);
         dead.next(&shared).unwrap().unwrap();
@@ -234,7 +237,7 @@ fn a_sender_that_begins_with_the_dead_learns_of_it() {
     check(None, || {
         let world = World::new(1, 1, 1);
         let session = world.issue(0);
-        let (sender, _dead) = world.paired(session);
+        let (sender, _dead) = world.paired(session.lane(Direction::Forth));
         let thread = thread::spawn({
             let world = world.clone();
             move || {
@@ -260,11 +263,11 @@ fn a_slot_issued_again_keeps_its_places_from_a_stale_taker() {
         let old = world.issue(0);
         let stale = thread::spawn({
             let world = world.clone();
-            move || world.shared().take_sender(old, owner(1), false)
+            move || world.shared().take_sender(old.lane(Direction::Forth), owner(1), false)
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
-        let new = shared.issue(owner(0), &KEY, &TOKEN, 0, 1);
+        let new = shared.issue(owner(0), &TERMS, 0);
         match stale.join().unwrap() {
             Ok(end) => {
                 assert_eq!(new, None, "a slot with a held place is not free");
@@ -285,7 +288,7 @@ fn a_slot_freed_by_two_is_freed_once() {
     check(None, || {
         let world = World::new(1, 1, 1);
         let old = world.issue(0);
-        let (sender, receiver) = world.paired(old);
+        let (sender, receiver) = world.paired(old.lane(Direction::Forth));
         assert!(world.shared().end(old, End::Deleted, |_| {}));
         let leavers = [
             thread::spawn({
@@ -298,7 +301,7 @@ fn a_slot_freed_by_two_is_freed_once() {
             }),
         ];
         let new = loop {
-            if let Some(new) = world.shared().issue(owner(0), &KEY, &TOKEN, 0, 1) {
+            if let Some(new) = world.shared().issue(owner(0), &TERMS, 0) {
                 break new;
             }
             thread::yield_now();
@@ -324,7 +327,7 @@ fn a_slot_is_not_freed_under_the_one_that_holds_a_place() {
         });
         let shared = world.shared();
         let session = world.issue(0);
-        let sender = shared.take_sender(session, owner(1), false).unwrap();
+        let sender = shared.take_sender(session.lane(Direction::Forth), owner(1), false).unwrap();
         assert!(shared.end(session, End::Deleted, |_| {}));
         sweeper.join().unwrap();
         assert_eq!(shared.life(session), Ok(Some(Life::Ended(End::Deleted))));
@@ -344,14 +347,12 @@ fn a_look_up_never_mixes_two_sessions() {
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
-        let new = shared.issue(owner(0), &[3; 32], &[4; 32], 0, 9).unwrap();
+        let others = Terms { key: [5; 32], token: [6; 32], kind: 7, lifetime_ms: 8 };
+        let new = shared.issue(owner(0), &others, 0).unwrap();
         if let Some(found) = finder.join().unwrap() {
-            let expected = if found.session == old {
-                (old, KEY, TOKEN, 1)
-            } else {
-                (new, [3; 32], [4; 32], 9)
-            };
-            assert_eq!((found.session, found.key, found.token, found.expires_ms), expected);
+            let expected = if found.session == old { (old, TERMS) } else { (new, others) };
+            assert_eq!((found.session, found.terms), expected);
+            assert_eq!(found.expires_ms, found.terms.lifetime_ms);
         }
     });
 }

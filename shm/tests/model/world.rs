@@ -3,8 +3,8 @@
 use crate::counts::{Model, Place};
 use crate::{CHUNKS_MAX, LANE_CHUNKS, SLOTS, Step, WORKERS};
 use shm::{
-    Census, End, Finish, LaneEnd, Life, Owner, SessionRef, Settled, Shared, State, TakeError,
-    WorkerId,
+    Census, Direction, End, Finish, LaneEnd, Life, Owner, SessionRef, Settled, Shared, State,
+    TakeError, Terms, WorkerId,
 };
 
 /// The words, the model, and the bytes.
@@ -80,8 +80,8 @@ impl<'a> World<'a> {
 
     fn issue(&mut self, worker: usize, lifetime_ms: u64) {
         let expires_ms = self.now_ms + lifetime_ms;
-        let (key, token) = digests(self.sessions.len());
-        let issued = self.shared.issue(self.owner(worker), &key, &token, self.now_ms, expires_ms);
+        let terms = terms(self.sessions.len(), lifetime_ms);
+        let issued = self.shared.issue(self.owner(worker), &terms, self.now_ms);
         let mut expected = None;
         for slot in (0..SLOTS).map(|i| (self.hint + i) % SLOTS) {
             let model = &mut self.models[slot];
@@ -104,8 +104,8 @@ impl<'a> World<'a> {
         self.sessions.extend(issued);
         let Some(session) = issued else { return };
         let found = self.shared.find(session.slot).unwrap();
-        let found = (found.session, found.key, found.token, found.expires_ms);
-        assert_eq!(found, (session, key, token, expires_ms));
+        let found = (found.session, found.terms, found.peer, found.expires_ms);
+        assert_eq!(found, (session, terms, 0, expires_ms));
     }
 
     /// Why a place cannot be taken, by the model.
@@ -122,7 +122,8 @@ impl<'a> World<'a> {
 
     fn take_sender(&mut self, session: usize, worker: usize, mark: bool) {
         let Some(session) = self.session(session) else { return };
-        let taken = self.shared.take_sender(session, self.owner(worker), mark);
+        let taken =
+            self.shared.take_sender(session.lane(Direction::Forth), self.owner(worker), mark);
         let state = self.models[session.slot as usize].sender.state();
         match (taken, self.obstacle(session, state)) {
             (Ok(end), None) => {
@@ -134,7 +135,8 @@ impl<'a> World<'a> {
 
     fn take_receiver(&mut self, session: usize, worker: usize, mark: bool) {
         let Some(session) = self.session(session) else { return };
-        let taken = self.shared.take_receiver(session, self.owner(worker), mark);
+        let taken =
+            self.shared.take_receiver(session.lane(Direction::Forth), self.owner(worker), mark);
         let state = self.models[session.slot as usize].receiver.state();
         match (taken, self.obstacle(session, state)) {
             (Ok(end), None) => {
@@ -411,7 +413,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn digests(session: usize) -> ([u8; 32], [u8; 32]) {
+fn terms(session: usize, lifetime_ms: u64) -> Terms {
     let byte = u8::try_from(session % 256).unwrap();
-    ([byte; 32], [!byte; 32])
+    Terms { key: [byte; 32], token: [!byte; 32], kind: u64::from(byte), lifetime_ms }
 }

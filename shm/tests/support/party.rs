@@ -3,8 +3,8 @@
 
 use crate::random::{Random, mix};
 use shm::{
-    End, Filling, Finish, Owner, ReceiverEnd, Refusal, Segment, SenderEnd, SessionRef, Settled,
-    Shared, TakeError, WorkerId,
+    Direction, End, Filling, Finish, LaneEnd, Owner, ReceiverEnd, Refusal, Segment, SenderEnd,
+    SessionRef, Settled, Shared, TakeError, Terms, WorkerId,
 };
 use std::ops::AddAssign;
 
@@ -106,7 +106,7 @@ impl<'s> Party<'s> {
         let shared = self.shared();
         let census = shared.census();
         assert!(census.chunks_held <= shared.pool().len());
-        assert!(census.places_held <= 2 * shared.sessions());
+        assert!(census.places_held <= 4 * shared.sessions());
         assert!(census.sessions_live + census.slots_between <= shared.sessions());
         for slot in [0, 1, 2, 3, 4, u32::MAX] {
             if let Some(found) = shared.find(slot) {
@@ -134,7 +134,8 @@ impl<'s> Party<'s> {
     fn session(&mut self, worker: usize, seat: &mut Seat) -> Option<SessionRef> {
         if seat.session.is_none() && seat.sender.is_none() && seat.receiver.is_none() {
             let owner = self.owner(worker);
-            seat.session = self.shared().issue(owner, &[1; 32], &[2; 32], 1, 2);
+            let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1 };
+            seat.session = self.shared().issue(owner, &terms, 1);
         }
         seat.session
     }
@@ -155,7 +156,8 @@ impl<'s> Party<'s> {
     fn send(&mut self, worker: usize, seat: &mut Seat, random: &mut Random) {
         let Some((of, mut end, mut filling)) = seat.sender.take() else {
             let Some(session) = self.session(worker, seat) else { return };
-            let taken = self.shared().take_sender(session, self.owner(worker), true);
+            let taken =
+                self.shared().take_sender(session.lane(Direction::Forth), self.owner(worker), true);
             seat.sender = self.note(taken, seat).map(|end| (worker, end, None));
             return;
         };
@@ -179,7 +181,7 @@ impl<'s> Party<'s> {
         let word = shared.look(end)?;
         if !word.begun {
             let begun = shared.begin(end, &random.next().to_ne_bytes())?;
-            begun.into_iter().for_each(|owner| self.ring(end.session(), owner));
+            begun.into_iter().for_each(|owner| self.ring(end.lane().session, owner));
             return Ok(random.below(50) != 0);
         }
         match random.below(40) {
@@ -214,7 +216,7 @@ impl<'s> Party<'s> {
         }
         *filling = end.reserve(shared)?;
         if let Some(filling) = filling {
-            self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.session()));
+            self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.lane().session));
         }
         Ok(())
     }
@@ -222,7 +224,11 @@ impl<'s> Party<'s> {
     fn receive(&mut self, worker: usize, seat: &mut Seat, random: &mut Random) {
         let Some((of, mut end)) = seat.receiver.take() else {
             let Some(session) = self.session(worker, seat) else { return };
-            let taken = self.shared().take_receiver(session, self.owner(worker), false);
+            let taken = self.shared().take_receiver(
+                session.lane(Direction::Forth),
+                self.owner(worker),
+                false,
+            );
             seat.receiver = self.note(taken, seat).map(|end| (worker, end));
             return;
         };
@@ -263,9 +269,10 @@ impl<'s> Party<'s> {
         let bytes = self.segment.bytes(&piece);
         assert_eq!(bytes.len(), piece.len(), "a piece beyond its chunk");
         // Reads every byte: what lies outside the mapping would end the process here.
-        let ours = bytes.as_chunks().0.iter().filter(|word| **word == mark(end.session())).count();
+        let ours =
+            bytes.as_chunks().0.iter().filter(|word| **word == mark(end.lane().session)).count();
         let same = ours * 8 == bytes.len();
-        assert!(same || !self.foreign_matters, "{:?} shows other bytes", end.session());
+        assert!(same || !self.foreign_matters, "{:?} shows other bytes", end.lane().session);
         self.tally.pieces += 1;
         end.count(shared, 0, 0)?;
         if random.below(3) > 0 {

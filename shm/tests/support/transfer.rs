@@ -5,8 +5,8 @@ use crate::process::{DEADLINE, wait_readable};
 use crate::random::mix;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shm::{
-    Finish, Geometry, LaneEnd, Owner, ReceiverEnd, Refusal, Role, Segment, SenderEnd, SessionRef,
-    Settled, State, TakeError, WorkerId,
+    Finish, Geometry, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment, SenderEnd,
+    SessionRef, Settled, State, TakeError, Terms, WorkerId,
 };
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,8 @@ impl World {
     }
 
     pub(crate) fn issue(&self, owner: Owner) -> SessionRef {
-        self.segment.shared().issue(owner, &[1; 32], &[2; 32], 0, u64::MAX).unwrap()
+        let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX };
+        self.segment.shared().issue(owner, &terms, 0).unwrap()
     }
 
     pub(crate) fn wake(&self, worker: WorkerId) {
@@ -117,9 +118,9 @@ impl Worker<'_> {
     }
 
     /// Tells the other end of news, in the two steps that it takes.
-    fn ring(&self, session: SessionRef, peer: Owner) {
+    fn ring(&self, at: LaneRef, peer: Owner) {
         let bell = self.world.segment.shared().bell(peer.worker).unwrap();
-        let sleeps = self.step(Step::Ring, || bell.ring(session.slot));
+        let sleeps = self.step(Step::Ring, || bell.ring(at.session.slot));
         self.step(Step::Wake, || {
             if sleeps {
                 self.world.wake(peer.worker);
@@ -128,8 +129,8 @@ impl Worker<'_> {
     }
 
     /// As `ring`, where no test stops.
-    fn tell(&self, session: SessionRef, peer: Owner) {
-        if self.world.segment.shared().bell(peer.worker).unwrap().ring(session.slot) {
+    fn tell(&self, at: LaneRef, peer: Owner) {
+        if self.world.segment.shared().bell(peer.worker).unwrap().ring(at.session.slot) {
             self.world.wake(peer.worker);
         }
     }
@@ -138,7 +139,7 @@ impl Worker<'_> {
     fn tell_peer<E: LaneEnd>(&self, end: &E) {
         let peer = self.world.segment.shared().look(end).unwrap().peer(E::ROLE);
         if peer.state == State::Held {
-            self.tell(end.session(), peer.owner);
+            self.tell(end.lane(), peer.owner);
         }
     }
 
@@ -166,9 +167,9 @@ impl Worker<'_> {
     }
 
     /// Sends `pieces` pieces.
-    pub(crate) fn send(&self, session: SessionRef, seed: u64, pieces: u64) -> Outcome {
+    pub(crate) fn send(&self, at: LaneRef, seed: u64, pieces: u64) -> Outcome {
         let shared = self.world.segment.shared();
-        let mut end = self.claim(|| shared.take_sender(session, self.me, false));
+        let mut end = self.claim(|| shared.take_sender(at, self.me, false));
         loop {
             while !self.peer_remains(&end) {
                 self.sleep();
@@ -178,13 +179,13 @@ impl Worker<'_> {
             if let Some(receiver) =
                 self.step(Step::Begin, || shared.begin(&end, &announcement).unwrap())
             {
-                self.tell(session, receiver);
+                self.tell(at, receiver);
                 break;
             }
         }
         let outcome = self.send_all(&mut end, seed, pieces).unwrap();
         let left = self.step(Step::Release, || shared.leave_sender(end, None).unwrap());
-        left.into_iter().for_each(|receiver| self.tell(session, receiver));
+        left.into_iter().for_each(|receiver| self.tell(at, receiver));
         outcome
     }
 
@@ -212,7 +213,7 @@ impl Worker<'_> {
             });
             self.step(Step::Publish, || end.publish(shared, filling, range))?;
             let receiver = shared.look(end)?.receiver.owner;
-            self.ring(end.session(), receiver);
+            self.ring(end.lane(), receiver);
         }
         end.finish(shared, Finish::Whole(end.published_bytes()))?;
         self.tell_peer(end);
@@ -231,15 +232,15 @@ impl Worker<'_> {
     }
 
     /// Receives whatever is sent, and checks it.
-    pub(crate) fn receive(&self, session: SessionRef) -> Outcome {
+    pub(crate) fn receive(&self, at: LaneRef) -> Outcome {
         let shared = self.world.segment.shared();
-        let mut end = self.claim(|| shared.take_receiver(session, self.me, false));
+        let mut end = self.claim(|| shared.take_receiver(at, self.me, false));
         while !shared.look(&end).unwrap().begun {
             self.sleep();
         }
         let outcome = self.receive_all(&mut end).unwrap();
         let left = self.step(Step::Release, || shared.leave_receiver(end).unwrap());
-        left.into_iter().for_each(|sender| self.tell(session, sender));
+        left.into_iter().for_each(|sender| self.tell(at, sender));
         outcome
     }
 
@@ -266,7 +267,7 @@ impl Worker<'_> {
                 end.count(shared, taken, taken)?;
                 self.step(Step::Ack, || end.ack_recv(shared))?;
                 let sender = shared.look(end)?.sender.owner;
-                self.ring(end.session(), sender);
+                self.ring(end.lane(), sender);
                 continue;
             }
             match finish {
@@ -287,16 +288,10 @@ impl Worker<'_> {
     }
 
     /// One transfer in `role`.
-    pub(crate) fn transfer(
-        &self,
-        role: Role,
-        session: SessionRef,
-        seed: u64,
-        pieces: u64,
-    ) -> Outcome {
+    pub(crate) fn transfer(&self, role: Role, at: LaneRef, seed: u64, pieces: u64) -> Outcome {
         match role {
-            Role::Sender => self.send(session, seed, pieces),
-            Role::Receiver => self.receive(session),
+            Role::Sender => self.send(at, seed, pieces),
+            Role::Receiver => self.receive(at),
         }
     }
 }
