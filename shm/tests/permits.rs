@@ -12,7 +12,8 @@ use process::{Exit, fork, wait_readable};
 use proptest::prelude::*;
 use random::{Random, seed};
 use shm::{
-    End, Geometry, Guesses, Owner, Permit, Permits, Quota, Segment, SessionRef, Shared, WorkerId,
+    Direction, End, Geometry, Guesses, Owner, Permit, Permits, Quota, Segment, SessionRef, Shared,
+    Terms, WorkerId,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,7 +31,9 @@ fn quota(digest: u64, most: u32) -> Quota {
 }
 
 fn issue(shared: &Shared<'_>, owner: Owner, expires_ms: u64) -> Option<SessionRef> {
-    shared.issue(owner, &[1; 32], &[2; 32], NOW_MS, expires_ms)
+    let lifetime_ms = expires_ms - NOW_MS;
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms };
+    shared.issue(owner, &terms, NOW_MS)
 }
 
 /// Takes permits until there are none.
@@ -107,7 +110,8 @@ fn a_session_has_its_permit_until_its_slot_is_free() {
         // It is the sessions that have them, not the worker.
         permits.sweep(owner(1).worker);
         assert!(permits.take(shared, two, owner(2), NOW_MS).is_none());
-        let receiver = shared.take_receiver(sessions[0], owner(3), false).unwrap();
+        let receiver =
+            shared.take_receiver(sessions[0].lane(Direction::Forth), owner(3), false).unwrap();
         sessions.iter().for_each(|session| assert!(shared.end(*session, end, |_| {})));
         assert_eq!(take_all(&segment, two, owner(2)).len(), 1, "one is not left yet");
         shared.leave_receiver(receiver).unwrap();
