@@ -173,8 +173,9 @@ mod tests {
         assert_eq!(filled(107).len(), 107);
         assert_eq!(source_of(&filled(107)), Ok(None));
         assert_eq!(proxy_line(filled(108).as_bytes()), Err(MalformedLine));
-        assert_eq!(proxy_line(&filled(108).as_bytes()[..106]), Ok(None));
-        assert_eq!(proxy_line(&filled(108).as_bytes()[..107]), Err(MalformedLine));
+        let begun = |bytes: usize| proxy_line(filled(108).as_bytes().split_at(bytes).0);
+        assert_eq!(begun(106), Ok(None));
+        assert_eq!(begun(107), Err(MalformedLine));
     }
 
     #[test]

@@ -222,7 +222,7 @@ fn a_slow_proxy_line_is_408_and_a_silent_balancer_is_left() {
     // Each byte is news, and none of them buys time: all of them would take two seconds.
     let mut trickling = balanced(&relay);
     let line = format!("PROXY UNKNOWN {:x<90}", "");
-    let is_unanswered = |byte: &u8| {
+    let mut is_unanswered = |byte: &u8| {
         trickling.send(&[*byte]);
         !(0..20).any(|_| trickling.has_news())
     };
