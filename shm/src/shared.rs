@@ -270,7 +270,7 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<SenderEnd, TakeError> {
         let tag = self.take(at, Role::Sender, owner, mark)?;
-        self.lane(at)?.rival.store(0, Ordering::Release);
+        self.lane(at)?.rival.swap(0, Ordering::AcqRel);
         Ok(SenderEnd::new(at, owner, tag))
     }
 
@@ -294,7 +294,7 @@ impl<'a> Shared<'a> {
         if self.life(at.session)? != live {
             return Ok(None);
         }
-        lane.rival.store(rival, Ordering::Release);
+        lane.rival.swap(rival, Ordering::AcqRel);
         // If the slot was issued again meanwhile, its holder is of no concern to us.
         if self.life(at.session)? != live {
             self.withdraw(at, rival)?;
