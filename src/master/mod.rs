@@ -102,7 +102,7 @@ fn make_segment(config: &Config) -> Result<Segment, MasterError> {
     let segment = Segment::create(&config.memory.geometry).map_err(MasterError::Segment)?;
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret)
-        .map_err(|error| MasterError::os("draw random numbers")(error.into()))?;
+        .map_err(|error| MasterError::os("draw random numbers")(io::Error::other(error)))?;
     segment.keep_secret(&secret);
     Ok(segment)
 }
