@@ -343,3 +343,31 @@ fn a_late_name_takes_none_from_the_next_session() {
         assert_eq!(shared.find(new.slot).unwrap().peer, 9);
     });
 }
+
+/// Whoever knocks and then finds the place taken is told by the one that leaves it.
+#[test]
+fn a_knock_is_heard_or_the_place_is_found_free() {
+    check(None, || {
+        let world = World::new(1, 1, 1);
+        let at = world.issue(0).lane(Forth);
+        let holder = world.shared().take_sender(at, owner(1), false).unwrap();
+        let knocker = thread::spawn({
+            let world = world.clone();
+            move || {
+                let shared = world.shared();
+                shared.knock(at, Role::Sender, owner(2)).unwrap();
+                shared.take_sender(at, owner(2), false)
+            }
+        });
+        let shared = world.shared();
+        shared.leave_sender(holder, None).unwrap();
+        let told: Vec<Owner> = shared.knocked(at).collect();
+        match knocker.join().unwrap() {
+            Ok(end) => {
+                shared.leave_sender(end, None).unwrap();
+            }
+            Err(error) => assert_eq!((error, told), (TakeError::Taken, vec![owner(2)])),
+        }
+        world.assert_left(1);
+    });
+}
