@@ -1,22 +1,11 @@
-//! Both ends of a transfer: raw sockets that send and read every byte, and as much HTTP as that takes.
+//! Both ends of a transfer: raw sockets that send and read every byte.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Bytes of one `write` or `read`.
 const CALL_BYTES: usize = 256 << 10;
-/// How long a peer may say nothing: so that a fault is an error and not a standstill.
-const PATIENCE: Duration = Duration::from_secs(60);
-const HEAD_BYTES_MAX: usize = 8192;
-
-pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect(address)?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    Ok(socket)
-}
 
 /// Runs both ends at once; returns the time from when they began to when `receive` was done.
 pub(crate) fn transfer(
@@ -63,41 +52,5 @@ pub(crate) fn expect_end(mut socket: &TcpStream) -> io::Result<()> {
     match socket.read(&mut [0; 1])? {
         0 => Ok(()),
         _ => Err(io::Error::other("more came than was sent")),
-    }
-}
-
-/// The head of an answer.
-#[derive(Debug)]
-pub(crate) struct Head(String);
-
-impl Head {
-    /// Reads a head and no byte of what follows: byte by byte, as it is read once a transfer.
-    pub(crate) fn read(mut socket: &TcpStream) -> io::Result<Self> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            socket.read_exact(&mut byte)?;
-            head.extend(byte);
-            if head.len() > HEAD_BYTES_MAX {
-                return Err(io::Error::other("a head without an end"));
-            }
-        }
-        String::from_utf8(head).map(Self).map_err(io::Error::other)
-    }
-
-    /// The head, if its status is this.
-    pub(crate) fn expect(self, status: u16) -> io::Result<Self> {
-        if self.0.starts_with(&format!("HTTP/1.1 {status} ")) {
-            return Ok(self);
-        }
-        let line = self.0.lines().next().unwrap_or_default();
-        Err(io::Error::other(format!("{line}, expected {status}")))
-    }
-
-    /// The value of a field.
-    pub(crate) fn field(&self, name: &str) -> io::Result<&str> {
-        let mut fields = self.0.lines().filter_map(|line| line.split_once(": "));
-        let field = fields.find(|(key, _)| key.eq_ignore_ascii_case(name));
-        field.map(|(_, value)| value).ok_or_else(|| io::Error::other(format!("no {name}")))
     }
 }

@@ -36,12 +36,21 @@
 //! So nothing here passes or fails by a time. It fails when a byte is missing.
 
 mod client;
+#[path = "../support/connection.rs"]
+mod connection;
 mod copy;
 mod cost;
+#[path = "../support/measure.rs"]
+mod measure;
+#[path = "../support/relay.rs"]
 mod relay;
+mod whole;
+#[path = "../support/yardstick.rs"]
+mod yardstick;
 
 use copy::Copy;
-use cost::{Sample, Spread, line_ns};
+use cost::Sample;
+use measure::{Spread, line_ns};
 use relay::{Placement, Relay};
 use std::error::Error;
 use std::fs;

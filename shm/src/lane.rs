@@ -3,7 +3,7 @@
 //! The state word decides who may touch what. While the sender's place is held, its line, the
 //! entries and the announcement are written by the sender alone, and the receiver's line by the
 //! receiver alone, but for `waits`, which the other end takes back when it rings; whoever leaves an
-//! attempt last wipes both lines before it frees the places. `rival` is anybody's.
+//! attempt last wipes both lines before it frees the places. `rivals` is anybody's.
 
 use crate::chunk::Tag;
 use crate::place::{LaneWord, Owner, Place, Role, State};
@@ -24,9 +24,9 @@ const ANNOUNCEMENT_WORDS: usize = ANNOUNCEMENT_BYTES_MAX / 8;
 #[repr(C)]
 pub struct Lane {
     pub(crate) word: AtomicU64,
-    /// Who wants the sender's place from one that may be dead, as the caller names it; 0: nobody.
-    /// Changed by swaps alone, as [`Waits`] is.
-    pub(crate) rival: AtomicU64,
+    /// Who wants the sender's and the receiver's place from one that may be dead, as the caller names it;
+    /// 0: nobody. Changed by swaps alone, as [`Waits`] is.
+    rivals: [AtomicU64; 2],
     knocks: [Knock; 2],
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
@@ -193,7 +193,7 @@ impl Lane {
         let waits = || Waits(AtomicU32::new(0));
         Self {
             word: word(),
-            rival: word(),
+            rivals: [word(), word()],
             knocks: [Knock(word()), Knock(word())],
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
@@ -320,6 +320,14 @@ impl Lane {
             words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
         bytes.truncate(length);
         Ok(bytes)
+    }
+
+    pub(crate) fn rival(&self, role: Role) -> &AtomicU64 {
+        let [sender, receiver] = &self.rivals;
+        match role {
+            Role::Sender => sender,
+            Role::Receiver => receiver,
+        }
     }
 
     pub(crate) fn knock(&self, role: Role) -> &Knock {

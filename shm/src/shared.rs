@@ -282,7 +282,7 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<SenderEnd, TakeError> {
         let tag = self.take(at, Role::Sender, owner, mark)?;
-        self.lane(at)?.rival.swap(0, Ordering::SeqCst);
+        self.lane(at)?.rival(Role::Sender).swap(0, Ordering::SeqCst);
         Ok(SenderEnd::new(at, owner, tag))
     }
 
@@ -294,16 +294,18 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<ReceiverEnd, TakeError> {
         let tag = self.take(at, Role::Receiver, owner, mark)?;
+        self.lane(at)?.rival(Role::Receiver).swap(0, Ordering::SeqCst);
         Ok(ReceiverEnd::new(at, owner, tag))
     }
 
-    /// Asks the holder of the sender's place to give way to `rival`, which is not 0: `ring` is called with
+    /// Asks the holder of the place of `role` to give way to `rival`, which is not 0: `ring` is called with
     /// its owner. `false`: it will not, for an attempt has begun. The last rival to ask is the one that
     /// is heard, and a new holder hears nothing of what was asked before it came: who goes on wanting
     /// the place asks again.
     pub fn contest(
         &self,
         at: LaneRef,
+        role: Role,
         rival: u64,
         ring: impl FnOnce(Owner),
     ) -> Result<bool, Refusal> {
@@ -311,29 +313,33 @@ impl<'a> Shared<'a> {
         if self.life(at.session)? != live || lane.load()?.begun {
             return Ok(false);
         }
-        lane.rival.swap(rival, Ordering::SeqCst);
+        lane.rival(role).swap(rival, Ordering::SeqCst);
         // If the slot was issued again meanwhile, its holder is of no concern to us.
         if self.life(at.session)? != live {
-            self.withdraw(at, rival)?;
+            self.withdraw(at, role, rival)?;
             return Ok(false);
         }
-        let sender = lane.load()?.sender;
-        if sender.state == State::Held {
-            ring(sender.owner);
+        let word = lane.load()?;
+        let holder = match role {
+            Role::Sender => word.sender,
+            Role::Receiver => word.receiver,
+        };
+        if holder.state == State::Held {
+            ring(holder.owner);
         }
         Ok(true)
     }
 
-    /// Who wants the sender's place, by `contest`; 0: nobody, or nobody any more.
-    pub fn rival(&self, at: LaneRef) -> Result<u64, Refusal> {
-        Ok(self.lane(at)?.rival.load(Ordering::SeqCst))
+    /// Who wants the place of `role`, by `contest`; 0: nobody, or nobody any more.
+    pub fn rival(&self, at: LaneRef, role: Role) -> Result<u64, Refusal> {
+        Ok(self.lane(at)?.rival(role).load(Ordering::SeqCst))
     }
 
     /// Takes back what `contest` said, unless another rival has spoken since or the holder has changed:
     /// the rival has given up, or the holder says no. Of two rivals of one name, this takes back what
     /// either said.
-    pub fn withdraw(&self, at: LaneRef, rival: u64) -> Result<(), Refusal> {
-        let word = &self.lane(at)?.rival;
+    pub fn withdraw(&self, at: LaneRef, role: Role, rival: u64) -> Result<(), Refusal> {
+        let word = self.lane(at)?.rival(role);
         let _ = word.compare_exchange(rival, 0, Ordering::SeqCst, Ordering::SeqCst);
         Ok(())
     }

@@ -84,6 +84,18 @@ impl Relay {
         Ok(admitted_as != 0 && self.shared().peer(end)? != admitted_as)
     }
 
+    /// Who wants `end`'s place from its holder; 0: nobody.
+    fn rival<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
+        self.shared().rival(end.lane(), E::ROLE)
+    }
+
+    /// Tells `rival` that `end` keeps its place.
+    fn refuse_rival<E: LaneEnd>(&self, end: &E, rival: u64) -> Result<(), Refusal> {
+        self.shared().withdraw(end.lane(), E::ROLE, rival)?;
+        self.ring_knockers(end.lane());
+        Ok(())
+    }
+
     /// Tells those who want a place in the lane that one may be free.
     pub fn ring_knockers(&self, at: LaneRef) {
         self.shared().knocked(at).for_each(|owner| self.ring(owner, at.session.slot));

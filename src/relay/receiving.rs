@@ -163,6 +163,11 @@ impl Receiving {
         if self.phase == Phase::Sender && stream.is_leaving() {
             return Ok(Turn::Over(Received::Left));
         }
+        // Only one that has left gives way.
+        let rival = relay.rival(&self.end)?;
+        if rival != 0 {
+            relay.refuse_rival(&self.end, rival)?;
+        }
         if self.phase == Phase::Sender && relay.is_barred(&self.end, self.reception.admitted_as)? {
             return Ok(Turn::Over(Received::Barred));
         }

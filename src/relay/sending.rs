@@ -38,6 +38,8 @@ pub struct Sending {
     admitted_as: u64,
     wait_ends_ms: u64,
     phase: Phase,
+    /// A turn has found it without a receiver.
+    waited: bool,
     begun: bool,
     filling: Option<(Filling, Window)>,
     pace: Pace,
@@ -116,6 +118,7 @@ impl Sending {
             admitted_as,
             wait_ends_ms,
             phase: Phase::Receiver,
+            waited: false,
             begun: false,
             filling: None,
             pace: Pace::new(relay, 0, now_ms),
@@ -191,6 +194,10 @@ impl Sending {
         }
         if !self.begun && relay.is_barred(&self.end, self.admitted_as)? {
             return Ok(self.over(relay, Sent::Barred));
+        }
+        // Who only came now may have said all it will say; who was seen to wait, and left, is gone.
+        if self.waited && matches!(self.phase, Phase::Receiver) && stream.is_leaving() {
+            return Ok(self.left(relay));
         }
         if self.gives_way(relay, stream, inbox)? {
             return Ok(self.over(relay, Sent::Superseded));
@@ -287,12 +294,13 @@ impl Sending {
             return Ok(self.over(relay, Sent::NobodyCame));
         }
         self.next_look_ms = self.wait_ends_ms.min(expires_ms);
+        self.waited = true;
         Ok(Turn::Wait)
     }
 
     /// Whether to leave the place to a rival from the same address; any other rival is sent away.
     fn gives_way(&self, relay: &Relay, stream: &Stream, inbox: &[u8]) -> Result<bool, Refusal> {
-        let rival = relay.shared().rival(self.lane())?;
+        let rival = relay.rival(&self.end)?;
         if rival == 0 {
             return Ok(false);
         }
@@ -300,8 +308,7 @@ impl Sending {
         if waits && rival == self.client && self.may_be_dead(stream, inbox) {
             return Ok(true);
         }
-        relay.shared().withdraw(self.lane(), rival)?;
-        relay.ring_knockers(self.lane());
+        relay.refuse_rival(&self.end, rival)?;
         Ok(false)
     }
 

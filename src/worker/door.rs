@@ -14,6 +14,9 @@ use shm::{LaneRef, Role, TakeError};
 /// that it has a rival, unless its worker hangs.
 const PATIENCE_MS: u64 = 1000;
 
+/// What a receiver is called as a rival: a holder that waits has left, or gives way to nobody.
+const ANY_RIVAL: u64 = 1;
+
 /// Somebody who asks for a place.
 #[derive(Debug)]
 pub(super) struct Door {
@@ -21,7 +24,7 @@ pub(super) struct Door {
     errand: Errand,
     wait_ends_ms: u64,
     gives_up_ms: u64,
-    /// The holder of the sender's place was asked to give way.
+    /// The holder was asked to give way.
     contests: bool,
 }
 
@@ -66,11 +69,9 @@ impl Door {
 
     /// Asks no more.
     pub(super) fn leave(&self, relay: &Relay) {
-        if self.contests
-            && let Errand::Send(cargo) = &self.errand
-        {
+        if self.contests {
             // A refusal means that nobody will be asked to give way.
-            let _ = relay.shared().withdraw(self.lane, cargo.client);
+            let _ = relay.shared().withdraw(self.lane, self.role(), self.rival());
         }
     }
 
@@ -78,6 +79,14 @@ impl Door {
         match self.errand {
             Errand::Send(_) => Role::Sender,
             Errand::Receive { .. } => Role::Receiver,
+        }
+    }
+
+    /// The name under which it asks a holder to give way: whose it is, where that matters.
+    fn rival(&self) -> u64 {
+        match &self.errand {
+            Errand::Send(cargo) => cargo.client,
+            Errand::Receive { .. } => ANY_RIVAL,
         }
     }
 
@@ -124,15 +133,15 @@ impl Door {
     }
 
     fn may_come_free(&mut self, relay: &Relay, error: TakeError) -> bool {
-        match (error, &self.errand) {
-            (TakeError::Leaving, _) => true,
-            (TakeError::Taken, Errand::Send(cargo)) => {
-                let (rival, slot) = (cargo.client, self.slot());
+        match error {
+            TakeError::Leaving => true,
+            TakeError::Taken => {
+                let (role, rival, slot) = (self.role(), self.rival(), self.slot());
                 let contested = if self.contests {
-                    relay.shared().rival(self.lane).map(|waiting| waiting == rival)
+                    relay.shared().rival(self.lane, role).map(|waiting| waiting == rival)
                 } else {
                     let ring = |holder| relay.ring(holder, slot);
-                    relay.shared().contest(self.lane, rival, ring)
+                    relay.shared().contest(self.lane, role, rival, ring)
                 };
                 self.contests = true;
                 contested.unwrap_or(false)

@@ -124,18 +124,23 @@ impl Worker {
         let bell = self.relay.shared().bell(self.relay.owner.worker).copied();
         let bell = bell.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut rung = Vec::new();
         while !self.over {
-            let timeout = self.sleep_for(clock::monotonic_ms());
+            // Taken before the kernel is asked and heard after: whoever hears of news that a client's
+            // leaving came before knows that it has left.
+            bell.take(|slot| rung.push(slot));
+            let now = Some(Duration::ZERO);
+            let timeout = if rung.is_empty() { self.sleep_for(clock::monotonic_ms()) } else { now };
             // Whoever does not sleep needs no waking, and must not cost anybody a system call.
-            let sleeps = timeout != Some(Duration::ZERO) && bell.park();
-            match self.poll.poll(&mut events, if sleeps { timeout } else { Some(Duration::ZERO) }) {
+            let sleeps = timeout != now && bell.park();
+            match self.poll.poll(&mut events, if sleeps { timeout } else { now }) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
             bell.unpark();
             let now_ms = clock::monotonic_ms();
             events.iter().try_for_each(|event| self.note(event, now_ms))?;
-            bell.take(|slot| self.connections.ring(slot));
+            rung.drain(..).for_each(|slot| self.connections.ring(slot));
             self.connections.run(&self.relay, now_ms);
             self.listeners.resume(&self.poll, now_ms)?;
             self.stop_in_time(now_ms);

@@ -23,6 +23,7 @@ mod leaving;
 mod lifetime;
 mod limits;
 mod memory;
+mod messages;
 mod outcomes;
 mod process;
 mod receipt;

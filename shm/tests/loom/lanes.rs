@@ -231,7 +231,7 @@ fn a_lifetime_begun_anew_is_not_over() {
 /// Contests as number 7, and tells who was rung for.
 fn contest(shared: &Shared<'_>, at: LaneRef) -> Option<Owner> {
     let mut told = None;
-    shared.contest(at, 7, |holder| told = Some(holder)).unwrap();
+    shared.contest(at, Role::Sender, 7, |holder| told = Some(holder)).unwrap();
     told
 }
 
@@ -250,7 +250,7 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             move || {
                 let shared = world.shared();
                 waker.poll();
-                assert_eq!(shared.rival(at), Ok(7), "who is told finds the rival");
+                assert_eq!(shared.rival(at, Role::Sender), Ok(7), "who is told finds the rival");
                 assert_eq!(shared.leave_sender(holder, None), Ok(None));
             }
         });
@@ -265,7 +265,7 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             }
             thread::yield_now();
         };
-        assert_eq!(shared.rival(at), Ok(0));
+        assert_eq!(shared.rival(at, Role::Sender), Ok(0));
         gives_way.join().unwrap();
         shared.leave_sender(taken, None).unwrap();
         world.assert_left(1);
@@ -286,18 +286,18 @@ fn a_claim_that_was_taken_back_leaves_nothing() {
             move || {
                 let shared = world.shared();
                 let told = contest(&shared, at);
-                shared.withdraw(at, 7).unwrap();
+                shared.withdraw(at, Role::Sender, 7).unwrap();
                 told
             }
         });
         let shared = world.shared();
         shared.leave_sender(holder, None).unwrap();
         let next = shared.take_sender(at, owner(2), false).unwrap();
-        let heard = shared.rival(at).unwrap();
+        let heard = shared.rival(at, Role::Sender).unwrap();
         assert!(heard == 0 || heard == 7);
         let told = rival.join().unwrap();
         assert!(told.is_none_or(|told| told == owner(1) || told == owner(2)));
-        assert_eq!(shared.rival(at), Ok(0));
+        assert_eq!(shared.rival(at, Role::Sender), Ok(0));
         shared.leave_sender(next, None).unwrap();
         world.assert_left(1);
     });
@@ -318,7 +318,7 @@ fn a_claim_in_a_session_that_is_over_is_not_heard_in_the_next() {
         let holder = shared.take_sender(new.lane(Forth), owner(1), false).unwrap();
         let told = rival.join().unwrap();
         assert!(told.is_none_or(|told| told == owner(1)));
-        assert_eq!(shared.rival(new.lane(Forth)), Ok(0));
+        assert_eq!(shared.rival(new.lane(Forth), Role::Sender), Ok(0));
         shared.leave_sender(holder, None).unwrap();
         world.assert_left(1);
     });

@@ -3,6 +3,7 @@
 //! sentence lives here. Nothing in here sleeps for luck: it polls for a condition until a deadline and then says which.
 
 mod curl;
+mod message;
 mod network;
 mod patience;
 mod payload;
@@ -14,11 +15,12 @@ mod segment;
 mod strace;
 mod transfer;
 
-pub(crate) use curl::Curl;
+pub(crate) use curl::{Curl, RunningCurl};
+pub(crate) use message::{Coming, MOUNT, MessageSession, Party, Role, TRUNCATED, TokenCookie};
 pub(crate) use network::{Line, NEAR, Timer, tcp_timer};
-pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
+pub(crate) use patience::{eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
-pub(crate) use proc::{Pid, Stopped, tcp_queues};
+pub(crate) use proc::{Pid, Stopped, tcp_queues, tcp_unread};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
 pub(crate) use response::{Ending, Head, Response};

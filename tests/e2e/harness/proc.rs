@@ -127,20 +127,52 @@ impl Drop for Stopped {
     }
 }
 
+/// Bytes that have come to sockets whose own end is `local` and that nobody has read.
+pub(crate) fn tcp_unread(local: SocketAddr) -> u64 {
+    tcp_rows().filter(|row| row.local == hex(local)).map(|row| row.unread).sum()
+}
+
 /// Bytes in the kernel's queues of the TCP socket whose own end is `local`: (to be sent or unacknowledged, to be read).
 pub(crate) fn tcp_queues(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
-    let hex = |address: SocketAddr| match address {
+    let (local, remote) = (hex(local), hex(remote));
+    let row = tcp_rows().find(|row| row.local == local && row.remote == remote)?;
+    Some((row.unsent, row.unread))
+}
+
+/// A connection in the kernel's table.
+struct TcpRow {
+    local: String,
+    remote: String,
+    unsent: u64,
+    unread: u64,
+}
+
+/// The connections of this machine, without the sockets that listen.
+fn tcp_rows() -> impl Iterator<Item = TcpRow> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows: Vec<_> = table.lines().filter_map(TcpRow::parse).collect();
+    rows.into_iter()
+}
+
+impl TcpRow {
+    fn parse(line: &str) -> Option<Self> {
+        const LISTENS: &str = "0A";
+        let mut fields = line.split_whitespace().skip(1).map(str::to_owned);
+        let (local, remote) = (fields.next()?, fields.next()?);
+        fields.next().filter(|state| state != LISTENS)?;
+        let queues = fields.next()?;
+        let (unsent, unread) = queues.split_once(':')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        Some(Self { local, remote, unsent: number(unsent)?, unread: number(unread)? })
+    }
+}
+
+/// An address as the table has it.
+fn hex(address: SocketAddr) -> String {
+    match address {
         SocketAddr::V4(v4) => {
             format!("{:08X}:{:04X}", u32::from_le_bytes(v4.ip().octets()), v4.port())
         }
         SocketAddr::V6(_) => panic!("the tests' sockets are IPv4"),
-    };
-    let (local, remote) = (hex(local), hex(remote));
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let row = table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
-    let row = row
-        .into_iter()
-        .find(|f| f.get(1) == Some(&local.as_str()) && f.get(2) == Some(&remote.as_str()))?;
-    let (send, receive) = row.get(4)?.split_once(':')?;
-    Some((u64::from_str_radix(send, 16).ok()?, u64::from_str_radix(receive, 16).ok()?))
+    }
 }

@@ -2,12 +2,14 @@
 //! Every read has a deadline; running into it panics with what had come so far.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::PATIENCE;
+use super::patience::{PATIENCE, eventually};
+use super::proc::tcp_queues;
 use super::response::{BodyFraming, Ending, Head, Response};
 
 /// Upper bound of a head that a test reads, bytes.
@@ -21,6 +23,10 @@ pub(crate) struct Raw {
     /// The `Host` that requests carry.
     host: String,
     to_head_request: bool,
+    /// The trailer fields of the last chunked body that was read to its end.
+    trailer: Vec<(String, String)>,
+    /// What the head of the body being read says in `Trailer`.
+    announced: String,
     /// Bytes taken from the kernel so far.
     pub(crate) taken_bytes: u64,
     /// Bytes of the heads read so far.
@@ -72,6 +78,8 @@ impl Raw {
             pending: Vec::new(),
             host: address.to_string(),
             to_head_request: false,
+            trailer: Vec::new(),
+            announced: String::new(),
             taken_bytes: 0,
             head_bytes: 0,
         }
@@ -156,6 +164,16 @@ impl Raw {
 
     // Receiving.
 
+    /// Waits until all that the peer has sent so far is acknowledged, and the peer's kernel knows it.
+    #[track_caller]
+    pub(crate) fn wait_until_acknowledged(&self) {
+        let remote = self.stream.peer_addr().unwrap();
+        eventually("all is acknowledged", || {
+            let (unacknowledged, _) = tcp_queues(remote, self.local_addr())?;
+            (unacknowledged == 0).then_some(())
+        });
+    }
+
     /// True when an answer, or the connection's end, has come; waits a millisecond at most.
     pub(crate) fn has_news(&mut self) -> bool {
         self.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
@@ -237,7 +255,8 @@ impl Raw {
         };
         let mut body = Vec::new();
         let ending = self.read_body(&head, |bytes| body.extend_from_slice(bytes));
-        Ok(Response { interim, head, body, ending })
+        let trailer = self.take_trailer();
+        Ok(Response { interim, head, body, trailer, ending })
     }
 
     /// Reads the body that belongs to `head`, handing each piece to `sink`.
@@ -252,7 +271,9 @@ impl Raw {
         }
     }
 
-    pub(crate) fn body_of(&self, head: &Head) -> Option<BodyState> {
+    pub(crate) fn body_of(&mut self, head: &Head) -> Option<BodyState> {
+        self.trailer.clear();
+        self.announced = head.field("Trailer").unwrap_or_default().to_owned();
         match head.framing(self.to_head_request) {
             BodyFraming::None => None,
             BodyFraming::Length(n) => Some(BodyState::Length(n)),
@@ -285,7 +306,7 @@ impl Raw {
                 BodyState::Chunk(None) => {
                     let size = self.chunk_line()?;
                     if size == 0 {
-                        assert_eq!(self.line()?, "", "a trailer nobody announced");
+                        self.read_trailer()?;
                         *state = BodyState::Length(0);
                     } else {
                         *state = BodyState::Chunk(Some(size));
@@ -330,6 +351,28 @@ impl Raw {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+
+    /// The trailer section of a chunked body, with its empty line; only what was announced may be in it.
+    fn read_trailer(&mut self) -> io::Result<()> {
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            let (name, value) = Head::field_line(&line);
+            let mut announced = self.announced.split(',').map(str::trim);
+            assert!(
+                announced.any(|n| n.eq_ignore_ascii_case(&name)),
+                "a trailer nobody announced: {line:?}"
+            );
+            self.trailer.push((name, value));
+        }
+    }
+
+    /// The trailer fields of the chunked body that was read last.
+    pub(crate) fn take_trailer(&mut self) -> Vec<(String, String)> {
+        mem::take(&mut self.trailer)
     }
 
     fn chunk_line(&mut self) -> io::Result<u64> {

@@ -27,6 +27,8 @@ pub(crate) struct Response {
     pub(crate) interim: Vec<u16>,
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
+    /// The fields behind a chunked body.
+    pub(crate) trailer: Vec<(String, String)>,
     pub(crate) ending: Ending,
 }
 
@@ -72,7 +74,7 @@ impl Head {
         code.parse().unwrap()
     }
 
-    fn field_line(line: &str) -> (String, String) {
+    pub(crate) fn field_line(line: &str) -> (String, String) {
         let (name, value) =
             line.split_once(':').unwrap_or_else(|| panic!("field without colon: {line:?}"));
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -155,6 +157,17 @@ impl Response {
         );
         assert_eq!(self.ending, Ending::Complete, "{:#?}", self.head);
         self
+    }
+
+    /// [`Response::expect`] for an answer that has nothing to say but its head.
+    #[track_caller]
+    pub(crate) fn expect_empty(self, status: u16) -> Self {
+        let response = self.expect(status);
+        assert_eq!(response.head.must("Content-Length"), "0");
+        assert_eq!(response.head.must("Server"), "idontstore");
+        response.head.must("Date");
+        assert_eq!(response.head.field("Content-Type"), None, "a type of nothing");
+        response
     }
 
     /// [`Response::expect`] for an error: one line of text, with a length, and the fields all answers have.

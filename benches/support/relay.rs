@@ -1,13 +1,12 @@
 //! The real program: started with a configuration of its own on a port the kernel chose, watched
 //! through its segment, and ended whatever happens.
 
-use crate::client::{self, Head};
-use crate::cost::{Sample, cpu_time};
+use crate::connection;
 use shm::{Counters, Segment, WorkerId};
 use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -19,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a connection may land on the wrong worker before that is accepted. They are given out in
 /// turn, so the second one should do.
 const CONNECTS_MAX: usize = 16;
+
+/// Few, so that a look at all of them costs nothing.
+const SESSIONS_MAX: usize = 16;
 
 /// Where the two ends of a transfer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +42,11 @@ impl fmt::Display for Placement {
 #[derive(Debug)]
 pub(crate) struct Relay {
     master: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     workers: usize,
-    segment: Segment,
+    pub(crate) segment: Segment,
     /// The master's and the workers' process ids.
-    pids: Vec<u32>,
+    pub(crate) pids: Vec<u32>,
     _directory: TempDir,
     /// Kept open, so that the program may go on printing.
     _stdout: BufReader<ChildStdout>,
@@ -70,7 +72,9 @@ impl Relay {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("relay.toml");
         let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
-        fs::write(&file, format!("workers = {workers}\nlog_level = \"warn\"\n{listener}"))?;
+        let memory = format!("[memory]\nsessions_max = {SESSIONS_MAX}\n");
+        let common = format!("workers = {workers}\nlog_level = \"warn\"\n");
+        fs::write(&file, common + listener + &memory)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_idontstore"));
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut starting = Starting(Some(command.spawn()?));
@@ -86,82 +90,40 @@ impl Relay {
         Ok(Self { master, address, workers, segment, pids, _directory, _stdout })
     }
 
-    /// One transfer: asks for a session, lets a receiver and a sender connect so that their workers are
-    /// as `wanted` if that can be had, and returns what the counters say of it afterwards.
-    pub(crate) fn transfer(
+    /// A receiver's and a sender's connection, on workers as `wanted` if that can be had, and what they
+    /// are.
+    pub(crate) fn pair(
         &self,
-        bytes: u64,
         wanted: Placement,
-    ) -> Result<(Sample, Placement), Box<dyn Error>> {
-        let path = self.ask()?;
-        let (mut receiver, receiver_worker) = self.connect()?;
-        let mut sender = None;
+    ) -> Result<(TcpStream, TcpStream, Placement), Box<dyn Error>> {
+        let (receiver, receiver_worker) = self.connect()?;
+        let mut last = None;
         for _ in 0..CONNECTS_MAX {
-            let (socket, worker) = self.connect()?;
-            sender = Some(socket);
-            if (worker == receiver_worker) == (wanted == Placement::SameWorker) {
+            let (sender, worker) = self.connect()?;
+            let same = worker == receiver_worker;
+            let placement = if same { Placement::SameWorker } else { Placement::TwoWorkers };
+            last = Some((sender, placement));
+            if placement == wanted {
                 break;
             }
         }
-        let mut sender = sender.ok_or("no sender")?;
-        let (before, cpu) = (self.counters(), cpu_time(&self.pids)?);
-        write!(receiver, "GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n")?;
-        let put = format!("PUT {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {bytes}\r\n\r\n");
-        let took = client::transfer(
-            || {
-                sender.write_all(put.as_bytes())?;
-                client::send(&sender, bytes)
-            },
-            || {
-                Head::read(&receiver)?.expect(200)?;
-                client::receive(&receiver, bytes)
-            },
-        )?;
-        let report = Head::read(&sender)?.expect(200)?;
-        let cpu = cpu_time(&self.pids)? - cpu;
-        let delivered: u64 = report.field("X-Bytes-Delivered")?.parse()?;
-        if delivered != bytes {
-            return Err(format!("{delivered} bytes of {bytes} were delivered").into());
-        }
-        Ok((Sample::new(bytes, took, cpu), self.placement_since(&before, bytes)?))
-    }
-
-    /// Asks for a session; returns its path.
-    fn ask(&self) -> Result<String, Box<dyn Error>> {
-        let (mut socket, _) = self.connect()?;
-        socket.write_all(b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n")?;
-        let answer = Head::read(&socket)?.expect(201)?;
-        let url = answer.field("Location")?;
-        Ok(url.strip_prefix("http://bench").ok_or("a session elsewhere")?.to_owned())
+        let (sender, placement) = last.ok_or("no sender")?;
+        Ok((receiver, sender, placement))
     }
 
     /// A connection, and the worker that has accepted it.
-    fn connect(&self) -> Result<(TcpStream, usize), Box<dyn Error>> {
+    pub(crate) fn connect(&self) -> Result<(TcpStream, usize), Box<dyn Error>> {
         let before = self.counters();
-        let socket = client::connect(self.address)?;
+        let socket = connection::connect(self.address)?;
         let accepted = |(now, then): (&Counters, &Counters)| now.accepted > then.accepted;
         let worker = eventually(|| self.counters().iter().zip(&before).position(accepted))?;
         Ok((socket, worker))
     }
 
-    fn counters(&self) -> Vec<Counters> {
+    pub(crate) fn counters(&self) -> Vec<Counters> {
         let records = (0..self.workers).filter_map(WorkerId::new);
         let records = records.filter_map(|id| self.segment.shared().record(id));
         records.map(|record| record.counters()).collect()
-    }
-
-    /// Where the `bytes` went that were moved since `before`. Bytes on more workers than one end can
-    /// have mean that something else is going on.
-    fn placement_since(&self, before: &[Counters], bytes: u64) -> Result<Placement, &'static str> {
-        let now = self.counters();
-        let worker = |count: fn(&Counters) -> u64| {
-            let counts = now.iter().zip(before).map(|(now, then)| count(now) - count(then));
-            counts.enumerate().find(|(_, count)| *count == bytes).map(|(worker, _)| worker)
-        };
-        let sender = worker(|it| it.bytes_in).ok_or("the sender's bytes are on no one worker")?;
-        let receiver =
-            worker(|it| it.bytes_out).ok_or("the receiver's bytes are on no one worker")?;
-        Ok(if sender == receiver { Placement::SameWorker } else { Placement::TwoWorkers })
     }
 }
 
@@ -204,7 +166,7 @@ fn open_segment(pid: u32) -> io::Result<File> {
 }
 
 /// Asks until there is an answer, or patience ends.
-fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Result<T, &'static str> {
+pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Result<T, &'static str> {
     let start = Instant::now();
     loop {
         match ask() {

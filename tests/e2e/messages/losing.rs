@@ -1,0 +1,107 @@
+//! One of two is lost in the midst of a message: the other is told, honestly, and the lane is free again.
+
+use std::ops::RangeInclusive;
+
+use crate::harness::{Ending, Party, Raw, Relay, Role, TRUNCATED, eventually};
+
+/// The ways a party may go midway.
+const DEPARTURES: [fn(Raw); 2] = [drop, Raw::reset];
+
+#[test]
+fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.message_session();
+    for from in Role::BOTH {
+        for leave in DEPARTURES {
+            let (mut receiver, mut sender) = (session.party(from.other()), session.party(from));
+            receiver.poll();
+            sender.post_in_chunks().send_chunk(b"hello");
+            let mut message = receiver.read_coming();
+            message.expect(&mut receiver, b"hello");
+            leave(sender.into_raw());
+            let (rest, ending, trailer) = message.rest(&mut receiver);
+            assert_eq!((rest.len(), ending), (0, Ending::Complete));
+            assert_eq!(trailer, [TRUNCATED.map(str::to_owned).into()]);
+            session.pass(from, b"the lane is free");
+        }
+    }
+}
+
+#[test]
+fn a_malformed_chunk_ends_the_message_marked_as_truncated() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.message_session();
+    let (mut receiver, mut sender) = (session.host(), session.guest());
+    receiver.poll();
+    sender.post_in_chunks().send_chunk(b"hello");
+    let mut message = receiver.read_coming();
+    message.expect(&mut receiver, b"hello");
+    sender.send(b"nonsense\r\n");
+    assert!(sender.read_response().expect_error(400).head.delivered_bytes() <= 5);
+    message.expect_cut(&mut receiver);
+    session.pass(Role::Guest, b"the lane is free");
+}
+
+#[test]
+fn a_sender_lost_short_of_its_length_cuts_the_message() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.message_session();
+    for leave in DEPARTURES {
+        let (mut receiver, mut sender) = (session.guest(), session.host());
+        receiver.poll();
+        sender.ask("POST", &[("Content-Length", "10")]).send(b"hello");
+        let mut message = receiver.read_coming();
+        message.expect(&mut receiver, b"hello");
+        leave(sender.into_raw());
+        let (rest, ending, _) = message.rest(&mut receiver);
+        assert!(rest.is_empty() && ending != Ending::Complete, "{ending:?}");
+        session.pass(Role::Host, b"the lane is free");
+    }
+}
+
+#[test]
+fn a_lost_receiver_is_502_with_the_count_and_the_lane_is_free() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let session = relay.message_session();
+    for (from, in_chunks) in Role::BOTH.into_iter().flat_map(|r| [(r, false), (r, true)]) {
+        let (mut receiver, mut sender) = (session.party(from.other()), session.party(from));
+        receiver.poll();
+        if in_chunks {
+            sender.post_in_chunks().send_chunk(b"hello");
+        } else {
+            sender.ask("POST", &[("Content-Length", "1000000000")]).send(b"hello");
+        }
+        receiver.read_coming().expect(&mut receiver, b"hello");
+        receiver.wait_until_acknowledged();
+        receiver.into_raw().reset();
+        expect_lost(&mut sender, 5..=5);
+        eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+        session.pass(from, b"the lane is free");
+    }
+}
+
+/// The sender of a message whose receiver left is told how much of it was delivered.
+#[track_caller]
+fn expect_lost(sender: &mut Party, delivered: RangeInclusive<u64>) {
+    let answer = sender.read_response().expect_error(502);
+    assert!(delivered.contains(&answer.head.delivered_bytes()), "{:#?}", answer.head);
+    assert_eq!(answer.head.must("X-Receipt"), "acked");
+    assert!(answer.text().contains(answer.head.must("X-Bytes-Delivered")));
+    assert!(answer.head.closes());
+}
+
+#[test]
+fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
+    // A FIN alone may be a half-close: only bytes that go to nobody tell.
+    let relay = Relay::with(2, &[]);
+    let session = relay.message_session();
+    let (mut receiver, mut sender) = (session.guest(), session.host());
+    receiver.poll();
+    sender.ask("POST", &[("Content-Length", "1000000000")]).send(b"hello");
+    receiver.read_coming().expect(&mut receiver, b"hello");
+    drop(receiver);
+    while !sender.has_news() && sender.try_send(&[b'x'; 1000]).is_ok() {}
+    expect_lost(&mut sender, 5..=5);
+    session.pass(Role::Host, b"the lane is free");
+}
