@@ -15,6 +15,7 @@ use crate::sys::{Got, Stream};
 use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
 };
+use std::net::IpAddr;
 
 /// How often a lane that starves for a first chunk asks again: nobody rings for a freed chunk.
 const STARVED_POLL_MS: u64 = 10;
@@ -29,8 +30,8 @@ pub struct Sending {
     content_type: Option<Vec<u8>>,
     name: Option<FileName>,
     receipt: Receipt,
-    /// Whose it is, as rivals are named.
-    client: u64,
+    /// Whose it is.
+    client: IpAddr,
     /// The client holds its body back until it reads `100 Continue`.
     expects_continue: bool,
     manner: Manner,
@@ -77,9 +78,8 @@ pub struct Cargo {
     pub expects_continue: bool,
     /// Which API it is sent by.
     pub manner: Manner,
-    /// The digest of the client's address: another of the same may take over from one that waits and
-    /// may be dead.
-    pub client: u64,
+    /// Its client's address: another of the same may take over from one that waits and may be dead.
+    pub client: IpAddr,
     /// Who else may use the session, as it was let in: once that is another, it is sent away. 0: nobody
     /// is kept out.
     pub admitted_as: u64,
@@ -305,7 +305,8 @@ impl Sending {
             return Ok(false);
         }
         let waits = matches!(self.phase, Phase::Receiver);
-        if waits && rival == self.client && self.may_be_dead(stream, inbox) {
+        let is_ours = || rival == relay.addresses.exact(self.client);
+        if waits && self.may_be_dead(stream, inbox) && is_ours() {
             return Ok(true);
         }
         relay.refuse_rival(&self.end, rival)?;

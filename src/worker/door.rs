@@ -71,7 +71,7 @@ impl Door {
     pub(super) fn leave(&self, relay: &Relay) {
         if self.contests {
             // A refusal means that nobody will be asked to give way.
-            let _ = relay.shared().withdraw(self.lane, self.role(), self.rival());
+            let _ = relay.shared().withdraw(self.lane, self.role(), self.rival(relay));
         }
     }
 
@@ -83,9 +83,9 @@ impl Door {
     }
 
     /// The name under which it asks a holder to give way: whose it is, where that matters.
-    fn rival(&self) -> u64 {
+    fn rival(&self, relay: &Relay) -> u64 {
         match &self.errand {
-            Errand::Send(cargo) => cargo.client,
+            Errand::Send(cargo) => relay.addresses.exact(cargo.client),
             Errand::Receive { .. } => ANY_RIVAL,
         }
     }
@@ -136,7 +136,7 @@ impl Door {
         match error {
             TakeError::Leaving => true,
             TakeError::Taken => {
-                let (role, rival, slot) = (self.role(), self.rival(), self.slot());
+                let (role, rival, slot) = (self.role(), self.rival(relay), self.slot());
                 let contested = if self.contests {
                     relay.shared().rival(self.lane, role).map(|waiting| waiting == rival)
                 } else {

@@ -41,7 +41,7 @@ pub(super) fn route(
     let Some(session) = route::find(relay, &key, |kind| kind != Kind::Exchange, now_ms) else {
         return gone(relay, request, asked, now_ms).into();
     };
-    let party = Party::of(relay, request, asked, session);
+    let party = Party::of(request, session);
     party.route(relay, request, asked).unwrap_or_else(Action::from)
 }
 
@@ -83,20 +83,17 @@ struct Party {
     session: Session,
     /// The host's cookie, which its answers renew. `None`: it is a guest.
     renewal: Option<Box<Renewal>>,
-    /// The digest of its address, for this session alone.
-    address: u64,
 }
 
 impl Party {
-    fn of(relay: &Relay, request: &Request<'_>, asked: &Asked, session: Session) -> Self {
+    fn of(request: &Request<'_>, session: Session) -> Self {
         let token = request::token(request).filter(|token| session.is_owned_by(token));
         let renewal = token.map(|token| {
             let token = String::from_utf8_lossy(token).into_owned();
             let (path, lifetime) = (request.path.to_owned(), session.lifetime);
             Box::new(Renewal { token, path, lifetime })
         });
-        let address = peer_digest(relay, &session, asked.client);
-        Self { session, renewal, address }
+        Self { session, renewal }
     }
 
     fn is_host(&self) -> bool {
@@ -111,7 +108,7 @@ impl Party {
             _ if asked.unread => Err(route::takes_no_body(asked)),
             Method::Put => self.permit(relay, request, asked),
             Method::Delete => self.delete(relay, request, asked),
-            _ => self.admit(asked).map(|_| Answer::text(Status::Ok, "")),
+            _ => self.admit(relay, asked).map(|_| Answer::text(Status::Ok, "")),
         };
         answer.map(Action::from)
     }
@@ -122,7 +119,7 @@ impl Party {
         request: &Request<'_>,
         asked: &Asked,
     ) -> Result<Action, Answer> {
-        let admitted_as = self.admit(asked)?;
+        let admitted_as = self.admit(relay, asked)?;
         let direction = if self.is_host() { Direction::Forth } else { Direction::Back };
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
         let manner = Manner::Message { renewal: self.renewal };
@@ -131,7 +128,7 @@ impl Party {
     }
 
     fn send(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
-        let admitted_as = self.admit(asked)?;
+        let admitted_as = self.admit(relay, asked)?;
         let direction = if self.is_host() { Direction::Back } else { Direction::Forth };
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
         let (receipt, manner) =
@@ -143,12 +140,13 @@ impl Party {
 
     /// Whether it may use the session: of a secure one's guests, only the one whose address the host
     /// has named. Returns who it is let in as; 0: as anybody.
-    fn admit(&self, asked: &Asked) -> Result<u64, Answer> {
+    fn admit(&self, relay: &Relay, asked: &Asked) -> Result<u64, Answer> {
         if self.is_host() || self.session.kind != Kind::Secure {
             return Ok(0);
         }
-        if self.session.peer == self.address {
-            return Ok(self.address);
+        let guest = peer_digest(relay, &self.session, asked.client);
+        if self.session.peer == guest {
+            return Ok(guest);
         }
         Err(Answer::error(Status::Forbidden, BARRED, asked))
     }

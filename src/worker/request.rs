@@ -96,7 +96,7 @@ pub(super) fn cargo(
         receipt,
         manner: label.manner,
         expects_continue: request.expects_continue && request.version == Version::Http11,
-        client: relay.addresses.exact(asked.client),
+        client: asked.client,
         admitted_as: label.admitted_as,
     })
 }
