@@ -8,7 +8,7 @@
 use crate::chunk::Tag;
 use crate::place::{LaneWord, Owner, Place, Role, State};
 use crate::refusal::Refusal;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence, look};
 use crossbeam_utils::CachePadded;
 
 /// Chunks that one lane can hold at a time, at most: the number of its entries.
@@ -25,6 +25,7 @@ const ANNOUNCEMENT_WORDS: usize = ANNOUNCEMENT_BYTES_MAX / 8;
 pub struct Lane {
     pub(crate) word: AtomicU64,
     /// Who wants the sender's place from one that may be dead, as the caller names it; 0: nobody.
+    /// Changed by swaps alone, as [`Waits`] is.
     pub(crate) rival: AtomicU64,
     knocks: [Knock; 2],
     announcement_bytes: AtomicU64,
@@ -214,7 +215,7 @@ impl Lane {
     }
 
     pub(crate) fn load(&self) -> Result<LaneWord, Refusal> {
-        LaneWord::decode(self.word.load(Ordering::SeqCst))
+        LaneWord::decode(look(&self.word))
     }
 
     pub(crate) fn swap(&self, old: LaneWord, new: LaneWord) -> bool {

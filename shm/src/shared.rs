@@ -282,7 +282,7 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<SenderEnd, TakeError> {
         let tag = self.take(at, Role::Sender, owner, mark)?;
-        self.lane(at)?.rival.store(0, Ordering::SeqCst);
+        self.lane(at)?.rival.swap(0, Ordering::SeqCst);
         Ok(SenderEnd::new(at, owner, tag))
     }
 
@@ -311,7 +311,7 @@ impl<'a> Shared<'a> {
         if self.life(at.session)? != live || lane.load()?.begun {
             return Ok(false);
         }
-        lane.rival.store(rival, Ordering::SeqCst);
+        lane.rival.swap(rival, Ordering::SeqCst);
         // If the slot was issued again meanwhile, its holder is of no concern to us.
         if self.life(at.session)? != live {
             self.withdraw(at, rival)?;

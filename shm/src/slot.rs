@@ -6,7 +6,7 @@
 use crate::lane::Lane;
 use crate::place::{LaneWord, Owner};
 use crate::refusal::Refusal;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, look};
 
 /// A digest of a session key or token. The text itself is never in shared memory.
 pub type Digest = [u8; 32];
@@ -98,7 +98,8 @@ pub struct Slot {
     expires_ms: AtomicU64,
     lifetime_ms: AtomicU64,
     kind: AtomicU64,
-    /// Who else may use the session, as the caller names it; 0: nobody was named.
+    /// Who else may use the session, as the caller names it; 0: nobody was named. Changed by swaps
+    /// alone, as [`crate::lane::Waits`] is.
     pub(crate) peer: AtomicU64,
     key: [AtomicU64; 4],
     token: [AtomicU64; 4],
@@ -173,7 +174,7 @@ impl Slot {
     }
 
     pub(crate) fn life(&self) -> Result<(Life, u32), Refusal> {
-        decode(self.life.load(Ordering::SeqCst))
+        decode(look(&self.life))
     }
 
     /// One step of the life word; `false` if it was not what the caller believed.
@@ -190,7 +191,7 @@ impl Slot {
         store(&self.token, &terms.token);
         self.kind.store(terms.kind, Ordering::Relaxed);
         self.lifetime_ms.store(terms.lifetime_ms, Ordering::Relaxed);
-        self.peer.store(0, Ordering::Relaxed);
+        self.peer.swap(0, Ordering::Relaxed);
         let expires_ms = now_ms.saturating_add(terms.lifetime_ms);
         self.expires_ms.store(expires_ms, Ordering::Relaxed);
     }
