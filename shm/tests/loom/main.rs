@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bell;
+mod lanes;
 mod permits;
 mod places;
 mod ring;
