@@ -242,11 +242,13 @@ impl<'a> Shared<'a> {
         let mut named = slot.peer.load(Ordering::Acquire);
         while self.life(session)? == Some(Life::Live) {
             match slot.peer.compare_exchange(named, peer, Ordering::SeqCst, Ordering::Acquire) {
-                Ok(_) => break,
+                Ok(_) => {
+                    slot.held().for_each(ring);
+                    break;
+                }
                 Err(other) => named = other,
             }
         }
-        slot.held().for_each(ring);
         Ok(())
     }
 
@@ -514,8 +516,8 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    /// Frees what `dead` owned and rings for whom it leaves behind: its peers, and whoever is still in
-    /// a session that ended, for the dead may have been about to tell them. For the master, once the
+    /// Frees what `dead` owned and rings for whom it leaves behind: its peers, whoever is still in a
+    /// session that ended, and whoever knocked, for the dead may have been about to tell them. For the master, once the
     /// worker's process is reaped: nobody else may free for another. Slots with refused words are
     /// left alone. `ring` gets the slot and the survivor's owner. A bell that the dead had found
     /// asleep is asked of no later ringer: the caller wakes every worker.
@@ -550,7 +552,12 @@ impl<'a> Shared<'a> {
             // Whoever ended it may have died before it told those that wait.
             slot.held().for_each(|owner| ring(index, owner));
         }
-        self.free(session)
+        let freed = self.free(session);
+        // What the dead left, by itself or just now, may be what somebody knocked for.
+        for direction in Direction::ALL {
+            self.knocked(session.lane(direction)).for_each(|owner| ring(index, owner));
+        }
+        freed
     }
 
     fn sweep_place(

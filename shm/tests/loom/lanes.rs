@@ -243,14 +243,17 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             move || {
                 let shared = world.shared();
                 waker.poll();
-                assert_eq!(holder.rival(&shared), Ok(7), "who is told finds the rival");
+                assert_eq!(shared.rival(at), Ok(7), "who is told finds the rival");
                 assert_eq!(shared.leave_sender(holder, None), Ok(None));
             }
         });
         let shared = world.shared();
         assert_eq!(shared.take_sender(at, owner(2), false).err(), Some(TakeError::Taken));
-        assert_eq!(shared.contest(at, 7), Ok(Some(owner(1))));
-        waker.write();
+        let ring = |holder| {
+            assert_eq!(holder, owner(1));
+            waker.write();
+        };
+        assert_eq!(shared.contest(at, 7, ring), Ok(true));
         let taken = loop {
             match shared.take_sender(at, owner(2), false) {
                 Ok(end) => break end,
@@ -258,7 +261,7 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             }
             thread::yield_now();
         };
-        assert_eq!(taken.rival(&shared), Ok(0));
+        assert_eq!(shared.rival(at), Ok(0));
         gives_way.join().unwrap();
         shared.leave_sender(taken, None).unwrap();
         world.assert_left(1);
@@ -278,7 +281,8 @@ fn a_claim_that_was_taken_back_leaves_nothing() {
             let world = world.clone();
             move || {
                 let shared = world.shared();
-                let told = shared.contest(at, 7).unwrap();
+                let mut told = None;
+                assert_eq!(shared.contest(at, 7, |holder| told = Some(holder)), Ok(true));
                 shared.withdraw(at, 7).unwrap();
                 told
             }
@@ -286,11 +290,11 @@ fn a_claim_that_was_taken_back_leaves_nothing() {
         let shared = world.shared();
         shared.leave_sender(holder, None).unwrap();
         let next = shared.take_sender(at, owner(2), false).unwrap();
-        let heard = next.rival(&shared).unwrap();
+        let heard = shared.rival(at).unwrap();
         assert!(heard == 0 || heard == 7);
         let told = rival.join().unwrap();
         assert!(told.is_none_or(|told| told == owner(1) || told == owner(2)));
-        assert_eq!(next.rival(&shared), Ok(0));
+        assert_eq!(shared.rival(at), Ok(0));
         shared.leave_sender(next, None).unwrap();
         world.assert_left(1);
     });
@@ -303,7 +307,12 @@ fn a_claim_in_a_session_that_is_over_is_not_heard_in_the_next() {
         let old = world.issue(0);
         let rival = thread::spawn({
             let world = world.clone();
-            move || world.shared().contest(old.lane(Forth), 7).unwrap()
+            move || {
+                let mut told = None;
+                let ring = |holder| told = Some(holder);
+                world.shared().contest(old.lane(Forth), 7, ring).unwrap();
+                told
+            }
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
@@ -311,7 +320,7 @@ fn a_claim_in_a_session_that_is_over_is_not_heard_in_the_next() {
         let holder = shared.take_sender(new.lane(Forth), owner(1), false).unwrap();
         let told = rival.join().unwrap();
         assert!(told.is_none_or(|told| told == owner(1)));
-        assert_eq!(holder.rival(&shared), Ok(0));
+        assert_eq!(shared.rival(new.lane(Forth)), Ok(0));
         shared.leave_sender(holder, None).unwrap();
         world.assert_left(1);
     });
@@ -323,16 +332,70 @@ fn a_late_name_takes_none_from_the_next_session() {
     check(Some(6), || {
         let world = World::new(1, 1, 1);
         let old = world.issue(0);
-        world.shared().set_peer(old, 7).unwrap();
+        world.shared().set_peer(old, 7, |_| {}).unwrap();
         let late = thread::spawn({
             let world = world.clone();
-            move || world.shared().set_peer(old, 8).unwrap()
+            move || world.shared().set_peer(old, 8, |_| {}).unwrap()
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
         let new = world.issue(0);
-        shared.set_peer(new, 9).unwrap();
+        shared.set_peer(new, 9, |_| {}).unwrap();
         late.join().unwrap();
         assert_eq!(shared.find(new.slot).unwrap().peer, 9);
+    });
+}
+
+/// Somebody knocks at a place that is taken and tries again, while its holder leaves: it has the
+/// place, or the one that left is told to ring for it.
+#[test]
+fn who_knocks_has_the_place_or_is_told() {
+    check(None, || {
+        let world = World::new(1, 1, 1);
+        let at = world.issue(0).lane(Back);
+        let holder = world.shared().take_receiver(at, owner(1), false).unwrap();
+        let leaver = thread::spawn({
+            let world = world.clone();
+            move || {
+                let shared = world.shared();
+                shared.leave_receiver(holder).unwrap();
+                shared.knocked(at).collect::<Vec<_>>()
+            }
+        });
+        let shared = world.shared();
+        shared.knock(at, Role::Receiver, owner(2)).unwrap();
+        let taken = shared.take_receiver(at, owner(2), false);
+        let told = leaver.join().unwrap();
+        match taken {
+            Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
+            Err(error) => assert_eq!((error, told), (TakeError::Taken, vec![owner(2)])),
+        }
+        world.assert_left(1);
+    });
+}
+
+/// As above, and the holder's worker is dead: the sweep rings.
+#[test]
+fn who_knocks_at_the_dead_has_the_place_or_is_told() {
+    check(None, || {
+        let world = World::new(1, 1, 1);
+        let at = world.issue(0).lane(Back);
+        let _dead = world.shared().take_receiver(at, owner(1), false).unwrap();
+        let knocks = thread::spawn({
+            let world = world.clone();
+            move || {
+                let shared = world.shared();
+                shared.knock(at, Role::Receiver, owner(2)).unwrap();
+                shared.take_receiver(at, owner(2), false)
+            }
+        });
+        let shared = world.shared();
+        let mut rung = Vec::new();
+        shared.sweep(WorkerId::new(1).unwrap(), |_, owner| rung.push(owner));
+        match knocks.join().unwrap() {
+            Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
+            Err(error) => assert_eq!((error, rung), (TakeError::Taken, vec![owner(2)])),
+        }
+        world.assert_left(1);
     });
 }

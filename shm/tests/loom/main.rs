@@ -19,7 +19,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use shm::{
     Census, Direction, Doorbell, End, Filling, Finish, LaneEnd, LaneRef, Life, Owner, Parts, Pool,
-    ReceiverEnd, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, WorkerId,
+    ReceiverEnd, Role, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, WorkerId,
 };
 
 const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4 };

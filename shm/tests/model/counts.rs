@@ -1,6 +1,6 @@
 //! The model of a slot and of its two lanes: counts and queues, no words.
 
-use shm::{Direction, Filling, Finish, Life, ReceiverEnd, SenderEnd, Settled, State, Terms};
+use shm::{Direction, Filling, Finish, Life, Owner, ReceiverEnd, SenderEnd, Settled, State, Terms};
 use std::collections::VecDeque;
 
 /// A place as the model knows it, with the real end where somebody holds it.
@@ -110,6 +110,8 @@ pub(crate) struct LaneModel {
     pub(crate) receiver: Place<ReceiverEnd>,
     /// Who wants the sender's place.
     pub(crate) rival: u64,
+    /// Who knocked last, at the sender's place and at the receiver's.
+    pub(crate) knocks: [Option<Owner>; 2],
     pub(crate) begun: bool,
     pub(crate) filling: Option<Filling>,
     /// Tokens that were published and not handed back, with their ranges.
@@ -132,6 +134,7 @@ impl LaneModel {
             sender: Place::Free,
             receiver: Place::Free,
             rival: 0,
+            knocks: [None; 2],
             begun: false,
             filling: None,
             flying: VecDeque::new(),
@@ -146,9 +149,9 @@ impl LaneModel {
         }
     }
 
-    /// The next session, or the next attempt, begins with nothing but a claim, if somebody made one.
+    /// The next session, or the next attempt, begins with nothing but what others want of it.
     fn next_attempt(&mut self) {
-        *self = Self { rival: self.rival, ..Self::new() };
+        *self = Self { rival: self.rival, knocks: self.knocks, ..Self::new() };
     }
 
     pub(crate) fn is_vacant(&self) -> bool {

@@ -11,7 +11,7 @@ mod transfer;
 mod world;
 
 use proptest::prelude::*;
-use shm::{Direction, Parts, Pool, Shared, Slot};
+use shm::{Direction, Parts, Pool, Role, Shared, Slot};
 use std::sync::atomic::AtomicU64;
 use world::World;
 
@@ -56,6 +56,12 @@ enum Step {
         session: usize,
         direction: Direction,
         rival: u64,
+    },
+    Knock {
+        session: usize,
+        direction: Direction,
+        role: Role,
+        worker: usize,
     },
     SetPeer {
         session: usize,
@@ -170,6 +176,10 @@ fn comings_and_goings() -> impl Strategy<Value = Step> {
         }),
         1 => (place(), name()).prop_map(|((session, direction), rival)| {
             Step::Withdraw { session, direction, rival }
+        }),
+        3 => (place(), any::<bool>(), worker()).prop_map(|((session, direction), sends, worker)| {
+            let role = if sends { Role::Sender } else { Role::Receiver };
+            Step::Knock { session, direction, role, worker }
         }),
         2 => (session(), name()).prop_map(|(session, peer)| Step::SetPeer { session, peer }),
         2 => on(|lane| Step::LeaveSender { lane }),

@@ -3,8 +3,8 @@
 use crate::counts::{LaneModel, Place, SlotModel};
 use crate::{CHUNKS_MAX, LANE_CHUNKS, Lane, SLOTS, Step, WORKERS};
 use shm::{
-    Census, Direction, End, LaneEnd, LaneRef, Life, Owner, SessionRef, Shared, State, TakeError,
-    Terms, WorkerId,
+    Census, Direction, End, LaneEnd, LaneRef, Life, Owner, Role, SessionRef, Shared, State,
+    TakeError, Terms, WorkerId,
 };
 
 /// The words, the model, and the bytes.
@@ -61,6 +61,9 @@ impl<'a> World<'a> {
             Step::Contest { session, direction, rival } => self.contest(session, direction, rival),
             Step::Withdraw { session, direction, rival } => {
                 self.withdraw(session, direction, rival)
+            }
+            Step::Knock { session, direction, role, worker } => {
+                self.knock(session, direction, role, worker);
             }
             Step::SetPeer { session, peer } => self.set_peer(session, peer),
             Step::Begin { lane } => self.begin(lane),
@@ -162,14 +165,16 @@ impl<'a> World<'a> {
 
     fn contest(&mut self, session: usize, direction: Direction, rival: u64) {
         let Some(session) = self.session(session) else { return };
-        let mut holder = None;
-        if self.lives(session) {
-            let model = self.model(session.lane(direction));
-            model.rival = rival;
-            holder = model.sender.holder();
-        }
-        let told = holder.map(|worker| self.owner(worker));
-        assert_eq!(self.shared.contest(session.lane(direction), rival), Ok(told));
+        let at = session.lane(direction);
+        let lives = self.lives(session);
+        let model = self.model(at);
+        let heard = lives && !model.begun;
+        model.rival = if heard { rival } else { model.rival };
+        let holder = model.sender.holder().filter(|_| heard);
+        let expected = holder.map(|worker| self.owner(worker));
+        let mut rung = None;
+        assert_eq!(self.shared.contest(at, rival, |owner| rung = Some(owner)), Ok(heard));
+        assert_eq!(rung, expected);
     }
 
     fn withdraw(&mut self, session: usize, direction: Direction, rival: u64) {
@@ -179,12 +184,32 @@ impl<'a> World<'a> {
         assert_eq!(self.shared.withdraw(session.lane(direction), rival), Ok(()));
     }
 
+    fn knock(&mut self, session: usize, direction: Direction, role: Role, worker: usize) {
+        let Some(session) = self.session(session) else { return };
+        let owner = self.owner(worker);
+        self.model(session.lane(direction)).knocks[role as usize] = Some(owner);
+        assert_eq!(self.shared.knock(session.lane(direction), role, owner), Ok(()));
+    }
+
+    /// Whoever knocked is told by whoever has left.
+    fn answer_knocks(&mut self, (slot, direction): Lane) {
+        let expected = std::mem::take(&mut self.slots[slot].lane(direction).knocks);
+        let session = SessionRef { slot: u32::try_from(slot).unwrap(), generation: 0 };
+        let told: Vec<_> = self.shared.knocked(session.lane(direction)).collect();
+        assert_eq!(told, expected.into_iter().flatten().collect::<Vec<_>>());
+    }
+
     fn set_peer(&mut self, session: usize, peer: u64) {
         let Some(session) = self.session(session) else { return };
+        let slot = session.slot as usize;
+        let mut expected = Vec::new();
         if self.lives(session) {
-            self.slots[session.slot as usize].peer = peer;
+            self.slots[slot].peer = peer;
+            expected = self.holders(slot);
         }
-        assert_eq!(self.shared.set_peer(session, peer), Ok(()));
+        let mut rung = Vec::new();
+        assert_eq!(self.shared.set_peer(session, peer, |owner| rung.push(owner)), Ok(()));
+        assert_eq!(rung, expected);
     }
 
     fn leave_sender(&mut self, (slot, direction): Lane) {
@@ -197,6 +222,7 @@ impl<'a> World<'a> {
         let orphans = model.flying.len();
         model.sender_left(State::Gone, orphans);
         self.slots[slot].free_if_left();
+        self.answer_knocks((slot, direction));
     }
 
     fn leave_receiver(&mut self, (slot, direction): Lane) {
@@ -208,6 +234,7 @@ impl<'a> World<'a> {
         assert_eq!(told, peer.filter(|_| model.begun));
         model.receiver_left(State::Gone);
         self.slots[slot].free_if_left();
+        self.answer_knocks((slot, direction));
     }
 
     /// Who holds a place in `slot`, as bells name them.
@@ -257,6 +284,10 @@ impl<'a> World<'a> {
                 // The dead may have ended it, and told nobody.
                 expected.extend(self.holders(slot).into_iter().map(|owner| (number, owner)));
                 self.slots[slot].free_if_left();
+            }
+            for lane in &mut self.slots[slot].lanes {
+                let knocked = std::mem::take(&mut lane.knocks);
+                expected.extend(knocked.into_iter().flatten().map(|owner| (number, owner)));
             }
         }
         self.shared.sweep(WorkerId::new(worker).unwrap(), |slot, peer| rung.push((slot, peer)));
@@ -337,7 +368,7 @@ impl<'a> World<'a> {
         assert!(!abandoned || (model.chunks_held() == 0 && !model.begun), "nobody cleans");
         if let Place::Held { end, .. } = &model.sender {
             self.check_end(end, model);
-            assert_eq!(end.rival(self.shared), Ok(model.rival));
+            assert_eq!(self.shared.rival(end.lane()), Ok(model.rival));
             assert_eq!(end.settled(self.shared), Ok(model.settled));
             assert_eq!(end.taken(self.shared), Ok(model.counts.0));
             assert_eq!(end.delivered(self.shared), Ok(model.counts.1));

@@ -102,8 +102,14 @@ impl<'s> Party<'s> {
         let Some(session) = table.session else { return };
         let (shared, at) = (self.shared(), session.lane(direction));
         let refused = match random.below(4) {
-            0 => shared.set_peer(session, random.next()).err(),
-            1 => shared.contest(at, 1 + random.next() % 3).err(),
+            0 => {
+                let ring = |owner| self.ring(session, owner);
+                shared.set_peer(session, random.next(), ring).err()
+            }
+            1 => {
+                let ring = |owner| self.ring(session, owner);
+                shared.contest(at, 1 + random.next() % 3, ring).err()
+            }
             2 => shared.withdraw(at, 1 + random.next() % 3).err(),
             _ => {
                 shared.expire(session, 1 + random.next() % 2, |owner| self.ring(session, owner));
@@ -220,7 +226,7 @@ impl<'s> Party<'s> {
         let word = shared.look(end)?;
         if !word.begun {
             // Whoever is contested before it began gives way now and then.
-            if end.rival(shared)? != 0 && random.below(4) == 0 {
+            if shared.rival(end.lane())? != 0 && random.below(4) == 0 {
                 return Ok(false);
             }
             let begun = shared.begin(end, &random.next().to_ne_bytes())?;
