@@ -20,6 +20,7 @@ use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
 use shm::{Direction, Geometry, LaneRef, Owner, Segment, Terms, WorkerId};
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -34,6 +35,8 @@ struct Scribbler {
     map: MmapRaw,
     words: usize,
     payload_at: usize,
+    /// Words in use, when last looked for.
+    used: RefCell<Vec<usize>>,
 }
 
 impl Scribbler {
@@ -41,7 +44,8 @@ impl Scribbler {
         let map = MmapOptions::new().len(segment.len()).map_raw(&segment.fd()).unwrap();
         let geometry = segment.geometry();
         let payload = geometry.chunks as usize * geometry.chunk_bytes;
-        Self { map, words: segment.len() / 8, payload_at: (segment.len() - payload) / 8 }
+        let payload_at = (segment.len() - payload) / 8;
+        Self { map, words: segment.len() / 8, payload_at, used: RefCell::default() }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -64,7 +68,11 @@ impl Scribbler {
         if random.below(4) == 0 {
             return random.below(self.payload_at);
         }
-        let used: Vec<_> = (0..self.payload_at).filter(|index| self.get(*index) != 0).collect();
+        let mut used = self.used.borrow_mut();
+        // Now and then: it is a long look.
+        if used.is_empty() || random.below(16) == 0 {
+            *used = (0..self.payload_at).filter(|index| self.get(*index) != 0).collect();
+        }
         used[random.below(used.len())]
     }
 
