@@ -3,7 +3,7 @@
 //! The state word decides who may touch what. While the sender's place is held, its line, the
 //! entries and the announcement are written by the sender alone, and the receiver's line by the
 //! receiver alone, but for `waits`, which the other end takes back when it rings; whoever leaves an
-//! attempt last wipes both lines before it frees the places. `rivals` is anybody's.
+//! attempt last wipes both lines before it frees the places. `rivals` and the knocks are anybody's.
 
 use crate::chunk::Tag;
 use crate::place::{LaneWord, Owner, Place, Role, State};

@@ -33,6 +33,7 @@ mod refusal;
 mod segment;
 mod shared;
 mod slot;
+mod sweep;
 mod sync;
 
 pub use chunk::Pool;
@@ -50,5 +51,6 @@ pub use record::{Counters, WorkerRecord};
 pub use refusal::Refusal;
 #[cfg(not(loom))]
 pub use segment::{AttachError, CreateError, SECRET_BYTES, Segment};
-pub use shared::{Census, Found, Parts, Shared, TakeError};
+pub use shared::{Found, Parts, Shared, TakeError};
 pub use slot::{Digest, Direction, End, LaneRef, Life, SessionRef, Slot, Terms};
+pub use sweep::Census;

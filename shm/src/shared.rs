@@ -11,23 +11,15 @@ use crate::lane::{Lane, Left};
 use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
 use crate::record::WorkerRecord;
 use crate::refusal::Refusal;
-use crate::slot::{Direction, End, LaneRef, Life, SessionRef, Slot, Terms};
+use crate::slot::{End, LaneRef, Life, SessionRef, Slot, Terms};
 use crate::sync::{Ordering, fence};
 use std::fmt;
 use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
 
-/// The four places of a session.
-const PLACES: [(Direction, Role); 4] = [
-    (Direction::Forth, Role::Sender),
-    (Direction::Forth, Role::Receiver),
-    (Direction::Back, Role::Sender),
-    (Direction::Back, Role::Receiver),
-];
-
 /// All words of a segment.
 #[derive(Debug)]
 pub struct Shared<'a> {
-    slots: &'a [Slot],
+    pub(crate) slots: &'a [Slot],
     pub(crate) pool: Pool<'a>,
     records: &'a [WorkerRecord],
     bells: Vec<Doorbell<'a>>,
@@ -97,19 +89,6 @@ pub struct Found {
     pub peer: u64,
     /// When its lifetime is over, in milliseconds of the caller's clock.
     pub expires_ms: u64,
-}
-
-/// What is in use, counted from the words themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Chunks held by lanes.
-    pub chunks_held: usize,
-    /// Places that are not free: held, or left in an attempt that is not cleaned yet.
-    pub places_held: usize,
-    /// Sessions that live.
-    pub sessions_live: usize,
-    /// Slots that are neither free nor live: being filled, or ended and not left yet.
-    pub slots_between: usize,
 }
 
 impl<'a> Shared<'a> {
@@ -242,11 +221,13 @@ impl<'a> Shared<'a> {
         let mut named = slot.peer.load(Ordering::Acquire);
         while self.life(session)? == Some(Life::Live) {
             match slot.peer.compare_exchange(named, peer, Ordering::SeqCst, Ordering::Acquire) {
-                Ok(_) => break,
+                Ok(_) => {
+                    slot.held().for_each(ring);
+                    break;
+                }
                 Err(other) => named = other,
             }
         }
-        slot.held().for_each(ring);
         Ok(())
     }
 
@@ -441,7 +422,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Leaves a place and, where nobody else is left to do it, cleans up after the attempt.
-    fn depart(
+    pub(crate) fn depart(
         &self,
         at: LaneRef,
         role: Role,
@@ -494,7 +475,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Frees the slot of a session that has ended and that everybody has left.
-    fn free(&self, session: SessionRef) -> Result<(), Refusal> {
+    pub(crate) fn free(&self, session: SessionRef) -> Result<(), Refusal> {
         let slot = self.slot(session.slot)?;
         // The life is read between two looks at the words: if the second finds the same, the session
         // was over with nobody in it. Otherwise another may have freed the slot and a third may have
@@ -518,106 +499,5 @@ impl<'a> Shared<'a> {
             slot.step((life, generation), (Life::Free, generation.wrapping_add(1)));
         }
         Ok(())
-    }
-
-    /// Frees what `dead` owned and rings for whom it leaves behind: its peers, and whoever is still in
-    /// a session that ended, for the dead may have been about to tell them. For the master, once the
-    /// worker's process is reaped: nobody else may free for another. Slots with refused words are
-    /// left alone. `ring` gets the slot and the survivor's owner. A bell that the dead had found
-    /// asleep is asked of no later ringer: the caller wakes every worker.
-    pub fn sweep(&self, dead: WorkerId, mut ring: impl FnMut(u32, Owner)) {
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Ok(index) = u32::try_from(index) else { return };
-            // What is refused cannot be swept, and harms that slot alone.
-            let _ = self.sweep_slot(index, slot, dead, &mut ring);
-        }
-    }
-
-    fn sweep_slot(
-        &self,
-        index: u32,
-        slot: &Slot,
-        dead: WorkerId,
-        ring: &mut impl FnMut(u32, Owner),
-    ) -> Result<(), Refusal> {
-        let (life, generation) = slot.life()?;
-        if let Life::Filling(owner) = life
-            && owner.worker == dead
-        {
-            // Nobody could enter yet; as an ended session it is freed like any other.
-            slot.step((life, generation), (Life::Ended(End::Corrupt), generation));
-        }
-        let session = SessionRef { slot: index, generation };
-        for (direction, role) in PLACES {
-            // What is refused in one lane does not keep the other from being swept.
-            let _ = self.sweep_place(session.lane(direction), role, dead, ring);
-        }
-        if let Life::Ended(_) = slot.life()?.0 {
-            // Whoever ended it may have died before it told those that wait.
-            slot.held().for_each(|owner| ring(index, owner));
-        }
-        self.free(session)
-    }
-
-    fn sweep_place(
-        &self,
-        at: LaneRef,
-        role: Role,
-        dead: WorkerId,
-        ring: &mut impl FnMut(u32, Owner),
-    ) -> Result<(), Refusal> {
-        let word = self.lane(at)?.load()?;
-        let (place, peer) = (word.place(role), word.peer(role));
-        if place.owner.worker != dead {
-            return Ok(());
-        }
-        match place.state {
-            State::Held => self.sweep_held(at, role, word, ring),
-            // It left by itself, but may have died before it told its peer.
-            State::Gone if peer.owner.worker != dead => {
-                ring(at.session.slot, peer.owner);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn sweep_held(
-        &self,
-        at: LaneRef,
-        role: Role,
-        word: LaneWord,
-        ring: &mut impl FnMut(u32, Owner),
-    ) -> Result<(), Refusal> {
-        let owner = word.place(role).owner;
-        let tag = Tag::new(at, word.attempt);
-        if !word.begun && role == Role::Sender {
-            // Before an attempt has begun only the sender holds chunks. They go before the place:
-            // the next sender's chunks will carry the same tag.
-            self.pool.release_all(tag);
-        }
-        if let Left::PeerRemains(peer) = self.depart(at, role, owner, tag, State::Lost)? {
-            ring(at.session.slot, peer);
-        }
-        Ok(())
-    }
-
-    /// Counts what is in use.
-    #[must_use]
-    pub fn census(&self) -> Census {
-        let mut census = Census { chunks_held: self.pool.held(), ..Census::default() };
-        for slot in self.slots {
-            match slot.life() {
-                Ok((Life::Live, _)) => census.sessions_live += 1,
-                Ok((Life::Free, _)) => {}
-                _ => census.slots_between += 1,
-            }
-            for word in slot.lanes.iter().filter_map(|lane| lane.load().ok()) {
-                let held = [word.sender, word.receiver].into_iter();
-                let held = held.filter(|p| !matches!(p.state, State::Empty | State::Closed));
-                census.places_held += held.count();
-            }
-        }
-        census
     }
 }

@@ -1,5 +1,6 @@
 //! Honest ends over a mapping that somebody scribbles on: nothing panics, nothing leads out of the
-//! mapping, every step comes to an end, and no session's bytes show in another's.
+//! mapping, every step comes to an end, and no lane's bytes show in another, be it of another session
+//! or the other one of the same.
 //!
 //! A run is one episode after another, each on a new segment. `SHM_TEST_SEED` repeats a run.
 #![allow(unsafe_code, clippy::unwrap_used)]
@@ -18,7 +19,8 @@ use party::{Party, Tally};
 use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
-use shm::{Direction, Geometry, Owner, Segment, SessionRef, Terms, WorkerId};
+use shm::{Direction, Geometry, LaneRef, Owner, Segment, Terms, WorkerId};
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -33,6 +35,8 @@ struct Scribbler {
     map: MmapRaw,
     words: usize,
     payload_at: usize,
+    /// Words in use, when last looked for.
+    used: RefCell<Vec<usize>>,
 }
 
 impl Scribbler {
@@ -40,7 +44,8 @@ impl Scribbler {
         let map = MmapOptions::new().len(segment.len()).map_raw(&segment.fd()).unwrap();
         let geometry = segment.geometry();
         let payload = geometry.chunks as usize * geometry.chunk_bytes;
-        Self { map, words: segment.len() / 8, payload_at: (segment.len() - payload) / 8 }
+        let payload_at = (segment.len() - payload) / 8;
+        Self { map, words: segment.len() / 8, payload_at, used: RefCell::default() }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -63,7 +68,11 @@ impl Scribbler {
         if random.below(4) == 0 {
             return random.below(self.payload_at);
         }
-        let used: Vec<_> = (0..self.payload_at).filter(|index| self.get(*index) != 0).collect();
+        let mut used = self.used.borrow_mut();
+        // Now and then: it is a long look.
+        if used.is_empty() || random.below(16) == 0 {
+            *used = (0..self.payload_at).filter(|index| self.get(*index) != 0).collect();
+        }
         used[random.below(used.len())]
     }
 
@@ -202,26 +211,37 @@ fn a_process_that_scribbles_all_the_time_shows_nobody_another_sessions_bytes() {
     assert!(tally.pieces > 1000 && tally.refusals > 50, "{tally:?}");
 }
 
-/// The sender is led to believe that AckRecv was set; its chunk serves another session and comes back
-/// to it before the receiver looks.
 #[test]
 fn a_forged_ack_recv_shows_no_bytes_of_another_session() {
+    forge_ack_recv(false);
+}
+
+#[test]
+fn a_forged_ack_recv_shows_no_bytes_of_the_other_lane() {
+    forge_ack_recv(true);
+}
+
+/// The sender is led to believe that AckRecv was set; its chunk serves another lane and comes back to
+/// it before the receiver looks.
+fn forge_ack_recv(in_the_same_session: bool) {
     let segment = Segment::create(&Geometry { chunks: 1, ..GEOMETRY }).unwrap();
     let shared = segment.shared();
     let owner = Owner::new(WorkerId::new(1).unwrap(), 0);
-    let mark = |session: SessionRef| u8::try_from(session.slot).unwrap() + 1;
-    let enter = |session: SessionRef| {
-        let mut sender = shared.take_sender(session.lane(Direction::Forth), owner, false).unwrap();
-        let receiver = shared.take_receiver(session.lane(Direction::Forth), owner, false).unwrap();
+    let mark = |at: LaneRef| u8::try_from(2 * at.session.slot).unwrap() + at.direction as u8 + 1;
+    let enter = |at: LaneRef| {
+        let mut sender = shared.take_sender(at, owner, false).unwrap();
+        let receiver = shared.take_receiver(at, owner, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
         let mut filling = sender.reserve(shared).unwrap().unwrap();
-        segment.bytes_mut(&mut filling).fill(mark(session));
+        segment.bytes_mut(&mut filling).fill(mark(at));
         let _ = sender.publish(shared, filling, 0..4096).unwrap();
         (sender, receiver)
     };
     let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 99 };
     let issue = || shared.issue(owner, &terms, 0).unwrap();
-    let (ours, other) = (issue(), issue());
+    let ours = issue().lane(Direction::Forth);
+    let other = if in_the_same_session { ours.session } else { issue() };
+    let other = other.lane(if in_the_same_session { Direction::Back } else { Direction::Forth });
 
     // Which word is AckRecv: the one that changes when it is set.
     let scribbler = Scribbler::new(&segment);

@@ -14,7 +14,8 @@ use nix::sys::signal::Signal;
 use process::{Child, Exit, fork, wait_readable};
 use random::Random;
 use shm::{
-    Census, Direction, End, Geometry, Life, Owner, Role, SessionRef, Shared, State, Terms, WorkerId,
+    Census, Direction, End, Filling, Geometry, LaneEnd, LaneRef, Life, Owner, Role, SenderEnd,
+    SessionRef, Shared, State, Terms, WorkerId,
 };
 use std::cell::Cell;
 use std::time::Duration;
@@ -22,8 +23,13 @@ use transfer::{Moment, Outcome, Step, Worker, World};
 
 const GEOMETRY: Geometry =
     Geometry { sessions: 4, connections: 9, chunks: 6, chunk_bytes: 4096, lane_chunks: 2 };
-const SENDER: usize = 1;
-const RECEIVER: usize = 2;
+const ROLES: [Role; 2] = [Role::Sender, Role::Receiver];
+/// The worker that issues sessions, and has no part in their transfers.
+const ISSUER: usize = 0;
+/// Where one worker holds all places, and where one dies untold and another survives.
+const BUSTLER: usize = 1;
+const DEAD: usize = 1;
+const SURVIVOR: usize = 2;
 const PIECES: u64 = 7;
 /// The exit code of a worker whose peer was lost.
 const LOST: i32 = 7;
@@ -32,6 +38,7 @@ const NOWHERE: &dyn Fn(Step, Moment) = &|_, _| {};
 /// Where the transfer stops, who makes that step and who is killed there.
 #[derive(Clone, Copy, Debug)]
 struct Case {
+    direction: Direction,
     role: Role,
     step: Step,
     moment: Moment,
@@ -41,17 +48,19 @@ struct Case {
 }
 
 impl Case {
-    /// Every step of both roles, before and after.
+    /// Every step of both roles in either lane, before and after.
     fn all(victim: Role) -> impl Iterator<Item = Self> {
         use Step::{Ack, Begin, Claim, Fill, Publish, Release, Ring, Send, Wake};
         let sender = [Claim, Begin, Fill, Publish, Ring, Wake, Release].map(|s| (Role::Sender, s));
         let receiver = [Claim, Send, Ack, Ring, Wake, Release].map(|s| (Role::Receiver, s));
-        let steps = sender.into_iter().chain(receiver);
-        steps.flat_map(move |(role, step)| {
+        let steps = move || sender.into_iter().chain(receiver);
+        let lanes =
+            Direction::ALL.into_iter().flat_map(move |d| steps().map(move |step| (d, step)));
+        lanes.flat_map(move |(direction, (role, step))| {
             let turns = if matches!(step, Claim | Begin | Release) { 1 } else { 3 };
             let moments = [Moment::Before, Moment::After].into_iter();
             moments.flat_map(move |moment| {
-                (1..=turns).map(move |turn| Self { role, step, moment, turn, victim })
+                (1..=turns).map(move |turn| Self { direction, role, step, moment, turn, victim })
             })
         })
     }
@@ -80,11 +89,9 @@ impl Pause {
     }
 }
 
-fn worker_of(role: Role) -> usize {
-    match role {
-        Role::Sender => SENDER,
-        Role::Receiver => RECEIVER,
-    }
+/// Who does what: a worker for each place of a session, none of which is the issuer.
+fn worker_of(role: Role, direction: Direction) -> usize {
+    1 + 2 * direction as usize + role as usize
 }
 
 fn other(role: Role) -> Role {
@@ -94,32 +101,28 @@ fn other(role: Role) -> Role {
     }
 }
 
-fn spawn(
-    world: &World,
-    role: Role,
-    session: SessionRef,
-    seed: u64,
-    at: &dyn Fn(Step, Moment),
-) -> Child {
-    let me = world.owner(worker_of(role));
-    fork(|| {
-        match (Worker { world, me, at }).transfer(
-            role,
-            session.lane(Direction::Forth),
-            seed,
-            PIECES,
-        ) {
-            Outcome::Complete => 0,
-            Outcome::Lost => LOST,
-        }
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Forth => Direction::Back,
+        Direction::Back => Direction::Forth,
+    }
+}
+
+fn spawn(world: &World, role: Role, lane: LaneRef, seed: u64, at: &dyn Fn(Step, Moment)) -> Child {
+    let me = world.owner(worker_of(role, lane.direction));
+    fork(|| match (Worker { world, me, at }).transfer(role, lane, seed, PIECES) {
+        Outcome::Complete => 0,
+        Outcome::Lost => LOST,
     })
 }
 
-/// A whole transfer between two new processes.
+/// Whole transfers in both lanes at once, between new processes.
 fn transfer(world: &World, session: SessionRef, seed: u64) {
-    let children =
-        [Role::Sender, Role::Receiver].map(|role| spawn(world, role, session, seed, NOWHERE));
-    for child in children {
+    let children = Direction::ALL.map(|direction| {
+        let seed = seed + 1000 * direction as u64;
+        ROLES.map(|role| spawn(world, role, session.lane(direction), seed, NOWHERE))
+    });
+    for child in children.into_iter().flatten() {
         assert_eq!(child.wait(), Exit::Code(0));
     }
 }
@@ -135,7 +138,12 @@ fn assert_nothing_remains(world: &World, session: SessionRef) {
 fn kill_at(case: Case, seed: u64) {
     println!("{case:?}");
     let world = World::new(&GEOMETRY);
-    let session = world.issue(world.owner(0));
+    let session = world.issue(world.owner(ISSUER));
+    let lane = session.lane(case.direction);
+    // Somebody waits in the other lane meanwhile, and goes on waiting whatever happens in this one.
+    let shared = world.segment.shared();
+    let elsewhere = session.lane(opposite(case.direction));
+    let bystander = shared.take_receiver(elsewhere, world.owner(ISSUER), false).unwrap();
     let pause = Pause { reached: EventFd::new().unwrap(), go_on: EventFd::new().unwrap() };
     let passed = Cell::new(0);
     let stop = |step, moment| {
@@ -146,8 +154,8 @@ fn kill_at(case: Case, seed: u64) {
             }
         }
     };
-    let paused = spawn(&world, case.role, session, seed, &stop);
-    let running = spawn(&world, other(case.role), session, seed, NOWHERE);
+    let paused = spawn(&world, case.role, lane, seed, &stop);
+    let running = spawn(&world, other(case.role), lane, seed, NOWHERE);
     assert!(wait_readable(&pause.reached), "the step is never made");
 
     let kills_paused = case.victim == case.role;
@@ -157,8 +165,8 @@ fn kill_at(case: Case, seed: u64) {
     let done = !kills_paused && case.step == Step::Release && exit == Exit::Code(0);
     assert!(done || exit == Exit::Signal(Signal::SIGKILL), "the victim: {exit:?}");
 
-    let told = world.clean_up_after(worker_of(case.victim));
-    let expected = world.owner(worker_of(other(case.victim)));
+    let told = world.clean_up_after(worker_of(case.victim, case.direction));
+    let expected = world.owner(worker_of(other(case.victim), case.direction));
     assert!(told.is_empty() || told == [expected], "{told:?} were told");
     let loses = !told.is_empty();
     assert!(case.loses().is_none_or(|expected| expected == loses), "told: {told:?}");
@@ -173,12 +181,13 @@ fn kill_at(case: Case, seed: u64) {
         survivor.wait() == Exit::Code(LOST)
     } else {
         // It still waits, and takes the next that comes.
-        let next = spawn(&world, case.victim, session, seed + 1, NOWHERE);
+        let next = spawn(&world, case.victim, lane, seed + 1, NOWHERE);
         survivor.wait() == Exit::Code(0) && next.wait() == Exit::Code(0)
     };
     assert!(survived, "the survivor saw something else");
-    assert_eq!(world.segment.shared().life(session), Ok(Some(Life::Live)));
-    assert_eq!(world.segment.shared().census().chunks_held, 0);
+    assert_eq!(shared.life(session), Ok(Some(Life::Live)));
+    assert_eq!(shared.census().chunks_held, 0);
+    assert_eq!(shared.leave_receiver(bystander), Ok(None));
     transfer(&world, session, seed + 2);
     assert_nothing_remains(&world, session);
 }
@@ -198,85 +207,95 @@ fn a_receiver_killed_at_any_step_frees_its_sender() {
 #[test]
 fn both_killed_in_the_same_attempt_leave_nothing() {
     let seed = random::seed();
-    for first in [Role::Sender, Role::Receiver] {
-        for turn in 1..=3 {
-            let world = World::new(&GEOMETRY);
-            let session = world.issue(world.owner(0));
-            let pause = Pause { reached: EventFd::new().unwrap(), go_on: EventFd::new().unwrap() };
-            let fills = Cell::new(0);
-            let stop = |step, moment| {
-                fills.set(fills.get() + u32::from((step, moment) == (Step::Fill, Moment::After)));
-                if fills.get() == turn {
-                    pause.stop();
-                }
-            };
-            let sender = spawn(&world, Role::Sender, session, seed, &stop);
-            let receiver = spawn(&world, Role::Receiver, session, seed, NOWHERE);
-            assert!(wait_readable(&pause.reached));
-            assert!(world.segment.shared().census().chunks_held > 0);
-            for child in [sender, receiver] {
-                child.kill();
-                assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL));
-            }
-            assert_eq!(world.clean_up_after(worker_of(first)).len(), 1);
-            assert_eq!(world.clean_up_after(worker_of(other(first))).len(), 0);
-            transfer(&world, session, seed + 1);
-            assert_nothing_remains(&world, session);
+    for direction in Direction::ALL {
+        for first in ROLES {
+            (1..=3).for_each(|turn| kill_both(direction, first, turn, seed));
         }
     }
 }
 
-/// Workers transfer without end in one session; one or the other is killed at any moment, and its
-/// successor goes on with the survivor.
+/// Stops the sender after it filled a chunk for the `turn`th time, kills both, and sweeps `first`
+/// first.
+fn kill_both(direction: Direction, first: Role, turn: u32, seed: u64) {
+    let world = World::new(&GEOMETRY);
+    let session = world.issue(world.owner(ISSUER));
+    let lane = session.lane(direction);
+    let pause = Pause { reached: EventFd::new().unwrap(), go_on: EventFd::new().unwrap() };
+    let fills = Cell::new(0);
+    let stop = |step, moment| {
+        fills.set(fills.get() + u32::from((step, moment) == (Step::Fill, Moment::After)));
+        if fills.get() == turn {
+            pause.stop();
+        }
+    };
+    let sender = spawn(&world, Role::Sender, lane, seed, &stop);
+    let receiver = spawn(&world, Role::Receiver, lane, seed, NOWHERE);
+    assert!(wait_readable(&pause.reached));
+    assert!(world.segment.shared().census().chunks_held > 0);
+    for child in [sender, receiver] {
+        child.kill();
+        assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL));
+    }
+    assert_eq!(world.clean_up_after(worker_of(first, direction)).len(), 1);
+    assert_eq!(world.clean_up_after(worker_of(other(first), direction)).len(), 0);
+    transfer(&world, session, seed + 1);
+    assert_nothing_remains(&world, session);
+}
+
+/// Workers transfer without end in both lanes of one session; any of the four is killed at any
+/// moment, and its successor goes on with the survivor.
 #[test]
 fn a_session_outlives_two_hundred_workers() {
     let seed = random::seed();
     let mut random = Random::new(seed);
     let world = World::new(&GEOMETRY);
-    let session = world.issue(world.owner(0));
-    let spawn = |role, seed| {
-        let me = world.owner(worker_of(role));
+    let session = world.issue(world.owner(ISSUER));
+    let spawn = |(role, direction), seed| {
+        let me = world.owner(worker_of(role, direction));
         let record = world.segment.shared().record(me.worker).unwrap();
         fork(|| {
             let worker = Worker { world: &world, me, at: NOWHERE };
             for turn in 0.. {
-                if worker.transfer(role, session.lane(Direction::Forth), seed + turn, PIECES)
-                    == Outcome::Complete
-                {
+                let outcome = worker.transfer(role, session.lane(direction), seed + turn, PIECES);
+                if outcome == Outcome::Complete {
                     record.sent(1);
                 }
             }
             unreachable!("it is killed long before")
         })
     };
-    let roles = [Role::Sender, Role::Receiver];
-    let mut children = roles.map(|role| Some(spawn(role, seed)));
+    let [forth, back] = Direction::ALL.map(|direction| ROLES.map(|role| (role, direction)));
+    let places = [forth[0], forth[1], back[0], back[1]];
+    let mut children = places.map(|place| Some(spawn(place, seed)));
     for round in 0..200 {
         std::thread::sleep(Duration::from_micros(random.next() >> 8 & 0xfff));
-        let index = random.below(2);
+        let index = random.below(places.len());
         let victim = children[index].take().unwrap();
         victim.kill();
         assert_eq!(victim.wait(), Exit::Signal(Signal::SIGKILL), "round {round}");
-        let told = world.clean_up_after(worker_of(roles[index]));
-        assert!(told.len() < 2, "{told:?}");
-        children[index] = Some(spawn(roles[index], random.next() >> 8));
+        let (role, direction) = places[index];
+        let told = world.clean_up_after(worker_of(role, direction));
+        let peer = world.owner(worker_of(other(role), direction));
+        assert!(told.is_empty() || told == [peer], "{told:?} were told");
+        children[index] = Some(spawn(places[index], random.next() >> 8));
     }
-    for (child, role) in children.into_iter().flatten().zip(roles) {
+    for (child, (role, direction)) in children.into_iter().flatten().zip(places) {
         child.kill();
         assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL));
-        world.clean_up_after(worker_of(role));
+        world.clean_up_after(worker_of(role, direction));
     }
-    let complete = roles.map(|role| {
-        let worker = WorkerId::new(worker_of(role)).unwrap();
+    let complete = places.map(|(role, direction)| {
+        let worker = WorkerId::new(worker_of(role, direction)).unwrap();
         world.segment.shared().record(worker).unwrap().counters().bytes_out
     });
-    println!("{complete:?} transfers were complete at the sender and the receiver");
+    println!("{complete:?} transfers were complete at the four places");
     assert!(complete.iter().all(|transfers| *transfers > 20));
     transfer(&world, session, seed);
     assert_nothing_remains(&world, session);
 }
 
-/// Issues sessions, takes places, moves chunks and leaves, in any order, until it is killed.
+/// Issues sessions, takes places in both lanes, moves chunks and leaves, in any order, until it is
+/// killed.
 fn bustle(shared: &Shared<'_>, me: Owner, mut random: Random) -> i32 {
     loop {
         let n = u8::try_from(random.below(256)).unwrap();
@@ -287,35 +306,57 @@ fn bustle(shared: &Shared<'_>, me: Owner, mut random: Random) -> i32 {
             shared.find(slot).map(|found| shared.end(found.session, End::Deleted, |_| {}));
             continue;
         };
-        let mut sender =
-            shared.take_sender(session.lane(Direction::Forth), me, n & 1 == 0).unwrap();
-        let mut filling = sender.reserve(shared).unwrap();
+        let direction = Direction::ALL[random.below(2)];
+        let (lane, elsewhere) = (session.lane(direction), session.lane(opposite(direction)));
+        let mut sender = shared.take_sender(lane, me, n & 1 == 0).unwrap();
+        let other_sender = shared.take_sender(elsewhere, me, false).unwrap();
+        let filling = sender.reserve(shared).unwrap();
         if n & 2 == 0 {
-            let mut receiver =
-                shared.take_receiver(session.lane(Direction::Forth), me, false).unwrap();
-            shared.begin(&sender, &[n]).unwrap().unwrap();
-            for _ in 0..n % 8 {
-                if let Some(filling) = filling.take() {
-                    sender.publish(shared, filling, 0..1).unwrap();
-                }
-                if random.below(2) == 0 && receiver.next(shared).unwrap().is_some() {
-                    receiver.ack_recv(shared).unwrap();
-                }
-                filling = sender.reserve(shared).unwrap();
-            }
-            if n & 4 == 0 {
-                shared.leave_receiver(receiver).unwrap();
-                shared.leave_sender(sender, filling).unwrap();
-            } else {
-                shared.leave_sender(sender, filling).unwrap();
-                shared.leave_receiver(receiver).unwrap();
-            }
+            let other_receiver = shared.take_receiver(elsewhere, me, false).unwrap();
+            shared.begin(&other_sender, &[n]).unwrap().unwrap();
+            shared.leave_receiver(other_receiver).unwrap();
+            bustle_in(shared, sender, filling, n, &mut random);
         } else {
             shared.leave_sender(sender, filling).unwrap();
         }
         if n & 8 == 0 {
+            shared.renew(&other_sender, 1).unwrap();
+        }
+        if n & 16 == 0 {
             shared.end(session, End::Complete, |_| {});
         }
+        shared.leave_sender(other_sender, None).unwrap();
+        if n & 24 == 16 {
+            shared.end(session, End::Complete, |_| {});
+        }
+    }
+}
+
+/// A transfer between both ends of a lane, which one worker holds, until both have left it.
+fn bustle_in(
+    shared: &Shared<'_>,
+    mut sender: SenderEnd,
+    mut filling: Option<Filling>,
+    n: u8,
+    random: &mut Random,
+) {
+    let mut receiver = shared.take_receiver(sender.lane(), sender.owner(), false).unwrap();
+    shared.begin(&sender, &[n]).unwrap().unwrap();
+    for _ in 0..n % 8 {
+        if let Some(filling) = filling.take() {
+            sender.publish(shared, filling, 0..1).unwrap();
+        }
+        if random.below(2) == 0 && receiver.next(shared).unwrap().is_some() {
+            receiver.ack_recv(shared).unwrap();
+        }
+        filling = sender.reserve(shared).unwrap();
+    }
+    if n & 4 == 0 {
+        shared.leave_receiver(receiver).unwrap();
+        shared.leave_sender(sender, filling).unwrap();
+    } else {
+        shared.leave_sender(sender, filling).unwrap();
+        shared.leave_receiver(receiver).unwrap();
     }
 }
 
@@ -326,46 +367,45 @@ fn a_worker_killed_anywhere_leaves_no_slot_place_or_chunk() {
     let world = World::new(&GEOMETRY);
     let shared = world.segment.shared();
     for round in 0..200 {
-        let me = world.owner(SENDER);
+        let me = world.owner(BUSTLER);
         let child = fork(|| bustle(shared, me, Random::new(seed + round)));
         std::thread::sleep(Duration::from_micros(100 + (random.next() >> 8 & 0x3ff)));
         child.kill();
         assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL), "round {round}");
         // It held both ends, so it can only be told of itself.
-        let told = world.clean_up_after(SENDER);
+        let told = world.clean_up_after(BUSTLER);
         assert!(told.iter().all(|owner| *owner == me), "{told:?}");
 
         let live = (0..GEOMETRY.sessions).filter_map(|slot| shared.find(slot));
         let ended = live
             .map(|found| {
-                assert!(
-                    found
-                        .terms
-                        .key
-                        .iter()
-                        .zip(found.terms.token)
-                        .all(|(k, t)| *k == found.terms.key[0] && t == !k)
-                );
+                let Terms { key, token, .. } = found.terms;
+                assert!(key.iter().zip(token).all(|(k, t)| *k == key[0] && t == !k));
                 assert!(shared.end(found.session, End::Deleted, |_| {}));
             })
             .count();
         assert_eq!(shared.census(), Census::default(), "round {round}, {ended} lived");
     }
     // No slot was lost either.
-    let all: Vec<_> = (0..GEOMETRY.sessions).map(|_| world.issue(world.owner(0))).collect();
+    let all: Vec<_> = (0..GEOMETRY.sessions).map(|_| world.issue(world.owner(ISSUER))).collect();
     assert!(all.into_iter().all(|session| shared.end(session, End::Complete, |_| {})));
     assert_eq!(shared.census(), Census::default());
 }
 
-/// A step that others must be told of, whose maker dies before it tells them.
-fn dies_untold(step: impl Fn(&Shared<'_>, SessionRef, Owner)) {
+/// A step that others must be told of, in either lane, whose maker dies before it tells them.
+fn dies_untold(step: impl Fn(&Shared<'_>, LaneRef, Owner)) {
+    Direction::ALL.into_iter().for_each(|direction| dies_untold_in(direction, &step));
+}
+
+fn dies_untold_in(direction: Direction, step: impl Fn(&Shared<'_>, LaneRef, Owner)) {
     let world = World::new(&GEOMETRY);
     let shared = world.segment.shared();
-    let (dead, survivor) = (world.owner(SENDER), world.owner(RECEIVER));
+    let (dead, survivor) = (world.owner(DEAD), world.owner(SURVIVOR));
     let session = world.issue(dead);
-    let receiver = shared.take_receiver(session.lane(Direction::Forth), survivor, false).unwrap();
+    let lane = session.lane(direction);
+    let receiver = shared.take_receiver(lane, survivor, false).unwrap();
     let child = fork(|| {
-        step(shared, session, dead);
+        step(shared, lane, dead);
         loop {
             nix::unistd::pause();
         }
@@ -382,7 +422,7 @@ fn dies_untold(step: impl Fn(&Shared<'_>, SessionRef, Owner)) {
     }
     child.kill();
     assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL));
-    assert_eq!(world.clean_up_after(SENDER), [survivor]);
+    assert_eq!(world.clean_up_after(DEAD), [survivor]);
     shared.leave_receiver(receiver).unwrap();
     shared.end(session, End::Deleted, |_| {});
     assert_eq!(shared.census(), Census::default());
@@ -390,8 +430,8 @@ fn dies_untold(step: impl Fn(&Shared<'_>, SessionRef, Owner)) {
 
 #[test]
 fn a_departure_that_was_not_told_is_told_by_the_sweep() {
-    dies_untold(|shared, session, me| {
-        let mut sender = shared.take_sender(session.lane(Direction::Forth), me, false).unwrap();
+    dies_untold(|shared, lane, me| {
+        let mut sender = shared.take_sender(lane, me, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
         let filling = sender.reserve(shared).unwrap().unwrap();
         sender.publish(shared, filling, 0..1).unwrap();
@@ -401,8 +441,8 @@ fn a_departure_that_was_not_told_is_told_by_the_sweep() {
 
 #[test]
 fn an_end_that_was_not_told_is_told_by_the_sweep() {
-    dies_untold(|shared, session, _| {
-        shared.end(session, End::Deleted, |_| {
+    dies_untold(|shared, lane, _| {
+        shared.end(lane.session, End::Deleted, |_| {
             loop {
                 nix::unistd::pause();
             }
@@ -416,16 +456,12 @@ fn sixty_four_mebibytes_pass_between_two_processes_through_four_chunks() {
     let geometry =
         Geometry { sessions: 1, connections: 9, chunks: 8, chunk_bytes: 64 << 10, lane_chunks: 4 };
     let world = World::new(&geometry);
-    let session = world.issue(world.owner(0));
-    let world = &world;
-    let children = [Role::Sender, Role::Receiver].map(|role| {
-        let worker = Worker { world, me: world.owner(worker_of(role)), at: NOWHERE };
-        fork(move || {
-            i32::from(
-                worker.transfer(role, session.lane(Direction::Forth), seed, 1024)
-                    != Outcome::Complete,
-            )
-        })
+    let session = world.issue(world.owner(ISSUER));
+    let (world, lane) = (&world, session.lane(Direction::Forth));
+    let children = ROLES.map(|role| {
+        let me = world.owner(worker_of(role, lane.direction));
+        let worker = Worker { world, me, at: NOWHERE };
+        fork(move || i32::from(worker.transfer(role, lane, seed, 1024) != Outcome::Complete))
     });
     for child in children {
         assert_eq!(child.wait(), Exit::Code(0));

@@ -344,29 +344,55 @@ fn a_late_name_takes_none_from_the_next_session() {
     });
 }
 
-/// Whoever knocks and then finds the place taken is told by the one that leaves it.
+/// Somebody knocks at a place that is taken and tries again, while its holder leaves: it has the
+/// place, or the one that left is told to ring for it.
 #[test]
-fn a_knock_is_heard_or_the_place_is_found_free() {
+fn who_knocks_has_the_place_or_is_told() {
     check(None, || {
         let world = World::new(1, 1, 1);
-        let at = world.issue(0).lane(Forth);
-        let holder = world.shared().take_sender(at, owner(1), false).unwrap();
-        let knocker = thread::spawn({
+        let at = world.issue(0).lane(Back);
+        let holder = world.shared().take_receiver(at, owner(1), false).unwrap();
+        let leaver = thread::spawn({
             let world = world.clone();
             move || {
                 let shared = world.shared();
-                shared.knock(at, Role::Sender, owner(2)).unwrap();
-                shared.take_sender(at, owner(2), false)
+                shared.leave_receiver(holder).unwrap();
+                shared.knocked(at).collect::<Vec<_>>()
             }
         });
         let shared = world.shared();
-        shared.leave_sender(holder, None).unwrap();
-        let told: Vec<Owner> = shared.knocked(at).collect();
-        match knocker.join().unwrap() {
-            Ok(end) => {
-                shared.leave_sender(end, None).unwrap();
-            }
+        shared.knock(at, Role::Receiver, owner(2)).unwrap();
+        let taken = shared.take_receiver(at, owner(2), false);
+        let told = leaver.join().unwrap();
+        match taken {
+            Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
             Err(error) => assert_eq!((error, told), (TakeError::Taken, vec![owner(2)])),
+        }
+        world.assert_left(1);
+    });
+}
+
+/// As above, and the holder's worker is dead: the sweep rings.
+#[test]
+fn who_knocks_at_the_dead_has_the_place_or_is_told() {
+    check(None, || {
+        let world = World::new(1, 1, 1);
+        let at = world.issue(0).lane(Back);
+        let _dead = world.shared().take_receiver(at, owner(1), false).unwrap();
+        let knocks = thread::spawn({
+            let world = world.clone();
+            move || {
+                let shared = world.shared();
+                shared.knock(at, Role::Receiver, owner(2)).unwrap();
+                shared.take_receiver(at, owner(2), false)
+            }
+        });
+        let shared = world.shared();
+        let mut rung = Vec::new();
+        shared.sweep(WorkerId::new(1).unwrap(), |_, owner| rung.push(owner));
+        match knocks.join().unwrap() {
+            Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
+            Err(error) => assert_eq!((error, rung), (TakeError::Taken, vec![owner(2)])),
         }
         world.assert_left(1);
     });

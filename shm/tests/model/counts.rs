@@ -1,6 +1,6 @@
-//! The model of one slot: counts and queues, no words.
+//! The model of a slot and of its two lanes: counts and queues, no words.
 
-use shm::{Filling, Finish, Life, ReceiverEnd, SenderEnd, Settled, State};
+use shm::{Direction, Filling, Finish, Life, Owner, ReceiverEnd, SenderEnd, Settled, State, Terms};
 use std::collections::VecDeque;
 
 /// A place as the model knows it, with the real end where somebody holds it.
@@ -39,14 +39,79 @@ impl<E> Place<E> {
     }
 }
 
-/// What the model knows of one slot: counts and queues, no words.
+/// What the model knows of one slot.
 #[derive(Debug)]
-pub(crate) struct Model {
+pub(crate) struct SlotModel {
     pub(crate) life: Life,
     pub(crate) generation: u32,
+    pub(crate) terms: Terms,
+    pub(crate) peer: u64,
     pub(crate) expires_ms: u64,
+    /// By direction.
+    pub(crate) lanes: [LaneModel; 2],
+}
+
+impl SlotModel {
+    pub(crate) fn new() -> Self {
+        Self {
+            life: Life::Free,
+            generation: 0,
+            terms: Terms { key: [0; 32], token: [0; 32], kind: 0, lifetime_ms: 0 },
+            peer: 0,
+            expires_ms: 0,
+            lanes: [LaneModel::new(), LaneModel::new()],
+        }
+    }
+
+    pub(crate) fn issue(&mut self, terms: Terms, now_ms: u64) {
+        let Self { generation, .. } = *self;
+        let expires_ms = now_ms + terms.lifetime_ms;
+        for lane in &mut self.lanes {
+            lane.next_attempt();
+        }
+        let lanes = std::mem::replace(&mut self.lanes, [LaneModel::new(), LaneModel::new()]);
+        *self = Self { life: Life::Live, generation, terms, peer: 0, expires_ms, lanes };
+    }
+
+    pub(crate) fn lane(&mut self, direction: Direction) -> &mut LaneModel {
+        &mut self.lanes[direction as usize]
+    }
+
+    /// Who holds a place, lane by lane, senders first.
+    pub(crate) fn holders(&self) -> Vec<usize> {
+        let places = |lane: &LaneModel| [lane.sender.holder(), lane.receiver.holder()];
+        self.lanes.iter().flat_map(places).flatten().collect()
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.lanes.iter().all(LaneModel::is_vacant)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.begun)
+    }
+
+    pub(crate) fn free_if_left(&mut self) {
+        if matches!(self.life, Life::Ended(_)) && self.is_vacant() {
+            self.life = Life::Free;
+            self.generation += 1;
+        }
+    }
+
+    pub(crate) fn chunks_held(&self) -> usize {
+        self.lanes.iter().map(LaneModel::chunks_held).sum()
+    }
+}
+
+/// What the model knows of one lane.
+#[derive(Debug)]
+pub(crate) struct LaneModel {
     pub(crate) sender: Place<SenderEnd>,
     pub(crate) receiver: Place<ReceiverEnd>,
+    /// Who wants the sender's place, and the receiver's.
+    pub(crate) rivals: [u64; 2],
+    /// Who knocked last, at the sender's place and at the receiver's.
+    pub(crate) knocks: [Option<Owner>; 2],
     pub(crate) begun: bool,
     pub(crate) filling: Option<Filling>,
     /// Tokens that were published and not handed back, with their ranges.
@@ -63,14 +128,13 @@ pub(crate) struct Model {
     pub(crate) receiver_waits: bool,
 }
 
-impl Model {
-    pub(crate) fn new() -> Self {
+impl LaneModel {
+    fn new() -> Self {
         Self {
-            life: Life::Free,
-            generation: 0,
-            expires_ms: 0,
             sender: Place::Free,
             receiver: Place::Free,
+            rivals: [0; 2],
+            knocks: [None; 2],
             begun: false,
             filling: None,
             flying: VecDeque::new(),
@@ -85,21 +149,13 @@ impl Model {
         }
     }
 
-    /// The next session, or the next attempt, begins with nothing.
-    pub(crate) fn next_attempt(&mut self) {
-        let Model { life, generation, expires_ms, .. } = *self;
-        *self = Model { life, generation, expires_ms, ..Model::new() };
+    /// The next session, or the next attempt, begins with nothing but what others want of it.
+    fn next_attempt(&mut self) {
+        *self = Self { rivals: self.rivals, knocks: self.knocks, ..Self::new() };
     }
 
     pub(crate) fn is_vacant(&self) -> bool {
         matches!((&self.sender, &self.receiver), (Place::Free, Place::Free))
-    }
-
-    pub(crate) fn free_if_left(&mut self) {
-        if matches!(self.life, Life::Ended(_)) && self.is_vacant() {
-            self.life = Life::Free;
-            self.generation += 1;
-        }
     }
 
     /// After the sender left, or was swept with so many chunks of its attempt not given back.
@@ -113,7 +169,6 @@ impl Model {
             _ => self.next_attempt(),
         }
         (self.back, self.filling) = (0, None);
-        self.free_if_left();
     }
 
     pub(crate) fn receiver_left(&mut self, as_state: State) {
@@ -122,7 +177,6 @@ impl Model {
             State::Held => self.receiver = Place::Left(as_state),
             _ => self.next_attempt(),
         }
-        self.free_if_left();
     }
 
     pub(crate) fn chunks_held(&self) -> usize {
@@ -130,7 +184,7 @@ impl Model {
     }
 
     /// Chunks in flight belong to a sender while there is one; then they are orphans.
-    pub(crate) fn flying_chunks(&self) -> usize {
+    fn flying_chunks(&self) -> usize {
         if self.sender.holder().is_some() { self.flying.len() } else { 0 }
     }
 }

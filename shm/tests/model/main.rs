@@ -7,10 +7,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod counts;
+mod transfer;
 mod world;
 
 use proptest::prelude::*;
-use shm::{Parts, Pool, Shared, Slot};
+use shm::{Direction, Parts, Pool, Role, Shared, Slot};
 use std::sync::atomic::AtomicU64;
 use world::World;
 
@@ -20,8 +21,11 @@ const CHUNKS_MAX: usize = 12;
 const LANE_CHUNKS: usize = 4;
 const CHUNK_BYTES: usize = 4096;
 
-/// A step. Workers and slots are counted modulo what there is; a step that nobody can make now is
-/// none.
+/// A lane of a slot, whatever lives there.
+type Lane = (usize, Direction);
+
+/// A step. Slots and workers are numbers below what there is; sessions are counted back from the last
+/// that was issued, living or not. A step that nobody can make now is none.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Issue {
@@ -33,109 +37,191 @@ enum Step {
     },
     TakeSender {
         session: usize,
+        direction: Direction,
         worker: usize,
         mark: bool,
     },
     TakeReceiver {
         session: usize,
+        direction: Direction,
         worker: usize,
         mark: bool,
     },
+    Contest {
+        session: usize,
+        direction: Direction,
+        role: Role,
+        rival: u64,
+    },
+    Withdraw {
+        session: usize,
+        direction: Direction,
+        role: Role,
+        rival: u64,
+    },
+    Knock {
+        session: usize,
+        direction: Direction,
+        role: Role,
+        worker: usize,
+    },
+    SetPeer {
+        session: usize,
+        peer: u64,
+    },
     Begin {
-        slot: usize,
+        lane: Lane,
     },
     Reserve {
-        slot: usize,
+        lane: Lane,
     },
     PutBack {
-        slot: usize,
+        lane: Lane,
     },
     Publish {
-        slot: usize,
+        lane: Lane,
         start: usize,
         bytes: usize,
     },
     WaitForRoom {
-        slot: usize,
+        lane: Lane,
     },
     Shed {
-        slot: usize,
+        lane: Lane,
     },
     Next {
-        slot: usize,
+        lane: Lane,
     },
     AckRecv {
-        slot: usize,
+        lane: Lane,
     },
     WaitForChunk {
-        slot: usize,
+        lane: Lane,
     },
     Count {
-        slot: usize,
+        lane: Lane,
     },
     Finish {
-        slot: usize,
+        lane: Lane,
         whole: bool,
     },
     Settle {
-        slot: usize,
+        lane: Lane,
+    },
+    Renew {
+        lane: Lane,
     },
     LeaveSender {
-        slot: usize,
+        lane: Lane,
     },
     LeaveReceiver {
-        slot: usize,
+        lane: Lane,
     },
     End {
+        session: usize,
+    },
+    Expire {
         session: usize,
     },
     Die {
         worker: usize,
     },
-    /// A new session whose two ends have begun.
+    /// Two take a lane of a session and begin.
+    Meet {
+        session: usize,
+        direction: Direction,
+        sender: usize,
+        receiver: usize,
+    },
+    /// A new session, in whose first lane two begin.
     Pair {
         sender: usize,
         receiver: usize,
     },
     /// A chunk reserved and published.
     Send {
-        slot: usize,
+        lane: Lane,
     },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let slot = || 0..SLOTS;
+/// A step on a lane.
+fn on(step: impl Fn(Lane) -> Step) -> impl Strategy<Value = Step> {
+    (0..SLOTS, direction()).prop_map(step)
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop::sample::select(&Direction::ALL)
+}
+
+/// A session's lane.
+fn place() -> impl Strategy<Value = (usize, Direction)> {
+    (0..8usize, direction())
+}
+
+/// Steps that change who is in which session.
+fn comings_and_goings() -> impl Strategy<Value = Step> {
     let session = || 0..8usize;
     let worker = || 0..WORKERS;
-    let step = prop_oneof![
+    let name = || 1..4u64;
+    let role = || prop_oneof![Just(Role::Sender), Just(Role::Receiver)];
+    prop_oneof![
         3 => (worker(), 1..20u64)
             .prop_map(|(worker, tens)| Step::Issue { worker, lifetime_ms: 10 * tens }),
-        1 => (1..4u64).prop_map(|tens| Step::Pass { ms: 10 * tens }),
-        5 => (session(), worker(), any::<bool>())
-            .prop_map(|(session, worker, mark)| Step::TakeSender { session, worker, mark }),
-        5 => (session(), worker(), any::<bool>())
-            .prop_map(|(session, worker, mark)| Step::TakeReceiver { session, worker, mark }),
-        6 => slot().prop_map(|slot| Step::Begin { slot }),
-        4 => slot().prop_map(|slot| Step::Reserve { slot }),
-        1 => slot().prop_map(|slot| Step::PutBack { slot }),
-        4 => (slot(), 0..64usize, 1..=64usize)
-            .prop_map(|(slot, start, bytes)| Step::Publish { slot, start, bytes }),
-        2 => slot().prop_map(|slot| Step::WaitForRoom { slot }),
-        1 => slot().prop_map(|slot| Step::Shed { slot }),
-        8 => slot().prop_map(|slot| Step::Next { slot }),
-        8 => slot().prop_map(|slot| Step::AckRecv { slot }),
-        2 => slot().prop_map(|slot| Step::WaitForChunk { slot }),
-        1 => slot().prop_map(|slot| Step::Count { slot }),
-        1 => (slot(), any::<bool>()).prop_map(|(slot, whole)| Step::Finish { slot, whole }),
-        1 => slot().prop_map(|slot| Step::Settle { slot }),
-        2 => slot().prop_map(|slot| Step::LeaveSender { slot }),
-        2 => slot().prop_map(|slot| Step::LeaveReceiver { slot }),
+        2 => (1..4u64).prop_map(|tens| Step::Pass { ms: 10 * tens }),
+        5 => (place(), worker(), any::<bool>()).prop_map(|((session, direction), worker, mark)| {
+            Step::TakeSender { session, direction, worker, mark }
+        }),
+        5 => (place(), worker(), any::<bool>()).prop_map(|((session, direction), worker, mark)| {
+            Step::TakeReceiver { session, direction, worker, mark }
+        }),
+        3 => (place(), role(), name()).prop_map(|((session, direction), role, rival)| {
+            Step::Contest { session, direction, role, rival }
+        }),
+        2 => (place(), role(), name()).prop_map(|((session, direction), role, rival)| {
+            Step::Withdraw { session, direction, role, rival }
+        }),
+        3 => (place(), role(), worker()).prop_map(|((session, direction), role, worker)| {
+            Step::Knock { session, direction, role, worker }
+        }),
+        2 => (session(), name()).prop_map(|(session, peer)| Step::SetPeer { session, peer }),
+        2 => on(|lane| Step::LeaveSender { lane }),
+        2 => on(|lane| Step::LeaveReceiver { lane }),
         1 => session().prop_map(|session| Step::End { session }),
+        2 => session().prop_map(|session| Step::Expire { session }),
         1 => worker().prop_map(|worker| Step::Die { worker }),
-        5 => (worker(), worker()).prop_map(|(sender, receiver)| Step::Pair { sender, receiver }),
-        30 => slot().prop_map(|slot| Step::Send { slot }),
-    ];
-    prop::collection::vec(step, 1..300)
+        6 => (place(), worker(), worker()).prop_map(|((session, direction), sender, receiver)| {
+            Step::Meet { session, direction, sender, receiver }
+        }),
+        4 => (worker(), worker()).prop_map(|(sender, receiver)| Step::Pair { sender, receiver }),
+    ]
+}
+
+/// Steps of those that are there.
+fn transfers() -> impl Strategy<Value = Step> {
+    let range = (0..64usize, 1..=64usize);
+    prop_oneof![
+        6 => on(|lane| Step::Begin { lane }),
+        4 => on(|lane| Step::Reserve { lane }),
+        1 => on(|lane| Step::PutBack { lane }),
+        4 => (0..SLOTS, direction(), range).prop_map(|(slot, direction, (start, bytes))| {
+            Step::Publish { lane: (slot, direction), start, bytes }
+        }),
+        2 => on(|lane| Step::WaitForRoom { lane }),
+        1 => on(|lane| Step::Shed { lane }),
+        8 => on(|lane| Step::Next { lane }),
+        8 => on(|lane| Step::AckRecv { lane }),
+        2 => on(|lane| Step::WaitForChunk { lane }),
+        1 => on(|lane| Step::Count { lane }),
+        1 => on(|lane| Step::Finish { lane, whole: true }),
+        1 => on(|lane| Step::Finish { lane, whole: false }),
+        1 => on(|lane| Step::Settle { lane }),
+        1 => on(|lane| Step::Renew { lane }),
+        30 => on(|lane| Step::Send { lane }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(prop_oneof![3 => comings_and_goings(), 5 => transfers()], 1..400)
 }
 
 proptest! {

@@ -1,34 +1,33 @@
-//! The words, and the steps that are made on them and on the model alike.
+//! The words, and the steps on sessions and places that are made on them and on the model alike.
 
-use crate::counts::{Model, Place};
-use crate::{CHUNKS_MAX, LANE_CHUNKS, SLOTS, Step, WORKERS};
+use crate::counts::{LaneModel, Place, SlotModel};
+use crate::{CHUNKS_MAX, LANE_CHUNKS, Lane, SLOTS, Step, WORKERS};
 use shm::{
-    Census, Direction, End, Finish, LaneEnd, Life, Owner, SessionRef, Settled, Shared, State,
+    Census, Direction, End, LaneEnd, LaneRef, Life, Owner, Role, SessionRef, Shared, State,
     TakeError, Terms, WorkerId,
 };
 
 /// The words, the model, and the bytes.
 pub(crate) struct World<'a> {
-    shared: &'a Shared<'a>,
-    models: Vec<Model>,
+    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) slots: Vec<SlotModel>,
     sessions: Vec<SessionRef>,
     epochs: [u32; WORKERS],
-    now_ms: u64,
+    pub(crate) now_ms: u64,
     hint: usize,
     /// What the sender that filled a chunk last wrote into it.
-    bytes: [u64; CHUNKS_MAX],
-    token: u64,
+    pub(crate) bytes: [u64; CHUNKS_MAX],
+    pub(crate) token: u64,
 }
 
 impl<'a> World<'a> {
     pub(crate) fn new(shared: &'a Shared<'a>) -> Self {
-        let models = (0..SLOTS).map(|_| Model::new()).collect();
-        let (sessions, epochs) = (Vec::new(), [0; WORKERS]);
+        let slots = (0..SLOTS).map(|_| SlotModel::new()).collect();
         Self {
             shared,
-            models,
-            sessions,
-            epochs,
+            slots,
+            sessions: Vec::new(),
+            epochs: [0; WORKERS],
             now_ms: 0,
             hint: 0,
             bytes: [0; CHUNKS_MAX],
@@ -36,7 +35,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn owner(&self, worker: usize) -> Owner {
+    pub(crate) fn owner(&self, worker: usize) -> Owner {
         Owner::new(WorkerId::new(worker).unwrap(), self.epochs[worker])
     }
 
@@ -45,55 +44,72 @@ impl<'a> World<'a> {
         self.sessions.len().checked_sub(back + 1).map(|index| self.sessions[index])
     }
 
-    fn free_chunks(&self) -> usize {
-        self.shared.pool().len() - self.models.iter().map(Model::chunks_held).sum::<usize>()
+    pub(crate) fn free_chunks(&self) -> usize {
+        self.shared.pool().len() - self.slots.iter().map(SlotModel::chunks_held).sum::<usize>()
     }
 
     pub(crate) fn step(&mut self, step: Step) {
         match step {
             Step::Issue { worker, lifetime_ms } => self.issue(worker, lifetime_ms),
             Step::Pass { ms } => self.now_ms += ms,
-            Step::TakeSender { session, worker, mark } => self.take_sender(session, worker, mark),
-            Step::TakeReceiver { session, worker, mark } => {
-                self.take_receiver(session, worker, mark);
+            Step::TakeSender { session, direction, worker, mark } => {
+                self.take_sender(session, direction, worker, mark);
             }
-            Step::Begin { slot } => self.begin(slot),
-            Step::Reserve { slot } => self.reserve(slot),
-            Step::PutBack { slot } => self.put_back(slot),
-            Step::Publish { slot, start, bytes } => self.publish(slot, start..start + bytes),
-            Step::WaitForRoom { slot } => self.wait_for_room(slot),
-            Step::Shed { slot } => self.shed(slot),
-            Step::Next { slot } => self.next(slot),
-            Step::AckRecv { slot } => self.ack_recv(slot),
-            Step::WaitForChunk { slot } => self.wait_for_chunk(slot),
-            Step::Count { slot } => self.count(slot),
-            Step::Finish { slot, whole } => self.finish(slot, whole),
-            Step::Settle { slot } => self.settle(slot),
-            Step::LeaveSender { slot } => self.leave_sender(slot),
-            Step::LeaveReceiver { slot } => self.leave_receiver(slot),
+            Step::TakeReceiver { session, direction, worker, mark } => {
+                self.take_receiver(session, direction, worker, mark);
+            }
+            Step::Contest { session, direction, role, rival } => {
+                self.contest(session, direction, role, rival);
+            }
+            Step::Withdraw { session, direction, role, rival } => {
+                self.withdraw(session, direction, role, rival);
+            }
+            Step::Knock { session, direction, role, worker } => {
+                self.knock(session, direction, role, worker);
+            }
+            Step::SetPeer { session, peer } => self.set_peer(session, peer),
+            Step::Begin { lane } => self.begin(lane),
+            Step::Reserve { lane } => self.reserve(lane),
+            Step::PutBack { lane } => self.put_back(lane),
+            Step::Publish { lane, start, bytes } => self.publish(lane, start..start + bytes),
+            Step::WaitForRoom { lane } => self.wait_for_room(lane),
+            Step::Shed { lane } => self.shed(lane),
+            Step::Next { lane } => self.next(lane),
+            Step::AckRecv { lane } => self.ack_recv(lane),
+            Step::WaitForChunk { lane } => self.wait_for_chunk(lane),
+            Step::Count { lane } => self.count(lane),
+            Step::Finish { lane, whole } => self.finish(lane, whole),
+            Step::Settle { lane } => self.settle(lane),
+            Step::Renew { lane } => self.renew(lane),
+            Step::LeaveSender { lane } => self.leave_sender(lane),
+            Step::LeaveReceiver { lane } => self.leave_receiver(lane),
             Step::End { session } => self.end(session),
+            Step::Expire { session } => self.expire(session),
             Step::Die { worker } => self.die(worker),
-            Step::Pair { sender, receiver } => self.pair(sender, receiver),
-            Step::Send { slot } => self.send(slot),
+            Step::Meet { session, direction, sender, receiver } => {
+                self.meet(session, direction, sender, receiver);
+            }
+            Step::Pair { sender, receiver } => {
+                self.issue(sender, 100);
+                self.meet(0, Direction::Forth, sender, receiver);
+            }
+            Step::Send { lane } => self.send(lane),
         }
     }
 
     fn issue(&mut self, worker: usize, lifetime_ms: u64) {
-        let expires_ms = self.now_ms + lifetime_ms;
         let terms = terms(self.sessions.len(), lifetime_ms);
         let issued = self.shared.issue(self.owner(worker), &terms, self.now_ms);
         let mut expected = None;
         for slot in (0..SLOTS).map(|i| (self.hint + i) % SLOTS) {
-            let model = &mut self.models[slot];
+            let model = &mut self.slots[slot];
             let over = model.life == Life::Live && model.expires_ms <= self.now_ms;
             if over && model.is_vacant() {
                 model.life = Life::Ended(End::Expired);
                 model.free_if_left();
             }
             if model.life == Life::Free {
-                model.life = Life::Live;
-                model.expires_ms = expires_ms;
-                model.next_attempt();
+                model.issue(terms, self.now_ms);
                 let generation = model.generation;
                 expected = Some(SessionRef { slot: u32::try_from(slot).unwrap(), generation });
                 self.hint = slot + 1;
@@ -102,200 +118,169 @@ impl<'a> World<'a> {
         }
         assert_eq!(issued, expected);
         self.sessions.extend(issued);
-        let Some(session) = issued else { return };
-        let found = self.shared.find(session.slot).unwrap();
-        let found = (found.session, found.terms, found.peer, found.expires_ms);
-        assert_eq!(found, (session, terms, 0, expires_ms));
+    }
+
+    fn lives(&self, session: SessionRef) -> bool {
+        let model = &self.slots[session.slot as usize];
+        (model.life, model.generation) == (Life::Live, session.generation)
     }
 
     /// Why a place cannot be taken, by the model.
     fn obstacle(&self, session: SessionRef, state: State) -> Option<TakeError> {
-        let model = &self.models[session.slot as usize];
         match state {
-            _ if model.life != Life::Live => Some(TakeError::Ended),
-            _ if model.generation != session.generation => Some(TakeError::Ended),
+            _ if !self.lives(session) => Some(TakeError::Ended),
             State::Held => Some(TakeError::Taken),
             State::Gone | State::Lost => Some(TakeError::Leaving),
             State::Empty | State::Closed => None,
         }
     }
 
-    fn take_sender(&mut self, session: usize, worker: usize, mark: bool) {
+    fn take_sender(&mut self, session: usize, direction: Direction, worker: usize, mark: bool) {
         let Some(session) = self.session(session) else { return };
-        let taken =
-            self.shared.take_sender(session.lane(Direction::Forth), self.owner(worker), mark);
-        let state = self.models[session.slot as usize].sender.state();
+        let taken = self.shared.take_sender(session.lane(direction), self.owner(worker), mark);
+        let state = self.model(session.lane(direction)).sender.state();
         match (taken, self.obstacle(session, state)) {
             (Ok(end), None) => {
-                self.models[session.slot as usize].sender = Place::Held { end, worker, mark };
+                let model = self.model(session.lane(direction));
+                model.sender = Place::Held { end, worker, mark };
+                model.rivals[0] = 0;
             }
             (taken, obstacle) => assert_eq!(taken.err(), obstacle),
         }
     }
 
-    fn take_receiver(&mut self, session: usize, worker: usize, mark: bool) {
+    fn take_receiver(&mut self, session: usize, direction: Direction, worker: usize, mark: bool) {
         let Some(session) = self.session(session) else { return };
-        let taken =
-            self.shared.take_receiver(session.lane(Direction::Forth), self.owner(worker), mark);
-        let state = self.models[session.slot as usize].receiver.state();
+        let taken = self.shared.take_receiver(session.lane(direction), self.owner(worker), mark);
+        let state = self.model(session.lane(direction)).receiver.state();
         match (taken, self.obstacle(session, state)) {
             (Ok(end), None) => {
-                self.models[session.slot as usize].receiver = Place::Held { end, worker, mark };
+                let model = self.model(session.lane(direction));
+                model.receiver = Place::Held { end, worker, mark };
+                model.rivals[1] = 0;
             }
             (taken, obstacle) => assert_eq!(taken.err(), obstacle),
         }
     }
 
-    fn begin(&mut self, slot: usize) {
-        let receiver = self.models[slot].receiver.holder();
-        // Two that are both marked do not suit each other.
-        let suit =
-            !(self.models[slot].sender.is_marked() && self.models[slot].receiver.is_marked());
-        let expected = receiver.filter(|_| suit).map(|worker| self.owner(worker));
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end().filter(|_| !model.begun) else { return };
-        let announced = slot.to_le_bytes();
-        assert_eq!(self.shared.begin(sender, &announced), Ok(expected));
-        model.begun = expected.is_some();
-        if let Some(receiver) = model.receiver.end() {
-            assert_eq!(receiver.announcement(self.shared).as_deref(), Ok(&announced[..]));
+    fn model(&mut self, at: LaneRef) -> &mut LaneModel {
+        self.slots[at.session.slot as usize].lane(at.direction)
+    }
+
+    fn contest(&mut self, session: usize, direction: Direction, role: Role, rival: u64) {
+        let Some(session) = self.session(session) else { return };
+        let at = session.lane(direction);
+        let lives = self.lives(session);
+        let model = self.model(at);
+        let heard = lives && !model.begun;
+        if heard {
+            model.rivals[role as usize] = rival;
         }
-    }
-
-    /// The fair share: a lane that holds k chunks takes one more while more than k are free, and
-    /// gives one back while fewer than k - 1 are; it always may have one.
-    fn reserve(&mut self, slot: usize) {
-        let mut free = self.free_chunks();
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end().filter(|_| model.filling.is_none()) else { return };
-        let mut held = model.flying.len() + model.back;
-        let mut reserved = false;
-        while model.back > 0 && !reserved {
-            model.back -= 1;
-            reserved = held == 1 || free + 1 >= held;
-            free += usize::from(!reserved);
-            held -= 1;
-        }
-        let grows = free > held && held < LANE_CHUNKS;
-        let filling = sender.reserve(self.shared).unwrap();
-        assert_eq!(filling.is_some(), reserved || grows, "{held} held, {free} free");
-        model.filling = filling;
-    }
-
-    fn put_back(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end() else { return };
-        let Some(filling) = model.filling.take() else { return };
-        sender.put_back(self.shared, filling).unwrap();
-    }
-
-    fn publish(&mut self, slot: usize, range: std::ops::Range<usize>) {
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
-        let Some(filling) = model.filling.take() else { return };
-        self.token += 1;
-        self.bytes[filling.chunk_index()] = self.token;
-        model.flying.push_back((self.token, range.len()));
-        model.published_bytes += range.len() as u64;
-        let rings = sender.publish(self.shared, filling, range).unwrap();
-        assert_eq!(rings, std::mem::take(&mut model.receiver_waits));
-        assert_eq!(sender.published_bytes(), model.published_bytes);
-    }
-
-    fn wait_for_room(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end() else { return };
-        model.sender_waits = model.back == 0;
-        assert_eq!(sender.wait_for_room(self.shared), Ok(model.sender_waits));
-    }
-
-    fn shed(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end() else { return };
-        sender.shed(self.shared).unwrap();
-        model.back = 0;
-    }
-
-    /// What is received is what was published, in order, and nobody has touched it since.
-    fn next(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(receiver) = model.receiver.end() else { return };
-        let piece = receiver.next(self.shared).unwrap();
-        let received = piece.map(|piece| (self.bytes[piece.chunk_index()], piece.len()));
-        assert_eq!(received, model.flying.front().copied());
-    }
-
-    fn ack_recv(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(receiver) = model.receiver.end().filter(|_| !model.flying.is_empty()) else {
-            return;
+        let holder = match role {
+            Role::Sender => model.sender.holder(),
+            Role::Receiver => model.receiver.holder(),
         };
-        receiver.next(self.shared).unwrap();
-        let rings = receiver.ack_recv(self.shared).unwrap();
-        assert_eq!(rings, std::mem::take(&mut model.sender_waits));
-        model.flying.pop_front();
-        model.back += usize::from(model.sender.holder().is_some());
+        let holder = holder.filter(|_| heard);
+        let expected = holder.map(|worker| self.owner(worker));
+        let mut rung = None;
+        assert_eq!(self.shared.contest(at, role, rival, |owner| rung = Some(owner)), Ok(heard));
+        assert_eq!(rung, expected);
     }
 
-    fn wait_for_chunk(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(receiver) = model.receiver.end() else { return };
-        model.receiver_waits = model.flying.is_empty() && model.finish == Finish::Open;
-        assert_eq!(receiver.wait_for_chunk(self.shared), Ok(model.receiver_waits));
+    fn withdraw(&mut self, session: usize, direction: Direction, role: Role, rival: u64) {
+        let Some(session) = self.session(session) else { return };
+        let model = self.model(session.lane(direction));
+        let wanted = &mut model.rivals[role as usize];
+        *wanted = if *wanted == rival { 0 } else { *wanted };
+        assert_eq!(self.shared.withdraw(session.lane(direction), role, rival), Ok(()));
     }
 
-    fn count(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(receiver) = model.receiver.end().filter(|_| model.begun) else { return };
-        model.counts = (model.published_bytes, model.published_bytes / 2);
-        receiver.count(self.shared, model.counts.0, model.counts.1).unwrap();
+    fn knock(&mut self, session: usize, direction: Direction, role: Role, worker: usize) {
+        let Some(session) = self.session(session) else { return };
+        let owner = self.owner(worker);
+        self.model(session.lane(direction)).knocks[role as usize] = Some(owner);
+        assert_eq!(self.shared.knock(session.lane(direction), role, owner), Ok(()));
     }
 
-    fn finish(&mut self, slot: usize, whole: bool) {
-        let model = &mut self.models[slot];
-        let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
-        model.finish = if whole { Finish::Whole(model.published_bytes) } else { Finish::Aborted };
-        sender.finish(self.shared, model.finish).unwrap();
+    /// Whoever knocked is told by whoever has left.
+    fn answer_knocks(&mut self, (slot, direction): Lane) {
+        let expected = std::mem::take(&mut self.slots[slot].lane(direction).knocks);
+        let session = SessionRef { slot: u32::try_from(slot).unwrap(), generation: 0 };
+        let told: Vec<_> = self.shared.knocked(session.lane(direction)).collect();
+        assert_eq!(told, expected.into_iter().flatten().collect::<Vec<_>>());
     }
 
-    fn settle(&mut self, slot: usize) {
-        let model = &mut self.models[slot];
-        let Some(receiver) = model.receiver.end().filter(|_| model.begun) else { return };
-        model.settled = if model.counts.1 == 0 { Settled::Sent } else { Settled::Acked };
-        receiver.settle(self.shared, model.settled).unwrap();
+    fn set_peer(&mut self, session: usize, peer: u64) {
+        let Some(session) = self.session(session) else { return };
+        let slot = session.slot as usize;
+        let mut expected = Vec::new();
+        if self.lives(session) {
+            self.slots[slot].peer = peer;
+            expected = self.holders(slot);
+        }
+        let mut rung = Vec::new();
+        assert_eq!(self.shared.set_peer(session, peer, |owner| rung.push(owner)), Ok(()));
+        assert_eq!(rung, expected);
     }
 
-    fn leave_sender(&mut self, slot: usize) {
-        let peer = self.models[slot].receiver.holder().map(|worker| self.owner(worker));
-        let model = &mut self.models[slot];
+    fn leave_sender(&mut self, (slot, direction): Lane) {
+        let peer = self.slots[slot].lane(direction).receiver.holder();
+        let peer = peer.map(|worker| self.owner(worker));
+        let model = self.slots[slot].lane(direction);
         let Some(end) = model.sender.vacate() else { return };
         let told = self.shared.leave_sender(end, model.filling.take()).unwrap();
         assert_eq!(told, peer.filter(|_| model.begun));
         let orphans = model.flying.len();
         model.sender_left(State::Gone, orphans);
+        self.slots[slot].free_if_left();
+        self.answer_knocks((slot, direction));
     }
 
-    fn leave_receiver(&mut self, slot: usize) {
-        let peer = self.models[slot].sender.holder().map(|worker| self.owner(worker));
-        let model = &mut self.models[slot];
+    fn leave_receiver(&mut self, (slot, direction): Lane) {
+        let peer = self.slots[slot].lane(direction).sender.holder();
+        let peer = peer.map(|worker| self.owner(worker));
+        let model = self.slots[slot].lane(direction);
         let Some(end) = model.receiver.vacate() else { return };
         let told = self.shared.leave_receiver(end).unwrap();
         assert_eq!(told, peer.filter(|_| model.begun));
         model.receiver_left(State::Gone);
+        self.slots[slot].free_if_left();
+        self.answer_knocks((slot, direction));
+    }
+
+    /// Who holds a place in `slot`, as bells name them.
+    fn holders(&self, slot: usize) -> Vec<Owner> {
+        self.slots[slot].holders().into_iter().map(|worker| self.owner(worker)).collect()
     }
 
     fn end(&mut self, session: usize) {
         let Some(session) = self.session(session) else { return };
-        let model = &self.models[session.slot as usize];
-        let lives = model.life == Life::Live && model.generation == session.generation;
-        let holders = [model.sender.holder(), model.receiver.holder()].into_iter().flatten();
-        let expected: Vec<Owner> = holders.filter(|_| lives).map(|w| self.owner(w)).collect();
+        let lives = self.lives(session);
         let mut rung = Vec::new();
         let ended = self.shared.end(session, End::Deleted, |owner| rung.push(owner));
-        assert_eq!((ended, rung), (lives, expected));
-        if lives {
-            self.models[session.slot as usize].life = Life::Ended(End::Deleted);
-            self.models[session.slot as usize].free_if_left();
+        assert_eq!(ended, lives);
+        self.ended(session, End::Deleted, lives, &rung);
+    }
+
+    /// A transfer in either lane keeps the session alive, however late it is.
+    fn expire(&mut self, session: usize) {
+        let Some(session) = self.session(session) else { return };
+        let model = &self.slots[session.slot as usize];
+        let over = model.expires_ms <= self.now_ms && !model.is_running();
+        let ends = over && self.lives(session);
+        let mut rung = Vec::new();
+        self.shared.expire(session, self.now_ms, |owner| rung.push(owner));
+        self.ended(session, End::Expired, ends, &rung);
+    }
+
+    /// If it ended, all that are in it were told, and nobody else was.
+    fn ended(&mut self, session: SessionRef, end: End, ended: bool, rung: &[Owner]) {
+        let slot = session.slot as usize;
+        let expected = if ended { self.holders(slot) } else { Vec::new() };
+        assert_eq!(rung, expected);
+        if ended {
+            self.slots[slot].life = Life::Ended(end);
+            self.slots[slot].free_if_left();
         }
     }
 
@@ -304,20 +289,16 @@ impl<'a> World<'a> {
         let (mut expected, mut rung) = (Vec::new(), Vec::new());
         for slot in 0..SLOTS {
             let number = u32::try_from(slot).unwrap();
-            let peers = [self.models[slot].sender.holder(), self.models[slot].receiver.holder()];
-            let [sender, receiver] = peers.map(|peer| peer.map(|worker| self.owner(worker)));
-            let model = &mut self.models[slot];
-            if peers[0] == Some(worker) {
-                let orphans = model.chunks_held();
-                model.sender.vacate();
-                expected.extend(receiver.filter(|_| model.begun).map(|owner| (number, owner)));
-                model.sender_left(State::Lost, orphans);
+            let left = Direction::ALL.map(|direction| self.bury(worker, (slot, direction)));
+            expected.extend(left.into_iter().flatten().map(|owner| (number, owner)));
+            if let Life::Ended(_) = self.slots[slot].life {
+                // The dead may have ended it, and told nobody.
+                expected.extend(self.holders(slot).into_iter().map(|owner| (number, owner)));
+                self.slots[slot].free_if_left();
             }
-            if peers[1] == Some(worker) {
-                let remains = model.begun && model.sender.holder().is_some();
-                expected.extend(sender.filter(|_| remains).map(|owner| (number, owner)));
-                model.receiver.vacate();
-                model.receiver_left(State::Lost);
+            for lane in &mut self.slots[slot].lanes {
+                let knocked = std::mem::take(&mut lane.knocks);
+                expected.extend(knocked.into_iter().flatten().map(|owner| (number, owner)));
             }
         }
         self.shared.sweep(WorkerId::new(worker).unwrap(), |slot, peer| rung.push((slot, peer)));
@@ -328,53 +309,77 @@ impl<'a> World<'a> {
         self.epochs[worker] += 1;
     }
 
-    /// Whoever remains in an attempt or a session that is over may be told of it once more: the dead
-    /// may have been about to.
-    fn assert_may_be_told(&self, (slot, peer): (u32, Owner)) {
-        let model = &self.models[slot as usize];
+    /// What the dead held in a lane is left. Returns whom it leaves behind in an attempt.
+    fn bury(&mut self, worker: usize, (slot, direction): Lane) -> Vec<Owner> {
+        let model = self.slots[slot].lane(direction);
         let holders = [model.sender.holder(), model.receiver.holder()];
-        let holds = holders.into_iter().flatten().any(|worker| self.owner(worker) == peer);
-        let over = model.begun && holders.contains(&None) || matches!(model.life, Life::Ended(_));
-        assert!(holds && over, "{peer:?} was told in slot {slot} of nothing");
-    }
-
-    fn pair(&mut self, sender: usize, receiver: usize) {
-        self.issue(sender, 100);
-        self.take_receiver(0, receiver, false);
-        self.take_sender(0, sender, true);
-        if let Some(session) = self.session(0) {
-            self.begin(session.slot as usize);
+        let mut left = Vec::new();
+        if holders[0] == Some(worker) {
+            let orphans = model.chunks_held();
+            model.sender.vacate();
+            left.extend(holders[1].filter(|_| model.begun));
+            model.sender_left(State::Lost, orphans);
         }
+        if holders[1] == Some(worker) {
+            let remains = model.begun && model.sender.holder().is_some();
+            left.extend(holders[0].filter(|_| remains));
+            model.receiver.vacate();
+            model.receiver_left(State::Lost);
+        }
+        left.into_iter().map(|worker| self.owner(worker)).collect()
     }
 
-    fn send(&mut self, slot: usize) {
-        self.reserve(slot);
-        self.publish(slot, 1..17);
+    /// Whoever remains in an attempt may be told of it once more: the dead may have been about to.
+    fn assert_may_be_told(&self, (slot, peer): (u32, Owner)) {
+        let abandoned = self.slots[slot as usize].lanes.iter().any(|lane| {
+            let holders = [lane.sender.holder(), lane.receiver.holder()];
+            let holds = holders.into_iter().flatten().any(|worker| self.owner(worker) == peer);
+            holds && lane.begun && holders.contains(&None)
+        });
+        assert!(abandoned, "{peer:?} was told in slot {slot} of nothing");
+    }
+
+    fn meet(&mut self, session: usize, direction: Direction, sender: usize, receiver: usize) {
+        self.take_receiver(session, direction, receiver, false);
+        self.take_sender(session, direction, sender, true);
+        if let Some(session) = self.session(session) {
+            self.begin((session.slot as usize, direction));
+        }
     }
 
     pub(crate) fn check_invariants(&self) {
         let mut expected = Census::default();
-        for model in &self.models {
+        for model in &self.slots {
             expected.chunks_held += model.chunks_held();
-            let taken = [model.sender.state(), model.receiver.state()].into_iter();
-            expected.places_held += taken.filter(|state| *state != State::Empty).count();
+            let states = |lane: &LaneModel| [lane.sender.state(), lane.receiver.state()];
+            let states = model.lanes.iter().flat_map(states);
+            expected.places_held += states.filter(|state| *state != State::Empty).count();
             expected.sessions_live += usize::from(model.life == Life::Live);
             expected.slots_between += usize::from(matches!(model.life, Life::Ended(_)));
         }
         assert_eq!(self.shared.census(), expected);
-        self.models.iter().enumerate().for_each(|(slot, model)| self.check_slot(slot, model));
+        for (slot, model) in self.slots.iter().enumerate() {
+            self.check_slot(u32::try_from(slot).unwrap(), model);
+            model.lanes.iter().for_each(|lane| self.check_lane(lane));
+        }
     }
 
-    fn check_slot(&self, slot: usize, model: &Model) {
-        assert!(model.chunks_held() <= LANE_CHUNKS, "{} chunks in one lane", model.chunks_held());
-        let holders = [model.sender.holder(), model.receiver.holder()];
-        let abandoned = holders.iter().all(Option::is_none);
-        assert!(!abandoned || (model.chunks_held() == 0 && !model.begun), "nobody cleans {slot}");
-        let session =
-            SessionRef { slot: u32::try_from(slot).unwrap(), generation: model.generation };
+    fn check_slot(&self, slot: u32, model: &SlotModel) {
+        let session = SessionRef { slot, generation: model.generation };
         assert_eq!(self.shared.life(session), Ok(Some(model.life)));
+        let found = self.shared.find(slot);
+        let found = found.map(|found| (found.session, found.terms, found.peer, found.expires_ms));
+        let expected = (session, model.terms, model.peer, model.expires_ms);
+        assert_eq!(found, (model.life == Life::Live).then_some(expected));
+    }
+
+    fn check_lane(&self, model: &LaneModel) {
+        assert!(model.chunks_held() <= LANE_CHUNKS, "{} chunks in one lane", model.chunks_held());
+        let abandoned = [model.sender.holder(), model.receiver.holder()] == [None, None];
+        assert!(!abandoned || (model.chunks_held() == 0 && !model.begun), "nobody cleans");
         if let Place::Held { end, .. } = &model.sender {
             self.check_end(end, model);
+            assert_eq!(self.shared.rival(end.lane(), Role::Sender), Ok(model.rivals[0]));
             assert_eq!(end.settled(self.shared), Ok(model.settled));
             assert_eq!(end.taken(self.shared), Ok(model.counts.0));
             assert_eq!(end.delivered(self.shared), Ok(model.counts.1));
@@ -387,7 +392,7 @@ impl<'a> World<'a> {
     }
 
     /// Each end finds both places and the attempt as the model has them.
-    fn check_end<E: LaneEnd>(&self, end: &E, model: &Model) {
+    fn check_end<E: LaneEnd>(&self, end: &E, model: &LaneModel) {
         let word = self.shared.look(end).unwrap();
         assert_eq!(word.begun, model.begun);
         assert_eq!(word.sender.state, model.sender.state());
@@ -402,9 +407,9 @@ impl<'a> World<'a> {
 
     /// Everybody leaves, and every session ends.
     pub(crate) fn close(&mut self) {
-        for slot in 0..SLOTS {
-            self.leave_sender(slot);
-            self.leave_receiver(slot);
+        for lane in (0..SLOTS).flat_map(|slot| Direction::ALL.map(|direction| (slot, direction))) {
+            self.leave_sender(lane);
+            self.leave_receiver(lane);
             self.check_invariants();
         }
         (0..self.sessions.len()).for_each(|session| self.end(session));

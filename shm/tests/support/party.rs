@@ -1,10 +1,11 @@
-//! Honest senders and receivers of several sessions and workers, stepped one step at a time in any
-//! order. Each session's payload is a mark of its own. Whoever is refused gives up what it was at.
+//! Honest senders and receivers in both lanes of several sessions and of several workers, stepped one
+//! step at a time in any order. Each lane's payload is a mark of its own. Whoever is refused gives up
+//! what it was at.
 
 use crate::random::{Random, mix};
 use shm::{
-    Direction, End, Filling, Finish, LaneEnd, Owner, ReceiverEnd, Refusal, Segment, SenderEnd,
-    SessionRef, Settled, Shared, TakeError, Terms, WorkerId,
+    Direction, End, Filling, Finish, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment,
+    SenderEnd, SessionRef, Settled, Shared, TakeError, Terms, WorkerId,
 };
 use std::ops::AddAssign;
 
@@ -27,27 +28,40 @@ impl AddAssign for Tally {
     }
 }
 
-/// A session and whoever is in it.
+/// Whoever is in a lane.
 #[derive(Default)]
 struct Seat {
-    session: Option<SessionRef>,
     sender: Option<(usize, SenderEnd, Option<Filling>)>,
     receiver: Option<(usize, ReceiverEnd)>,
+}
+
+impl Seat {
+    fn is_empty(&self) -> bool {
+        self.sender.is_none() && self.receiver.is_none()
+    }
+}
+
+/// A session and whoever is in it.
+#[derive(Default)]
+struct Table {
+    session: Option<SessionRef>,
+    /// By direction.
+    seats: [Seat; 2],
 }
 
 /// All of them.
 pub(crate) struct Party<'s> {
     segment: &'s Segment,
-    seats: [Seat; SESSIONS],
-    /// Whether bytes without the session's mark fail the test.
+    tables: [Table; SESSIONS],
+    /// Whether bytes without the lane's mark fail the test.
     foreign_matters: bool,
     pub(crate) tally: Tally,
 }
 
 impl<'s> Party<'s> {
     pub(crate) fn new(segment: &'s Segment, foreign_matters: bool) -> Self {
-        let seats = std::array::from_fn(|_| Seat::default());
-        Self { segment, seats, foreign_matters, tally: Tally::default() }
+        let tables = std::array::from_fn(|_| Table::default());
+        Self { segment, tables, foreign_matters, tally: Tally::default() }
     }
 
     fn shared(&self) -> &'s Shared<'s> {
@@ -62,23 +76,48 @@ impl<'s> Party<'s> {
     /// One step of somebody.
     pub(crate) fn step(&mut self, random: &mut Random) {
         let index = random.below(SESSIONS);
+        let direction = Direction::ALL[random.below(2)];
         let worker = random.below(WORKERS);
         let step = random.below(100);
         if step == 0 {
             return self.die(worker);
         }
-        let mut seat = std::mem::take(&mut self.seats[index]);
+        let mut table = std::mem::take(&mut self.tables[index]);
         match step {
             1 => self.look_around(random),
             2 => {
-                if let Some(session) = seat.session.take() {
+                if let Some(session) = table.session.take() {
                     self.shared().end(session, End::Deleted, |owner| self.ring(session, owner));
                 }
             }
-            3..50 => self.send(worker, &mut seat, random),
-            _ => self.receive(worker, &mut seat, random),
+            3 | 4 => self.claim(&table, direction, random),
+            5..50 => self.send(worker, &mut table, direction, random),
+            _ => self.receive(worker, &mut table, direction, random),
         }
-        self.seats[index] = seat;
+        self.tables[index] = table;
+    }
+
+    /// What somebody does that holds no place: names a peer, contests a place, expires.
+    fn claim(&mut self, table: &Table, direction: Direction, random: &mut Random) {
+        let Some(session) = table.session else { return };
+        let (shared, at) = (self.shared(), session.lane(direction));
+        let role = [Role::Sender, Role::Receiver][random.below(2)];
+        let refused = match random.below(4) {
+            0 => {
+                let ring = |owner| self.ring(session, owner);
+                shared.set_peer(session, random.next(), ring).err()
+            }
+            1 => {
+                let ring = |owner| self.ring(session, owner);
+                shared.contest(at, role, 1 + random.next() % 3, ring).err()
+            }
+            2 => shared.withdraw(at, role, 1 + random.next() % 3).err(),
+            _ => {
+                shared.expire(session, 1 + random.next() % 2, |owner| self.ring(session, owner));
+                None
+            }
+        };
+        self.tally.refusals += u64::from(refused.is_some());
     }
 
     fn ring(&self, session: SessionRef, owner: Owner) {
@@ -87,7 +126,7 @@ impl<'s> Party<'s> {
 
     /// A worker dies and is swept.
     fn die(&mut self, worker: usize) {
-        for seat in &mut self.seats {
+        for seat in self.tables.iter_mut().flat_map(|table| &mut table.seats) {
             // What it held in its own memory is gone with it.
             seat.sender.take_if(|(of, ..)| *of == worker);
             seat.receiver.take_if(|(of, _)| *of == worker);
@@ -130,39 +169,46 @@ impl<'s> Party<'s> {
         }
     }
 
-    /// A session to work in: this seat's, or a new one.
-    fn session(&mut self, worker: usize, seat: &mut Seat) -> Option<SessionRef> {
-        if seat.session.is_none() && seat.sender.is_none() && seat.receiver.is_none() {
+    /// A session to work in: this table's, or a new one.
+    fn session(&mut self, worker: usize, table: &mut Table) -> Option<SessionRef> {
+        if table.session.is_none() && table.seats.iter().all(Seat::is_empty) {
             let owner = self.owner(worker);
             let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1 };
-            seat.session = self.shared().issue(owner, &terms, 1);
+            table.session = self.shared().issue(owner, &terms, 1);
         }
-        seat.session
+        table.session
     }
 
-    fn note<T>(&mut self, taken: Result<T, TakeError>, seat: &mut Seat) -> Option<T> {
+    fn note<T>(&mut self, taken: Result<T, TakeError>, table: &mut Table) -> Option<T> {
         match taken {
             Ok(end) => return Some(end),
             Err(TakeError::Taken | TakeError::Leaving) => {}
-            Err(TakeError::Ended) => seat.session = None,
+            Err(TakeError::Ended) => table.session = None,
             Err(TakeError::Refused(_)) => {
                 self.tally.refusals += 1;
-                seat.session = None;
+                table.session = None;
             }
         }
         None
     }
 
-    fn send(&mut self, worker: usize, seat: &mut Seat, random: &mut Random) {
-        let Some((of, mut end, mut filling)) = seat.sender.take() else {
-            let Some(session) = self.session(worker, seat) else { return };
+    fn send(
+        &mut self,
+        worker: usize,
+        table: &mut Table,
+        direction: Direction,
+        random: &mut Random,
+    ) {
+        let seat = direction as usize;
+        let Some((of, mut end, mut filling)) = table.seats[seat].sender.take() else {
+            let Some(session) = self.session(worker, table) else { return };
             let taken =
-                self.shared().take_sender(session.lane(Direction::Forth), self.owner(worker), true);
-            seat.sender = self.note(taken, seat).map(|end| (worker, end, None));
+                self.shared().take_sender(session.lane(direction), self.owner(worker), true);
+            table.seats[seat].sender = self.note(taken, table).map(|end| (worker, end, None));
             return;
         };
         match self.send_on(&mut end, &mut filling, random) {
-            Ok(true) => seat.sender = Some((of, end, filling)),
+            Ok(true) => table.seats[seat].sender = Some((of, end, filling)),
             over => {
                 let left = self.shared().leave_sender(end, filling);
                 self.tally.refusals += u64::from(over.is_err()) + u64::from(left.is_err());
@@ -180,6 +226,10 @@ impl<'s> Party<'s> {
         let shared = self.shared();
         let word = shared.look(end)?;
         if !word.begun {
+            // Whoever is contested before it began gives way now and then.
+            if shared.rival(end.lane(), Role::Sender)? != 0 && random.below(4) == 0 {
+                return Ok(false);
+            }
             let begun = shared.begin(end, &random.next().to_ne_bytes())?;
             begun.into_iter().for_each(|owner| self.ring(end.lane().session, owner));
             return Ok(random.below(50) != 0);
@@ -196,6 +246,7 @@ impl<'s> Party<'s> {
             4 => {
                 let _ = end.wait_for_room(shared)?;
             }
+            5 => shared.renew(end, 1)?,
             _ => self.move_on(end, filling, random)?,
         }
         assert!(end.held() <= shared.lane_chunks());
@@ -216,24 +267,28 @@ impl<'s> Party<'s> {
         }
         *filling = end.reserve(shared)?;
         if let Some(filling) = filling {
-            self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.lane().session));
+            self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.lane()));
         }
         Ok(())
     }
 
-    fn receive(&mut self, worker: usize, seat: &mut Seat, random: &mut Random) {
-        let Some((of, mut end)) = seat.receiver.take() else {
-            let Some(session) = self.session(worker, seat) else { return };
-            let taken = self.shared().take_receiver(
-                session.lane(Direction::Forth),
-                self.owner(worker),
-                false,
-            );
-            seat.receiver = self.note(taken, seat).map(|end| (worker, end));
+    fn receive(
+        &mut self,
+        worker: usize,
+        table: &mut Table,
+        direction: Direction,
+        random: &mut Random,
+    ) {
+        let seat = direction as usize;
+        let Some((of, mut end)) = table.seats[seat].receiver.take() else {
+            let Some(session) = self.session(worker, table) else { return };
+            let taken =
+                self.shared().take_receiver(session.lane(direction), self.owner(worker), false);
+            table.seats[seat].receiver = self.note(taken, table).map(|end| (worker, end));
             return;
         };
         match self.receive_on(&mut end, random) {
-            Ok(true) => seat.receiver = Some((of, end)),
+            Ok(true) => table.seats[seat].receiver = Some((of, end)),
             over => {
                 let left = self.shared().leave_receiver(end);
                 self.tally.refusals += u64::from(over.is_err()) + u64::from(left.is_err());
@@ -269,10 +324,9 @@ impl<'s> Party<'s> {
         let bytes = self.segment.bytes(&piece);
         assert_eq!(bytes.len(), piece.len(), "a piece beyond its chunk");
         // Reads every byte: what lies outside the mapping would end the process here.
-        let ours =
-            bytes.as_chunks().0.iter().filter(|word| **word == mark(end.lane().session)).count();
+        let ours = bytes.as_chunks().0.iter().filter(|word| **word == mark(end.lane())).count();
         let same = ours * 8 == bytes.len();
-        assert!(same || !self.foreign_matters, "{:?} shows other bytes", end.lane().session);
+        assert!(same || !self.foreign_matters, "{:?} shows other bytes", end.lane());
         self.tally.pieces += 1;
         end.count(shared, 0, 0)?;
         if random.below(3) > 0 {
@@ -282,7 +336,8 @@ impl<'s> Party<'s> {
     }
 }
 
-/// What a session's payload consists of.
-fn mark(session: SessionRef) -> [u8; 8] {
-    mix(u64::from(session.slot) << 32 | u64::from(session.generation)).to_ne_bytes()
+/// What a lane's payload consists of.
+fn mark(lane: LaneRef) -> [u8; 8] {
+    let place = u64::from(lane.session.slot) << 1 | lane.direction as u64;
+    mix(place << 32 | u64::from(lane.session.generation)).to_ne_bytes()
 }

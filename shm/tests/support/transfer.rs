@@ -11,7 +11,7 @@ use shm::{
 use std::time::{Duration, Instant};
 
 /// Workers that a test can have.
-pub(crate) const WORKERS: usize = 4;
+pub(crate) const WORKERS: usize = 5;
 
 /// A step of a transfer, as its role makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

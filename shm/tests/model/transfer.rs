@@ -1,0 +1,148 @@
+//! What the two ends of a lane do, on the words and on the model alike.
+
+use crate::world::World;
+use crate::{LANE_CHUNKS, Lane};
+use shm::{Finish, Settled};
+
+impl World<'_> {
+    pub(crate) fn begin(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let receiver = model.receiver.holder();
+        // Two that are both marked do not suit each other.
+        let suit = !(model.sender.is_marked() && model.receiver.is_marked());
+        let expected = receiver.filter(|_| suit).map(|worker| self.owner(worker));
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end().filter(|_| !model.begun) else { return };
+        let announced = (2 * lane.0 + lane.1 as usize).to_le_bytes();
+        assert_eq!(self.shared.begin(sender, &announced), Ok(expected));
+        model.begun = expected.is_some();
+        if let Some(receiver) = model.receiver.end() {
+            assert_eq!(receiver.announcement(self.shared).as_deref(), Ok(&announced[..]));
+        }
+    }
+
+    /// The fair share: a lane that holds k chunks takes one more while more than k are free, and
+    /// gives one back while fewer than k - 1 are; it always may have one.
+    pub(crate) fn reserve(&mut self, lane: Lane) {
+        let mut free = self.free_chunks();
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end().filter(|_| model.filling.is_none()) else { return };
+        let mut held = model.flying.len() + model.back;
+        let mut reserved = false;
+        while model.back > 0 && !reserved {
+            model.back -= 1;
+            reserved = held == 1 || free + 1 >= held;
+            free += usize::from(!reserved);
+            held -= 1;
+        }
+        let grows = free > held && held < LANE_CHUNKS;
+        let filling = sender.reserve(self.shared).unwrap();
+        assert_eq!(filling.is_some(), reserved || grows, "{held} held, {free} free");
+        model.filling = filling;
+    }
+
+    pub(crate) fn put_back(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end() else { return };
+        let Some(filling) = model.filling.take() else { return };
+        sender.put_back(self.shared, filling).unwrap();
+    }
+
+    pub(crate) fn publish(&mut self, lane: Lane, range: std::ops::Range<usize>) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
+        let Some(filling) = model.filling.take() else { return };
+        self.token += 1;
+        self.bytes[filling.chunk_index()] = self.token;
+        model.flying.push_back((self.token, range.len()));
+        model.published_bytes += range.len() as u64;
+        let rings = sender.publish(self.shared, filling, range).unwrap();
+        assert_eq!(rings, std::mem::take(&mut model.receiver_waits));
+        assert_eq!(sender.published_bytes(), model.published_bytes);
+    }
+
+    pub(crate) fn wait_for_room(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end() else { return };
+        model.sender_waits = model.back == 0;
+        assert_eq!(sender.wait_for_room(self.shared), Ok(model.sender_waits));
+    }
+
+    pub(crate) fn shed(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end() else { return };
+        sender.shed(self.shared).unwrap();
+        model.back = 0;
+    }
+
+    /// What is received is what was published, in order, and nobody has touched it since.
+    pub(crate) fn next(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(receiver) = model.receiver.end() else { return };
+        let piece = receiver.next(self.shared).unwrap();
+        let received = piece.map(|piece| (self.bytes[piece.chunk_index()], piece.len()));
+        assert_eq!(received, model.flying.front().copied());
+    }
+
+    pub(crate) fn ack_recv(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(receiver) = model.receiver.end().filter(|_| !model.flying.is_empty()) else {
+            return;
+        };
+        receiver.next(self.shared).unwrap();
+        let rings = receiver.ack_recv(self.shared).unwrap();
+        assert_eq!(rings, std::mem::take(&mut model.sender_waits));
+        model.flying.pop_front();
+        model.back += usize::from(model.sender.holder().is_some());
+    }
+
+    pub(crate) fn wait_for_chunk(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(receiver) = model.receiver.end() else { return };
+        model.receiver_waits = model.flying.is_empty() && model.finish == Finish::Open;
+        assert_eq!(receiver.wait_for_chunk(self.shared), Ok(model.receiver_waits));
+    }
+
+    pub(crate) fn count(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(receiver) = model.receiver.end().filter(|_| model.begun) else { return };
+        model.counts = (model.published_bytes, model.published_bytes / 2);
+        receiver.count(self.shared, model.counts.0, model.counts.1).unwrap();
+    }
+
+    pub(crate) fn finish(&mut self, lane: Lane, whole: bool) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
+        model.finish = if whole { Finish::Whole(model.published_bytes) } else { Finish::Aborted };
+        sender.finish(self.shared, model.finish).unwrap();
+    }
+
+    pub(crate) fn settle(&mut self, lane: Lane) {
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(receiver) = model.receiver.end().filter(|_| model.begun) else { return };
+        model.settled = if model.counts.1 == 0 { Settled::Sent } else { Settled::Acked };
+        receiver.settle(self.shared, model.settled).unwrap();
+    }
+
+    /// Either end may begin the session's lifetime anew.
+    pub(crate) fn renew(&mut self, lane: Lane) {
+        let now_ms = self.now_ms;
+        let slot = &mut self.slots[lane.0];
+        let expires_ms = slot.expires_ms.max(now_ms + slot.terms.lifetime_ms);
+        let model = slot.lane(lane.1);
+        let renewed = if let Some(sender) = model.sender.end() {
+            self.shared.renew(sender, now_ms)
+        } else if let Some(receiver) = model.receiver.end() {
+            self.shared.renew(receiver, now_ms)
+        } else {
+            return;
+        };
+        assert_eq!(renewed, Ok(()));
+        slot.expires_ms = expires_ms;
+    }
+
+    pub(crate) fn send(&mut self, lane: Lane) {
+        self.reserve(lane);
+        self.publish(lane, 1..17);
+    }
+}
