@@ -47,15 +47,17 @@ impl Addresses {
     }
 
     fn digest(&self, purpose: u8, address: IpAddr) -> u64 {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&[purpose]);
-        match address {
-            IpAddr::V4(address) => hasher.update(&address.octets()),
-            IpAddr::V6(address) => hasher.update(&address.octets()),
+        // Canonical IPv6 addresses are no IPv4 ones in disguise, so all of them fit into one space.
+        let octets = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
         };
-        let mut digest = [0; 8];
-        hasher.finalize_xof().fill(&mut digest);
-        u64::from_le_bytes(digest)
+        let mut input = [0; 24];
+        let (first, rest) = input.split_at_mut(octets.len());
+        first.copy_from_slice(&octets);
+        rest.fill(purpose);
+        let digest = blake3::keyed_hash(&self.key, &input);
+        digest.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 }
 

@@ -40,7 +40,8 @@ fn party(sessions: &[MessageSession], number: usize, role: Role) -> Party {
 
 #[test]
 fn heavy_five_hundred_sessions_chat_at_once() {
-    let relay = Relay::with(4, &[]);
+    // A thousand parties of one address.
+    let relay = Relay::with(4, &["limits.connections_per_address_max = 4096"]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
     let sessions: Vec<_> = (0..SESSIONS).map(|_| relay.message_session()).collect();
