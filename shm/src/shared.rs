@@ -7,7 +7,7 @@
 use crate::chunk::{Pool, Tag};
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, LaneEnd, ReceiverEnd, SenderEnd};
-use crate::lane::{Lane, Left};
+use crate::lane::{Finish, Lane, Left};
 use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
 use crate::record::WorkerRecord;
 use crate::refusal::Refusal;
@@ -309,6 +309,12 @@ impl<'a> Shared<'a> {
             ring(holder.owner);
         }
         Ok(true)
+    }
+
+    /// Whether the sender of the attempt in the lane has said how its bytes end.
+    pub fn is_ending(&self, at: LaneRef) -> Result<bool, Refusal> {
+        let lane = self.lane(at)?;
+        Ok(lane.load()?.begun && lane.finish() != Finish::Open)
     }
 
     /// Who wants the place of `role`, by `contest`; 0: nobody, or nobody any more.

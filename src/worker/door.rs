@@ -135,18 +135,27 @@ impl Door {
     fn may_come_free(&mut self, relay: &Relay, error: TakeError) -> bool {
         match error {
             TakeError::Leaving => true,
-            TakeError::Taken => {
-                let (role, rival, slot) = (self.role(), self.rival(relay), self.slot());
-                let contested = if self.contests {
-                    relay.shared().rival(self.lane, role).map(|waiting| waiting == rival)
-                } else {
-                    let ring = |holder| relay.ring(holder, slot);
-                    relay.shared().contest(self.lane, role, rival, ring)
-                };
-                self.contests = true;
-                contested.unwrap_or(false)
-            }
+            TakeError::Taken => self.contest(relay) || self.is_being_left(relay),
             _ => false,
         }
+    }
+
+    /// Asks the holder to give way, once. Whether it has not said no.
+    fn contest(&mut self, relay: &Relay) -> bool {
+        let (role, rival, slot) = (self.role(), self.rival(relay), self.slot());
+        let contested = if self.contests {
+            relay.shared().rival(self.lane, role).map(|waiting| waiting == rival)
+        } else {
+            let ring = |holder| relay.ring(holder, slot);
+            relay.shared().contest(self.lane, role, rival, ring)
+        };
+        self.contests = true;
+        contested.unwrap_or(false)
+    }
+
+    /// Whether this may be a receiver that has all of the last transfer already, and asks for the next
+    /// before the relay knows that it has.
+    fn is_being_left(&self, relay: &Relay) -> bool {
+        self.role() == Role::Receiver && relay.shared().is_ending(self.lane).unwrap_or(false)
     }
 }

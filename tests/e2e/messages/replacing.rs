@@ -269,3 +269,26 @@ fn one_with_an_unread_body_gives_way_to_no_other_address() {
         assert!(!first.has_news(), "the first one waits on");
     }
 }
+
+/// What a client has read is read before the relay knows of it: its next poll, on another connection
+/// and worker, finds its last one in the place still, and waits for it.
+#[test]
+fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
+    let relay = Relay::with(4, &[]);
+    let session = relay.message_session();
+    let level = [("X-Receipt", "acked"), ("Content-Length", "5")];
+    let mut receiver = session.host();
+    receiver.poll();
+    for _ in 0..10 {
+        // On a kept-alive connection the kernel delays its acknowledgements.
+        for last in [false, false, true] {
+            let mut sender = session.guest();
+            sender.ask("POST", &level).send(b"hello");
+            assert_eq!(receiver.read_response().expect(200).body, b"hello");
+            let before = last.then(|| std::mem::replace(&mut receiver, session.host()));
+            receiver.poll();
+            sender.read_response().expect(200);
+            drop(before);
+        }
+    }
+}
