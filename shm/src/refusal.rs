@@ -26,6 +26,8 @@ pub enum Refusal {
     Descriptor(u64),
     /// A descriptor that names a chunk which belongs to another lane: the chunk's tag.
     ForeignChunk(u64),
+    /// An announcement of so many bytes that cannot be read.
+    Announcement(usize),
     /// A byte count above what was handed over.
     Count {
         /// What was read.
@@ -45,6 +47,7 @@ impl fmt::Display for Refusal {
             }
             Self::Descriptor(word) => write!(f, "descriptor {word:#018x} is out of range"),
             Self::ForeignChunk(tag) => write!(f, "chunk belongs to another lane: tag {tag:#018x}"),
+            Self::Announcement(bytes) => write!(f, "announcement of {bytes} bytes is none"),
             Self::Count { found, high } => write!(f, "count {found} is above {high}"),
         }
     }

@@ -85,8 +85,8 @@ pub struct Found {
     pub session: SessionRef,
     /// What it was issued with.
     pub terms: Terms,
-    /// Who else may use it, by [`Shared::set_peer`]; 0: nobody was named.
-    pub peer: u64,
+    /// Who else may use it, by [`Shared::set_guest`]; 0: nobody was named.
+    pub guest: u64,
     /// When its lifetime is over, in milliseconds of the caller's clock.
     pub expires_ms: u64,
 }
@@ -197,8 +197,8 @@ impl<'a> Shared<'a> {
         let slot = self.slots.get(index as usize)?;
         let Ok((Life::Live, generation)) = slot.life() else { return None };
         let session = SessionRef { slot: index, generation };
-        let (terms, peer) = (slot.terms(), slot.peer.load(Ordering::Relaxed));
-        let found = Found { session, terms, peer, expires_ms: slot.expires_ms() };
+        let (terms, guest) = (slot.terms(), slot.guest.load(Ordering::Relaxed));
+        let found = Found { session, terms, guest, expires_ms: slot.expires_ms() };
         // A slot that was issued again while we read is not the one we read. Pairs with the fence in
         // `fill`: if we read anything of the next session, we see its life.
         fence(Ordering::Acquire);
@@ -209,18 +209,18 @@ impl<'a> Shared<'a> {
     /// place. The name, which is not 0, is to be good for this session alone: should the slot be issued
     /// again this very moment, its next session may begin with it, but never loses a name of its own by
     /// it.
-    pub fn set_peer(
+    pub fn set_guest(
         &self,
         session: SessionRef,
-        peer: u64,
+        guest: u64,
         ring: impl FnMut(Owner),
     ) -> Result<(), Refusal> {
         let slot = self.slot(session.slot)?;
         // Acquire pairs with the Release here and with the fence in `fill`: if what we read is the next
         // session's, we see its life.
-        let mut named = slot.peer.load(Ordering::Acquire);
+        let mut named = slot.guest.load(Ordering::Acquire);
         while self.life(session)? == Some(Life::Live) {
-            match slot.peer.compare_exchange(named, peer, Ordering::SeqCst, Ordering::Acquire) {
+            match slot.guest.compare_exchange(named, guest, Ordering::SeqCst, Ordering::Acquire) {
                 Ok(_) => {
                     slot.held().for_each(ring);
                     break;
@@ -232,8 +232,8 @@ impl<'a> Shared<'a> {
     }
 
     /// Who else may use `end`'s session.
-    pub fn peer<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
-        Ok(self.slot(end.lane().session.slot)?.peer.load(Ordering::SeqCst))
+    pub fn guest<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
+        Ok(self.slot(end.lane().session.slot)?.guest.load(Ordering::SeqCst))
     }
 
     /// When the lifetime of `end`'s session is over, in milliseconds of the caller's clock.
@@ -263,7 +263,6 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<SenderEnd, TakeError> {
         let tag = self.take(at, Role::Sender, owner, mark)?;
-        self.lane(at)?.rival(Role::Sender).swap(0, Ordering::SeqCst);
         Ok(SenderEnd::new(at, owner, tag))
     }
 
@@ -275,7 +274,6 @@ impl<'a> Shared<'a> {
         mark: bool,
     ) -> Result<ReceiverEnd, TakeError> {
         let tag = self.take(at, Role::Receiver, owner, mark)?;
-        self.lane(at)?.rival(Role::Receiver).swap(0, Ordering::SeqCst);
         Ok(ReceiverEnd::new(at, owner, tag))
     }
 
@@ -301,10 +299,7 @@ impl<'a> Shared<'a> {
             return Ok(false);
         }
         let word = lane.load()?;
-        let holder = match role {
-            Role::Sender => word.sender,
-            Role::Receiver => word.receiver,
-        };
+        let holder = word.place(role);
         if holder.state == State::Held {
             ring(holder.owner);
         }
@@ -369,6 +364,8 @@ impl<'a> Shared<'a> {
         // The one that ends a session looks at the places after it set the life; we look at the life
         // after we took the place. One of the two sees the other.
         let tag = Tag::new(at, word.attempt);
+        // What was asked of the last holder is not asked of this one.
+        lane.rival(role).swap(0, Ordering::SeqCst);
         if self.life(session) != Ok(Some(Life::Live)) {
             // A sender may have begun with us meanwhile, and be gone already.
             self.depart(at, role, owner, tag, State::Gone)?;

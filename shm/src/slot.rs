@@ -100,7 +100,7 @@ pub struct Slot {
     kind: AtomicU64,
     /// Who else may use the session, as the caller names it; 0: nobody was named. Changed by swaps
     /// alone, as [`crate::lane::Waits`] is.
-    pub(crate) peer: AtomicU64,
+    pub(crate) guest: AtomicU64,
     key: [AtomicU64; 4],
     token: [AtomicU64; 4],
     /// By [`Direction`].
@@ -147,7 +147,7 @@ impl Slot {
             expires_ms: AtomicU64::new(0),
             lifetime_ms: AtomicU64::new(0),
             kind: AtomicU64::new(0),
-            peer: AtomicU64::new(0),
+            guest: AtomicU64::new(0),
             key: digest(),
             token: digest(),
             lanes: [Lane::new(), Lane::new()],
@@ -191,7 +191,7 @@ impl Slot {
         store(&self.token, &terms.token);
         self.kind.store(terms.kind, Ordering::Relaxed);
         self.lifetime_ms.store(terms.lifetime_ms, Ordering::Relaxed);
-        self.peer.swap(0, Ordering::Relaxed);
+        self.guest.swap(0, Ordering::Relaxed);
         let expires_ms = now_ms.saturating_add(terms.lifetime_ms);
         self.expires_ms.store(expires_ms, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! What the dead leave behind, and how much of everything is in use.
 //!
 //! The master calls [`Shared::sweep`] once it has reaped a worker's process; nobody else frees what
-//! another owns. Both go through all slots, and a slot whose words are refused harms nobody else.
+//! another owns. It and the census go through all slots, and a slot whose words are refused harms nobody else.
 
 use crate::chunk::Tag;
 use crate::lane::Left;

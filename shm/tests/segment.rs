@@ -86,7 +86,7 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     let session = ours.shared().issue(owner, &terms, 1).unwrap();
     assert_eq!(theirs.shared().life(session), Ok(Some(Life::Live)));
     let found = theirs.shared().find(session.slot).unwrap();
-    assert_eq!((found.terms, found.peer, found.expires_ms), (terms, 0, 100));
+    assert_eq!((found.terms, found.guest, found.expires_ms), (terms, 0, 100));
 
     let mut sender =
         ours.shared().take_sender(session.lane(Direction::Forth), owner, false).unwrap();

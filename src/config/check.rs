@@ -29,6 +29,8 @@ const TIB: u64 = 1 << 40;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const LIFETIMES: RangeInclusive<Duration> =
+    RangeInclusive::new(SECOND, Duration::from_secs(30 * 24 * 3600));
 
 /// The kernel takes at most 32767 seconds (`MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` in `net/tcp.h`).
 const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
@@ -293,13 +295,12 @@ impl Check {
     }
 
     fn messages(&mut self, file: &typed::Messages, default: &typed::Messages) -> Messages {
-        let lifetimes = Duration::from_secs(1)..=30 * DAY;
         Messages {
             mount: self.mount(&key!(file, default, mount)),
             receipt: self.choice(&key!(file, default, receipt), &RECEIPTS),
             wait_timeout_max: self.duration(&key!(file, default, wait_timeout_max), &(MS..=DAY)),
             session_lifetime_max: self
-                .duration(&key!(file, default, session_lifetime_max), &lifetimes),
+                .duration(&key!(file, default, session_lifetime_max), &LIFETIMES),
         }
     }
 
@@ -342,14 +343,13 @@ impl Check {
 
     fn timeouts(&mut self, file: &typed::Timeouts, default: &typed::Timeouts) -> Timeouts {
         let most = MS..=DAY;
-        let lifetimes = SECOND..=30 * DAY;
         Timeouts {
             head_timeout: self.duration(&key!(file, default, head_timeout), &most),
             idle_timeout: self.duration(&key!(file, default, idle_timeout), &most),
             keepalive_idle: self.seconds(&key!(file, default, keepalive_idle)),
             keepalive_interval: self.seconds(&key!(file, default, keepalive_interval)),
             wait_timeout: self.duration(&key!(file, default, wait_timeout), &most),
-            session_lifetime: self.duration(&key!(file, default, session_lifetime), &lifetimes),
+            session_lifetime: self.duration(&key!(file, default, session_lifetime), &LIFETIMES),
             chunk_wait: self.duration(&key!(file, default, chunk_wait), &most),
             ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),

@@ -2,7 +2,7 @@
 //!
 //! The routes ask here who holds a session's token; comparing it is theirs.
 
-use super::response::{LIFETIME_SHOWN_MAX, http_date};
+use super::response::http_date_after;
 use std::time::{Duration, SystemTime};
 
 /// The value of the first cookie of this name among all `Cookie` fields, without quotes.
@@ -26,17 +26,23 @@ pub fn bearer(authorization: Option<&[u8]>) -> Option<&[u8]> {
 }
 
 /// The value of a `Set-Cookie` that gives a message session's token to its host, for `lifetime` from
-/// `now`, and for that session's `path` alone.
+/// `now`, and for that session's `path` alone; with `https` over HTTPS alone.
 #[must_use]
-pub fn token_cookie(token: &str, path: &str, now: SystemTime, lifetime: Duration) -> String {
-    let expires = http_date(now + lifetime.min(LIFETIME_SHOWN_MAX));
-    format!("token=\"{token}\"; Path=\"{path}\"; Expires={expires}")
+pub fn token_cookie(
+    token: &str,
+    path: &str,
+    https: bool,
+    now: SystemTime,
+    lifetime: Duration,
+) -> String {
+    let (expires, secure) = (http_date_after(now, lifetime), if https { "; Secure" } else { "" });
+    format!("token=\"{token}\"; Path=\"{path}\"; Expires={expires}{secure}")
 }
 
 /// The value of a `Set-Cookie` that takes it back.
 #[must_use]
 pub fn expired_token_cookie(path: &str) -> String {
-    token_cookie("", path, SystemTime::UNIX_EPOCH, Duration::ZERO)
+    token_cookie("", path, false, SystemTime::UNIX_EPOCH, Duration::ZERO)
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {

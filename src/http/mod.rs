@@ -28,5 +28,5 @@ pub(crate) use framing::{is_token_byte, is_value_byte};
 pub use head::{
     Fields, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
 };
-pub use response::{CONTINUE, LIFETIME_SHOWN_MAX, ResponseHead, accepts, error_body, http_date};
+pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date_after};
 pub use status::Status;

@@ -15,7 +15,7 @@ use super::Status;
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Last second of the year 9999: a date has four digits for it (RFC 9110, section 5.6.7).
-const DATE_SECONDS_MAX: u64 = 253_402_300_799;
+const DATE_MAX: Duration = Duration::from_secs(253_402_300_799);
 
 /// A response head being written at the end of a buffer. The status line says `HTTP/1.1` to every
 /// client, as RFC 9110 (section 2.5) asks; what a HTTP/1.0 client must be told is in `Connection`.
@@ -102,14 +102,16 @@ impl Write for OneLine<'_> {
     }
 }
 
-/// A thousand years, so that a date can be made of any lifetime.
-pub const LIFETIME_SHOWN_MAX: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
-
 /// A time as the `Date`, `Expires` and `X-Session-Expires` fields have it.
-pub fn http_date(time: SystemTime) -> impl Display {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let seconds = Duration::from_secs(seconds.min(DATE_SECONDS_MAX));
-    HttpDate::from(SystemTime::UNIX_EPOCH + seconds)
+fn http_date(time: SystemTime) -> impl Display {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    HttpDate::from(SystemTime::UNIX_EPOCH + since.min(DATE_MAX))
+}
+
+/// The time when a `lifetime` that begins `now` is over. A lifetime may be read from shared memory, so no
+/// value of it may be too much to add.
+pub fn http_date_after(now: SystemTime, lifetime: Duration) -> impl Display {
+    http_date(now.checked_add(lifetime).unwrap_or(SystemTime::UNIX_EPOCH + DATE_MAX))
 }
 
 /// The content type and body of an error answer: one line of text, or a problem document

@@ -12,7 +12,8 @@ const HAS_TYPE: u8 = 4;
 const HAS_NAME: u8 = 8;
 
 /// Bytes of a media type that are passed on. RFC 6838 section 4.2 allows 127 for each half of the
-/// name alone; what is longer than this is left out.
+/// name alone; what is longer than this is left out,
+/// and the receiver is told `application/octet-stream`.
 const TYPE_BYTES_MAX: usize = 255;
 
 /// What a receiver is told of the bytes to come.

@@ -18,13 +18,27 @@ pub enum Manner {
     },
 }
 
-/// A token cookie that is renewed with an answer.
+impl Manner {
+    /// Whether the session is over once the transfer is complete.
+    pub(super) fn ends_session(&self) -> bool {
+        matches!(self, Self::File)
+    }
+
+    /// Whether a chunked body that is not whole is ended, with a trailer that says so.
+    pub(super) fn marks_truncation(&self) -> bool {
+        matches!(self, Self::Message { .. })
+    }
+}
+
+/// The cookie with which a host gets its token, and has it renewed.
 #[derive(Clone)]
 pub struct Renewal {
-    /// The token, as its owner sent it.
+    /// The token.
     pub token: String,
     /// The session's path.
     pub path: String,
+    /// Whether the client is to send it over HTTPS alone, as it came.
+    pub https: bool,
     /// For how long, from the answer.
     pub lifetime: Duration,
 }
@@ -33,7 +47,7 @@ impl Renewal {
     /// The value of `Set-Cookie` in an answer that is given now.
     #[must_use]
     pub fn cookie(&self) -> String {
-        token_cookie(&self.token, &self.path, SystemTime::now(), self.lifetime)
+        token_cookie(&self.token, &self.path, self.https, SystemTime::now(), self.lifetime)
     }
 }
 

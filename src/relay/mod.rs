@@ -81,7 +81,7 @@ impl Relay {
 
     /// Whether one that was let in as `admitted_as` may not use `end`'s session any more.
     fn is_barred<E: LaneEnd>(&self, end: &E, admitted_as: u64) -> Result<bool, Refusal> {
-        Ok(admitted_as != 0 && self.shared().peer(end)? != admitted_as)
+        Ok(admitted_as != 0 && self.shared().guest(end)? != admitted_as)
     }
 
     /// Who wants `end`'s place from its holder; 0: nobody.

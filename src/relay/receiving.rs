@@ -27,6 +27,7 @@ pub struct Receiving {
     reception: Reception,
     wait_ends_ms: u64,
     phase: Phase,
+    /// The body is chunked, and its last chunk is not written yet.
     chunked: bool,
     /// The sender is gone, and the answer is to say so at its end.
     truncated: bool,
@@ -111,12 +112,6 @@ impl Receiving {
     #[must_use]
     pub fn manner(&self) -> &Manner {
         &self.reception.manner
-    }
-
-    /// Who it was let in as.
-    #[must_use]
-    pub fn admitted_as(&self) -> u64 {
-        self.reception.admitted_as
     }
 
     /// When it wants a turn though nothing has happened.
@@ -207,8 +202,7 @@ impl Receiving {
         if silent {
             return Ok(Some(Received::Again));
         }
-        let message = matches!(self.reception.manner, Manner::Message { .. });
-        if message && self.chunked && self.phase == Phase::Body {
+        if self.reception.manner.marks_truncation() && self.chunked && self.phase == Phase::Body {
             // What was published before is still ours to write.
             self.truncated = !matches!(finish, Finish::Whole(_));
             return Ok(None);
@@ -250,9 +244,7 @@ impl Receiving {
     /// The sender has begun: writes the head of the answer.
     fn begin(&mut self, relay: &Relay, outbox: &mut Outbox, now_ms: u64) -> Result<(), Refusal> {
         let bytes = self.end.announcement(relay.shared())?;
-        let found = bytes.len() as u64;
-        let announced =
-            Announcement::decode(&bytes).ok_or(Refusal::Count { found, high: found })?;
+        let announced = Announcement::decode(&bytes).ok_or(Refusal::Announcement(bytes.len()))?;
         self.chunked = announced.length.is_none();
         self.length = announced.length;
         self.receipt = announced.receipt;
@@ -322,9 +314,9 @@ impl Receiving {
     ) -> Result<bool, Refusal> {
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
         self.resume(relay, stream, now_ms);
-        let beyond = self.length.is_some_and(|length| self.taken + piece.len() as u64 > length);
-        if beyond {
-            return Err(Refusal::Count { found: piece.len() as u64, high: 0 });
+        let found = self.taken.saturating_add(piece.len() as u64);
+        if let Some(high) = self.length.filter(|length| found > *length) {
+            return Err(Refusal::Count { found, high });
         }
         if self.chunked {
             outbox.bytes().extend_from_slice(chunk_line(piece.len() as u64).as_bytes());
@@ -479,14 +471,15 @@ impl Receiving {
         Ok(unacknowledged)
     }
 
-    /// Gives up the place.
-    pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
+    /// Gives up the place. What was asked for is given back, for another try.
+    pub fn leave(self, relay: &Relay) -> (Reception, Result<(), Refusal>) {
         let lane = self.lane();
-        if let Some(sender) = relay.shared().leave_receiver(self.end)? {
+        let left = relay.shared().leave_receiver(self.end);
+        if let Ok(Some(sender)) = left {
             relay.ring(sender, lane.session.slot);
         }
         relay.ring_knockers(lane);
-        Ok(())
+        (self.reception, left.map(drop))
     }
 }
 

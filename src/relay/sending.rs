@@ -24,19 +24,9 @@ const STARVED_POLL_MS: u64 = 10;
 #[derive(Debug)]
 pub struct Sending {
     end: SenderEnd,
-    body: Body,
-    /// Payload bytes to come, where that was known beforehand.
+    cargo: Cargo,
+    /// Payload bytes to come, where that was known beforehand: what the body tells shrinks as it is read.
     length: Option<u64>,
-    content_type: Option<Vec<u8>>,
-    name: Option<FileName>,
-    receipt: Receipt,
-    /// Whose it is.
-    client: IpAddr,
-    /// The client holds its body back until it reads `100 Continue`.
-    expects_continue: bool,
-    manner: Manner,
-    /// See [`Cargo::admitted_as`].
-    admitted_as: u64,
     wait_ends_ms: u64,
     phase: Phase,
     /// A turn has found it without a receiver.
@@ -95,27 +85,10 @@ impl Sending {
         wait_ends_ms: u64,
         now_ms: u64,
     ) -> Self {
-        let Cargo {
-            body,
-            content_type,
-            name,
-            receipt,
-            expects_continue,
-            client,
-            manner,
-            admitted_as,
-        } = cargo;
         Self {
             end,
-            length: body.length(),
-            body,
-            content_type,
-            name,
-            receipt,
-            client,
-            expects_continue,
-            manner,
-            admitted_as,
+            length: cargo.body.length(),
+            cargo,
             wait_ends_ms,
             phase: Phase::Receiver,
             waited: false,
@@ -148,7 +121,7 @@ impl Sending {
     /// Which API it is sent by.
     #[must_use]
     pub fn manner(&self) -> &Manner {
-        &self.manner
+        &self.cargo.manner
     }
 
     /// Whether nothing has begun yet.
@@ -160,7 +133,7 @@ impl Sending {
     /// Whether the whole request body has been read.
     #[must_use]
     pub fn has_read_all(&self) -> bool {
-        self.body.is_done()
+        self.cargo.body.is_done()
     }
 
     /// Does what can be done now. Bytes that the client sent behind its head, or behind its body,
@@ -192,7 +165,7 @@ impl Sending {
         if stream.is_broken() && !matches!(self.phase, Phase::Receipt) {
             return Ok(self.left(relay));
         }
-        if !self.begun && relay.is_barred(&self.end, self.admitted_as)? {
+        if !self.begun && relay.is_barred(&self.end, self.cargo.admitted_as)? {
             return Ok(self.over(relay, Sent::Barred));
         }
         // Who only came now may have said all it will say; who was seen to wait, and left, is gone.
@@ -206,11 +179,11 @@ impl Sending {
             // A receiver that speaks HTTP/1.0 (its mark) has to know the length: one that is not known
             // (our mark) does not suit it, and it turns away.
             Phase::Receiver if lane.can_begin() => {
-                if self.expects_continue && inbox.is_empty() && stream.unread() == 0 {
+                if self.cargo.expects_continue && inbox.is_empty() && stream.unread() == 0 {
                     outbox.bytes().extend_from_slice(CONTINUE);
                 }
                 // Asked once; a client that did not wait for it needs none.
-                self.expects_continue = false;
+                self.cargo.expects_continue = false;
                 self.phase = Phase::Body;
                 self.starved_since_ms = None;
                 self.pace = Pace::new(relay, self.read_bytes, now_ms);
@@ -238,7 +211,7 @@ impl Sending {
             && self.is_settled(self.end.settled(shared)?)
         {
             self.complete(relay, now_ms)?;
-            return Ok(Some(self.over(relay, Sent::Delivered(self.receipt))));
+            return Ok(Some(self.over(relay, Sent::Delivered(self.cargo.receipt))));
         }
         let life = shared.life(self.lane().session)?;
         let cause = match life {
@@ -261,7 +234,7 @@ impl Sending {
 
     /// Everything is delivered. Only a complete file ends its session; a message renews it.
     fn complete(&self, relay: &Relay, now_ms: u64) -> Result<(), Refusal> {
-        if let Manner::Message { .. } = self.manner {
+        if !self.cargo.manner.ends_session() {
             return relay.shared().renew(&self.end, now_ms);
         }
         let (session, slot) = (self.lane().session, self.slot());
@@ -270,7 +243,7 @@ impl Sending {
     }
 
     fn is_settled(&self, settled: Settled) -> bool {
-        match self.receipt {
+        match self.cargo.receipt {
             Receipt::Acked => settled == Settled::Acked,
             Receipt::Sent => settled != Settled::No,
         }
@@ -305,7 +278,7 @@ impl Sending {
             return Ok(false);
         }
         let waits = matches!(self.phase, Phase::Receiver);
-        let is_ours = || rival == relay.addresses.exact(self.client);
+        let is_ours = || rival == relay.addresses.exact(self.cargo.client);
         if waits && self.may_be_dead(stream, inbox) && is_ours() {
             return Ok(true);
         }
@@ -317,7 +290,7 @@ impl Sending {
     /// not read before a receiver comes.
     fn may_be_dead(&self, stream: &Stream, inbox: &[u8]) -> bool {
         let here = stream.unread().saturating_add(inbox.len() as u64);
-        here > 0 && self.body.unread().is_none_or(|left| here < left)
+        here > 0 && self.cargo.body.unread().is_none_or(|left| here < left)
     }
 
     fn read_body(
@@ -344,7 +317,7 @@ impl Sending {
         }
         let mut moved = 0;
         while moved < TURN_BYTES {
-            if self.body.is_done() {
+            if self.cargo.body.is_done() {
                 return self.finish(relay, now_ms);
             }
             if inbox.is_empty() && !stream.is_readable() && !stream.is_leaving() {
@@ -365,7 +338,7 @@ impl Sending {
                 return Ok(Turn::Again);
             }
         }
-        if self.body.is_done() {
+        if self.cargo.body.is_done() {
             return self.finish(relay, now_ms);
         }
         Ok(Turn::Again)
@@ -377,7 +350,7 @@ impl Sending {
             return Ok(true);
         }
         let Some(mut filling) = self.end.reserve(relay.shared())? else { return Ok(false) };
-        let window = self.body.begin(relay.segment.bytes_mut(&mut filling));
+        let window = self.cargo.body.begin(relay.segment.bytes_mut(&mut filling));
         self.filling = Some((filling, window));
         Ok(true)
     }
@@ -396,14 +369,14 @@ impl Sending {
     ) -> Result<Got, Fault> {
         let Some((filling, window)) = &mut self.filling else { return Ok(Got::Dry) };
         let chunk = relay.segment.bytes_mut(filling);
-        let room = self.body.room(chunk, window);
+        let room = self.cargo.body.room(chunk, window);
         if room.is_empty() {
             // It was filled for a receiver that left before it began.
             return Ok(Got::Bytes(0));
         }
         let got = if inbox.is_empty() { stream.recv(room) } else { unload(inbox, room) };
         let Got::Bytes(bytes) = got else { return Ok(got) };
-        let beyond = self.body.absorb(chunk, window, bytes)?;
+        let beyond = self.cargo.body.absorb(chunk, window, bytes)?;
         if let Some(rest) = chunk.get(beyond)
             && !rest.is_empty()
         {
@@ -418,7 +391,7 @@ impl Sending {
     fn publish(&mut self, relay: &Relay) -> Result<bool, Refusal> {
         let Some((mut filling, window)) = self.filling.take() else { return Ok(true) };
         if window.payload.is_empty() {
-            self.body.end(relay.segment.bytes_mut(&mut filling), &window);
+            self.cargo.body.end(relay.segment.bytes_mut(&mut filling), &window);
             self.end.put_back(relay.shared(), filling)?;
             return Ok(true);
         }
@@ -427,11 +400,11 @@ impl Sending {
             self.filling = Some((filling, window));
             return Ok(false);
         }
-        self.body.end(relay.segment.bytes_mut(&mut filling), &window);
+        self.cargo.body.end(relay.segment.bytes_mut(&mut filling), &window);
         relay.record.received(window.payload.len());
         let awaited = self.end.publish(relay.shared(), filling, window.payload)?;
         // At the end of the body one bell tells of the last chunk and of the end.
-        if (awaited || first) && !self.body.is_done() {
+        if (awaited || first) && !self.cargo.body.is_done() {
             relay.ring_peer(&self.end)?;
         }
         Ok(true)
@@ -442,18 +415,18 @@ impl Sending {
         if self.begun {
             return Ok(true);
         }
-        let announcement = match self.body.file() {
+        let announcement = match self.cargo.body.file() {
             Some(part) => Announcement {
                 length: None,
                 content_type: part.content_type.clone(),
                 name: part.name.clone(),
-                receipt: self.receipt,
+                receipt: self.cargo.receipt,
             },
             None => Announcement {
                 length: self.length,
-                content_type: self.content_type.clone(),
-                name: self.name.clone(),
-                receipt: self.receipt,
+                content_type: self.cargo.content_type.clone(),
+                name: self.cargo.name.clone(),
+                receipt: self.cargo.receipt,
             },
         };
         self.begun = relay.shared().begin(&self.end, &announcement.encode())?.is_some();
@@ -462,7 +435,7 @@ impl Sending {
 
     /// The whole body has been read: publishes the rest and says so.
     fn finish(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {
-        if let Err(fault) = self.body.finish() {
+        if let Err(fault) = self.cargo.body.finish() {
             return self.fail(relay, Sent::Fault(fault), now_ms);
         }
         if !self.publish(relay)? || !self.begin(relay)? {

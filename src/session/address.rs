@@ -4,6 +4,7 @@
 //! tell where in a table an address ends up, or find another that meets it there. An IPv4 address
 //! that is written as an IPv6 one is the IPv4 address.
 
+use shm::SessionRef;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// What an address is limited in. Digests for two of them have nothing in common.
@@ -33,6 +34,14 @@ impl Addresses {
     #[must_use]
     pub fn exact(&self, address: IpAddr) -> u64 {
         self.digest(b'=', address.to_canonical()).max(1)
+    }
+
+    /// The digest of `address` as the guest of session `at`, and of no other: the slot may serve another
+    /// session by the time that it is stored. Never 0, which stands for nobody.
+    #[must_use]
+    pub fn guest(&self, address: IpAddr, at: SessionRef) -> u64 {
+        let session = u64::from(at.slot) << 32 | u64::from(at.generation);
+        (self.digest(b'=', address.to_canonical()) ^ session).max(1)
     }
 
     /// The digest by which `address` is limited: that of its network for IPv6.

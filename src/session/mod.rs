@@ -57,7 +57,7 @@ pub struct Session {
     /// How long it lives from its issue, or from its last finished message.
     pub lifetime: Duration,
     /// Who else may use it: a digest that is good for this session alone; 0: nobody was named.
-    pub peer: u64,
+    pub guest: u64,
     token: shm::Digest,
 }
 
@@ -124,10 +124,10 @@ pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Sessio
     let nobody = [0; 32];
     let stored = found.as_ref().map_or(&nobody, |found| &found.terms.key);
     let matches = bool::from(stored.ct_eq(&key.digest()));
-    let Found { session: at, terms, peer, expires_ms } = found?;
+    let Found { session: at, terms, guest, expires_ms } = found?;
     let kind = Kind::from_word(terms.kind)?;
     let lifetime = Duration::from_millis(terms.lifetime_ms);
-    let session = Session { at, kind, lifetime, token: terms.token, peer };
+    let session = Session { at, kind, lifetime, guest, token: terms.token };
     (matches && expires_ms > now_ms).then_some(session)
 }
 

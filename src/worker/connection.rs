@@ -13,7 +13,7 @@ use super::request;
 use super::route::{self, Action, Errand};
 use crate::address::{self, MalformedLine};
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
-use crate::relay::{Outbox, Received, Receiving, Relay, Sending, Sent, Turn, millis};
+use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
 use crate::sys::{Got, Put, Stream};
 use shm::{Direction, LaneRef, Role, TakeError};
 
@@ -24,8 +24,8 @@ const HEAD_READ_BYTES: usize = 1536;
 const DRAIN_READ_BYTES: usize = 16384;
 /// Steps in one turn: some ten requests that a client has sent in a row.
 const STEPS_MAX: usize = 32;
-/// How often a place that may come free is asked for though no bell rang: of several who knock the last
-/// is rung for.
+/// How often a place that may come free is asked for though no bell rang, for of several who knock the
+/// last is rung for. Some 200 times at most: the door's patience is a second.
 const DOOR_POLL_MS: u64 = 5;
 
 /// One client's connection.
@@ -167,7 +167,7 @@ impl Connection {
             let step = match self.state {
                 State::ProxyLine => self.read_proxy_line(relay, now_ms),
                 State::Head => self.read_head(relay, now_ms),
-                State::Door(_) => self.knock(relay, now_ms),
+                State::Door(_) => self.enter(relay, now_ms),
                 State::Sending(_) => self.send(relay, now_ms),
                 State::Receiving(_) => self.receive(relay, now_ms),
                 State::Answer => self.write_answer(relay, now_ms),
@@ -186,20 +186,24 @@ impl Connection {
         self.admission.release(relay);
     }
 
-    /// Leaves the place it holds.
-    fn leave(&mut self, relay: &Relay) {
-        let left = match std::mem::replace(&mut self.state, State::Head) {
-            State::Sending(sending) => sending.leave(relay),
-            State::Receiving(receiving) => receiving.leave(relay),
+    /// Leaves the place it holds. Returns what a receiver asked for.
+    fn leave(&mut self, relay: &Relay) -> Option<Reception> {
+        let (reception, left) = match std::mem::replace(&mut self.state, State::Head) {
+            State::Sending(sending) => (None, sending.leave(relay)),
+            State::Receiving(receiving) => {
+                let (reception, left) = receiving.leave(relay);
+                (Some(reception), left)
+            }
             State::Door(door) => {
                 door.leave(relay);
-                Ok(())
+                (None, Ok(()))
             }
-            _ => Ok(()),
+            _ => (None, Ok(())),
         };
         if let Err(refusal) = left {
             tracing::error!(%refusal, "a place could not be left: its slot is damaged");
         }
+        reception
     }
 
     /// The worker is to stop: whoever only waits is sent away, whoever transfers may finish.
@@ -370,7 +374,7 @@ impl Connection {
     }
 
     /// Asks for the place.
-    fn knock(&mut self, relay: &Relay, now_ms: u64) -> Step {
+    fn enter(&mut self, relay: &Relay, now_ms: u64) -> Step {
         if self.stream.is_leaving() {
             return Step::Stop(Next::Close);
         }
@@ -381,7 +385,7 @@ impl Connection {
             return Step::Go;
         };
         let slot = door.slot();
-        let answer = match door.enter(relay, &self.asked, now_ms) {
+        let answer = match door.enter(relay, now_ms) {
             Entered::Sending(sending) => {
                 self.state = State::Sending(sending);
                 return Step::Go;
@@ -441,12 +445,8 @@ impl Connection {
             Turn::Over(received) => received,
         };
         let (lane, wait_ends_ms) = (receiving.lane(), receiving.wait_ends_ms());
-        let errand = Errand::Receive {
-            manner: receiving.manner().clone(),
-            admitted_as: receiving.admitted_as(),
-        };
         let answer = outcomes::to_receiver(received, receiving.manner(), &self.asked);
-        self.leave(relay);
+        let reception = self.leave(relay);
         match received {
             Received::Complete => self.after_answer(relay, now_ms),
             Received::Truncated | Received::Left => return Step::Stop(Next::Close),
@@ -455,6 +455,8 @@ impl Connection {
                 return Step::Stop(Next::Close);
             }
             Received::Again => {
+                let Some(reception) = reception else { return Step::Stop(Next::Close) };
+                let errand = Errand::Receive(Box::new(reception));
                 self.state = State::Door(Door::new(lane, errand, wait_ends_ms, now_ms));
             }
             _ => match answer {

@@ -4,10 +4,8 @@
 //! cleaned up yet, or its holder is asked to give way and has not said no. Who is told to wait knocks,
 //! so that whoever leaves rings for it.
 
-use super::answer::Asked;
 use super::route::Errand;
-use crate::http::Version;
-use crate::relay::{Receiving, Reception, Relay, Sending};
+use crate::relay::{Receiving, Relay, Sending};
 use shm::{LaneRef, Role, TakeError};
 
 /// For how long somebody asks: a peer hears within milliseconds that an attempt is over, and a holder
@@ -48,8 +46,8 @@ impl Door {
     }
 
     /// Asks for the place.
-    pub(super) fn enter(self: Box<Self>, relay: &Relay, asked: &Asked, now_ms: u64) -> Entered {
-        let (error, mut door) = match self.take(relay, asked, now_ms) {
+    pub(super) fn enter(self: Box<Self>, relay: &Relay, now_ms: u64) -> Entered {
+        let (error, mut door) = match self.take(relay, now_ms) {
             Ok(entered) => return entered,
             Err(refused) => refused,
         };
@@ -58,7 +56,7 @@ impl Door {
             && relay.shared().knock(door.lane, door.role(), relay.owner).is_ok()
         {
             // Who left before the knock rings for nobody.
-            return match door.take(relay, asked, now_ms) {
+            return match door.take(relay, now_ms) {
                 Ok(entered) => entered,
                 Err((_, door)) => Entered::NotYet(door),
             };
@@ -78,7 +76,7 @@ impl Door {
     fn role(&self) -> Role {
         match self.errand {
             Errand::Send(_) => Role::Sender,
-            Errand::Receive { .. } => Role::Receiver,
+            Errand::Receive(_) => Role::Receiver,
         }
     }
 
@@ -86,7 +84,7 @@ impl Door {
     fn rival(&self, relay: &Relay) -> u64 {
         match &self.errand {
             Errand::Send(cargo) => relay.addresses.exact(cargo.client),
-            Errand::Receive { .. } => ANY_RIVAL,
+            Errand::Receive(_) => ANY_RIVAL,
         }
     }
 
@@ -94,7 +92,6 @@ impl Door {
     fn take(
         mut self: Box<Self>,
         relay: &Relay,
-        asked: &Asked,
         now_ms: u64,
     ) -> Result<Entered, (TakeError, Box<Self>)> {
         let (lane, owner, wait_ends_ms) = (self.lane, relay.owner, self.wait_ends_ms);
@@ -113,18 +110,16 @@ impl Door {
                     }
                 }
             }
-            Errand::Receive { manner, admitted_as } => {
-                let (keep_alive, needs_length) =
-                    (asked.goes_on(), asked.version == Version::Http10);
-                match relay.shared().take_receiver(lane, owner, needs_length) {
+            Errand::Receive(reception) => {
+                match relay.shared().take_receiver(lane, owner, reception.needs_length) {
                     Ok(end) => {
                         let _ = relay.ring_peer(&end);
-                        let reception = Reception { keep_alive, needs_length, manner, admitted_as };
-                        let receiving = Receiving::new(relay, end, reception, wait_ends_ms, now_ms);
+                        let receiving =
+                            Receiving::new(relay, end, *reception, wait_ends_ms, now_ms);
                         Ok(Entered::Receiving(Box::new(receiving)))
                     }
                     Err(error) => {
-                        self.errand = Errand::Receive { manner, admitted_as };
+                        self.errand = Errand::Receive(reception);
                         Err((error, self))
                     }
                 }

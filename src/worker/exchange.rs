@@ -4,7 +4,7 @@ use super::answer::{Answer, Asked};
 use super::origin::Origin;
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
-use crate::http::{self, FileName, LIFETIME_SHOWN_MAX, Method, Request, Status, accepts};
+use crate::http::{self, FileName, Method, Request, Status, accepts};
 use crate::multipart::{self, Multipart};
 use crate::relay::{Manner, Relay};
 use crate::session::{Issued, Kind, Session, SessionKey};
@@ -84,12 +84,14 @@ fn with_key(
     match method {
         Method::Get if request::is_prefetch(request) => route::prefetched(asked).into(),
         Method::Get => without_body(asked, || {
-            let errand = Errand::Receive { manner: Manner::File, admitted_as: 0 };
-            enter(relay, session, errand)
+            enter(relay, session, Errand::Receive(request::reception(asked, Manner::File, 0)))
         }),
         Method::Head => without_body(asked, || Answer::text(Status::Ok, "").into()),
         Method::Delete => without_body(asked, || {
-            let deleted = route::delete(relay, request, asked, session);
+            if !request::token(request).is_some_and(|token| session.is_owned_by(token)) {
+                return route::token_needed(asked).into();
+            }
+            let deleted = route::delete(relay, asked, session);
             deleted.map_or_else(Action::from, |()| Answer::text(Status::Ok, "deleted\n").into())
         }),
         _ => send(relay, request, asked, session, None),
@@ -134,7 +136,7 @@ fn issue(
     let key = key.to_string();
     let path = format!("/{key}");
     let url = origin.url(&path);
-    let expires = http::http_date(SystemTime::now() + lifetime.min(LIFETIME_SHOWN_MAX)).to_string();
+    let expires = http::http_date_after(SystemTime::now(), lifetime).to_string();
     let answer = if accepts(request.field("accept"), "application/json") {
         let document = serde_json::json!({
             "key": key, "url": url, "token": token.to_string(), "expires": expires,
@@ -143,7 +145,7 @@ fn issue(
     } else {
         Answer::text(Status::Created, format!("{url}\n"))
     };
-    let secure = if origin.is_secure() { "; Secure" } else { "" };
+    let secure = if origin.is_https() { "; Secure" } else { "" };
     answer
         .with("Location", url)
         .with(

@@ -5,15 +5,16 @@
 //! lane is the relay's, as for the two-step exchange.
 
 use super::answer::{Answer, Asked};
+use super::origin::Origin;
 use super::outcomes::BARRED;
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
-use crate::http::{Method, Request, Status, expired_token_cookie, token_cookie};
+use crate::http::{Method, Request, Status, expired_token_cookie};
 use crate::relay::{Manner, Relay, Renewal};
 use crate::session::{Kind, Session, SessionKey};
-use shm::{Direction, SessionRef};
+use shm::Direction;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 const MOUNT_METHODS: &str = "PUT";
 const SESSION_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
@@ -23,12 +24,15 @@ pub(super) fn route(
     relay: &Relay,
     request: &Request<'_>,
     asked: &Asked,
+    origin: &Origin<'_>,
     below: &str,
     now_ms: u64,
 ) -> Action {
     if below.is_empty() {
         return match request.method {
-            Method::Put => without_body(asked, || allocate(relay, request, asked, now_ms)),
+            Method::Put => without_body(asked, || {
+                issue(relay, request, asked, origin, now_ms).unwrap_or_else(|error| error).into()
+            }),
             _ => not_allowed(MOUNT_METHODS, asked).into(),
         };
     }
@@ -41,7 +45,7 @@ pub(super) fn route(
     let Some(session) = route::find(relay, &key, |kind| kind != Kind::Exchange, now_ms) else {
         return gone(relay, request, asked, now_ms).into();
     };
-    let party = Party::of(request, session);
+    let party = Party::of(request, origin, session);
     party.route(relay, request, asked).unwrap_or_else(Action::from)
 }
 
@@ -50,22 +54,23 @@ fn gone(relay: &Relay, request: &Request<'_>, asked: &Asked, now_ms: u64) -> Ans
     unknown(relay, asked, now_ms).with("Set-Cookie", expired_token_cookie(request.path))
 }
 
-/// Issues a session to its host.
-fn allocate(relay: &Relay, request: &Request<'_>, asked: &Asked, now_ms: u64) -> Action {
-    let allocated = (|| {
-        let kind = kind(request, asked)?;
-        let asked_for = seconds(request, asked)?;
-        let lifetime = asked_for.unwrap_or(relay.config.timeouts.session_lifetime);
-        let lifetime = lifetime.min(relay.config.messages.session_lifetime_max);
-        let issued = route::issue(relay, asked, kind, lifetime, now_ms)?;
-        let location = format!("{}/{}", relay.config.messages.mount, issued.key);
-        let token = issued.token.to_string();
-        let cookie = token_cookie(&token, &location, SystemTime::now(), lifetime);
-        let kind = if kind == Kind::Secure { "secure" } else { "basic" };
-        let answer = Answer::empty(Status::Created).with("Location", location);
-        Ok(answer.with("Set-Cookie", cookie).with("X-Type", kind))
-    })();
-    allocated.unwrap_or_else(|answer: Answer| answer).into()
+/// Issues a session to its host, or says why not.
+fn issue(
+    relay: &Relay,
+    request: &Request<'_>,
+    asked: &Asked,
+    origin: &Origin<'_>,
+    now_ms: u64,
+) -> Result<Answer, Answer> {
+    let kind = kind(request, asked)?;
+    let lifetime = seconds(request, asked)?.unwrap_or(relay.config.timeouts.session_lifetime);
+    let lifetime = lifetime.min(relay.config.messages.session_lifetime_max);
+    let issued = route::issue(relay, asked, kind, lifetime, now_ms)?;
+    let path = format!("{}/{}", relay.config.messages.mount, issued.key);
+    let (token, https) = (issued.token.to_string(), origin.is_https());
+    let cookie = Renewal { token, path: path.clone(), https, lifetime }.cookie();
+    let answer = Answer::empty(Status::Created).with("Location", path).with("Set-Cookie", cookie);
+    Ok(answer.with("X-Type", if kind == Kind::Secure { "secure" } else { "basic" }))
 }
 
 /// The kind that is asked for, by `X-Type` or else by `?secure=`.
@@ -86,12 +91,12 @@ struct Party {
 }
 
 impl Party {
-    fn of(request: &Request<'_>, session: Session) -> Self {
+    fn of(request: &Request<'_>, origin: &Origin<'_>, session: Session) -> Self {
         let token = request::token(request).filter(|token| session.is_owned_by(token));
         let renewal = token.map(|token| {
             let token = String::from_utf8_lossy(token).into_owned();
-            let (path, lifetime) = (request.path.to_owned(), session.lifetime);
-            Box::new(Renewal { token, path, lifetime })
+            let (path, https) = (request.path.to_owned(), origin.is_https());
+            Box::new(Renewal { token, path, https, lifetime: session.lifetime })
         });
         Self { session, renewal }
     }
@@ -106,9 +111,9 @@ impl Party {
             Method::Get => return self.receive(relay, request, asked),
             Method::Post => return self.send(relay, request, asked),
             _ if asked.unread => Err(route::takes_no_body(asked)),
-            Method::Put => self.permit(relay, request, asked),
+            Method::Put => self.name_guest(relay, request, asked),
             Method::Delete => self.delete(relay, request, asked),
-            _ => self.admit(relay, asked).map(|_| Answer::text(Status::Ok, "")),
+            _ => self.let_in(relay, asked).map(|_| Answer::text(Status::Ok, "")),
         };
         answer.map(Action::from)
     }
@@ -119,16 +124,16 @@ impl Party {
         request: &Request<'_>,
         asked: &Asked,
     ) -> Result<Action, Answer> {
-        let admitted_as = self.admit(relay, asked)?;
+        let admitted_as = self.let_in(relay, asked)?;
         let direction = if self.is_host() { Direction::Forth } else { Direction::Back };
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
         let manner = Manner::Message { renewal: self.renewal };
-        let errand = Errand::Receive { manner, admitted_as };
+        let errand = Errand::Receive(request::reception(asked, manner, admitted_as));
         Ok(without_body(asked, || Action::Enter { lane, errand, wait }))
     }
 
     fn send(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
-        let admitted_as = self.admit(relay, asked)?;
+        let admitted_as = self.let_in(relay, asked)?;
         let direction = if self.is_host() { Direction::Back } else { Direction::Forth };
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
         let (receipt, manner) =
@@ -140,19 +145,19 @@ impl Party {
 
     /// Whether it may use the session: of a secure one's guests, only the one whose address the host
     /// has named. Returns who it is let in as; 0: as anybody.
-    fn admit(&self, relay: &Relay, asked: &Asked) -> Result<u64, Answer> {
+    fn let_in(&self, relay: &Relay, asked: &Asked) -> Result<u64, Answer> {
         if self.is_host() || self.session.kind != Kind::Secure {
             return Ok(0);
         }
-        let guest = peer_digest(relay, &self.session, asked.client);
-        if self.session.peer == guest {
+        let guest = relay.addresses.guest(asked.client, self.session.at);
+        if self.session.guest == guest {
             return Ok(guest);
         }
         Err(Answer::error(Status::Forbidden, BARRED, asked))
     }
 
     /// Names the guest's address, in place of the one that was named before.
-    fn permit(
+    fn name_guest(
         &self,
         relay: &Relay,
         request: &Request<'_>,
@@ -167,9 +172,10 @@ impl Party {
         let Some(address) = address else {
             return Err(Answer::bad_request("X-Peer-Address: an IP address", asked));
         };
-        let (at, peer) = (self.session.at, peer_digest(relay, &self.session, address));
+        let at = self.session.at;
+        let guest = relay.addresses.guest(address, at);
         // Whoever waits as the one who was named before hears that it is no longer.
-        let named = relay.shared().set_peer(at, peer, |owner| relay.ring(owner, at.slot));
+        let named = relay.shared().set_guest(at, guest, |owner| relay.ring(owner, at.slot));
         if let Err(refusal) = named {
             return Err(route::damaged(refusal, at.slot, asked));
         }
@@ -182,7 +188,10 @@ impl Party {
         request: &Request<'_>,
         asked: &Asked,
     ) -> Result<Answer, Answer> {
-        route::delete(relay, request, asked, &self.session)?;
+        if !self.is_host() {
+            return Err(route::token_needed(asked));
+        }
+        route::delete(relay, asked, &self.session)?;
         Ok(Answer::empty(Status::Ok).with("Set-Cookie", expired_token_cookie(request.path)))
     }
 }
@@ -203,11 +212,4 @@ fn seconds(request: &Request<'_>, asked: &Asked) -> Result<Option<Duration>, Ans
         seconds if is_number && seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
         _ => Err(Answer::bad_request("a timeout is a positive whole number of seconds", asked)),
     }
-}
-
-/// An address as the peer of this session, and of no other: a slot that serves another one by now is
-/// not opened to it.
-fn peer_digest(relay: &Relay, session: &Session, address: IpAddr) -> u64 {
-    let SessionRef { slot, generation } = session.at;
-    relay.addresses.exact(address) ^ (u64::from(slot) << 32 | u64::from(generation))
 }

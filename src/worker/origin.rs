@@ -75,7 +75,7 @@ impl Origin<'_> {
     }
 
     /// Whether what a client is given travels encrypted.
-    pub(super) fn is_secure(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.scheme == Scheme::Https
     }
 }

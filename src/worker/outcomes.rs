@@ -8,6 +8,11 @@ use shm::End;
 /// Of a secure session, to whoever its host has not named.
 pub(super) const BARRED: &str = "this session is for another address";
 
+/// Of a session whose words in shared memory were refused.
+pub(super) const DAMAGED: &str = "the session's state is damaged";
+
+const NO_CHUNK: &str = "no memory to relay with at the moment";
+
 /// What the sender is told. `None`: it has left.
 pub(super) fn to_sender(report: &Report, manner: &Manner, asked: &Asked) -> Option<Answer> {
     let (status, text) = match report.sent {
@@ -21,9 +26,9 @@ pub(super) fn to_sender(report: &Report, manner: &Manner, asked: &Asked) -> Opti
         Sent::PeerWorkerLost => (Status::BadGateway, "peer worker lost"),
         Sent::NobodyCame => (Status::GatewayTimeout, "no receiver came"),
         Sent::Ended(end) => (Status::Gone, ended(end)),
-        Sent::NoChunk => (Status::Unavailable, "no memory to relay with at the moment"),
+        Sent::NoChunk => (Status::Unavailable, NO_CHUNK),
         Sent::TooSlow => (Status::RequestTimeout, "slower than the minimum rate"),
-        Sent::Refused(_) => (Status::InternalError, "the session's state is damaged"),
+        Sent::Refused(_) => (Status::InternalError, DAMAGED),
         Sent::Left => return None,
         Sent::Fault(fault) => {
             let text = with_count(&fault.to_string(), report);
@@ -68,11 +73,11 @@ pub(super) fn to_receiver(received: Received, manner: &Manner, asked: &Asked) ->
         Received::Barred => (Status::Forbidden, BARRED),
         Received::NobodyCame => (Status::GatewayTimeout, "no sender came"),
         Received::Ended(end) => (Status::Gone, ended(end)),
-        Received::NoChunk => (Status::Unavailable, "no memory to relay with at the moment"),
+        Received::NoChunk => (Status::Unavailable, NO_CHUNK),
         Received::NeedsLength => {
             (Status::VersionNotSupported, "the length is not known, which takes HTTP/1.1")
         }
-        Received::Refused(_) => (Status::InternalError, "the session's state is damaged"),
+        Received::Refused(_) => (Status::InternalError, DAMAGED),
         Received::Complete
         | Received::Truncated
         | Received::GivenUp
@@ -87,6 +92,6 @@ fn ended(end: End) -> &'static str {
         End::Complete => "the session's transfer is complete",
         End::Deleted => "the session was deleted",
         End::Expired => "the session has expired",
-        End::Corrupt => "the session's state is damaged",
+        End::Corrupt => DAMAGED,
     }
 }

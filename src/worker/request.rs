@@ -1,10 +1,10 @@
-//! What both APIs read out of a request: who asks, what it sends, how long it would wait.
+//! What both APIs read out of a request: who asks, what it sends, how it is to be answered.
 
 use super::answer::{Answer, Asked};
 use crate::config::{Limits, Receipt};
 use crate::http::{self, Dechunker, Fault, FileName, Framing, Method, Request, Version, accepts};
 use crate::multipart::Multipart;
-use crate::relay::{Body, Cargo, Manner, Relay};
+use crate::relay::{Body, Cargo, Manner, Reception, Relay};
 use std::net::IpAddr;
 
 /// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
@@ -54,6 +54,12 @@ pub(super) fn is_prefetch(request: &Request<'_>) -> bool {
 pub(super) fn token<'b>(request: &Request<'b>) -> Option<&'b [u8]> {
     http::cookie(request.fields("cookie"), "token")
         .or_else(|| http::bearer(request.field("authorization")))
+}
+
+/// How a receiver's request is answered.
+pub(super) fn reception(asked: &Asked, manner: Manner, admitted_as: u64) -> Box<Reception> {
+    let (keep_alive, needs_length) = (asked.goes_on(), asked.version == Version::Http10);
+    Box::new(Reception { keep_alive, needs_length, manner, admitted_as })
 }
 
 /// What a request brings to send, beside its body.

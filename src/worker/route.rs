@@ -6,10 +6,10 @@
 use super::admission;
 use super::answer::{Answer, Asked};
 use super::origin::Origin;
-use super::request;
+use super::outcomes::DAMAGED;
 use super::{exchange, messages};
 use crate::http::{Method, Request, Status};
-use crate::relay::{Cargo, Manner, Relay};
+use crate::relay::{Cargo, Reception, Relay};
 use crate::session::{self, IssueError, Issued, Kind, Session, SessionKey};
 use shm::{End, LaneRef, Refusal};
 use std::time::Duration;
@@ -32,12 +32,7 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) enum Errand {
     Send(Box<Cargo>),
-    Receive {
-        manner: Manner,
-        /// Who of several guests it is allowed in as, as [`Session::peer`] names it; 0: nobody is
-        /// kept out.
-        admitted_as: u64,
-    },
+    Receive(Box<Reception>),
 }
 
 impl From<Answer> for Action {
@@ -59,12 +54,12 @@ pub(super) fn route(
         return Answer::error(Status::Forbidden, text, asked).into();
     }
     match below_mount(relay, request.path) {
-        Some(path) => messages::route(relay, request, asked, path, now_ms),
+        Some(path) => messages::route(relay, request, asked, origin, path, now_ms),
         None => exchange::route(relay, request, asked, origin, now_ms),
     }
 }
 
-/// Whether `request` may bring a body that is not empty.
+/// Whether `request` may bring a body that is not empty, as the routes of both APIs have it.
 pub(super) fn takes_body(relay: &Relay, request: &Request<'_>) -> bool {
     match (below_mount(relay, request.path), request.method) {
         (Some(path), Method::Post) => !path.is_empty(),
@@ -112,16 +107,8 @@ pub(super) fn find(
     session::find(relay.shared(), key, now_ms).filter(|session| is_ours(session.kind))
 }
 
-/// Deletes the session, if the request brings its token.
-pub(super) fn delete(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    session: &Session,
-) -> Result<(), Answer> {
-    if !request::token(request).is_some_and(|token| session.is_owned_by(token)) {
-        return Err(token_needed(asked));
-    }
+/// Deletes the session.
+pub(super) fn delete(relay: &Relay, asked: &Asked, session: &Session) -> Result<(), Answer> {
     let slot = session.at.slot;
     if !relay.shared().end(session.at, End::Deleted, |owner| relay.ring(owner, slot)) {
         // It was good a moment ago: no guess.
@@ -144,7 +131,7 @@ pub(super) fn without_body(asked: &Asked, action: impl FnOnce() -> Action) -> Ac
 /// What is told where shared memory holds what it must not.
 pub(super) fn damaged(refusal: Refusal, slot: u32, asked: &Asked) -> Answer {
     tracing::error!(%refusal, slot, "a session's slot is damaged");
-    Answer::error(Status::InternalError, "the session's state is damaged", asked)
+    Answer::error(Status::InternalError, DAMAGED, asked)
 }
 
 pub(super) fn takes_no_body(asked: &Asked) -> Answer {

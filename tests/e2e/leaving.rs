@@ -103,7 +103,7 @@ fn a_retry_on_the_same_key_starts_at_byte_0() {
         receiver.read_checked_part(&payload, 10_000);
         if attempt % 2 == 0 {
             drop(sender);
-            receiver.is_gone_within(Duration::from_secs(10));
+            assert!(receiver.is_gone_within(Duration::from_secs(10)));
         } else {
             drop(receiver);
             sender.read_response().expect_error(502);

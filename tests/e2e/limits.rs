@@ -2,7 +2,7 @@
 //! the answers at the bounds. What one address may have is counted over all workers, so most tests have four.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -100,7 +100,7 @@ fn connections_beyond_the_limit_are_not_served_and_the_others_are() {
         raw.get("/").read_response().expect(200);
     }
     let mut beyond = relay.connect();
-    beyond.patience(std::time::Duration::from_secs(3));
+    beyond.patience(Duration::from_secs(3));
     let _ = beyond.try_send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let answer = beyond.try_read_response().unwrap();
     assert_eq!(answer.status(), 503, "{:#?}", answer.head);
@@ -229,17 +229,22 @@ fn guesses_beyond_the_budget_are_429_while_good_keys_work() {
         let mut raw = Raw::connect_from(source, relay.address());
         raw.request("HEAD", path, &[]).read_response()
     };
-    // Within one second, of which nobody knows when it begins: 20 here and 20 there at most.
+    // 20 in each second of the relay's clock that this touches.
+    let began = Instant::now();
     let all: Vec<_> = (0..60).map(|_| ask(GREEDY, &never).status()).collect();
     let counted = all.iter().filter(|status| **status == 404).count();
-    assert!((20..=40).contains(&counted), "{all:?}");
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+    assert!((20..=20 * seconds).contains(&counted), "{all:?}");
     assert!(all.iter().all(|status| matches!(status, 404 | 429)), "{all:?}");
     eventually("all in one second", || {
         (0..40).for_each(|_| drop(ask(GREEDY, &never)));
         let before = ask(GREEDY, &never);
         let known = ask(GREEDY, &good.path).expect(200);
-        let modest = ask(MODEST, &never).expect(404);
-        drop((known, modest));
+        // Two addresses may meet in one word of the table, though not again and again.
+        if ask(MODEST, &never).status() != 404 {
+            return None;
+        }
+        drop(known);
         let answers = [before, ask(GREEDY, &dead.path), ask(GREEDY, "/favicon.ico")];
         let told = answers.iter().all(|answer| answer.status() == 429);
         let same = |head: &Head| {

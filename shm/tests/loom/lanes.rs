@@ -330,17 +330,17 @@ fn a_late_name_takes_none_from_the_next_session() {
     check(Some(6), || {
         let world = World::new(1, 1, 1);
         let old = world.issue(0);
-        world.shared().set_peer(old, 7, |_| {}).unwrap();
+        world.shared().set_guest(old, 7, |_| {}).unwrap();
         let late = thread::spawn({
             let world = world.clone();
-            move || world.shared().set_peer(old, 8, |_| {}).unwrap()
+            move || world.shared().set_guest(old, 8, |_| {}).unwrap()
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
         let new = world.issue(0);
-        shared.set_peer(new, 9, |_| {}).unwrap();
+        shared.set_guest(new, 9, |_| {}).unwrap();
         late.join().unwrap();
-        assert_eq!(shared.find(new.slot).unwrap().peer, 9);
+        assert_eq!(shared.find(new.slot).unwrap().guest, 9);
     });
 }
 

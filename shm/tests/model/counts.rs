@@ -45,7 +45,7 @@ pub(crate) struct SlotModel {
     pub(crate) life: Life,
     pub(crate) generation: u32,
     pub(crate) terms: Terms,
-    pub(crate) peer: u64,
+    pub(crate) guest: u64,
     pub(crate) expires_ms: u64,
     /// By direction.
     pub(crate) lanes: [LaneModel; 2],
@@ -57,7 +57,7 @@ impl SlotModel {
             life: Life::Free,
             generation: 0,
             terms: Terms { key: [0; 32], token: [0; 32], kind: 0, lifetime_ms: 0 },
-            peer: 0,
+            guest: 0,
             expires_ms: 0,
             lanes: [LaneModel::new(), LaneModel::new()],
         }
@@ -70,7 +70,7 @@ impl SlotModel {
             lane.next_attempt();
         }
         let lanes = std::mem::replace(&mut self.lanes, [LaneModel::new(), LaneModel::new()]);
-        *self = Self { life: Life::Live, generation, terms, peer: 0, expires_ms, lanes };
+        *self = Self { life: Life::Live, generation, terms, guest: 0, expires_ms, lanes };
     }
 
     pub(crate) fn lane(&mut self, direction: Direction) -> &mut LaneModel {

@@ -65,9 +65,9 @@ enum Step {
         role: Role,
         worker: usize,
     },
-    SetPeer {
+    SetGuest {
         session: usize,
-        peer: u64,
+        guest: u64,
     },
     Begin {
         lane: Lane,
@@ -183,7 +183,7 @@ fn comings_and_goings() -> impl Strategy<Value = Step> {
         3 => (place(), role(), worker()).prop_map(|((session, direction), role, worker)| {
             Step::Knock { session, direction, role, worker }
         }),
-        2 => (session(), name()).prop_map(|(session, peer)| Step::SetPeer { session, peer }),
+        2 => (session(), name()).prop_map(|(session, guest)| Step::SetGuest { session, guest }),
         2 => on(|lane| Step::LeaveSender { lane }),
         2 => on(|lane| Step::LeaveReceiver { lane }),
         1 => session().prop_map(|session| Step::End { session }),

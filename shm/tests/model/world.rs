@@ -67,7 +67,7 @@ impl<'a> World<'a> {
             Step::Knock { session, direction, role, worker } => {
                 self.knock(session, direction, role, worker);
             }
-            Step::SetPeer { session, peer } => self.set_peer(session, peer),
+            Step::SetGuest { session, guest } => self.set_guest(session, guest),
             Step::Begin { lane } => self.begin(lane),
             Step::Reserve { lane } => self.reserve(lane),
             Step::PutBack { lane } => self.put_back(lane),
@@ -210,16 +210,16 @@ impl<'a> World<'a> {
         assert_eq!(told, expected.into_iter().flatten().collect::<Vec<_>>());
     }
 
-    fn set_peer(&mut self, session: usize, peer: u64) {
+    fn set_guest(&mut self, session: usize, guest: u64) {
         let Some(session) = self.session(session) else { return };
         let slot = session.slot as usize;
         let mut expected = Vec::new();
         if self.lives(session) {
-            self.slots[slot].peer = peer;
+            self.slots[slot].guest = guest;
             expected = self.holders(slot);
         }
         let mut rung = Vec::new();
-        assert_eq!(self.shared.set_peer(session, peer, |owner| rung.push(owner)), Ok(()));
+        assert_eq!(self.shared.set_guest(session, guest, |owner| rung.push(owner)), Ok(()));
         assert_eq!(rung, expected);
     }
 
@@ -368,8 +368,8 @@ impl<'a> World<'a> {
         let session = SessionRef { slot, generation: model.generation };
         assert_eq!(self.shared.life(session), Ok(Some(model.life)));
         let found = self.shared.find(slot);
-        let found = found.map(|found| (found.session, found.terms, found.peer, found.expires_ms));
-        let expected = (session, model.terms, model.peer, model.expires_ms);
+        let found = found.map(|found| (found.session, found.terms, found.guest, found.expires_ms));
+        let expected = (session, model.terms, model.guest, model.expires_ms);
         assert_eq!(found, (model.life == Life::Live).then_some(expected));
     }
 

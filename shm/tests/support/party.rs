@@ -97,7 +97,7 @@ impl<'s> Party<'s> {
         self.tables[index] = table;
     }
 
-    /// What somebody does that holds no place: names a peer, contests a place, expires.
+    /// What somebody does that holds no place: names a guest, contests a place, expires.
     fn claim(&mut self, table: &Table, direction: Direction, random: &mut Random) {
         let Some(session) = table.session else { return };
         let (shared, at) = (self.shared(), session.lane(direction));
@@ -105,7 +105,7 @@ impl<'s> Party<'s> {
         let refused = match random.below(4) {
             0 => {
                 let ring = |owner| self.ring(session, owner);
-                shared.set_peer(session, random.next(), ring).err()
+                shared.set_guest(session, random.next(), ring).err()
             }
             1 => {
                 let ring = |owner| self.ring(session, owner);

@@ -1,4 +1,4 @@
-//! The message API: cama's sessions, line by line, and what they must stand.
+//! The message API, line by line, and what it must stand.
 
 mod allocating;
 mod crowd;
