@@ -306,10 +306,12 @@ impl<'a> Shared<'a> {
         Ok(true)
     }
 
-    /// Whether the sender of the attempt in the lane has said how its bytes end.
+    /// Whether the sender of the attempt in the lane has said how its bytes end, or has left.
     pub fn is_ending(&self, at: LaneRef) -> Result<bool, Refusal> {
         let lane = self.lane(at)?;
-        Ok(lane.load()?.begun && lane.finish() != Finish::Open)
+        let word = lane.load()?;
+        let sender_left = matches!(word.sender.state, State::Gone | State::Lost);
+        Ok(word.begun && (sender_left || lane.finish() != Finish::Open))
     }
 
     /// Who wants the place of `role`, by `contest`; 0: nobody, or nobody any more.

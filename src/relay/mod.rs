@@ -89,11 +89,22 @@ impl Relay {
         self.shared().rival(end.lane(), E::ROLE)
     }
 
-    /// Tells `rival` that `end` keeps its place.
-    fn refuse_rival<E: LaneEnd>(&self, end: &E, rival: u64) -> Result<(), Refusal> {
+    /// Tells `rival` that `end` keeps its place; `false`: not before the next turn, for the end's client
+    /// may have left after the kernel was asked last, and before the rival came. `doubted_by` is whom the
+    /// turn before has found.
+    fn refuse_rival<E: LaneEnd>(
+        &self,
+        end: &E,
+        rival: u64,
+        doubted_by: &mut u64,
+    ) -> Result<bool, Refusal> {
+        if std::mem::replace(doubted_by, rival) != rival {
+            return Ok(false);
+        }
+        *doubted_by = 0;
         self.shared().withdraw(end.lane(), E::ROLE, rival)?;
         self.ring_knockers(end.lane());
-        Ok(())
+        Ok(true)
     }
 
     /// Tells those who want a place in the lane that one may be free.

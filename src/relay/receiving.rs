@@ -41,6 +41,8 @@ pub struct Receiving {
     idle: bool,
     ack: AckPoll,
     next_look_ms: u64,
+    /// The rival that the turn before found.
+    doubted_by: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,7 @@ impl Receiving {
             idle: false,
             ack: AckPoll::default(),
             next_look_ms: wait_ends_ms,
+            doubted_by: 0,
         }
     }
 
@@ -160,8 +163,8 @@ impl Receiving {
         }
         // Only one that has left gives way.
         let rival = relay.rival(&self.end)?;
-        if rival != 0 {
-            relay.refuse_rival(&self.end, rival)?;
+        if rival != 0 && !relay.refuse_rival(&self.end, rival, &mut self.doubted_by)? {
+            return Ok(Turn::Again);
         }
         if self.phase == Phase::Sender && relay.is_barred(&self.end, self.reception.admitted_as)? {
             return Ok(Turn::Over(Received::Barred));

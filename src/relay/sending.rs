@@ -31,6 +31,8 @@ pub struct Sending {
     phase: Phase,
     /// A turn has found it without a receiver.
     waited: bool,
+    /// The rival that the turn before found.
+    doubted_by: u64,
     begun: bool,
     filling: Option<(Filling, Window)>,
     pace: Pace,
@@ -92,6 +94,7 @@ impl Sending {
             wait_ends_ms,
             phase: Phase::Receiver,
             waited: false,
+            doubted_by: 0,
             begun: false,
             filling: None,
             pace: Pace::new(relay, 0, now_ms),
@@ -172,8 +175,8 @@ impl Sending {
         if self.waited && matches!(self.phase, Phase::Receiver) && stream.is_leaving() {
             return Ok(self.left(relay));
         }
-        if self.gives_way(relay, stream, inbox)? {
-            return Ok(self.over(relay, Sent::Superseded));
+        if let Some(turn) = self.answer_rival(relay, stream, inbox)? {
+            return Ok(turn);
         }
         match self.phase {
             // A receiver that speaks HTTP/1.0 (its mark) has to know the length: one that is not known
@@ -271,19 +274,24 @@ impl Sending {
         Ok(Turn::Wait)
     }
 
-    /// Whether to leave the place to a rival from the same address; any other rival is sent away.
-    fn gives_way(&self, relay: &Relay, stream: &Stream, inbox: &[u8]) -> Result<bool, Refusal> {
+    /// Leaves the place to a rival from the same address if need be; any other rival is sent away.
+    fn answer_rival(
+        &mut self,
+        relay: &Relay,
+        stream: &Stream,
+        inbox: &[u8],
+    ) -> Result<Option<Turn<Report>>, Refusal> {
         let rival = relay.rival(&self.end)?;
         if rival == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let waits = matches!(self.phase, Phase::Receiver);
         let is_ours = || rival == relay.addresses.exact(self.cargo.client);
         if waits && self.may_be_dead(stream, inbox) && is_ours() {
-            return Ok(true);
+            return Ok(Some(self.over(relay, Sent::Superseded)));
         }
-        relay.refuse_rival(&self.end, rival)?;
-        Ok(false)
+        let answered = relay.refuse_rival(&self.end, rival, &mut self.doubted_by)?;
+        Ok((!answered).then_some(Turn::Again))
     }
 
     /// Whether the client may be gone without our knowing: its FIN would stand behind bytes that are

@@ -12,6 +12,9 @@ use shm::{LaneRef, Role, TakeError};
 /// that it has a rival, unless its worker hangs.
 const PATIENCE_MS: u64 = 1000;
 
+/// How often a holder is asked: one that has just come may not have heard the first time.
+const CONTESTS_MAX: u32 = 2;
+
 /// What a receiver is called as a rival: a holder that waits has left, or gives way to nobody.
 const ANY_RIVAL: u64 = 1;
 
@@ -22,8 +25,8 @@ pub(super) struct Door {
     errand: Errand,
     wait_ends_ms: u64,
     gives_up_ms: u64,
-    /// The holder was asked to give way.
-    contests: bool,
+    /// How often the holder was asked to give way.
+    contests: u32,
 }
 
 /// What came of asking.
@@ -38,7 +41,7 @@ pub(super) enum Entered {
 impl Door {
     pub(super) fn new(lane: LaneRef, errand: Errand, wait_ends_ms: u64, now_ms: u64) -> Box<Self> {
         let gives_up_ms = now_ms.saturating_add(PATIENCE_MS);
-        Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests: false })
+        Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests: 0 })
     }
 
     pub(super) fn slot(&self) -> u32 {
@@ -67,7 +70,7 @@ impl Door {
 
     /// Asks no more.
     pub(super) fn leave(&self, relay: &Relay) {
-        if self.contests {
+        if self.contests > 0 {
             // A refusal means that nobody will be asked to give way.
             let _ = relay.shared().withdraw(self.lane, self.role(), self.rival(relay));
         }
@@ -135,17 +138,18 @@ impl Door {
         }
     }
 
-    /// Asks the holder to give way, once. Whether it has not said no.
+    /// Asks the holder to give way. Whether it has not said no.
     fn contest(&mut self, relay: &Relay) -> bool {
         let (role, rival, slot) = (self.role(), self.rival(relay), self.slot());
-        let contested = if self.contests {
-            relay.shared().rival(self.lane, role).map(|waiting| waiting == rival)
-        } else {
-            let ring = |holder| relay.ring(holder, slot);
-            relay.shared().contest(self.lane, role, rival, ring)
-        };
-        self.contests = true;
-        contested.unwrap_or(false)
+        let shared = relay.shared();
+        if self.contests > 0 && shared.rival(self.lane, role) == Ok(rival) {
+            return true;
+        }
+        if self.contests == CONTESTS_MAX {
+            return false;
+        }
+        self.contests += 1;
+        shared.contest(self.lane, role, rival, |holder| relay.ring(holder, slot)).unwrap_or(false)
     }
 
     /// Whether this may be a receiver that has all of the last transfer already, and asks for the next

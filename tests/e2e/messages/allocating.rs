@@ -84,6 +84,8 @@ fn the_lifetime_can_be_asked_for_and_has_an_end() {
         let seconds = lifetime(put(&relay, &format!("{MOUNT}{query}"), &[]));
         assert!((want - 3..=want + 1).contains(&seconds), "{query}: {seconds} s");
     }
+    let seconds = lifetime(put(&relay, MOUNT, &[("X-Timeout", "30")]));
+    assert!((27..=31).contains(&seconds), "by field: {seconds} s");
     for query in ["?timeout=0", "?timeout=-5", "?timeout=1.5", "?timeout=soon", "?timeout="] {
         put(&relay, &format!("{MOUNT}{query}"), &[]).expect_error(400);
     }

@@ -1,6 +1,9 @@
 //! One of two is lost in the midst of a message: the other is told, honestly, and the lane is free again.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use crate::harness::{Ending, Party, Raw, Relay, Role, TRUNCATED, eventually};
 
@@ -104,4 +107,50 @@ fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
     while !sender.has_news() && sender.try_send(&[b'x'; 1000]).is_ok() {}
     expect_lost(&mut sender, 5..=5);
     session.pass(Role::Host, b"the lane is free");
+}
+
+#[test]
+fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let fds = relay.fd_counts();
+    let session = relay.message_session();
+    for sender_dies in [true, false] {
+        let mut receiver = relay.on_worker(0, &segment, || session.host());
+        let mut sender = relay.on_worker(1, &segment, || session.guest());
+        receiver.poll();
+        sender.post_in_chunks().send_chunk(b"hello");
+        let mut message = receiver.read_coming();
+        message.expect(&mut receiver, b"hello");
+        receiver.wait_until_acknowledged();
+        relay.worker_pids()[usize::from(sender_dies)].signal(Signal::SIGKILL);
+        if sender_dies {
+            message.expect_cut(&mut receiver);
+            assert!(sender.is_gone_within(Duration::from_secs(5)));
+        } else {
+            let answer = sender.read_response().expect_error(502);
+            assert!(answer.text().contains("peer worker lost"), "{}", answer.text());
+            assert!(answer.head.delivered_bytes() <= 5);
+            assert!(receiver.is_gone_within(Duration::from_secs(5)));
+        }
+        eventually("the worker is back", || (relay.worker_pids().len() == 2).then_some(()));
+        for from in Role::BOTH {
+            session.pass(from, b"the lane is free");
+        }
+    }
+    relay.expect_nothing_held(&segment, &fds);
+}
+
+#[test]
+fn a_poll_of_a_dead_worker_is_replaced() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let session = relay.message_session();
+    let mut poll = relay.on_worker(0, &segment, || session.host());
+    poll.poll();
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    relay.worker_pids()[0].signal(Signal::SIGKILL);
+    assert!(poll.is_gone_within(Duration::from_secs(5)));
+    eventually("its place is free", || (segment.places_held() == 0).then_some(()));
+    session.pass(Role::Guest, b"hello");
 }

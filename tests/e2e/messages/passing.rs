@@ -166,6 +166,20 @@ fn an_old_receiver_gets_a_message_of_known_length() {
 }
 
 #[test]
+fn a_sender_that_asks_first_is_answered_100_once_somebody_listens() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.message_session();
+    let (mut receiver, mut sender) = (session.guest(), session.host());
+    sender.ask("POST", &[("Content-Length", "5"), ("Expect", "100-continue")]);
+    sender.expect_silence(Duration::from_millis(100));
+    receiver.poll();
+    sender.read_continue();
+    sender.send(b"hello");
+    assert_eq!(receiver.read_response().expect(200).body, b"hello");
+    sender.expect_delivered(5);
+}
+
+#[test]
 fn a_service_worker_is_not_served() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();

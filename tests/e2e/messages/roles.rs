@@ -112,6 +112,31 @@ fn a_second_receiver_is_told_409() {
 }
 
 #[test]
+fn who_has_read_a_message_may_ask_for_the_next_on_another_connection() {
+    let relay = Relay::with(2, &[]);
+    for (level, in_chunks) in [("sent", false), ("sent", true), ("acked", false), ("acked", true)] {
+        let session = relay.message_session();
+        let mut last = session.guest();
+        last.poll();
+        for _ in 0..30 {
+            let (mut sender, mut next) = (session.host(), session.guest());
+            let framing = [("Content-Length", "5"), ("Transfer-Encoding", "chunked")];
+            sender.ask("POST", &[framing[usize::from(in_chunks)], ("X-Receipt", level)]);
+            if in_chunks {
+                sender.send_chunk(b"hello");
+                sender.send_last_chunk();
+            } else {
+                sender.send(b"hello");
+            }
+            assert_eq!(last.read_response().expect(200).body, b"hello");
+            next.poll();
+            sender.expect_delivered(5);
+            last = next;
+        }
+    }
+}
+
+#[test]
 fn a_second_sender_is_told_409() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
