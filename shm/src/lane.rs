@@ -28,6 +28,8 @@ pub struct Lane {
     /// 0: nobody. Changed by swaps alone, as [`Waits`] is.
     rivals: [AtomicU64; 2],
     knocks: [Knock; 2],
+    /// Who the receiver was let in as, as the caller names it; 0: as anybody.
+    pub(crate) admitted: AtomicU64,
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
@@ -195,6 +197,7 @@ impl Lane {
             word: word(),
             rivals: [word(), word()],
             knocks: [Knock(word()), Knock(word())],
+            admitted: word(),
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),

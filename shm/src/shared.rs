@@ -236,6 +236,19 @@ impl<'a> Shared<'a> {
         Ok(self.slot(end.lane().session.slot)?.guest.load(Ordering::SeqCst))
     }
 
+    /// Says who the receiver was let in as: 0, or what the session's guest was named. To be said before
+    /// the sender is rung for.
+    pub fn admit(&self, end: &ReceiverEnd, guest: u64) -> Result<(), Refusal> {
+        self.lane(end.at)?.admitted.store(guest, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether the receiver that now waits for `end` was let in as the one who is the session's guest. A
+    /// receiver that has only taken its place may not have said so yet.
+    pub fn receiver_is_guest(&self, end: &SenderEnd) -> Result<bool, Refusal> {
+        Ok(self.lane(end.at)?.admitted.load(Ordering::SeqCst) == self.guest(end)?)
+    }
+
     /// When the lifetime of `end`'s session is over, in milliseconds of the caller's clock.
     pub fn expires_ms<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
         Ok(self.slot(end.lane().session.slot)?.expires_ms())
@@ -469,14 +482,20 @@ impl<'a> Shared<'a> {
 
     /// Ends a session whose lifetime is over at `now_ms`, unless a transfer is running in it. `ring` as
     /// for `end`. A transfer that had begun when the lifetime was over is never ended by this; one that
-    /// begins later may be, as may be everything that comes too late.
-    pub fn expire(&self, session: SessionRef, now_ms: u64, ring: impl FnMut(Owner)) {
-        let Ok(slot) = self.slot(session.slot) else { return };
-        let running = slot.words().map(|words| words.iter().any(|word| word.begun));
+    /// begins later may be, as may be everything that comes too late. Whether the session is over.
+    pub fn expire(&self, session: SessionRef, now_ms: u64, ring: impl FnMut(Owner)) -> bool {
+        let Ok(slot) = self.slot(session.slot) else { return true };
+        let running = self.is_running(session);
         // The lifetime is read after the words: who renews it does so before it leaves the attempt.
         if running == Ok(false) && slot.expires_ms() <= now_ms {
             self.end(session, End::Expired, ring);
         }
+        self.life(session) != Ok(Some(Life::Live))
+    }
+
+    /// Whether a transfer is running in the slot of `session`.
+    pub fn is_running(&self, session: SessionRef) -> Result<bool, Refusal> {
+        Ok(self.slot(session.slot)?.words()?.iter().any(|word| word.begun))
     }
 
     /// Frees the slot of a session that has ended and that everybody has left.

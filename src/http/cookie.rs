@@ -5,14 +5,16 @@
 use super::response::http_date_after;
 use std::time::{Duration, SystemTime};
 
-/// The value of the first cookie of this name among all `Cookie` fields, without quotes.
-pub fn cookie<'a>(mut fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
-    fields.find_map(|field| {
-        field.split(|&byte| byte == b';').find_map(|pair| {
-            let (is, value) = pair.trim_ascii().split_at_checked(name.len())?;
-            let value = value.strip_prefix(b"=")?;
-            (is == name.as_bytes()).then(|| unquoted(value))
-        })
+/// The values of the cookies of this name among all `Cookie` fields, in the order sent, without quotes.
+pub fn cookies<'a>(
+    fields: impl Iterator<Item = &'a [u8]>,
+    name: &str,
+) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = fields.flat_map(|field| field.split(|&byte| byte == b';'));
+    pairs.filter_map(move |pair| {
+        let (is, value) = pair.trim_ascii().split_at_checked(name.len())?;
+        let value = value.strip_prefix(b"=")?;
+        (is == name.as_bytes()).then(|| unquoted(value))
     })
 }
 
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     fn token<'a>(fields: &[&'a str]) -> Option<&'a str> {
-        let value = cookie(fields.iter().map(|field| field.as_bytes()), "token")?;
+        let value = cookies(fields.iter().map(|field| field.as_bytes()), "token").next()?;
         std::str::from_utf8(value).ok()
     }
 

@@ -19,7 +19,7 @@ mod status;
 
 pub use chunk_line::{ChunkLine, chunk_line};
 pub use chunked::{Dechunker, Decoded};
-pub use cookie::{bearer, cookie, expired_token_cookie, token_cookie};
+pub use cookie::{bearer, cookies, expired_token_cookie, token_cookie};
 pub use fault::Fault;
 pub(crate) use filename::names_a_file;
 pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};

@@ -1,20 +1,24 @@
 //! What a sender tells its receiver before the first chunk, and how it lies in shared memory.
 //!
 //! Layout: flags (1 byte: 1 = length known, 2 = receipt `sent`, 4 = has a type, 8 = has a name),
-//! length (8 bytes, little-endian), type length and name length (1 byte each), type, name.
+//! length (8 bytes, little-endian), name length (1 byte), name; the rest is the type.
 
 use crate::config::Receipt;
-use crate::http::FileName;
+use crate::http::{FILE_NAME_BYTES_MAX, FileName, is_value_byte};
+use shm::ANNOUNCEMENT_BYTES_MAX;
 
 const LENGTH_KNOWN: u8 = 1;
 const RECEIPT_SENT: u8 = 2;
 const HAS_TYPE: u8 = 4;
 const HAS_NAME: u8 = 8;
 
-/// Bytes of a media type that are passed on. RFC 6838 section 4.2 allows 127 for each half of the
-/// name alone; what is longer than this is left out,
-/// and the receiver is told `application/octet-stream`.
-const TYPE_BYTES_MAX: usize = 255;
+/// Bytes of a media type that are passed on: what there is room for beside the longest name. RFC 6838
+/// section 4.2 allows 127 for each half of the type's name. What is longer is left out, and the receiver
+/// is told `application/octet-stream`.
+const TYPE_BYTES_MAX: usize = ANNOUNCEMENT_BYTES_MAX - FIXED_BYTES - FILE_NAME_BYTES_MAX;
+
+/// Bytes before the name.
+const FIXED_BYTES: usize = 1 + 8 + 1;
 
 /// What a receiver is told of the bytes to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +37,9 @@ impl Announcement {
     /// The bytes for shared memory.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let fits = |bytes: &&[u8]| bytes.len() <= TYPE_BYTES_MAX;
-        let content_type = self.content_type.as_deref().filter(fits);
-        let name = self.name.as_ref().map(|name| name.as_str().as_bytes()).filter(fits);
+        let content_type = self.content_type.as_deref();
+        let content_type = content_type.filter(|bytes| bytes.len() <= TYPE_BYTES_MAX);
+        let name = self.name.as_ref().map(|name| name.as_str().as_bytes());
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let mut bytes = vec![
             flag(self.length.is_some(), LENGTH_KNOWN)
@@ -45,9 +49,10 @@ impl Announcement {
         ];
         bytes.extend_from_slice(&self.length.unwrap_or(0).to_le_bytes());
         let (content_type, name) = (content_type.unwrap_or_default(), name.unwrap_or_default());
-        bytes.extend([content_type, name].map(|part| u8::try_from(part.len()).unwrap_or(0)));
+        // A name has 255 bytes at most.
+        bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(name.get(..usize::from(u8::MAX)).unwrap_or(name));
         bytes.extend_from_slice(content_type);
-        bytes.extend_from_slice(name);
         bytes
     }
 
@@ -56,10 +61,10 @@ impl Announcement {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[flags], rest) = bytes.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
-        let (&[type_bytes, name_bytes], rest) = rest.split_first_chunk()?;
-        let (content_type, rest) = rest.split_at_checked(usize::from(type_bytes))?;
-        let name = rest.get(..usize::from(name_bytes))?;
-        let printable = content_type.iter().all(|byte| (b' '..=b'~').contains(byte));
+        let (&[name_bytes], rest) = rest.split_first_chunk()?;
+        let (name, content_type) = rest.split_at_checked(usize::from(name_bytes))?;
+        let content_type = content_type.get(..TYPE_BYTES_MAX).unwrap_or(content_type);
+        let printable = content_type.iter().all(|byte| is_value_byte(*byte));
         Some(Self {
             length: (flags & LENGTH_KNOWN != 0).then_some(u64::from_le_bytes(*length)),
             content_type: (flags & HAS_TYPE != 0 && printable).then(|| content_type.to_vec()),
@@ -80,7 +85,7 @@ mod tests {
         for length in [None, Some(0), Some(u64::MAX)] {
             let announcement = Announcement {
                 length,
-                content_type: Some(b"text/plain; charset=utf-8".to_vec()),
+                content_type: Some("text/plain;\tcharset=utf-8; title=\"žluť\"".into()),
                 name: FileName::from_bytes("žluťoučký kůň.txt".as_bytes()),
                 receipt: Receipt::Sent,
             };

@@ -112,10 +112,22 @@ impl Relay {
         self.shared().knocked(at).for_each(|owner| self.ring(owner, at.session.slot));
     }
 
-    /// Ends the session of `end` if its lifetime is over, unless a transfer is running in it.
-    fn expire<E: LaneEnd>(&self, end: &E, now_ms: u64) {
-        let session = end.lane().session;
-        self.shared().expire(session, now_ms, |owner| self.ring(owner, session.slot));
+    /// When somebody who waits in `end`'s session until `wait_ends_ms` is to look again. `None`: the
+    /// session's lifetime is over, and with it the session. While something is transferred in it, it is
+    /// not: what is running is not cut, and a message renews it.
+    fn wait<E: LaneEnd>(
+        &self,
+        end: &E,
+        wait_ends_ms: u64,
+        now_ms: u64,
+    ) -> Result<Option<u64>, Refusal> {
+        let (session, expires_ms) = (end.lane().session, self.shared().expires_ms(end)?);
+        if now_ms < expires_ms {
+            return Ok(Some(wait_ends_ms.min(expires_ms)));
+        }
+        let ring = |owner| self.ring(owner, session.slot);
+        let over = self.shared().expire(session, now_ms, ring);
+        Ok((!over).then(|| wait_ends_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS))))
     }
 
     /// Tells `owner` that session `slot` has news.

@@ -27,8 +27,9 @@ pub struct Receiving {
     reception: Reception,
     wait_ends_ms: u64,
     phase: Phase,
-    /// The body is chunked, and its last chunk is not written yet.
     chunked: bool,
+    /// The last chunk of a chunked body is written, or on its way.
+    end_written: bool,
     /// The sender is gone, and the answer is to say so at its end.
     truncated: bool,
     length: Option<u64>,
@@ -92,6 +93,7 @@ impl Receiving {
             wait_ends_ms,
             phase: Phase::Sender,
             chunked: false,
+            end_written: false,
             truncated: false,
             length: None,
             receipt: Receipt::Acked,
@@ -232,15 +234,13 @@ impl Receiving {
         if self.reception.needs_length && sender.state == State::Held && sender.mark {
             return Ok(Turn::Over(Received::NeedsLength));
         }
-        let expires_ms = relay.shared().expires_ms(&self.end)?;
-        if now_ms >= expires_ms {
-            relay.expire(&self.end, now_ms);
+        let Some(next_look_ms) = relay.wait(&self.end, self.wait_ends_ms, now_ms)? else {
             return Ok(Turn::Over(Received::Ended(End::Expired)));
-        }
+        };
         if now_ms >= self.wait_ends_ms {
             return Ok(Turn::Over(Received::NobodyCame));
         }
-        self.next_look_ms = self.wait_ends_ms.min(expires_ms);
+        self.next_look_ms = next_look_ms;
         Ok(Turn::Wait)
     }
 
@@ -376,8 +376,7 @@ impl Receiving {
         now_ms: u64,
     ) -> Result<Turn<Received>, Refusal> {
         self.resume(relay, stream, now_ms);
-        // Once.
-        if std::mem::take(&mut self.chunked) {
+        if self.chunked && !std::mem::replace(&mut self.end_written, true) {
             let end = if self.truncated { TRUNCATED_END } else { b"0\r\n\r\n" };
             outbox.bytes().extend_from_slice(end);
         }

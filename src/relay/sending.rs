@@ -75,6 +75,8 @@ pub struct Cargo {
     /// Who else may use the session, as it was let in: once that is another, it is sent away. 0: nobody
     /// is kept out.
     pub admitted_as: u64,
+    /// It is for the session's guest alone: a receiver that was let in as another does not suit it.
+    pub for_guest: bool,
 }
 
 impl Sending {
@@ -181,7 +183,7 @@ impl Sending {
         match self.phase {
             // A receiver that speaks HTTP/1.0 (its mark) has to know the length: one that is not known
             // (our mark) does not suit it, and it turns away.
-            Phase::Receiver if lane.can_begin() => {
+            Phase::Receiver if self.can_begin(relay, lane)? => {
                 if self.cargo.expects_continue && inbox.is_empty() && stream.unread() == 0 {
                     outbox.bytes().extend_from_slice(CONTINUE);
                 }
@@ -261,17 +263,23 @@ impl Sending {
         if stream.is_leaving() {
             return Ok(self.left(relay));
         }
-        let expires_ms = relay.shared().expires_ms(&self.end)?;
-        if now_ms >= expires_ms {
-            relay.expire(&self.end, now_ms);
+        let Some(next_look_ms) = relay.wait(&self.end, self.wait_ends_ms, now_ms)? else {
             return Ok(self.over(relay, Sent::Ended(End::Expired)));
-        }
+        };
         if now_ms >= self.wait_ends_ms {
             return Ok(self.over(relay, Sent::NobodyCame));
         }
-        self.next_look_ms = self.wait_ends_ms.min(expires_ms);
+        self.next_look_ms = next_look_ms;
         self.waited = true;
         Ok(Turn::Wait)
+    }
+
+    /// Whether there is a receiver, and one that suits.
+    fn can_begin(&self, relay: &Relay, lane: LaneWord) -> Result<bool, Refusal> {
+        if !lane.can_begin() {
+            return Ok(false);
+        }
+        Ok(!self.cargo.for_guest || relay.shared().receiver_is_guest(&self.end)?)
     }
 
     /// Leaves the place to a rival from the same address if need be; any other rival is sent away.
@@ -294,11 +302,11 @@ impl Sending {
         Ok((!answered).then_some(Turn::Again))
     }
 
-    /// Whether the client may be gone without our knowing: its FIN would stand behind bytes that are
-    /// not read before a receiver comes.
+    /// Whether the client may be gone without our knowing: its FIN would stand behind bytes that find no
+    /// room, as nothing is read before a receiver comes.
     fn may_be_dead(&self, stream: &Stream, inbox: &[u8]) -> bool {
         let here = stream.unread().saturating_add(inbox.len() as u64);
-        here > 0 && self.cargo.body.unread().is_none_or(|left| here < left)
+        stream.is_backed_up() && self.cargo.body.unread().is_none_or(|left| here < left)
     }
 
     fn read_body(
@@ -309,7 +317,7 @@ impl Sending {
         inbox: &mut Vec<u8>,
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
-        if !self.begun && !lane.can_begin() {
+        if !self.begun && !self.can_begin(relay, lane)? {
             self.phase = Phase::Receiver;
             self.next_look_ms = now_ms;
             return Ok(Turn::Again);

@@ -128,7 +128,9 @@ pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Sessio
     let kind = Kind::from_word(terms.kind)?;
     let lifetime = Duration::from_millis(terms.lifetime_ms);
     let session = Session { at, kind, lifetime, guest, token: terms.token };
-    (matches && expires_ms > now_ms).then_some(session)
+    // Whatever its lifetime, a session is not over while something is transferred in it.
+    let lives = || expires_ms > now_ms || shared.is_running(at) == Ok(true);
+    (matches && lives()).then_some(session)
 }
 
 impl Session {

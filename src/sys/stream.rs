@@ -12,6 +12,10 @@ use std::time::Duration;
 /// The bytes of a socket's queue that were never sent (`linux/sockios.h`).
 const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 
+/// Counts that `SO_MEMINFO` gives (`linux/sock_diag.h`): the first is the memory that what was received
+/// takes, the second its limit.
+const SK_MEMINFO_VARS: usize = 9;
+
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
@@ -171,6 +175,28 @@ impl Stream {
     #[must_use]
     pub fn unread(&self) -> u64 {
         self.count(libc::FIONREAD).unwrap_or(0)
+    }
+
+    /// Whether so much has come that was not read that the kernel may take no more: then a FIN that
+    /// comes behind it is not seen.
+    #[must_use]
+    pub fn is_backed_up(&self) -> bool {
+        let mut info = [0u32; SK_MEMINFO_VARS];
+        let mut bytes = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+        // SAFETY: SO_MEMINFO writes at most so many bytes as it is told, into words that live through
+        // the call.
+        let done = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let [used, limit, ..] = info;
+        // The window closes before all is used up: below one segment, which may be half of it.
+        done == 0 && used >= limit / 2
     }
 
     /// Lets closing drop what the kernel still holds, and tell the client by a reset.

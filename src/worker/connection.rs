@@ -10,7 +10,7 @@ use super::door::{Door, Entered};
 use super::origin::Peer;
 use super::outcomes;
 use super::request;
-use super::route::{self, Action, Errand};
+use super::route::{self, Action};
 use crate::address::{self, MalformedLine};
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
@@ -20,6 +20,9 @@ use shm::{Direction, LaneRef, Role, TakeError};
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
 /// a client that waits has sent too early stays small.
 const HEAD_READ_BYTES: usize = 1536;
+/// Bytes that a client may have sent behind a chunked body: with more, its connection is the last to be
+/// heard of, for they would be kept for as long as the next request waits.
+const PIPELINED_BYTES_MAX: usize = 2048;
 /// Bytes read at a time only to be dropped.
 const DRAIN_READ_BYTES: usize = 16384;
 /// Steps in one turn: some ten requests that a client has sent in a row.
@@ -375,16 +378,19 @@ impl Connection {
 
     /// Asks for the place.
     fn enter(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        if self.stream.is_leaving() {
-            return Step::Stop(Next::Close);
-        }
         if self.stopping {
             return self.stop_waiting(relay, now_ms);
         }
         let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
             return Step::Go;
         };
-        let slot = door.slot();
+        // A sender that has said all it will say may do so before it asks; who was told to wait, and
+        // left, is gone.
+        if self.stream.is_broken() || (self.stream.is_leaving() && door.waits()) {
+            door.leave(relay);
+            return Step::Stop(Next::Close);
+        }
+        let (slot, comes_back) = (door.slot(), door.comes_back());
         let answer = match door.enter(relay, now_ms) {
             Entered::Sending(sending) => {
                 self.state = State::Sending(sending);
@@ -398,6 +404,9 @@ impl Connection {
                 self.state = State::Door(door);
                 self.deadline_ms = now_ms.saturating_add(DOOR_POLL_MS);
                 return Step::Stop(Next::Wait);
+            }
+            Entered::No(TakeError::Ended) if comes_back => {
+                Answer::error(Status::Gone, "the session is over", &self.asked)
             }
             Entered::No(TakeError::Ended) => route::no_session(&self.asked),
             Entered::No(TakeError::Taken | TakeError::Leaving) => {
@@ -424,7 +433,9 @@ impl Connection {
             Turn::Over(report) => report,
         };
         // After a fault it is not known where the next request begins.
-        self.asked.unread = !sending.has_read_all() || matches!(report.sent, Sent::Fault(_));
+        self.asked.unread = !sending.has_read_all()
+            || matches!(report.sent, Sent::Fault(_))
+            || self.inbox.len() > PIPELINED_BYTES_MAX;
         let answer = outcomes::to_sender(&report, sending.manner(), &self.asked);
         self.leave(relay);
         match answer {
@@ -456,8 +467,7 @@ impl Connection {
             }
             Received::Again => {
                 let Some(reception) = reception else { return Step::Stop(Next::Close) };
-                let errand = Errand::Receive(Box::new(reception));
-                self.state = State::Door(Door::new(lane, errand, wait_ends_ms, now_ms));
+                self.state = State::Door(Door::again(lane, reception, wait_ends_ms, now_ms));
             }
             _ => match answer {
                 Some(answer) => self.answer(relay, &answer, now_ms),

@@ -5,7 +5,7 @@
 //! so that whoever leaves rings for it.
 
 use super::route::Errand;
-use crate::relay::{Receiving, Relay, Sending};
+use crate::relay::{Receiving, Reception, Relay, Sending};
 use shm::{LaneRef, Role, TakeError};
 
 /// For how long somebody asks: a peer hears within milliseconds that an attempt is over, and a holder
@@ -27,6 +27,10 @@ pub(super) struct Door {
     gives_up_ms: u64,
     /// How often the holder was asked to give way.
     contests: u32,
+    /// It was told to wait.
+    waits: bool,
+    /// It had a place before, in which it waited.
+    comes_back: bool,
 }
 
 /// What came of asking.
@@ -41,11 +45,34 @@ pub(super) enum Entered {
 impl Door {
     pub(super) fn new(lane: LaneRef, errand: Errand, wait_ends_ms: u64, now_ms: u64) -> Box<Self> {
         let gives_up_ms = now_ms.saturating_add(PATIENCE_MS);
-        Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests: 0 })
+        let (contests, waits, comes_back) = (0, false, false);
+        Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests, waits, comes_back })
+    }
+
+    /// A receiver whose sender left before a byte was sent, and that waits for another.
+    pub(super) fn again(
+        lane: LaneRef,
+        reception: Reception,
+        wait_ends_ms: u64,
+        now_ms: u64,
+    ) -> Box<Self> {
+        let mut door = Self::new(lane, Errand::Receive(Box::new(reception)), wait_ends_ms, now_ms);
+        door.comes_back = true;
+        door
+    }
+
+    /// Whether it has waited in a place before.
+    pub(super) fn comes_back(&self) -> bool {
+        self.comes_back
     }
 
     pub(super) fn slot(&self) -> u32 {
         self.lane.session.slot
+    }
+
+    /// Whether it waits for a place or, as a receiver, for a sender.
+    pub(super) fn waits(&self) -> bool {
+        self.waits || self.role() == Role::Receiver
     }
 
     /// Asks for the place.
@@ -61,7 +88,10 @@ impl Door {
             // Who left before the knock rings for nobody.
             return match door.take(relay, now_ms) {
                 Ok(entered) => entered,
-                Err((_, door)) => Entered::NotYet(door),
+                Err((_, mut door)) => {
+                    door.waits = true;
+                    Entered::NotYet(door)
+                }
             };
         }
         door.leave(relay);
@@ -116,6 +146,7 @@ impl Door {
             Errand::Receive(reception) => {
                 match relay.shared().take_receiver(lane, owner, reception.needs_length) {
                     Ok(end) => {
+                        let _ = relay.shared().admit(&end, reception.admitted_as);
                         let _ = relay.ring_peer(&end);
                         let receiving =
                             Receiving::new(relay, end, *reception, wait_ends_ms, now_ms);

@@ -88,7 +88,7 @@ fn with_key(
         }),
         Method::Head => without_body(asked, || Answer::text(Status::Ok, "").into()),
         Method::Delete => without_body(asked, || {
-            if !request::token(request).is_some_and(|token| session.is_owned_by(token)) {
+            if request::token(request, session).is_none() {
                 return route::token_needed(asked).into();
             }
             let deleted = route::delete(relay, asked, session);
@@ -178,6 +178,7 @@ fn send(
         receipt: relay.config.exchange.receipt,
         manner: Manner::File,
         admitted_as: 0,
+        for_guest: false,
     };
     match request::cargo(relay, request, asked, label) {
         Ok(cargo) => enter(relay, session, Errand::Send(Box::new(cargo))),

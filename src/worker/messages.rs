@@ -92,8 +92,7 @@ struct Party {
 
 impl Party {
     fn of(request: &Request<'_>, origin: &Origin<'_>, session: Session) -> Self {
-        let token = request::token(request).filter(|token| session.is_owned_by(token));
-        let renewal = token.map(|token| {
+        let renewal = request::token(request, &session).map(|token| {
             let token = String::from_utf8_lossy(token).into_owned();
             let (path, https) = (request.path.to_owned(), origin.is_https());
             Box::new(Renewal { token, path, https, lifetime: session.lifetime })
@@ -113,7 +112,7 @@ impl Party {
             _ if asked.unread => Err(route::takes_no_body(asked)),
             Method::Put => self.name_guest(relay, request, asked),
             Method::Delete => self.delete(relay, request, asked),
-            _ => self.let_in(relay, asked).map(|_| Answer::text(Status::Ok, "")),
+            _ => self.look(relay, asked),
         };
         answer.map(Action::from)
     }
@@ -136,11 +135,22 @@ impl Party {
         let admitted_as = self.let_in(relay, asked)?;
         let direction = if self.is_host() { Direction::Back } else { Direction::Forth };
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
+        let for_guest = self.is_host() && self.session.kind == Kind::Secure;
         let (receipt, manner) =
             (relay.config.messages.receipt, Manner::Message { renewal: self.renewal });
-        let label = Label { form: None, name: None, receipt, manner, admitted_as };
+        let label = Label { form: None, name: None, receipt, manner, admitted_as, for_guest };
         let cargo = request::cargo(relay, request, asked, label)?;
         Ok(Action::Enter { lane, errand: Errand::Send(Box::new(cargo)), wait })
+    }
+
+    /// The answer to `HEAD`.
+    fn look(&self, relay: &Relay, asked: &Asked) -> Result<Answer, Answer> {
+        self.let_in(relay, asked)?;
+        let answer = Answer::text(Status::Ok, "");
+        Ok(match &self.renewal {
+            Some(renewal) => answer.with("Set-Cookie", renewal.cookie()),
+            None => answer,
+        })
     }
 
     /// Whether it may use the session: of a secure one's guests, only the one whose address the host

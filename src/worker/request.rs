@@ -5,6 +5,7 @@ use crate::config::{Limits, Receipt};
 use crate::http::{self, Dechunker, Fault, FileName, Framing, Method, Request, Version, accepts};
 use crate::multipart::Multipart;
 use crate::relay::{Body, Cargo, Manner, Reception, Relay};
+use crate::session::Session;
 use std::net::IpAddr;
 
 /// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
@@ -50,10 +51,15 @@ pub(super) fn is_prefetch(request: &Request<'_>) -> bool {
     request.field("sec-purpose").is_some_and(names) || request.field("purpose").is_some_and(names)
 }
 
-/// The token that the request brings, from its cookie or else its `Authorization`.
-pub(super) fn token<'b>(request: &Request<'b>) -> Option<&'b [u8]> {
-    http::cookie(request.fields("cookie"), "token")
-        .or_else(|| http::bearer(request.field("authorization")))
+/// Tokens of one request that are looked at: each costs a digest.
+const TOKENS_MAX: usize = 8;
+
+/// The session's token, if the request brings it: in a cookie, of which a client may have several of the
+/// name, or in `Authorization`.
+pub(super) fn token<'b>(request: &Request<'b>, session: &Session) -> Option<&'b [u8]> {
+    let bearer = http::bearer(request.field("authorization"));
+    let brought = bearer.into_iter().chain(http::cookies(request.fields("cookie"), "token"));
+    brought.take(TOKENS_MAX).find(|token| session.is_owned_by(token))
 }
 
 /// How a receiver's request is answered.
@@ -72,6 +78,8 @@ pub(super) struct Label {
     pub(super) manner: Manner,
     /// See [`Cargo::admitted_as`].
     pub(super) admitted_as: u64,
+    /// See [`Cargo::for_guest`].
+    pub(super) for_guest: bool,
 }
 
 /// What `request` brings to send; or why it cannot.
@@ -104,5 +112,6 @@ pub(super) fn cargo(
         expects_continue: request.expects_continue && request.version == Version::Http11,
         client: asked.client,
         admitted_as: label.admitted_as,
+        for_guest: label.for_guest,
     })
 }

@@ -202,3 +202,25 @@ fn a_killed_curl_sender_leaves_a_partial_file_and_a_working_key() {
         std::fs::remove_file(&part).unwrap();
     }
 }
+
+/// A sender may say at once that it has said all: what it sent is relayed, and answered.
+#[test]
+fn a_sender_may_half_close_with_its_last_byte() {
+    for workers in [1, 4] {
+        let relay = Relay::with(workers, &[]);
+        let segment = relay.segment();
+        for _ in 0..20 {
+            let session = relay.session();
+            let mut receiver = relay.connect();
+            receiver.get(&session.path);
+            eventually("it waits", || (segment.places_held() == 1).then_some(()));
+            let mut sender = relay.connect();
+            let head =
+                format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", session.path);
+            sender.send(&[head.as_bytes(), b"hello"].concat());
+            sender.finish();
+            assert_eq!(receiver.read_response().expect(200).body, b"hello");
+            sender.read_response().expect(200);
+        }
+    }
+}

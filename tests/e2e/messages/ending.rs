@@ -4,7 +4,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{MOUNT, MessageSession, Party, Relay, Role, Segment, TokenCookie, eventually};
+use crate::harness::{
+    Ending, MOUNT, MessageSession, Party, Relay, Role, Segment, TokenCookie, eventually,
+};
 
 /// Within what a pending operation is answered.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -253,5 +255,38 @@ fn waiting_does_not_prolong_a_session_and_a_message_does() {
     }
     let lived = last.elapsed();
     assert!(lived > Duration::from_millis(2500), "only {lived:?} from the last message");
+    expect_unknown(&session);
+}
+
+/// A message that runs is not cut by the end of the lifetime, and keeps the session alive: for those that
+/// wait in the other lane, and for the host.
+#[test]
+fn a_session_lives_while_a_message_runs() {
+    let relay = Relay::with(2, &[]);
+    let target = format!("{MOUNT}?timeout=1");
+    let session = relay.message_session_by(&target, &[]);
+    let (mut sender, mut receiver, mut waits) = (session.guest(), session.host(), session.guest());
+    receiver.poll();
+    waits.poll();
+    sender.post_in_chunks().send_chunk(b"hello");
+    let mut message = receiver.read_coming();
+    message.expect(&mut receiver, b"hello");
+    waits.expect_silence(Duration::from_millis(2500));
+    session.host().ask("HEAD", &[]).read_response().expect(200);
+    sender.send_last_chunk();
+    sender.expect_delivered(5);
+    assert_eq!(message.rest(&mut receiver).1, Ending::Complete);
+    session.host().post("text/plain", b"still here").expect_delivered(10);
+    assert_eq!(waits.read_response().expect(200).body, b"still here");
+    // Another one, at the end of which the session is deleted.
+    receiver.poll();
+    sender.post_in_chunks().send_chunk(b"hello");
+    let mut message = receiver.read_coming();
+    message.expect(&mut receiver, b"hello");
+    waits.poll().expect_silence(Duration::from_millis(1500));
+    session.delete().expect_empty(200);
+    sender.read_response().expect_error(410);
+    waits.read_response().expect_error(410);
+    message.expect_cut(&mut receiver);
     expect_unknown(&session);
 }

@@ -31,7 +31,7 @@ fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
 }
 
 #[test]
-fn a_malformed_chunk_ends_the_message_marked_as_truncated() {
+fn a_malformed_chunk_is_told_to_both() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let (mut receiver, mut sender) = (session.host(), session.guest());

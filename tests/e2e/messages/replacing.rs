@@ -292,3 +292,31 @@ fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
         }
     }
 }
+
+/// Only where a FIN might go unseen is a sender that waits taken for dead.
+#[test]
+fn one_whose_body_has_come_in_small_part_gives_way_to_nobody() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    for lane in Lane::of_each(&relay) {
+        for chunked in [true, false] {
+            let mut first = if chunked {
+                let fields = [("Transfer-Encoding", "chunked")];
+                let mut first = lane.asks(relay.connect(), false, "POST", &fields);
+                first.send(b"5\r\nfirst\r\n0\r\n\r\n");
+                first
+            } else {
+                let mut first = lane.sends(relay.connect(), 10);
+                first.send(b"part");
+                first
+            };
+            eventually("it waits", || (segment.places_held() == 1).then_some(()));
+            let mut second = lane.sends(relay.connect(), 5);
+            second.send(b"hello");
+            second.read_response().expect_error(409);
+            assert!(!first.has_news(), "the first one waits on");
+            drop(first);
+            eventually("it has left", || (segment.places_held() == 0).then_some(()));
+        }
+    }
+}

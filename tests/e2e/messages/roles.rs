@@ -198,3 +198,16 @@ fn a_cookie_lasts_as_long_as_its_session_was_asked_for() {
     let renewed = renewed_for(&session, &answer.head);
     assert!(renewed.is_some_and(|seconds| (46..=51).contains(&seconds)), "{renewed:?}");
 }
+
+/// A client may keep a stale cookie of the same name, or say the token otherwise.
+#[test]
+fn the_token_is_found_beside_others() {
+    let relay = Relay::with(1, &[]);
+    let session = relay.message_session();
+    let mut host = session.guest().says_cookie(format!("token=stale; token=\"{}\"", session.token));
+    host.ask("HEAD", &[]).read_response().expect(200).head.token_cookie().expect("it is the host");
+    let bearer = format!("Bearer {}", session.token);
+    let mut host = session.guest().says_cookie("token=stale");
+    let answer = host.ask("HEAD", &[("Authorization", &bearer)]).read_response().expect(200);
+    answer.head.token_cookie().expect("it is the host");
+}

@@ -156,3 +156,27 @@ fn secure_can_be_asked_for_in_the_query() {
     permit(&session, "127.0.0.1");
     expect_passes(&session, local(1));
 }
+
+/// The host need not wait for the old guest to hear of it: its next message is for the new one.
+#[test]
+fn a_message_right_after_a_permit_waits_for_the_new_guest() {
+    let relay = Relay::with(4, &[]);
+    let segment = relay.segment();
+    for _ in 0..20 {
+        let session = secure(&relay);
+        permit(&session, "127.0.0.2");
+        let mut old = session.party_from(Role::Guest, local(2));
+        old.poll();
+        eventually("it waits", || (segment.places_held() == 1).then_some(()));
+        let mut host = session.host();
+        host.ask("PUT", &[("X-Peer-Address", "127.0.0.3")]).read_response().expect_empty(200);
+        host.post("text/plain", b"for the new one");
+        old.read_response().expect_error(403);
+        let mut new = session.party_from(Role::Guest, local(3));
+        new.poll();
+        assert_eq!(new.read_response().expect(200).body, b"for the new one");
+        host.expect_delivered(15);
+        session.delete().expect_empty(200);
+        eventually("nobody is left", || (segment.places_held() == 0).then_some(()));
+    }
+}
