@@ -28,6 +28,8 @@ pub struct Lane {
     /// 0: nobody. Changed by swaps alone, as [`Waits`] is.
     rivals: [AtomicU64; 2],
     knocks: [Knock; 2],
+    /// When the two that hold the places met, in milliseconds of the caller's clock.
+    pub(crate) met_ms: AtomicU64,
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
@@ -195,6 +197,7 @@ impl Lane {
             word: word(),
             rivals: [word(), word()],
             knocks: [Knock(word()), Knock(word())],
+            met_ms: word(),
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),

@@ -23,8 +23,9 @@ pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
 use crate::session::Addresses;
+use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
-use shm::{LaneEnd, LaneRef, Owner, Refusal, Segment, Shared, State, WorkerRecord};
+use shm::{End, LaneEnd, LaneRef, Owner, Refusal, Segment, Shared, State, WorkerRecord};
 use std::time::Duration;
 
 /// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
@@ -68,6 +69,11 @@ impl Relay {
     #[must_use]
     pub fn shared(&self) -> &'static Shared<'static> {
         self.segment.shared()
+    }
+
+    /// Counts one of what `tally` names.
+    pub fn count(&self, tally: Tally) {
+        tally.count(self.record);
     }
 
     /// Tells the other end of the lane, if somebody holds its place, that there is news.
@@ -115,7 +121,9 @@ impl Relay {
     /// Ends the session of `end` if its lifetime is over, unless a transfer is running in it.
     fn expire<E: LaneEnd>(&self, end: &E, now_ms: u64) {
         let session = end.lane().session;
-        self.shared().expire(session, now_ms, |owner| self.ring(owner, session.slot));
+        if self.shared().expire(session, now_ms, |owner| self.ring(owner, session.slot)) {
+            self.count(Tally::Ended(End::Expired));
+        }
     }
 
     /// Tells `owner` that session `slot` has news.
