@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::admin;
 use crate::config::{self, Config, ConfigError};
 use crate::sys::listener;
 
@@ -44,6 +45,8 @@ struct Args {
 enum Command {
     /// Run in the foreground (what is done without a command, too)
     Run,
+    /// Print what the running relay is doing, as its admin listener tells
+    Status,
 }
 
 /// How the process ends: the one table of exit codes.
@@ -96,6 +99,12 @@ impl Args {
             return match try_addresses(&config) {
                 Ok(()) => answer(out, &format!("{} is valid\n", self.origin())),
                 Err(error) => complain(err, &error, Exit::Config),
+            };
+        }
+        if let Some(Command::Status) = self.command {
+            return match admin::ask_status(config.admin.listen.as_ref()) {
+                Ok(status) => answer(out, &status),
+                Err(error) => complain(err, &error, Exit::Failure),
             };
         }
         match run(config) {
