@@ -12,7 +12,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::admin;
 use crate::config::{self, Config, ConfigError};
-use crate::sys::listener;
+use crate::sys::private::Address;
+use crate::sys::{listener, private};
 
 /// A relay that two parties meet at, over HTTP, and that never stores what passes.
 ///
@@ -129,7 +130,7 @@ impl Args {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
 struct AddressError {
-    address: std::net::SocketAddr,
+    address: Address,
     source: io::Error,
 }
 
@@ -137,14 +138,27 @@ struct AddressError {
 /// program whose next configuration this is, is no fault.
 fn try_addresses(config: &Config) -> Result<(), AddressError> {
     for listener in &config.listeners {
-        match listener::open(listener.address, config.keep_alive()) {
-            Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
-                return Err(AddressError { address: listener.address, source });
-            }
-            _ => {}
+        let opened = listener::open(listener.address, config.keep_alive());
+        judge(&Address::Tcp(listener.address), opened.map(drop))?;
+    }
+    let Some(address) = &config.admin.listen else { return Ok(()) };
+    match address {
+        Address::Tcp(_) => judge(address, private::listen(address).map(drop)),
+        // To try it would be to make it.
+        Address::Unix(path) => {
+            let directory = path.parent().unwrap_or(path);
+            judge(address, std::fs::metadata(directory).map(drop))
         }
     }
-    Ok(())
+}
+
+fn judge(address: &Address, opened: io::Result<()>) -> Result<(), AddressError> {
+    match opened {
+        Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
+            Err(AddressError { address: address.clone(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn answer(out: &mut impl Write, text: &str) -> Exit {

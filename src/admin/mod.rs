@@ -1,7 +1,7 @@
 //! The admin listener: what whoever runs the relay asks it about itself.
 //!
 //! Every worker watches the listener and answers from shared memory, so whichever answers tells of all of
-//! them. The worker calls [`Admin`] when its sockets or deadlines give a reason, and `cli` calls [`ask`].
+//! them. The worker calls [`Admin`] when its sockets or deadlines give a reason, and `cli` calls [`ask_status`].
 //! What must always hold: no key and no token is ever told, an answer is made from one look without a
 //! lock, and everything that grows is bounded.
 

@@ -176,3 +176,78 @@ fn bump(counts: &mut [usize], at: usize) {
         *count += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{metrics, status};
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    fn segment() -> Segment {
+        Segment::create(&Geometry::fit(8 << 20, Some(200), 64, 4096, 4).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_there_before_anybody_came() {
+        let snapshot = Snapshot::take(&segment(), 0);
+        assert!(!snapshot.is_ready());
+        assert!(snapshot.workers.is_empty() && snapshot.transfers.is_empty());
+        assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 3], 0));
+    }
+
+    #[test]
+    fn more_transfers_than_are_listed_are_counted() {
+        let segment = segment();
+        let shared = segment.shared();
+        let owner = shm::Owner::new(WorkerId::new(3).unwrap(), 0);
+        let terms = |kind| shm::Terms { key: [1; 32], token: [2; 32], kind, lifetime_ms: 1000 };
+        for number in 0..150 {
+            // The words of Kind: a message session for each five of the exchange.
+            let kind = if number % 6 == 0 { 2 } else { 1 };
+            let session = shared.issue(owner, &terms(kind), 0).unwrap();
+            let lane = session.lane(Direction::Forth);
+            let sender = shared.take_sender(lane, owner, false).unwrap();
+            let receiver = shared.take_receiver(lane, owner, false).unwrap();
+            sender.note_meeting(shared, 500).unwrap();
+            shared.begin(&sender, b"").unwrap().unwrap();
+            receiver.count_taken(shared, 7).unwrap();
+        }
+        // A transfer that has begun goes on, whatever its session's lifetime.
+        let snapshot = Snapshot::take(&segment, 1500);
+        assert_eq!((snapshot.running, snapshot.sessions), ([125, 25], [125, 25, 0]));
+        assert_eq!(snapshot.transfers.len(), TRANSFERS_SHOWN_MAX);
+        let Transfer { bytes, age_ms, sender_worker, .. } = snapshot.transfers[99];
+        assert_eq!((bytes, age_ms, sender_worker), (7, 1000, 3));
+        let said = status::Report::new(&snapshot).to_string();
+        assert!(said.contains("150 running (125 exchange, 25 messages)"), "{said}");
+        assert!(said.ends_with("and 50 more; 100 are listed at most\n"), "{said}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+        #[test]
+        fn whatever_is_scribbled_over_the_segment_is_reported_somehow(
+            words in proptest::collection::vec(
+                prop_oneof![0_u64..8, any::<u64>(), (0_u64..8).prop_map(|high| high << 32 | 2)],
+                4096,
+            ),
+            now_ms: u64,
+        ) {
+            let segment = segment();
+            let file = File::from(segment.fd().try_clone_to_owned().unwrap());
+            let noise: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            // All but the header, which is read once at the start.
+            for at in (4096..segment.len()).step_by(noise.len()) {
+                let most = noise.len().min(segment.len() - at);
+                file.write_all_at(&noise[..most], at as u64).unwrap();
+            }
+            let report = status::Report::new(&Snapshot::take(&segment, now_ms));
+            prop_assert!(report.transfers.shown.len() <= TRANSFERS_SHOWN_MAX);
+            prop_assert!(!report.to_string().is_empty());
+            prop_assert!(metrics::write(Snapshot::take(&segment, now_ms)).is_ok());
+        }
+    }
+}
