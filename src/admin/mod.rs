@@ -165,7 +165,7 @@ fn show(relay: &Relay, page: &Page) -> Content {
     let failed = |_| text(Status::InternalError, "it cannot be written down");
     match page {
         Page::Health => text(Status::Ok, "alive"),
-        Page::Readiness if look().is_ready() => text(Status::Ok, "ready"),
+        Page::Readiness if snapshot::is_ready(relay.segment) => text(Status::Ok, "ready"),
         Page::Readiness => text(Status::Unavailable, "stopping"),
         Page::Metrics => metrics::write(look())
             .map_or_else(failed, |body| (Status::Ok, metrics::CONTENT_TYPE, body)),

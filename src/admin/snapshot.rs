@@ -62,6 +62,13 @@ pub(super) struct Transfer {
     pub(super) age_ms: u64,
 }
 
+/// Whether there is somebody to serve new connections. Asked often, so it looks at nothing else.
+pub(super) fn is_ready(segment: &Segment) -> bool {
+    let records = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
+    let mut records = records.filter_map(|id| segment.shared().record(id));
+    records.any(|record| record.phase() == Phase::Serving)
+}
+
 impl Snapshot {
     pub(super) fn take(segment: &Segment, now_ms: u64) -> Self {
         let shared = segment.shared();
@@ -94,11 +101,6 @@ impl Snapshot {
             Tally::Ended(End::Expired) => counted.saturating_add(self.reclaimed),
             _ => counted,
         }
-    }
-
-    /// Whether there is somebody to serve new connections.
-    pub(super) fn is_ready(&self) -> bool {
-        self.workers.iter().any(|worker| worker.phase == Phase::Serving)
     }
 
     pub(super) fn workers_in(&self, phase: Phase) -> usize {
@@ -192,8 +194,9 @@ mod tests {
 
     #[test]
     fn nothing_is_there_before_anybody_came() {
-        let snapshot = Snapshot::take(&segment(), 0);
-        assert!(!snapshot.is_ready());
+        let segment = segment();
+        assert!(!is_ready(&segment));
+        let snapshot = Snapshot::take(&segment, 0);
         assert!(snapshot.workers.is_empty() && snapshot.transfers.is_empty());
         assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 3], 0));
     }

@@ -93,7 +93,7 @@ impl Report {
         let running = Api::ALL.iter().map(|api| api.label().to_owned()).zip(snapshot.running);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: snapshot.is_ready(),
+            ready: snapshot.workers_in(Phase::Serving) > 0,
             workers: snapshot.workers.iter().map(WorkerReport::new).collect(),
             sessions: Sessions {
                 live: live.collect(),
