@@ -10,8 +10,10 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::admin;
 use crate::config::{self, Config, ConfigError};
-use crate::sys::listener;
+use crate::sys::private::Address;
+use crate::sys::{listener, private};
 
 /// A relay that two parties meet at, over HTTP, and that never stores what passes.
 ///
@@ -44,6 +46,8 @@ struct Args {
 enum Command {
     /// Run in the foreground (what is done without a command, too)
     Run,
+    /// Print what the running relay is doing, as its admin listener tells
+    Status,
 }
 
 /// How the process ends: the one table of exit codes.
@@ -98,6 +102,12 @@ impl Args {
                 Err(error) => complain(err, &error, Exit::Config),
             };
         }
+        if let Some(Command::Status) = self.command {
+            return match admin::ask_status(config.admin.listen.as_ref()) {
+                Ok(status) => answer(out, &status),
+                Err(error) => complain(err, &error, Exit::Failure),
+            };
+        }
         match run(config) {
             Ok(()) => Exit::Success,
             Err(error) => complain(err, error.as_ref(), Exit::Failure),
@@ -120,7 +130,7 @@ impl Args {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
 struct AddressError {
-    address: std::net::SocketAddr,
+    address: Address,
     source: io::Error,
 }
 
@@ -128,14 +138,27 @@ struct AddressError {
 /// program whose next configuration this is, is no fault.
 fn try_addresses(config: &Config) -> Result<(), AddressError> {
     for listener in &config.listeners {
-        match listener::open(listener.address, config.keep_alive()) {
-            Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
-                return Err(AddressError { address: listener.address, source });
-            }
-            _ => {}
+        let opened = listener::open(listener.address, config.keep_alive());
+        judge(&Address::Tcp(listener.address), opened.map(drop))?;
+    }
+    let Some(address) = &config.admin.listen else { return Ok(()) };
+    match address {
+        Address::Tcp(_) => judge(address, private::listen(address).map(drop)),
+        // To try it would be to make it.
+        Address::Unix(path) => {
+            let directory = path.parent().unwrap_or(path);
+            judge(address, std::fs::metadata(directory).map(drop))
         }
     }
-    Ok(())
+}
+
+fn judge(address: &Address, opened: io::Result<()>) -> Result<(), AddressError> {
+    match opened {
+        Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
+            Err(AddressError { address: address.clone(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn answer(out: &mut impl Write, text: &str) -> Exit {

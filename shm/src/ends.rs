@@ -146,6 +146,12 @@ impl SenderEnd {
         Ok(lane.receiver.waits.take())
     }
 
+    /// Notes that it has met its receiver, for whoever looks on.
+    pub fn note_meeting(&self, shared: &Shared<'_>, now_ms: u64) -> Result<(), Refusal> {
+        shared.lane(self.at)?.met_ms.store(now_ms, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Says how the bytes ended. The caller rings the receiver's bell.
     pub fn finish(&self, shared: &Shared<'_>, finish: Finish) -> Result<(), Refusal> {
         shared.lane(self.at)?.set_finish(finish);
@@ -312,6 +318,12 @@ impl ReceiverEnd {
         let lane = shared.lane(self.at)?;
         lane.receiver.taken.store(taken, Ordering::Release);
         lane.receiver.delivered.store(delivered, Ordering::Release);
+        Ok(())
+    }
+
+    /// Stores the first of the two alone, for whoever looks on.
+    pub fn count_taken(&self, shared: &Shared<'_>, taken: u64) -> Result<(), Refusal> {
+        shared.lane(self.at)?.receiver.taken.store(taken, Ordering::Release);
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub struct Lane {
     knocks: [Knock; 2],
     /// Who the receiver was let in as, as the caller names it; 0: as anybody.
     pub(crate) admitted: AtomicU64,
+    /// When the two that hold the places met, in milliseconds of the caller's clock.
+    pub(crate) met_ms: AtomicU64,
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
@@ -198,6 +200,7 @@ impl Lane {
             rivals: [word(), word()],
             knocks: [Knock(word()), Knock(word())],
             admitted: word(),
+            met_ms: word(),
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),

@@ -33,6 +33,7 @@ mod refusal;
 mod segment;
 mod shared;
 mod slot;
+mod survey;
 mod sweep;
 mod sync;
 
@@ -47,10 +48,11 @@ pub use layout::{
 };
 pub use permit::{Permit, Permits, Quota};
 pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};
-pub use record::{Counters, WorkerRecord};
+pub use record::{Counters, Phase, TALLIES, WorkerRecord};
 pub use refusal::Refusal;
 #[cfg(not(loom))]
 pub use segment::{AttachError, CreateError, SECRET_BYTES, Segment};
 pub use shared::{Found, Parts, Shared, TakeError};
 pub use slot::{Digest, Direction, End, LaneRef, Life, SessionRef, Slot, Terms};
+pub use survey::{LaneSight, Sight};
 pub use sweep::Census;

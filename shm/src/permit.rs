@@ -114,7 +114,7 @@ impl<'a> Permits<'a> {
         // at least as far as it was then, and does not take a session for one that is yet to come.
         let take = |seat: &AtomicU64| {
             let found = seat.load(Ordering::Acquire);
-            (found == FREE || is_void(shared, found, now_ms))
+            (found == FREE || is_void(shared, found, owner, now_ms))
                 && seat.compare_exchange(found, ours, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
         let (seat, _) = self.round(quota, owner).find(|(_, seat)| take(seat))?;
@@ -182,12 +182,12 @@ impl<'a> Permits<'a> {
 }
 
 /// Whether whoever `word` names has nothing any more, so that the seat is free to take.
-fn is_void(shared: &Shared<'_>, word: u64, now_ms: u64) -> bool {
+fn is_void(shared: &Shared<'_>, word: u64, asks: Owner, now_ms: u64) -> bool {
     match Holder::decode(word) {
         None => true,
         Some(Holder::Worker(_)) => false,
         Some(Holder::Session(session)) => {
-            shared.reclaim(session.slot, now_ms);
+            shared.reclaim(session.slot, asks, now_ms);
             !matches!(shared.life(session), Ok(Some(_)))
         }
     }

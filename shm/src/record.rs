@@ -1,7 +1,12 @@
-//! What one worker tells the others of itself: its epoch, its counters, whether it sleeps.
+//! What one worker tells the others of itself: its epoch, its phase, its counters, whether it sleeps.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
+// Counters order nothing, so the models need not know of them.
+use std::sync::atomic::AtomicU64 as PlainU64;
+
+/// Tallies in a record: words that the caller counts in as it likes.
+pub const TALLIES: usize = 128;
 
 /// One worker's record. Records are made once for [`crate::WORKER_RECORDS_MAX`], whatever the number
 /// of workers, so that later generations of workers find theirs.
@@ -14,6 +19,20 @@ pub struct WorkerRecord {
     open: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    phase: AtomicU32,
+    reclaimed: PlainU64,
+    tallies: [PlainU64; TALLIES],
+}
+
+/// What a worker is doing, as far as anybody can tell from its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No process has this record, or its process has not come to work yet.
+    Absent,
+    /// It takes new connections.
+    Serving,
+    /// It takes none any more, and ends what it has.
+    Stopping,
 }
 
 /// A worker's counters at one moment.
@@ -40,6 +59,9 @@ impl WorkerRecord {
             open: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            phase: AtomicU32::new(0),
+            reclaimed: PlainU64::new(0),
+            tallies: [const { PlainU64::new(0) }; TALLIES],
         }
     }
 
@@ -49,10 +71,12 @@ impl WorkerRecord {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Closes the book on a life: for the master, once the worker's process is reaped.
+    /// Closes the book on a life: for the master, once the worker's process is reaped. What it has
+    /// counted stays.
     pub fn bump_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.open.store(0, Ordering::Relaxed);
+        self.enter(Phase::Absent);
         self.parked.store(0, Ordering::SeqCst);
     }
 
@@ -65,6 +89,50 @@ impl WorkerRecord {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
         }
+    }
+
+    /// Says what the worker does from now on.
+    pub fn enter(&self, phase: Phase) {
+        let word = match phase {
+            Phase::Absent => 0,
+            Phase::Serving => 1,
+            Phase::Stopping => 2,
+        };
+        self.phase.store(word, Ordering::Relaxed);
+    }
+
+    /// What the worker does. A word without a meaning is a worker that is not there.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            1 => Phase::Serving,
+            2 => Phase::Stopping,
+            _ => Phase::Absent,
+        }
+    }
+
+    /// Adds one to the tally `index`; one beyond [`TALLIES`] is not counted.
+    pub fn tally(&self, index: usize) {
+        if let Some(tally) = self.tallies.get(index) {
+            tally.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All tallies.
+    #[must_use]
+    pub fn tallies(&self) -> [u64; TALLIES] {
+        self.tallies.each_ref().map(|tally| tally.load(Ordering::Relaxed))
+    }
+
+    /// Counts a session that was ended to make room, its lifetime over.
+    pub(crate) fn reclaimed(&self) {
+        self.reclaimed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sessions that were ended to make room, their lifetime over.
+    #[must_use]
+    pub fn sessions_reclaimed(&self) -> u64 {
+        self.reclaimed.load(Ordering::Relaxed)
     }
 
     /// Counts a connection that was accepted.
@@ -92,5 +160,27 @@ impl WorkerRecord {
 impl Default for WorkerRecord {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_worker_counted_stays_and_what_it_held_does_not() {
+        let record = WorkerRecord::new();
+        assert_eq!(record.phase(), Phase::Absent);
+        record.enter(Phase::Serving);
+        record.opened();
+        record.tally(0);
+        record.tally(TALLIES - 1);
+        record.tally(TALLIES);
+        record.bump_epoch();
+        assert_eq!((record.phase(), record.epoch()), (Phase::Absent, 1));
+        assert_eq!(record.counters(), Counters { accepted: 1, ..Counters::default() });
+        let tallies = record.tallies();
+        assert_eq!((tallies.first(), tallies.last()), (Some(&1), Some(&1)));
+        assert_eq!(tallies.iter().sum::<u64>(), 2);
     }
 }

@@ -152,7 +152,7 @@ impl<'a> Shared<'a> {
         let count = self.slots.len();
         for index in (0..count).map(|i| (start + i) % count) {
             let slot = u32::try_from(index).ok()?;
-            self.reclaim(slot, now_ms);
+            self.reclaim(slot, owner, now_ms);
             if let Some(session) = self.claim(slot, owner, terms, now_ms) {
                 self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
                 return Some(session);
@@ -161,14 +161,19 @@ impl<'a> Shared<'a> {
         None
     }
 
-    /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it.
-    pub(crate) fn reclaim(&self, index: u32, now_ms: u64) {
+    /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it, because `asks`
+    /// needs the room: its record counts it.
+    pub(crate) fn reclaim(&self, index: u32, asks: Owner, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
         let Ok((Life::Live, generation)) = slot.life() else { return };
         // In this order, as in `expire`.
         let vacant = slot.words().is_ok_and(|words| words.iter().all(|word| word.is_vacant()));
-        if slot.expires_ms() <= now_ms && vacant {
-            self.end(SessionRef { slot: index, generation }, End::Expired, |_| {});
+        if slot.expires_ms() <= now_ms
+            && vacant
+            && self.end(SessionRef { slot: index, generation }, End::Expired, |_| {})
+            && let Some(record) = self.record(asks.worker)
+        {
+            record.reclaimed();
         }
     }
 
@@ -482,15 +487,13 @@ impl<'a> Shared<'a> {
 
     /// Ends a session whose lifetime is over at `now_ms`, unless a transfer is running in it. `ring` as
     /// for `end`. A transfer that had begun when the lifetime was over is never ended by this; one that
-    /// begins later may be, as may be everything that comes too late. Whether the session is over.
+    /// begins later may be, as may be everything that comes too late. Returns whether it was this call
+    /// that ended it.
     pub fn expire(&self, session: SessionRef, now_ms: u64, ring: impl FnMut(Owner)) -> bool {
-        let Ok(slot) = self.slot(session.slot) else { return true };
+        let Ok(slot) = self.slot(session.slot) else { return false };
         let running = self.is_running(session);
         // The lifetime is read after the words: who renews it does so before it leaves the attempt.
-        if running == Ok(false) && slot.expires_ms() <= now_ms {
-            self.end(session, End::Expired, ring);
-        }
-        self.life(session) != Ok(Some(Life::Live))
+        running == Ok(false) && slot.expires_ms() <= now_ms && self.end(session, End::Expired, ring)
     }
 
     /// Whether a transfer is running in the slot of `session`.

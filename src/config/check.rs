@@ -15,12 +15,16 @@ use shm::{
 use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
+use crate::sys::private::Address;
 
 use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
-use super::{Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
+use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
+
+/// The value of an address that is not to be.
+pub(super) const NONE: &str = "none";
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -92,6 +96,7 @@ impl Check {
             log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
+            admin: self.admin(file, default),
             memory: self.memory(file, default, limits.connections_max, host),
             exchange: self.exchange(&file.exchange, &default.exchange),
             messages: self.messages(&file.messages, &default.messages),
@@ -160,6 +165,30 @@ impl Check {
             None => seen.push((address, typed.span())),
         }
         Some(address)
+    }
+
+    fn admin(&mut self, file: &typed::File, default: &typed::File) -> Admin {
+        let public: Vec<(SocketAddr, Range<usize>)> = listener_addresses(file).collect();
+        let (file, default) = (&file.admin, &default.admin);
+        let key = key!(file, default, listen);
+        let allowed = "\"none\", an IP address and a port such as \"127.0.0.1:9180\", or \"unix:\" \
+                       and the absolute path of a socket, of 107 bytes at most";
+        let listen = self.value(&key, allowed, |value| match value.as_str()? {
+            NONE => Some(None),
+            text => Address::parse(text).map(Some),
+        });
+        if let Some(Address::Tcp(address)) = listen
+            && address.port() != 0
+            && let Some((_, first)) = public.into_iter().find(|(other, _)| *other == address)
+        {
+            self.faults.push(Fault {
+                title: format!("clients are to be served at {address}"),
+                place: (key.span().unwrap_or_default(), "and the admin listener, too".to_owned()),
+                related: vec![(first, "here".to_owned())],
+                help: Some("allowed: an address of its own".to_owned()),
+            });
+        }
+        Admin { listen }
     }
 
     /// It takes somebody who is `trusted` to send it.
@@ -430,6 +459,15 @@ impl Key<'_> {
 fn is_segment(text: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     !matches!(text, "" | "." | "..") && text.bytes().all(unreserved)
+}
+
+/// The clients' addresses that were typed and make sense, each with its place.
+fn listener_addresses(file: &typed::File) -> impl Iterator<Item = (SocketAddr, Range<usize>)> {
+    let listeners = file.listener.iter().flat_map(|list| list.get_ref());
+    listeners.filter_map(|listener| {
+        let address = listener.address.get_ref().as_str()?.parse().ok()?;
+        Some((address, listener.address.span()))
+    })
 }
 
 fn trusted_proxies<'t>(

@@ -6,8 +6,9 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use super::check::NONE;
 use super::unit::{duration_text, size_text};
-use super::{Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
+use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
 
 impl Config {
     /// The configuration as TOML, every key with its value.
@@ -24,6 +25,7 @@ impl Config {
         let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
         writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
         self.listeners.iter().try_for_each(|listener| listener.write(out))?;
+        self.admin.write(out)?;
         self.memory.write(out)?;
         self.exchange.write(out)?;
         self.messages.write(out)?;
@@ -36,6 +38,14 @@ impl Listener {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[[listener]]\naddress = \"{}\"", self.address)?;
         writeln!(out, "proxy_protocol = {}", self.proxy_protocol)
+    }
+}
+
+impl Admin {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        let listen = self.listen.as_ref().map_or_else(|| NONE.to_owned(), ToString::to_string);
+        // Written as TOML writes it: a path may hold a quote.
+        writeln!(out, "\n[admin]\nlisten = {}", toml::Value::String(listen))
     }
 }
 

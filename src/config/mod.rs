@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::address::Networks;
 use crate::sys::listener::KeepAlive;
+use crate::sys::private::Address;
 
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
 pub use report::{ConfigError, Refusal};
@@ -38,6 +39,8 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// Where to listen: at least one, none twice.
     pub listeners: Vec<Listener>,
+    /// For whoever runs the program.
+    pub admin: Admin,
     /// The shared-memory segment.
     pub memory: Memory,
     /// The two-step exchange.
@@ -69,6 +72,13 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether a line of PROXY protocol comes before anything else. Only where there are trusted proxies.
     pub proxy_protocol: bool,
+}
+
+/// The section `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to answer about health, metrics and status; none of the clients' addresses. `None`: nowhere.
+    pub listen: Option<Address>,
 }
 
 /// The section `[memory]`.

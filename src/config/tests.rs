@@ -28,6 +28,7 @@ fn the_default_is_the_documented_one() {
     assert!((8 << 20..=64 << 20).contains(segment_bytes));
     assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (256 << 10, 8));
     assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 8192, 256 << 10, 8));
+    assert_eq!(config.admin, Admin { listen: None });
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     let limits = Limits {
         connections_max: 8192,
@@ -59,6 +60,21 @@ fn the_default_is_the_documented_one() {
         stop_timeout: Duration::from_secs(30),
     };
     assert_eq!(config.timeouts, timeouts);
+}
+
+#[test]
+fn the_admin_listener_has_an_address_of_its_own() {
+    let listen = |text: &str| format!("[admin]\nlisten = \"{text}\"\n");
+    for text in ["none", "[::1]:9180", "127.0.0.1:0", "unix:/run/a.sock"] {
+        let config = parse(&listen(text), "good").unwrap();
+        let read = config.admin.listen.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        assert_eq!(read, text);
+    }
+    for text in ["", "9180", "localhost:9180", "unix:a.sock", "/run/a.sock"] {
+        assert_refused(&listen(text), &["bad value for `listen`", "test.toml:2:10", "\"none\""]);
+    }
+    let both = "[[listener]]\naddress = \"127.0.0.1:81\"\n[admin]\nlisten = \"127.0.0.1:81\"\n";
+    assert_refused(both, &["clients are to be served at 127.0.0.1:81", "test.toml:4:10"]);
 }
 
 #[test]
@@ -99,6 +115,8 @@ fn a_dump_parses_back_to_the_same() {
             { address = "[::1]:0", proxy_protocol = true },
             { address = "0.0.0.0:81", proxy_protocol = false },
         ]
+        [admin]
+        listen = "unix:/run/a \"quoted\" name.sock"
         [memory]
         segment_bytes = 9000001
         chunk_bytes = "4KiB"

@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) log_level: Typed,
     pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
+    pub(super) admin: Admin,
     pub(super) memory: Memory,
     pub(super) exchange: Exchange,
     pub(super) messages: Messages,
@@ -29,6 +30,12 @@ pub(super) struct File {
 pub(super) struct Listener {
     pub(super) address: Spanned<Value>,
     pub(super) proxy_protocol: Typed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[admin]`")]
+pub(super) struct Admin {
+    pub(super) listen: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,11 +7,13 @@ mod backoff;
 mod supervisor;
 
 use crate::config::Config;
-use crate::sys::{listener, process, signal, title};
+use crate::sys::private::Address;
+use crate::sys::{listener, private, process, signal, title};
 use crate::worker::Inheritance;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
+use socket2::Socket;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use supervisor::Supervisor;
@@ -25,6 +27,15 @@ pub enum MasterError {
     Listen {
         /// Which.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin listener cannot be opened.
+    #[error("cannot open the admin listener {address}")]
+    Admin {
+        /// Where.
+        address: Address,
         /// Why.
         #[source]
         source: io::Error,
@@ -67,6 +78,7 @@ pub fn run(config: Config) -> Result<(), MasterError> {
     let signals = signal::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
         .map_err(MasterError::os("listen for signals"))?;
     let listeners = open_listeners(&config)?;
+    let admin = open_admin(&config)?;
     let segment = make_segment(&config)?;
     if let Err(error) = segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
@@ -74,11 +86,14 @@ pub fn run(config: Config) -> Result<(), MasterError> {
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let inheritance = Inheritance { config, segment, wakers: make_wakers()?, listeners, lifeline };
+    let admin_address = admin.as_ref().and_then(private::local_address).map(Address::Tcp);
+    let admin_address = admin_address.or_else(|| config.admin.listen.clone());
+    let wakers = make_wakers()?;
+    let inheritance = Inheritance { config, segment, wakers, listeners, admin, lifeline };
     // Workers keep what they inherit for life, and so does the master.
     let mut supervisor = Supervisor::new(Box::leak(Box::new(inheritance)), signals);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
-    introduce(&addresses);
+    introduce(&addresses, admin_address.as_ref());
     let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
     drop(writer);
     end
@@ -115,6 +130,14 @@ fn open_listeners(config: &Config) -> Result<Vec<TcpListener>, MasterError> {
     config.listeners.iter().map(|listener| open(listener.address)).collect()
 }
 
+fn open_admin(config: &Config) -> Result<Option<Socket>, MasterError> {
+    let open = |address: &Address| {
+        let opened = private::listen(address);
+        opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
+    };
+    config.admin.listen.as_ref().map(open).transpose()
+}
+
 fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let make = |_| EventFd::from_value_and_flags(0, flags);
@@ -123,10 +146,13 @@ fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
 }
 
 /// Tells who started us where we listen and what to try.
-fn introduce(addresses: &[SocketAddr]) {
+fn introduce(addresses: &[SocketAddr], admin: Option<&Address>) {
     let mut text = String::new();
     for address in addresses {
         text += &format!("listening on http://{address}\n");
+    }
+    if let Some(address) = admin {
+        text += &format!("admin listener on {address}\n");
     }
     if let Some(address) = addresses.first() {
         text += &format!(

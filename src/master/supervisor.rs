@@ -8,6 +8,7 @@ use super::backoff::Backoff;
 use crate::relay::millis;
 use crate::sys::process::{self, Child};
 use crate::sys::{clock, listener, signal, title};
+use crate::tally::Tally;
 use crate::worker::{self, Inheritance};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -131,6 +132,8 @@ impl Supervisor {
             if self.stop_ends_ms.is_none() {
                 let delay_ms = worker.backoff.after(lived_ms);
                 worker.due_ms = now_ms.saturating_add(delay_ms);
+                let record = self.inheritance.segment.shared().record(worker.id);
+                record.inspect(|record| Tally::WorkerDied.count(record));
                 let cause = cause(status);
                 let worker = worker.id.index();
                 tracing::error!(worker, cause, lived_ms, delay_ms, "a worker died");
@@ -168,6 +171,7 @@ impl Worker {
             std::process::exit(code);
         };
         tracing::debug!(worker = self.id.index(), pid = child.pid.as_raw(), "forked a worker");
+        record.inspect(|record| Tally::WorkerForked.count(record));
         self.child = Some(child);
         self.born_ms = now_ms;
         Ok(())

@@ -1,6 +1,7 @@
 //! Where the two APIs differ: what a transfer means to its session, and how it is answered.
 
 use crate::http::token_cookie;
+use crate::tally::Api;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +20,15 @@ pub enum Manner {
 }
 
 impl Manner {
+    /// Which API it is counted for.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        match self {
+            Self::File => Api::Exchange,
+            Self::Message { .. } => Api::Messages,
+        }
+    }
+
     /// Whether the session is over once the transfer is complete.
     pub(super) fn ends_session(&self) -> bool {
         matches!(self, Self::File)

@@ -23,8 +23,9 @@ pub use sending::{Cargo, Sending};
 
 use crate::config::Config;
 use crate::session::Addresses;
+use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
-use shm::{LaneEnd, LaneRef, Owner, Refusal, Segment, Shared, State, WorkerRecord};
+use shm::{End, LaneEnd, LaneRef, Life, Owner, Refusal, Segment, Shared, State, WorkerRecord};
 use std::time::Duration;
 
 /// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
@@ -68,6 +69,11 @@ impl Relay {
     #[must_use]
     pub fn shared(&self) -> &'static Shared<'static> {
         self.segment.shared()
+    }
+
+    /// Counts one of what `tally` names.
+    pub fn count(&self, tally: Tally) {
+        tally.count(self.record);
     }
 
     /// Tells the other end of the lane, if somebody holds its place, that there is news.
@@ -126,8 +132,11 @@ impl Relay {
             return Ok(Some(wait_ends_ms.min(expires_ms)));
         }
         let ring = |owner| self.ring(owner, session.slot);
-        let over = self.shared().expire(session, now_ms, ring);
-        Ok((!over).then(|| wait_ends_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS))))
+        if self.shared().expire(session, now_ms, ring) {
+            self.count(Tally::Ended(End::Expired));
+        }
+        let lives = self.shared().life(session)? == Some(Life::Live);
+        Ok(lives.then(|| wait_ends_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS))))
     }
 
     /// Tells `owner` that session `slot` has news.

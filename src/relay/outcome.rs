@@ -2,6 +2,7 @@
 
 use crate::config::Receipt;
 use crate::http::Fault;
+use crate::tally::{ReceiverOutcome, SenderOutcome};
 use shm::{End, Refusal};
 
 /// What became of a sender's transfer.
@@ -69,4 +70,45 @@ pub enum Received {
     Barred,
     /// Shared memory held what it must not, before a byte was sent.
     Refused(Refusal),
+}
+
+impl Sent {
+    /// What it is counted as.
+    #[must_use]
+    pub fn counted_as(self) -> SenderOutcome {
+        match self {
+            Self::Delivered(_) => SenderOutcome::Delivered,
+            Self::ReceiverLeft => SenderOutcome::ReceiverLeft,
+            Self::PeerWorkerLost => SenderOutcome::PeerWorkerLost,
+            Self::NobodyCame => SenderOutcome::NobodyCame,
+            Self::Ended(_) => SenderOutcome::Ended,
+            Self::NoChunk => SenderOutcome::NoChunk,
+            Self::Fault(_) => SenderOutcome::Fault,
+            Self::TooSlow => SenderOutcome::TooSlow,
+            Self::Left => SenderOutcome::Left,
+            Self::Barred => SenderOutcome::Barred,
+            Self::Superseded => SenderOutcome::Superseded,
+            Self::Refused(_) => SenderOutcome::Damaged,
+        }
+    }
+}
+
+impl Received {
+    /// What it is counted as. `None`: it goes on.
+    #[must_use]
+    pub fn counted_as(self) -> Option<ReceiverOutcome> {
+        Some(match self {
+            Self::Complete => ReceiverOutcome::Complete,
+            Self::Truncated => ReceiverOutcome::Cut,
+            Self::GivenUp => ReceiverOutcome::GivenUp,
+            Self::Left => ReceiverOutcome::Left,
+            Self::Again => return None,
+            Self::NobodyCame => ReceiverOutcome::NobodyCame,
+            Self::Ended(_) => ReceiverOutcome::Ended,
+            Self::NoChunk => ReceiverOutcome::NoChunk,
+            Self::NeedsLength => ReceiverOutcome::NeedsLength,
+            Self::Barred => ReceiverOutcome::Barred,
+            Self::Refused(_) => ReceiverOutcome::Damaged,
+        })
+    }
 }

@@ -9,6 +9,7 @@ use super::{
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::sys::{Put, Stream};
+use crate::tally::Tally;
 use shm::{End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;
 use std::time::SystemTime;
@@ -183,7 +184,11 @@ impl Receiving {
         }
         match self.phase {
             Phase::Ack => self.await_ack(relay, stream, now_ms),
-            _ => self.write_body(relay, stream, outbox, now_ms),
+            _ => {
+                let turn = self.write_body(relay, stream, outbox, now_ms);
+                self.end.count_taken(relay.shared(), self.taken)?;
+                turn
+            }
         }
     }
 
@@ -259,6 +264,7 @@ impl Receiving {
             (true, false) => &mut head,
         }
         .end();
+        relay.count(Tally::Answer(Status::Ok));
         self.phase = Phase::Body;
         self.pace = Pace::new(relay, 0, now_ms);
         Ok(())

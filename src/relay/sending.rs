@@ -12,6 +12,7 @@ use super::{
 use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault, FileName};
 use crate::sys::{Got, Stream};
+use crate::tally::Tally;
 use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
 };
@@ -190,6 +191,7 @@ impl Sending {
                 // Asked once; a client that did not wait for it needs none.
                 self.cargo.expects_continue = false;
                 self.phase = Phase::Body;
+                self.end.note_meeting(relay.shared(), now_ms)?;
                 self.starved_since_ms = None;
                 self.pace = Pace::new(relay, self.read_bytes, now_ms);
                 self.read_body(relay, lane, stream, inbox, now_ms)
@@ -243,7 +245,9 @@ impl Sending {
             return relay.shared().renew(&self.end, now_ms);
         }
         let (session, slot) = (self.lane().session, self.slot());
-        relay.shared().end(session, End::Complete, |owner| relay.ring(owner, slot));
+        if relay.shared().end(session, End::Complete, |owner| relay.ring(owner, slot)) {
+            relay.count(Tally::Ended(End::Complete));
+        }
         Ok(())
     }
 
@@ -446,6 +450,9 @@ impl Sending {
             },
         };
         self.begun = relay.shared().begin(&self.end, &announcement.encode())?.is_some();
+        if self.begun {
+            relay.count(Tally::Begun(self.manner().api()));
+        }
         Ok(self.begun)
     }
 

@@ -4,9 +4,11 @@
 //! only here and at the client's: shared memory holds their digests.
 
 mod address;
+mod hash;
 mod key;
 
 pub use address::{Addresses, Limited, network};
+pub use hash::SessionHash;
 pub use key::{KEY_CHARS, SessionKey, Token};
 
 use shm::{Found, Owner, Quota, Segment, SessionRef, Shared, Terms};
@@ -25,6 +27,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Exchange, Self::Basic, Self::Secure];
+
+    /// What it is called where people read it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Basic => "basic",
+            Self::Secure => "secure",
+        }
+    }
+
     fn to_word(self) -> u64 {
         match self {
             Self::Exchange => 1,
@@ -33,8 +48,10 @@ impl Kind {
         }
     }
 
-    fn from_word(word: u64) -> Option<Self> {
-        [Self::Exchange, Self::Basic, Self::Secure].into_iter().find(|kind| kind.to_word() == word)
+    /// The kind that a slot's word says; `None` for a word that says nothing.
+    #[must_use]
+    pub fn from_word(word: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.to_word() == word)
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod epoll;
 pub mod listener;
+pub mod private;
 pub mod process;
 pub mod signal;
 pub mod stream;

@@ -10,6 +10,7 @@ use super::origin::Peer;
 use crate::http::Status;
 use crate::relay::Relay;
 use crate::session::{Limited, network};
+use crate::tally::{Limit, Tally};
 use shm::{Permit, Quota, WORKER_RECORDS_MAX, WorkerId};
 use std::net::IpAddr;
 
@@ -45,6 +46,7 @@ impl Admission {
     /// Lets in a new connection of `peer`.
     pub(super) fn new(relay: &Relay, peer: Peer, now_ms: u64) -> Result<Self, TurnedAway> {
         if open_connections(relay) >= relay.config.limits.connections_max {
+            relay.count(Tally::Limit(Limit::Connections));
             return Err(TurnedAway::Full);
         }
         let mut admission = Self::default();
@@ -70,7 +72,11 @@ impl Admission {
         let Some(quota) = quota(relay, Limited::Connections, client, limit) else { return Ok(()) };
         let permits = relay.segment.permits();
         let permit = permits.take(relay.shared(), quota, relay.owner, now_ms);
-        self.counted = Some((network, permit.ok_or(TurnedAway::TooMany)?));
+        let Some(permit) = permit else {
+            relay.count(Tally::Limit(Limit::ConnectionsPerAddress));
+            return Err(TurnedAway::TooMany);
+        };
+        self.counted = Some((network, permit));
         Ok(())
     }
 

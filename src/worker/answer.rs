@@ -110,6 +110,10 @@ impl Answer {
         self.with("X-Bytes-Delivered", bytes.to_string()).with("X-Receipt", level)
     }
 
+    pub(super) fn status(&self) -> Status {
+        self.status
+    }
+
     /// Writes the answer to the end of `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>, asked: &Asked) {
         let mut head = ResponseHead::start(out, self.status, SystemTime::now());

@@ -15,6 +15,7 @@ use crate::address::{self, MalformedLine};
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
 use crate::sys::{Got, Put, Stream};
+use crate::tally::{ReceiverOutcome, SenderOutcome, Tally};
 use shm::{Direction, LaneRef, Role, TakeError};
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
@@ -231,6 +232,15 @@ impl Connection {
     }
 
     fn stop_waiting(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        match &self.state {
+            State::Sending(it) => {
+                relay.count(Tally::Sender(it.manner().api(), SenderOutcome::Stopped));
+            }
+            State::Receiving(it) => {
+                relay.count(Tally::Receiver(it.manner().api(), ReceiverOutcome::Stopped));
+            }
+            _ => {}
+        }
         self.leave(relay);
         self.send_away(relay, now_ms);
         Step::Go
@@ -252,6 +262,7 @@ impl Connection {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
                     if let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) {
+                        relay.count(Tally::Request);
                         let client = self.peer.client(&request, &relay.config.trusted_proxies);
                         self.asked = request::asked(&request, client, body_bytes);
                         self.asked.keep_alive &= !self.stopping;
@@ -436,6 +447,7 @@ impl Connection {
         self.asked.unread = !sending.has_read_all()
             || matches!(report.sent, Sent::Fault(_))
             || self.inbox.len() > PIPELINED_BYTES_MAX;
+        relay.count(Tally::Sender(sending.manner().api(), report.sent.counted_as()));
         let answer = outcomes::to_sender(&report, sending.manner(), &self.asked);
         self.leave(relay);
         match answer {
@@ -455,6 +467,9 @@ impl Connection {
             Turn::Again => return Step::Stop(Next::Again),
             Turn::Over(received) => received,
         };
+        if let Some(end) = received.counted_as() {
+            relay.count(Tally::Receiver(receiving.manner().api(), end));
+        }
         let (lane, wait_ends_ms) = (receiving.lane(), receiving.wait_ends_ms());
         let answer = outcomes::to_receiver(received, receiving.manner(), &self.asked);
         let reception = self.leave(relay);
@@ -480,6 +495,7 @@ impl Connection {
     /// Begins to write an answer, which the client is to take as quickly as it is to write a head.
     fn answer(&mut self, relay: &Relay, answer: &Answer, now_ms: u64) {
         answer.write(self.outbox.bytes(), &self.asked);
+        relay.count(Tally::Answer(answer.status()));
         self.state = State::Answer;
         self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.head_timeout));
     }

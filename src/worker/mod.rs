@@ -18,6 +18,7 @@ mod request;
 mod route;
 mod wheel;
 
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::relay::{Relay, millis};
 use crate::session::Addresses;
@@ -29,7 +30,8 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use shm::{Owner, Segment, WorkerId};
+use shm::{Owner, Phase, Segment, WorkerId};
+use socket2::Socket;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -42,6 +44,9 @@ const WAKER: Token = Token(0);
 const LIFELINE: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const FIRST_LISTENER: usize = 16;
+/// Behind the most listeners that there can be, and before all connections.
+const ADMIN: usize = 1024;
+const ADMIN_END: usize = ADMIN + Admin::TOKENS;
 
 /// What the master made before the fork, for every worker.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ pub struct Inheritance {
     pub wakers: Vec<EventFd>,
     /// The listening sockets.
     pub listeners: Vec<TcpListener>,
+    /// The admin listener, if there is one.
+    pub admin: Option<Socket>,
     /// Readable once the master is gone.
     pub lifeline: OwnedFd,
 }
@@ -63,6 +70,7 @@ impl Inheritance {
     fn keep(&self) -> Vec<RawFd> {
         let mut keep = process::raw(&self.wakers);
         keep.extend(process::raw(&self.listeners));
+        keep.extend(process::raw(&self.admin));
         keep.extend([self.lifeline.as_raw_fd(), self.segment.fd().as_raw_fd()]);
         keep
     }
@@ -81,6 +89,7 @@ struct Worker {
     poll: Poll,
     listeners: Listeners,
     connections: Connections,
+    admin: Option<Admin>,
     signals: SignalFd,
     /// When the graceful stop is over, once it has begun.
     stops_ms: Option<u64>,
@@ -90,7 +99,7 @@ struct Worker {
 impl Worker {
     fn new(id: WorkerId, epoch: u32, inheritance: &'static Inheritance) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let Inheritance { config, segment, wakers, listeners, lifeline } = inheritance;
+        let Inheritance { config, segment, wakers, listeners, admin, lifeline } = inheritance;
         let poll = Poll::new()?;
         let signals = signal::listen(&[Signal::SIGQUIT])?;
         let watched = [
@@ -109,7 +118,9 @@ impl Worker {
             config,
             wakers,
         };
+        let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN));
         Ok(Self {
+            admin: admin.transpose()?,
             listeners: Listeners::new(&poll, listeners, &config.listeners, FIRST_LISTENER)?,
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
@@ -125,6 +136,7 @@ impl Worker {
         let bell = bell.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut rung = Vec::new();
+        self.relay.record.enter(Phase::Serving);
         while !self.over {
             // Taken before the kernel is asked and heard after: whoever hears of news that a client's
             // leaving came before knows that it has left.
@@ -143,6 +155,9 @@ impl Worker {
             rung.drain(..).for_each(|slot| self.connections.ring(slot));
             self.connections.run(&self.relay, now_ms);
             self.listeners.resume(&self.poll, now_ms)?;
+            if let Some(admin) = &mut self.admin {
+                admin.run(&self.poll, now_ms)?;
+            }
             self.stop_in_time(now_ms);
         }
         Ok(())
@@ -153,8 +168,12 @@ impl Worker {
         if self.connections.has_work() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.connections.next_deadline_ms(), self.listeners.resumes_ms(), self.stops_ms];
+        let deadlines = [
+            self.connections.next_deadline_ms(),
+            self.listeners.resumes_ms(),
+            self.admin.as_ref().and_then(Admin::next_deadline_ms),
+            self.stops_ms,
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now_ms)))
     }
@@ -178,6 +197,11 @@ impl Worker {
                     self.connections.add(&self.relay, &self.poll, connection, now_ms);
                 }
             }
+            token if (ADMIN..ADMIN_END).contains(&token.0) => {
+                if let Some(admin) = &mut self.admin {
+                    admin.note(&self.relay, &self.poll, token, now_ms)?;
+                }
+            }
             token => self.connections.note(token, event),
         }
         Ok(())
@@ -187,6 +211,7 @@ impl Worker {
     fn begin_to_stop(&mut self, now_ms: u64) -> io::Result<()> {
         let timeout = millis(self.relay.config.timeouts.stop_timeout);
         self.stops_ms = Some(now_ms.saturating_add(timeout));
+        self.relay.record.enter(Phase::Stopping);
         self.listeners.close(&self.poll)?;
         self.connections.stop(&self.relay, now_ms);
         Ok(())

@@ -11,6 +11,7 @@ use super::{exchange, messages};
 use crate::http::{Method, Request, Status};
 use crate::relay::{Cargo, Reception, Relay};
 use crate::session::{self, IssueError, Issued, Kind, Session, SessionKey};
+use crate::tally::{Limit, Tally};
 use shm::{End, LaneRef, Refusal};
 use std::time::Duration;
 
@@ -87,12 +88,17 @@ pub(super) fn issue(
     let issued = session::issue(relay.segment, relay.owner, quota, kind, lifetime, now_ms);
     let issued = issued.map_err(|error| match error {
         IssueError::TooMany => {
+            relay.count(Tally::Limit(Limit::SessionsPerAddress));
             let text = "too many sessions from this address";
             Answer::error(Status::TooManyRequests, text, asked)
         }
-        IssueError::Full => Answer::error(Status::Unavailable, "every session is in use", asked),
+        IssueError::Full => {
+            relay.count(Tally::Limit(Limit::Sessions));
+            Answer::error(Status::Unavailable, "every session is in use", asked)
+        }
         IssueError::NoRandom => Answer::error(Status::InternalError, "no random numbers", asked),
     })?;
+    relay.count(Tally::Issued(kind));
     tracing::debug!(client = %asked.client, "a session was issued");
     Ok(issued)
 }
@@ -114,6 +120,7 @@ pub(super) fn delete(relay: &Relay, asked: &Asked, session: &Session) -> Result<
         // It was good a moment ago: no guess.
         return Err(no_session(asked));
     }
+    relay.count(Tally::Ended(End::Deleted));
     Ok(())
 }
 
@@ -140,9 +147,11 @@ pub(super) fn takes_no_body(asked: &Asked) -> Answer {
 
 /// A key that is no living session's, or no key at all: it makes no difference which.
 pub(super) fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
+    relay.count(Tally::UnknownKey);
     if admission::may_guess(relay, asked.client, now_ms) {
         return no_session(asked);
     }
+    relay.count(Tally::Limit(Limit::UnknownKeys));
     let text = "too many unknown session keys from this address";
     Answer::error(Status::TooManyRequests, text, asked)
 }

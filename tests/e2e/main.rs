@@ -7,6 +7,7 @@
 mod harness;
 
 mod address;
+mod admin;
 mod answers;
 mod bytewise;
 mod cli;

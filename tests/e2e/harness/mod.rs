@@ -4,6 +4,7 @@
 
 mod curl;
 mod message;
+mod metrics;
 mod network;
 mod patience;
 mod payload;
@@ -17,8 +18,9 @@ mod transfer;
 
 pub(crate) use curl::{Curl, RunningCurl};
 pub(crate) use message::{Coming, MOUNT, MessageSession, Party, Role, TRUNCATED, TokenCookie};
+pub(crate) use metrics::{ADMIN, Metrics};
 pub(crate) use network::{Line, NEAR, Timer, tcp_timer};
-pub(crate) use patience::{eventually, eventually_within, stays};
+pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
 pub(crate) use proc::{Pid, Stopped, tcp_queues, tcp_unread};
 pub(crate) use raw::{Piece, Raw};

@@ -1,0 +1,189 @@
+//! The admin listener: what whoever runs the relay asks it about itself.
+//!
+//! Every worker watches the listener and answers from shared memory, so whichever answers tells of all of
+//! them. The worker calls [`Admin`] when its sockets or deadlines give a reason, and `cli` calls [`ask_status`].
+//! What must always hold: no key and no token is ever told, an answer is made from one look without a
+//! lock, and everything that grows is bounded.
+
+mod ask;
+mod connection;
+mod metrics;
+mod snapshot;
+mod status;
+mod table;
+
+pub use ask::{AskError, ask_status};
+
+use crate::http::{Method, Request, ResponseHead, Status};
+use crate::relay::Relay;
+use crate::sys::{clock, epoll, private};
+use connection::Connection;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use slab::Slab;
+use snapshot::Snapshot;
+use socket2::Socket;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::SystemTime;
+
+/// Connections of one worker at a time; more are closed at once.
+const CONNECTIONS_MAX: usize = 16;
+/// From accepting a connection to its end: who is slower is cut off.
+const TIMEOUT_MS: u64 = 10_000;
+/// How long to leave a listener alone that cannot be accepted from.
+const PAUSE_MS: u64 = 100;
+
+const METHODS: &str = "GET, HEAD";
+
+/// The admin listener as one worker serves it.
+#[derive(Debug)]
+pub struct Admin {
+    listener: &'static Socket,
+    /// Its own token, and the first of as many as there can be connections.
+    first_token: usize,
+    connections: Slab<Connection>,
+    /// When to watch the listener again.
+    resumes_ms: Option<u64>,
+}
+
+impl Admin {
+    /// Tokens that it uses.
+    pub const TOKENS: usize = 1 + CONNECTIONS_MAX;
+
+    /// Watches `listener`; its events have tokens from `first_token` on.
+    pub fn new(poll: &Poll, listener: &'static Socket, first_token: usize) -> io::Result<Self> {
+        epoll::add_exclusive(poll, listener.as_raw_fd(), Token(first_token))?;
+        let connections = Slab::with_capacity(CONNECTIONS_MAX);
+        Ok(Self { listener, first_token, connections, resumes_ms: None })
+    }
+
+    /// When it wants to [`run`](Self::run) though nothing has happened.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let deadlines = self.connections.iter().map(|(_, connection)| connection.deadline_ms);
+        deadlines.chain(self.resumes_ms).min()
+    }
+
+    /// Deals with an event of one of its sockets.
+    pub fn note(
+        &mut self,
+        relay: &Relay,
+        poll: &Poll,
+        token: Token,
+        now_ms: u64,
+    ) -> io::Result<()> {
+        match token.0.checked_sub(self.first_token + 1) {
+            Some(key) => self.drive(relay, key),
+            None => self.accept(poll, now_ms)?,
+        }
+        Ok(())
+    }
+
+    /// Does what is due.
+    pub fn run(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+        self.connections.retain(|_, connection| now_ms < connection.deadline_ms);
+        if self.resumes_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            epoll::add_exclusive(poll, self.listener.as_raw_fd(), Token(self.first_token))?;
+            self.resumes_ms = None;
+        }
+        Ok(())
+    }
+
+    /// Accepts one; whatever waits behind it is an event of its own.
+    fn accept(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+        match private::accept(self.listener) {
+            Ok(Some(socket)) if self.connections.len() < CONNECTIONS_MAX => {
+                let fd = socket.as_raw_fd();
+                let deadline_ms = now_ms.saturating_add(TIMEOUT_MS);
+                let key = self.connections.insert(Connection::new(socket, deadline_ms));
+                let token = Token(self.first_token + 1 + key);
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                if poll.registry().register(&mut SourceFd(&fd), token, interest).is_err() {
+                    self.connections.remove(key);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept admin connections");
+                epoll::remove(poll, self.listener.as_raw_fd())?;
+                self.resumes_ms = Some(now_ms.saturating_add(PAUSE_MS));
+            }
+        }
+        Ok(())
+    }
+
+    fn drive(&mut self, relay: &Relay, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.drive(|request, out| answer(relay, request, out)).is_break() {
+            self.connections.remove(key);
+        }
+    }
+}
+
+/// What there is to ask for.
+enum Page {
+    /// Whether this worker's loop turns.
+    Health,
+    /// Whether new connections are served.
+    Readiness,
+    Metrics,
+    Status,
+}
+
+impl Page {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Readiness,
+            "/metrics" => Self::Metrics,
+            "/status" => Self::Status,
+            _ => return None,
+        })
+    }
+}
+
+/// An answer's status, content type and body.
+type Content = (Status, &'static str, String);
+
+fn text(status: Status, line: &str) -> Content {
+    (status, "text/plain; charset=utf-8", format!("{line}\n"))
+}
+
+fn answer(relay: &Relay, request: &Request<'_>, out: &mut Vec<u8>) {
+    let is_head = request.method == Method::Head;
+    let content = match (Page::of(request.path), request.method) {
+        (None, _) => text(Status::NotFound, "/healthz, /readyz, /metrics and /status are here"),
+        (Some(page), Method::Get | Method::Head) => show(relay, &page),
+        (Some(_), _) => text(Status::MethodNotAllowed, "allowed here: GET, HEAD"),
+    };
+    write(out, content, is_head);
+}
+
+fn show(relay: &Relay, page: &Page) -> Content {
+    let look = || Snapshot::take(relay.segment, clock::monotonic_ms());
+    let failed = |_| text(Status::InternalError, "it cannot be written down");
+    match page {
+        Page::Health => text(Status::Ok, "alive"),
+        Page::Readiness if snapshot::is_ready(relay.segment) => text(Status::Ok, "ready"),
+        Page::Readiness => text(Status::Unavailable, "stopping"),
+        Page::Metrics => metrics::write(look())
+            .map_or_else(failed, |body| (Status::Ok, metrics::CONTENT_TYPE, body)),
+        Page::Status => match serde_json::to_string(&status::Report::new(&look())) {
+            Ok(body) => (Status::Ok, "application/json", body + "\n"),
+            Err(_) => failed(std::fmt::Error),
+        },
+    }
+}
+
+fn write(out: &mut Vec<u8>, (status, content_type, body): Content, is_head: bool) {
+    let mut head = ResponseHead::start(out, status, SystemTime::now());
+    if status == Status::MethodNotAllowed {
+        head.field("Allow", METHODS);
+    }
+    head.field("Content-Type", content_type).field("Cache-Control", "no-store");
+    head.content_length(body.len() as u64).close().end();
+    if !is_head {
+        out.extend_from_slice(body.as_bytes());
+    }
+}

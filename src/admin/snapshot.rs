@@ -1,0 +1,256 @@
+//! One look at shared memory, from which both metrics and status are made.
+//!
+//! It takes no lock, so its parts are of moments that are milliseconds apart. Words that make no sense,
+//! as somebody may have scribbled over them, are left out.
+
+use crate::session::{Kind, SessionHash};
+use crate::tally::{Api, Tally};
+use shm::{
+    Counters, Direction, End, Geometry, LaneSight, Life, Phase, Segment, Sight, State, TALLIES,
+    WORKER_RECORDS_MAX, WorkerId,
+};
+
+/// Running transfers that are listed one by one; beyond it they are only counted.
+pub(super) const TRANSFERS_SHOWN_MAX: usize = 100;
+
+/// What there was at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) geometry: Geometry,
+    pub(super) segment_bytes: usize,
+    pub(super) chunks_held: usize,
+    /// Every worker that lives or has ever lived.
+    pub(super) workers: Vec<Worker>,
+    /// Of all workers together.
+    pub(super) counters: Counters,
+    tallies: [u64; TALLIES],
+    /// Sessions that ended to make room, which no tally counts.
+    reclaimed: u64,
+    /// Sessions that live, by [`Kind::ALL`].
+    pub(super) sessions: [usize; Kind::ALL.len()],
+    /// Sessions whose lifetime is over and that nobody is in: each goes when its slot is needed.
+    pub(super) sessions_expired: usize,
+    /// Sessions that have ended and are not left by all yet.
+    pub(super) sessions_ending: usize,
+    pub(super) senders_waiting: usize,
+    pub(super) receivers_waiting: usize,
+    /// Running transfers, by [`Api::ALL`].
+    pub(super) running: [usize; Api::ALL.len()],
+    /// Of those, the first [`TRANSFERS_SHOWN_MAX`].
+    pub(super) transfers: Vec<Transfer>,
+}
+
+/// One worker's record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Worker {
+    pub(super) id: usize,
+    pub(super) phase: Phase,
+    pub(super) epoch: u32,
+    pub(super) counters: Counters,
+}
+
+/// A transfer that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transfer {
+    pub(super) session: SessionHash,
+    pub(super) slot: u32,
+    pub(super) kind: Kind,
+    pub(super) direction: Direction,
+    pub(super) sender_worker: usize,
+    pub(super) receiver_worker: usize,
+    pub(super) bytes: u64,
+    pub(super) age_ms: u64,
+}
+
+/// Whether there is somebody to serve new connections. Asked often, so it looks at nothing else.
+pub(super) fn is_ready(segment: &Segment) -> bool {
+    let records = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
+    let mut records = records.filter_map(|id| segment.shared().record(id));
+    records.any(|record| record.phase() == Phase::Serving)
+}
+
+impl Snapshot {
+    pub(super) fn take(segment: &Segment, now_ms: u64) -> Self {
+        let shared = segment.shared();
+        let mut snapshot = Self {
+            geometry: segment.geometry(),
+            segment_bytes: segment.len(),
+            chunks_held: shared.pool().held(),
+            workers: Vec::new(),
+            counters: Counters::default(),
+            tallies: [0; TALLIES],
+            reclaimed: 0,
+            sessions: [0; Kind::ALL.len()],
+            sessions_expired: 0,
+            sessions_ending: 0,
+            senders_waiting: 0,
+            receivers_waiting: 0,
+            running: [0; Api::ALL.len()],
+            transfers: Vec::new(),
+        };
+        (0..WORKER_RECORDS_MAX).for_each(|index| snapshot.add_worker(segment, index));
+        let secret = segment.secret();
+        shared.survey().for_each(|sight| snapshot.add_session(&sight, &secret, now_ms));
+        snapshot
+    }
+
+    /// How often `tally` was counted, by all workers that ever were.
+    pub(super) fn count(&self, tally: Tally) -> u64 {
+        let counted = tally.of(&self.tallies);
+        match tally {
+            Tally::Ended(End::Expired) => counted.saturating_add(self.reclaimed),
+            _ => counted,
+        }
+    }
+
+    pub(super) fn workers_in(&self, phase: Phase) -> usize {
+        self.workers.iter().filter(|worker| worker.phase == phase).count()
+    }
+
+    fn add_worker(&mut self, segment: &Segment, id: usize) {
+        let Some(record) = WorkerId::new(id).and_then(|it| segment.shared().record(it)) else {
+            return;
+        };
+        let (counters, phase, epoch) = (record.counters(), record.phase(), record.epoch());
+        let add = |to: &mut u64, more: u64| *to = to.saturating_add(more);
+        add(&mut self.counters.accepted, counters.accepted);
+        add(&mut self.counters.open, counters.open);
+        add(&mut self.counters.bytes_in, counters.bytes_in);
+        add(&mut self.counters.bytes_out, counters.bytes_out);
+        add(&mut self.reclaimed, record.sessions_reclaimed());
+        self.tallies.iter_mut().zip(record.tallies()).for_each(|(to, more)| add(to, more));
+        if phase != Phase::Absent || epoch > 0 {
+            self.workers.push(Worker { id, phase, epoch, counters });
+        }
+    }
+
+    fn add_session(&mut self, sight: &Sight, secret: &[u8; 32], now_ms: u64) {
+        let Some((at, kind)) = find(Kind::from_word(sight.kind)) else { return };
+        let vacant = sight.lanes.iter().flatten().all(is_vacant);
+        match sight.life {
+            Life::Live if vacant && sight.expires_ms <= now_ms => self.sessions_expired += 1,
+            Life::Live => bump(&mut self.sessions, at),
+            Life::Ended(_) => self.sessions_ending += 1,
+            // Nobody knows of it yet, and what is in it is another's.
+            Life::Filling(_) | Life::Free => return,
+        }
+        for lane in sight.lanes.iter().flatten() {
+            if lane.word.begun {
+                let transfer = || Transfer {
+                    session: SessionHash::new(secret, &sight.key),
+                    slot: sight.session.slot,
+                    kind,
+                    direction: lane.at.direction,
+                    sender_worker: lane.word.sender.owner.worker.index(),
+                    receiver_worker: lane.word.receiver.owner.worker.index(),
+                    bytes: lane.taken_bytes,
+                    age_ms: now_ms.saturating_sub(lane.met_ms),
+                };
+                self.add_transfer(kind, transfer);
+            } else {
+                self.senders_waiting += usize::from(lane.word.sender.state == State::Held);
+                self.receivers_waiting += usize::from(lane.word.receiver.state == State::Held);
+            }
+        }
+    }
+
+    fn add_transfer(&mut self, kind: Kind, transfer: impl FnOnce() -> Transfer) {
+        let api = if kind == Kind::Exchange { Api::Exchange } else { Api::Messages };
+        bump(&mut self.running, api as usize);
+        if self.transfers.len() < TRANSFERS_SHOWN_MAX {
+            self.transfers.push(transfer());
+        }
+    }
+}
+
+fn find(kind: Option<Kind>) -> Option<(usize, Kind)> {
+    let kind = kind?;
+    Some((Kind::ALL.iter().position(|it| *it == kind)?, kind))
+}
+
+fn is_vacant(lane: &LaneSight) -> bool {
+    let held = |state| !matches!(state, State::Empty | State::Closed);
+    !lane.word.begun && !held(lane.word.sender.state) && !held(lane.word.receiver.state)
+}
+
+fn bump(counts: &mut [usize], at: usize) {
+    if let Some(count) = counts.get_mut(at) {
+        *count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{metrics, status};
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    fn segment() -> Segment {
+        Segment::create(&Geometry::fit(8 << 20, Some(200), 64, 4096, 4).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_there_before_anybody_came() {
+        let segment = segment();
+        assert!(!is_ready(&segment));
+        let snapshot = Snapshot::take(&segment, 0);
+        assert!(snapshot.workers.is_empty() && snapshot.transfers.is_empty());
+        assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 3], 0));
+    }
+
+    #[test]
+    fn more_transfers_than_are_listed_are_counted() {
+        let segment = segment();
+        let shared = segment.shared();
+        let owner = shm::Owner::new(WorkerId::new(3).unwrap(), 0);
+        let terms = |kind| shm::Terms { key: [1; 32], token: [2; 32], kind, lifetime_ms: 1000 };
+        for number in 0..150 {
+            // The words of Kind: a message session for each five of the exchange.
+            let kind = if number % 6 == 0 { 2 } else { 1 };
+            let session = shared.issue(owner, &terms(kind), 0).unwrap();
+            let lane = session.lane(Direction::Forth);
+            let sender = shared.take_sender(lane, owner, false).unwrap();
+            let receiver = shared.take_receiver(lane, owner, false).unwrap();
+            sender.note_meeting(shared, 500).unwrap();
+            shared.begin(&sender, b"").unwrap().unwrap();
+            receiver.count_taken(shared, 7).unwrap();
+        }
+        // A transfer that has begun goes on, whatever its session's lifetime.
+        let snapshot = Snapshot::take(&segment, 1500);
+        assert_eq!((snapshot.running, snapshot.sessions), ([125, 25], [125, 25, 0]));
+        assert_eq!(snapshot.transfers.len(), TRANSFERS_SHOWN_MAX);
+        let Transfer { bytes, age_ms, sender_worker, .. } = snapshot.transfers[99];
+        assert_eq!((bytes, age_ms, sender_worker), (7, 1000, 3));
+        let said = status::Report::new(&snapshot).to_string();
+        assert!(said.contains("150 running (125 exchange, 25 messages)"), "{said}");
+        assert!(said.ends_with("and 50 more; 100 are listed at most\n"), "{said}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+        #[test]
+        fn whatever_is_scribbled_over_the_segment_is_reported_somehow(
+            words in proptest::collection::vec(
+                prop_oneof![0_u64..8, any::<u64>(), (0_u64..8).prop_map(|high| high << 32 | 2)],
+                4096,
+            ),
+            now_ms: u64,
+        ) {
+            let segment = segment();
+            let file = File::from(segment.fd().try_clone_to_owned().unwrap());
+            let noise: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            // All but the header, which is read once at the start.
+            for at in (4096..segment.len()).step_by(noise.len()) {
+                let most = noise.len().min(segment.len() - at);
+                file.write_all_at(&noise[..most], at as u64).unwrap();
+            }
+            let report = status::Report::new(&Snapshot::take(&segment, now_ms));
+            prop_assert!(report.transfers.shown.len() <= TRANSFERS_SHOWN_MAX);
+            prop_assert!(!report.to_string().is_empty());
+            prop_assert!(metrics::write(Snapshot::take(&segment, now_ms)).is_ok());
+        }
+    }
+}

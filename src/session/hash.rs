@@ -1,0 +1,47 @@
+//! What a session is called where its key must not be: a short hash under the segment's secret.
+//!
+//! Whoever sees two of them can tell whether they are the same session, and nothing else: without the
+//! secret no key leads to its hash, and no hash leads anywhere.
+
+use std::fmt;
+
+/// Sets these hashes apart from all that is made with the same secret.
+const PURPOSE: &[u8] = b"session";
+/// 48 bits: of 262144 sessions at once, the most there can be, hardly two are called the same.
+const HASH_BYTES: usize = 6;
+
+/// A session's short hash; written as 12 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionHash([u8; HASH_BYTES]);
+
+impl SessionHash {
+    /// The hash of the session whose key has this digest.
+    #[must_use]
+    pub fn new(secret: &[u8; blake3::KEY_LEN], key: &shm::Digest) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(secret);
+        hasher.update(PURPOSE).update(key);
+        let mut hash = [0; HASH_BYTES];
+        hasher.finalize_xof().fill(&mut hash);
+        Self(hash)
+    }
+}
+
+impl fmt::Display for SessionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_a_sessions_own_under_each_secret() {
+        let hash = |secret, key| SessionHash::new(&[secret; 32], &[key; 32]).to_string();
+        assert_eq!(hash(1, 1), hash(1, 1));
+        assert_eq!(hash(1, 1).len(), 12);
+        assert_ne!(hash(1, 1), hash(1, 2));
+        assert_ne!(hash(1, 1), hash(2, 1));
+    }
+}

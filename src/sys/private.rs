@@ -1,0 +1,168 @@
+//! Sockets for whoever runs the program, not for its clients: TCP, or a Unix socket in a file.
+//!
+//! The master opens the listener before the fork, a worker accepts from it, and the command line
+//! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists.
+
+use nix::sys::stat::{Mode, umask};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Few talk to it, and briefly.
+const BACKLOG: i32 = 64;
+
+/// What a path begins with where an address is written.
+const UNIX: &str = "unix:";
+
+/// Where to listen, or whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket's absolute path.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads what `Display` writes: `127.0.0.1:9180`, or `unix:/run/admin.sock`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let Some(path) = text.strip_prefix(UNIX) else {
+            return text.parse().ok().map(Self::Tcp);
+        };
+        let fits = path.starts_with('/') && !path.ends_with('/') && SockAddr::unix(path).is_ok();
+        fits.then(|| Self::Unix(path.into()))
+    }
+
+    fn to_socket_address(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Tcp(address) => Ok((*address).into()),
+            Self::Unix(path) => SockAddr::unix(path),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
+fn socket(address: &Address) -> io::Result<(Socket, SockAddr)> {
+    let address = address.to_socket_address()?;
+    // Socket2 opens all its sockets closed on exec.
+    Ok((Socket::new(address.domain(), Type::STREAM, None)?, address))
+}
+
+/// Opens a non-blocking listener on `address`. A socket's file that nobody listens behind any more is
+/// replaced. For a process with one thread: the mode that files get is the whole process's.
+pub fn listen(address: &Address) -> io::Result<Socket> {
+    let (listener, socket_address) = socket(address)?;
+    listener.set_nonblocking(true)?;
+    match address {
+        Address::Tcp(address) => {
+            listener.set_reuse_address(true)?;
+            if address.is_ipv6() {
+                listener.set_only_v6(true)?;
+            }
+            listener.bind(&socket_address)?;
+        }
+        Address::Unix(path) => {
+            remove_stale(path, &socket_address)?;
+            let before = umask(Mode::from_bits_truncate(0o177));
+            let bound = listener.bind(&socket_address);
+            umask(before);
+            bound?;
+        }
+    }
+    listener.listen(BACKLOG)?;
+    Ok(listener)
+}
+
+/// Removes the file of a socket that refuses connections; anything else is left alone.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    if !std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        return Ok(());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The next connection, non-blocking and closed on exec. `None`: there is none now.
+pub fn accept(listener: &Socket) -> io::Result<Option<Socket>> {
+    match listener.accept() {
+        Ok((socket, _)) => {
+            socket.set_nonblocking(true)?;
+            Ok(Some(socket))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Connects to `address`; whatever takes longer than `patience`, here and later, is an error.
+pub fn connect(address: &Address, patience: Duration) -> io::Result<Socket> {
+    let (socket, socket_address) = socket(address)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    match address {
+        Address::Tcp(_) => socket.connect_timeout(&socket_address, patience)?,
+        // Only a full queue could make it wait, and then the time-out for writing applies (unix(7)).
+        Address::Unix(_) => socket.connect(&socket_address)?,
+    }
+    Ok(socket)
+}
+
+/// Where the kernel let `listener` listen, if that is an IP address.
+#[must_use]
+pub fn local_address(listener: &Socket) -> Option<SocketAddr> {
+    listener.local_addr().ok()?.as_socket()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for text in ["127.0.0.1:9180", "[::1]:0", "unix:/run/idontstore/admin.sock"] {
+            assert_eq!(Address::parse(text).unwrap().to_string(), text);
+        }
+        let long = format!("unix:/{}", "x".repeat(200));
+        for text in ["", "9180", "localhost:1", "unix:", "unix:a", "unix:/a/", "/run/a", &long] {
+            assert_eq!(Address::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_private_and_replaces_only_a_stale_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let address = Address::Unix(path.clone());
+        let first = listen(&address).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(listen(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(listen(&address).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(listen(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+}

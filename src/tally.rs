@@ -1,0 +1,258 @@
+//! What is counted, each in a word of the worker's own record: adding to it is one relaxed addition that
+//! nobody else competes for.
+//!
+//! Relay and worker count as things happen; `admin` sums over all records, the dead workers' too. What
+//! must always hold: a [`Tally`] has one number for good, as programs of two versions may share a
+//! segment while one takes over from the other. So kinds are only ever appended, within their block.
+
+use crate::http::Status;
+use crate::session::Kind;
+use shm::{End, TALLIES, WorkerRecord};
+
+/// Makes an enum whose kinds each have a label, and a list of all in their order.
+macro_rules! kinds {
+    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $kind:ident = $label:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$what])* $kind,)+ }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind,)+];
+
+            /// What it is called in metrics.
+            #[must_use]
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$kind => $label,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The two ways to use the relay.
+    Api {
+        /// The two-step exchange.
+        Exchange = "exchange",
+        /// The message relay.
+        Messages = "messages",
+    }
+}
+
+kinds! {
+    /// How it ended for one that had a sender's place.
+    SenderOutcome {
+        /// All was delivered, as far as the receipt level promises.
+        Delivered = "delivered",
+        /// The receiver left midway.
+        ReceiverLeft = "receiver_left",
+        /// The receiver's worker died.
+        PeerWorkerLost = "peer_worker_lost",
+        /// The sender itself left.
+        Left = "sender_left",
+        /// No receiver within the wait.
+        NobodyCame = "nobody_came",
+        /// The session was deleted or expired.
+        Ended = "session_ended",
+        /// No chunk within `chunk_wait`.
+        NoChunk = "no_chunk",
+        /// Its message was malformed or too large.
+        Fault = "fault",
+        /// Below the minimum rate.
+        TooSlow = "too_slow",
+        /// The session was opened to another address.
+        Barred = "barred",
+        /// Another of its address took the place.
+        Superseded = "superseded",
+        /// Shared memory held what it must not.
+        Damaged = "damaged",
+        /// It waited, and the worker stopped.
+        Stopped = "worker_stopped",
+    }
+}
+
+kinds! {
+    /// How it ended for one that had a receiver's place.
+    ReceiverOutcome {
+        /// All of it was written, and acknowledged where the sender asked for that.
+        Complete = "complete",
+        /// The transfer failed midway, and the connection was cut.
+        Cut = "cut",
+        /// The receiver itself left.
+        Left = "receiver_left",
+        /// No sender within the wait.
+        NobodyCame = "nobody_came",
+        /// The session was deleted or expired before a byte was sent.
+        Ended = "session_ended",
+        /// No chunk within `chunk_wait`.
+        NoChunk = "no_chunk",
+        /// The length was not known, and the receiver spoke HTTP/1.0.
+        NeedsLength = "needs_length",
+        /// It took or acknowledged too little for too long, or the session ended after the last byte.
+        GivenUp = "given_up",
+        /// The session was opened to another address.
+        Barred = "barred",
+        /// Shared memory held what it must not.
+        Damaged = "damaged",
+        /// It waited, and the worker stopped.
+        Stopped = "worker_stopped",
+    }
+}
+
+kinds! {
+    /// A limit of the configuration that somebody ran into.
+    Limit {
+        /// A connection too many in all.
+        Connections = "connections_max",
+        /// A connection too many of one address.
+        ConnectionsPerAddress = "connections_per_address_max",
+        /// A session too many in all.
+        Sessions = "sessions_max",
+        /// A session too many of one address.
+        SessionsPerAddress = "sessions_per_address_max",
+        /// A guess too many of one address.
+        UnknownKeys = "unknown_keys_per_second_max",
+    }
+}
+
+/// Codes in the order of their tallies.
+const STATUSES: [Status; 20] = [
+    Status::Ok,
+    Status::Created,
+    Status::BadRequest,
+    Status::Forbidden,
+    Status::NotFound,
+    Status::MethodNotAllowed,
+    Status::RequestTimeout,
+    Status::Conflict,
+    Status::Gone,
+    Status::ContentTooLarge,
+    Status::UriTooLong,
+    Status::ExpectationFailed,
+    Status::TooManyRequests,
+    Status::HeaderFieldsTooLarge,
+    Status::InternalError,
+    Status::NotImplemented,
+    Status::BadGateway,
+    Status::Unavailable,
+    Status::GatewayTimeout,
+    Status::VersionNotSupported,
+];
+
+/// Ends in the order of their tallies.
+const ENDS: [End; 4] = [End::Complete, End::Deleted, End::Expired, End::Corrupt];
+
+/// One thing that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tally {
+    /// An answer's head was written.
+    Answer(Status),
+    /// Somebody left a sender's place.
+    Sender(Api, SenderOutcome),
+    /// Somebody left a receiver's place.
+    Receiver(Api, ReceiverOutcome),
+    /// A sender's first payload, or its empty body's end, went to a receiver.
+    Begun(Api),
+    /// A limit was hit.
+    Limit(Limit),
+    /// A session was issued.
+    Issued(Kind),
+    /// A session ended; one whose lifetime is over, once somebody notices.
+    Ended(End),
+    /// A request's head was read.
+    Request,
+    /// A key was named that is no session's.
+    UnknownKey,
+    /// The worker's process was forked: counted by the master.
+    WorkerForked,
+    /// It ended though nobody had told it to: likewise.
+    WorkerDied,
+}
+
+// Blocks of a record's tallies; each has room to grow.
+const ANSWERS: usize = 0;
+const SENDERS: usize = 32;
+const RECEIVERS: usize = 64;
+const OTHERS: usize = 96;
+/// Tallies of one API within a block.
+const API: usize = 16;
+
+impl Tally {
+    /// Everything that is counted.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let by_api = |api: &'static Api| {
+            let senders = SenderOutcome::ALL.iter().map(|end| Self::Sender(*api, *end));
+            let receivers = ReceiverOutcome::ALL.iter().map(|end| Self::Receiver(*api, *end));
+            [Self::Begun(*api)].into_iter().chain(senders).chain(receivers)
+        };
+        let others = [Self::Request, Self::UnknownKey, Self::WorkerForked, Self::WorkerDied];
+        others
+            .into_iter()
+            .chain(STATUSES.map(Self::Answer))
+            .chain(Api::ALL.iter().flat_map(by_api))
+            .chain(Limit::ALL.iter().map(|limit| Self::Limit(*limit)))
+            .chain(Kind::ALL.map(Self::Issued))
+            .chain(ENDS.map(Self::Ended))
+    }
+
+    /// Counts it once in `record`.
+    pub fn count(self, record: &WorkerRecord) {
+        record.tally(self.index());
+    }
+
+    /// How often it was counted, of a record's tallies.
+    #[must_use]
+    pub fn of(self, tallies: &[u64; TALLIES]) -> u64 {
+        tallies.get(self.index()).copied().unwrap_or(0)
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Answer(status) => ANSWERS + at(&STATUSES, status),
+            Self::Sender(api, end) => SENDERS + API * api as usize + end as usize,
+            Self::Receiver(api, end) => RECEIVERS + API * api as usize + end as usize,
+            Self::Request => OTHERS,
+            Self::UnknownKey => OTHERS + 1,
+            Self::WorkerForked => OTHERS + 2,
+            Self::WorkerDied => OTHERS + 3,
+            Self::Begun(api) => OTHERS + 4 + api as usize,
+            Self::Issued(kind) => OTHERS + 6 + at(&Kind::ALL, kind),
+            Self::Ended(end) => OTHERS + 12 + at(&ENDS, end),
+            Self::Limit(limit) => OTHERS + 16 + limit as usize,
+        }
+    }
+}
+
+/// Where `kind` stands in `all`; beyond every tally, so that it is not counted, if it is not there.
+fn at<T: PartialEq>(all: &[T], kind: T) -> usize {
+    all.iter().position(|it| *it == kind).unwrap_or(TALLIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_word_of_its_own() {
+        let mut indices: Vec<_> = Tally::all().map(Tally::index).collect();
+        let count = indices.len();
+        indices.sort_unstable();
+        indices.dedup();
+        assert_eq!(indices.len(), count, "two share a word");
+        assert!(indices.last().is_some_and(|last| *last < TALLIES), "{indices:?}");
+        let fits = |kinds: &[SenderOutcome]| kinds.len() <= API;
+        assert!(fits(SenderOutcome::ALL) && ReceiverOutcome::ALL.len() <= API);
+    }
+
+    #[test]
+    fn what_is_counted_is_found_again_and_nothing_else() {
+        let record = WorkerRecord::new();
+        for (times, tally) in Tally::all().enumerate() {
+            (0..times).for_each(|_| tally.count(&record));
+        }
+        let tallies = record.tallies();
+        for (times, tally) in Tally::all().enumerate() {
+            assert_eq!(tally.of(&tallies), times as u64, "{tally:?}");
+        }
+    }
+}
