@@ -1,12 +1,13 @@
 //! A relay that two parties meet at, over HTTP, and that never stores what passes.
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
-//! `multipart` and `session` know no one above them; `relay` knows them and `shm`; `worker` drives
+//! `multipart`, `session` and `control` know no one above them; `relay` knows them and `shm`; `worker` drives
 //! `relay` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
 
 pub mod address;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod http;
 pub mod master;
 pub mod multipart;
