@@ -5,6 +5,7 @@
 
 mod backoff;
 mod decision;
+mod diagnostics;
 mod opening;
 mod supervisor;
 
@@ -12,14 +13,14 @@ use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::sys::{process, signal, title};
 use crate::worker::Inheritance;
+use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use supervisor::{SIGNALS, Supervisor};
-use tracing_subscriber::fmt::time::SystemTime;
+use supervisor::{Outside, SIGNALS, Supervisor};
 
 /// Why the relay could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ pub fn explain(error: &dyn Error) -> String {
 
 /// Runs the relay with `config`, which came from `source`, until it is told to stop.
 pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
-    diagnose(config.log_level);
+    let diagnostics = Diagnostics::begin(config.log_level);
     title::prepare();
     title::set("idontstore: master process");
     let files = process::raise_open_files();
@@ -111,25 +112,13 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let addresses: Vec<SocketAddr> = addresses.collect();
     // Workers keep what they inherit for life, and so does the master.
     let inheritance = Box::leak(Box::new(inheritance));
-    let mut supervisor = Supervisor::new(inheritance, first, source, signals, control);
+    let outside = Outside { source, diagnostics, signals, control };
+    let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
     introduce(&addresses);
     let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
     drop(writer);
     end
-}
-
-/// Diagnostics go to standard error, one write a line, from every process; no thread, no buffer.
-fn diagnose(level: tracing::Level) {
-    let made = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_timer(SystemTime)
-        .with_target(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .try_init();
-    // It fails only if somebody has done it before, which is as good.
-    drop(made);
 }
 
 /// The segment, with a secret that lasts as long as it does.

@@ -6,6 +6,7 @@
 //! its book by a new epoch; sweep what it owned and ring those it leaves behind; then decide.
 
 use super::decision::{Action, Asker, Decider, Event, GenerationId, Order, Outcome, Terms};
+use super::diagnostics::Diagnostics;
 use super::{explain, opening};
 use crate::config::Source;
 use crate::control::{self, Request};
@@ -29,15 +30,22 @@ pub(super) const SIGNALS: [Signal; 5] =
 
 /// The master's hands and eyes.
 pub(super) struct Supervisor {
-    pub(super) inheritance: &'static Inheritance,
-    pub(super) source: Source,
-    pub(super) signals: SignalFd,
-    pub(super) control: Option<control::Server>,
+    inheritance: &'static Inheritance,
+    outside: Outside,
     decider: Decider,
     generations: BTreeMap<GenerationId, Rc<Generation>>,
     /// The one that serves, or served last.
     current: Rc<Generation>,
     workers: Vec<Worker>,
+}
+
+/// What the master reads from and writes to.
+pub(super) struct Outside {
+    /// Where a reload finds the configuration.
+    pub(super) source: Source,
+    pub(super) diagnostics: Diagnostics,
+    pub(super) signals: SignalFd,
+    pub(super) control: Option<control::Server>,
 }
 
 /// A worker that has a process.
@@ -51,14 +59,12 @@ impl Supervisor {
     pub(super) fn new(
         inheritance: &'static Inheritance,
         first: Generation,
-        source: Source,
-        signals: SignalFd,
-        control: Option<control::Server>,
+        outside: Outside,
     ) -> Self {
         let (decider, current) = (Decider::new(terms(&first)), Rc::new(first));
         let generations = BTreeMap::from([(Decider::FIRST, Rc::clone(&current))]);
         let workers = Vec::new();
-        Self { inheritance, source, signals, control, decider, generations, current, workers }
+        Self { inheritance, outside, decider, generations, current, workers }
     }
 
     /// Forks the first workers.
@@ -71,14 +77,14 @@ impl Supervisor {
     pub(super) fn supervise(&mut self) -> io::Result<()> {
         while !self.decider.is_over() {
             self.sleep()?;
-            while let Some(signal) = signal::next(&self.signals) {
+            while let Some(signal) = signal::next(&self.outside.signals) {
                 self.obey(signal);
             }
             self.bury_the_dead();
             self.hear_requests();
             self.decide(Event::Tick);
         }
-        if let Some(control) = self.control.take() {
+        if let Some(control) = self.outside.control.take() {
             control.remove();
         }
         let census = self.inheritance.segment.shared().census();
@@ -88,11 +94,11 @@ impl Supervisor {
 
     /// Sleeps until a signal, a death, a request, or the next thing that is due.
     fn sleep(&self) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
         let pidfds = self.workers.iter().map(|worker| worker.child.pidfd.as_fd());
         fds.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
-        fds.extend(self.control.iter().flat_map(control::Server::poll_fds));
-        let asked_ms = self.control.as_ref().and_then(control::Server::due_ms);
+        fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
+        let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
         let due_ms = self.decider.due_ms().into_iter().chain(asked_ms).min();
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(clock::monotonic_ms()));
         let timeout = match left_ms {
@@ -116,7 +122,7 @@ impl Supervisor {
     }
 
     fn hear_requests(&mut self) {
-        let Some(control) = &mut self.control else { return };
+        let Some(control) = &mut self.outside.control else { return };
         for (asker, request) in control.requests(clock::monotonic_ms()) {
             tracing::info!(?request, "told by the control socket");
             let asker = Some(asker);
@@ -189,7 +195,7 @@ impl Supervisor {
     }
 
     fn prepare(&mut self, generation: GenerationId) -> Event {
-        match opening::next(&self.source, &self.current) {
+        match opening::next(&self.outside.source, &self.current) {
             Ok(opened) => {
                 let terms = terms(&opened);
                 self.generations.insert(generation, Rc::new(opened));
@@ -207,6 +213,7 @@ impl Supervisor {
         let Some(next) = self.generations.get(&id) else { return };
         if id != Decider::FIRST {
             opening::take_over(&self.current, next);
+            self.outside.diagnostics.set_level(next.config.log_level);
             tracing::info!(generation = id, workers = next.config.workers, "reloaded");
         }
         self.current = Rc::clone(next);
@@ -233,7 +240,7 @@ impl Supervisor {
             Outcome::Stopping => Ok("stopping".to_owned()),
             Outcome::Failed(why) => Err(why),
         };
-        if let Some(control) = &mut self.control {
+        if let Some(control) = &mut self.outside.control {
             control.answer(asker, &answer);
         }
     }
@@ -252,9 +259,11 @@ impl Supervisor {
                 self.workers.push(Worker { record, child, born_ms: clock::monotonic_ms() });
                 Event::Forked(record)
             }
-            // For life, as the process ends with it.
             Ok(None) => {
-                work(record, epoch, self.inheritance, Box::leak(Box::new(Rc::clone(generation))))
+                self.outside.diagnostics.set_level(generation.config.log_level);
+                // For life, as the process ends with it.
+                let generation = Box::leak(Box::new(Rc::clone(generation)));
+                work(record, epoch, self.inheritance, generation)
             }
             Err(error) => {
                 tracing::error!(%error, worker = record.index(), "cannot fork a worker");

@@ -73,6 +73,20 @@ fn hup_reloads_as_well() {
 }
 
 #[test]
+fn the_log_level_may_change() {
+    let relay = Relay::with(1, &[]);
+    drop(relay.session());
+    relay.reload(1, &["log_level = \"debug\""]);
+    let issued = || relay.errors().matches("a session was issued").count();
+    assert_eq!(issued(), 0);
+    drop(relay.session());
+    eventually("it is logged", || (issued() == 1).then_some(()));
+    relay.reload(1, &[]);
+    drop(relay.session());
+    assert_eq!(issued(), 1);
+}
+
+#[test]
 fn listeners_come_and_go() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
