@@ -8,12 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{BINARY, Ending, Payload, Raw, Relay, Shape, eventually};
+use crate::harness::{BINARY, Checked, Ending, Payload, Raw, Relay, Shape, eventually};
 
 fn text(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
@@ -478,6 +479,15 @@ fn messages(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
     }
 }
 
+/// A transfer that has begun, and gets no further before its sender is handed more.
+fn begun(relay: &Relay, payload: &Payload) -> (JoinHandle<Checked>, Raw, Vec<u8>) {
+    let session = relay.session();
+    let receiving = session.receiver(payload);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);
+    (receiving, sender, payload.bytes())
+}
+
 /// Raised in any case, or a test that fails would wait for its load for ever.
 struct Raised<'f>(&'f AtomicBool);
 
@@ -488,18 +498,17 @@ impl Drop for Raised<'_> {
 }
 
 #[test]
-fn heavy_thirty_reloads_under_load_lose_nothing_and_leave_nothing() {
-    const ROUNDS: usize = 30;
-    let relay = &Relay::with(2, &[]);
+fn heavy_a_hundred_reloads_under_load_lose_nothing_and_leave_nothing() {
+    const ROUNDS: usize = 100;
+    const TRANSFERS: u64 = 200;
+    // More chunks than transfers: one that gets a little at a time holds one for up to a second.
+    const LINES: [&str; 2] = ["memory.chunk_bytes = \"64KiB\"", "memory.lane_bytes_max = \"1MiB\""];
+    let relay = &Relay::with(2, &LINES);
     let segment = relay.segment();
     let master = relay.master();
     let state = || (master.fds().len(), master.memory().private_kib);
-    let long = Payload::new(9, 60 << 20);
-    let bytes = long.bytes();
-    let session = relay.session();
-    let receiving = session.receiver(&long);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", &long.len().to_string())]);
+    let long: Vec<_> = (0..TRANSFERS).map(|seed| Payload::new(seed, 2 << 20)).collect();
+    let mut transfers: Vec<_> = long.iter().map(|payload| begun(relay, payload)).collect();
     let (over, dones) = (&AtomicBool::new(false), [const { AtomicUsize::new(0) }; 4]);
     let mut early = (0, 0);
     thread::scope(|scope| {
@@ -508,11 +517,14 @@ fn heavy_thirty_reloads_under_load_lose_nothing_and_leave_nothing() {
             let load = if number % 2 == 0 { exchanges } else { messages };
             scope.spawn(move || load(relay, over, done));
         }
-        for (round, slice) in bytes.chunks(bytes.len() / ROUNDS).enumerate() {
+        for round in 0..ROUNDS {
             let count = || dones.each_ref().map(|done| done.load(Ordering::Relaxed));
             let before = count();
-            relay.reload([2, 3, 1][round % 3], &[]);
-            sender.send(slice);
+            relay.reload([2, 3, 1][round % 3], &LINES);
+            for (_, sender, bytes) in &mut transfers {
+                let slice = bytes.len() / ROUNDS;
+                sender.send(&bytes[slice * round..][..slice]);
+            }
             eventually("all of the load goes on", || {
                 count().iter().zip(before).all(|(now, before)| *now >= before + 2).then_some(())
             });
@@ -521,13 +533,20 @@ fn heavy_thirty_reloads_under_load_lose_nothing_and_leave_nothing() {
             }
         }
     });
-    sender.read_response().expect(200);
-    receiving.join().unwrap().expect_all(&long);
-    drop(sender);
-    expect_children(relay, 1);
+    for ((receiving, mut sender, bytes), payload) in transfers.into_iter().zip(&long) {
+        sender.send(&bytes[bytes.len() / ROUNDS * ROUNDS..]);
+        sender.read_response().expect(200);
+        receiving.join().unwrap().expect_all(payload);
+    }
+    expect_children(relay, [2, 3, 1][(ROUNDS - 1) % 3]);
     let (fds, private_kib) = state();
-    assert!(fds <= early.0, "{fds} descriptors, {} after ten reloads", early.0);
-    assert!(private_kib <= early.1 + 256, "{private_kib} KiB, {} after ten reloads", early.1);
+    assert!(fds <= early.0, "{fds} descriptors, {} after {} reloads", early.0, ROUNDS / 3);
+    assert!(
+        private_kib <= early.1 + 256,
+        "{private_kib} KiB, {} after {} reloads",
+        early.1,
+        ROUNDS / 3
+    );
     let fds = relay.fd_counts();
     relay.expect_nothing_held(&segment, &fds);
     assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
