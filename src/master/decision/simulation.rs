@@ -42,6 +42,8 @@ impl Random {
 struct Process {
     generation: GenerationId,
     told: Option<Order>,
+    /// It would never end by itself when the master stops.
+    stubborn: bool,
 }
 
 struct World {
@@ -183,7 +185,8 @@ impl World {
             }
             Action::Fork { generation, record } => {
                 assert!(self.prepared.contains_key(&generation), "forks for nobody");
-                let process = Process { generation, told: None };
+                let stubborn = self.random.one_in(6);
+                let process = Process { generation, told: None, stubborn };
                 let before = self.processes.insert(record.index(), process);
                 assert!(before.is_none(), "two processes share a record");
                 self.forked.insert((generation, record.index()));
@@ -253,7 +256,12 @@ impl World {
             self.finish_what_is_under_way();
             self.now_ms = self.now_ms.max(self.decider.due_ms().unwrap_or(0));
             self.happens(Event::Tick);
-            let leaving = self.processes.iter().find(|(_, it)| it.told.is_some());
+            let waits = self.decider.is_stopping();
+            let ends = |it: &Process| match it.told {
+                Some(order) => !waits || !it.stubborn || order == Order::Kill,
+                None => false,
+            };
+            let leaving = self.processes.iter().find(|(_, it)| ends(it));
             if let Some((&record, _)) = leaving {
                 self.dies(record);
             } else if self.decider.is_over()
