@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::admin;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{Config, Source};
+use crate::control::{self, Request};
+use crate::master::explain;
 use crate::sys::private::Address;
 use crate::sys::{listener, private};
 
@@ -37,6 +39,14 @@ struct Args {
     /// Print the configuration with every value worked out, and exit
     #[arg(short = 'T', long = "dump", global = true, conflicts_with = "test")]
     dump: bool,
+    /// Ask the running program, by its control socket, and wait for what comes of it
+    #[arg(
+        short = 's',
+        long = "signal",
+        value_name = "REQUEST",
+        conflicts_with_all = ["test", "dump"]
+    )]
+    signal: Option<Request>,
     /// Print the version
     #[arg(short = 'v', long = "version", action = ArgAction::Version)]
     version: Option<bool>,
@@ -64,7 +74,7 @@ enum Exit {
 }
 
 /// Does what the command line asks for; `run` is the program itself, and returns when it has been stopped.
-pub fn main(run: impl FnOnce(Config) -> Result<(), Box<dyn Error>>) -> ExitCode {
+pub fn main(run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>) -> ExitCode {
     let exit = match Args::try_parse() {
         Ok(args) => args.dispatch(run, &mut io::stdout(), &mut io::stderr()),
         Err(refusal) => usage(&refusal),
@@ -85,11 +95,12 @@ fn usage(refusal: &clap::Error) -> Exit {
 impl Args {
     fn dispatch(
         self,
-        run: impl FnOnce(Config) -> Result<(), Box<dyn Error>>,
+        run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>,
         out: &mut impl Write,
         err: &mut impl Write,
     ) -> Exit {
-        let config = match self.load() {
+        let source = self.config.clone().map_or(Source::Embedded, Source::File);
+        let config = match source.load() {
             Ok(config) => config,
             Err(error) => return complain(err, &error, Exit::Config),
         };
@@ -98,7 +109,7 @@ impl Args {
         }
         if self.test {
             return match try_addresses(&config) {
-                Ok(()) => answer(out, &format!("{} is valid\n", self.origin())),
+                Ok(()) => answer(out, &format!("{source} is valid\n")),
                 Err(error) => complain(err, &error, Exit::Config),
             };
         }
@@ -108,21 +119,41 @@ impl Args {
                 Err(error) => complain(err, &error, Exit::Failure),
             };
         }
-        match run(config) {
+        if let Some(request) = self.signal {
+            return ask(&config, source, request, out, err);
+        }
+        match run(config, source) {
             Ok(()) => Exit::Success,
             Err(error) => complain(err, error.as_ref(), Exit::Failure),
         }
     }
+}
 
-    fn load(&self) -> Result<Config, ConfigError> {
-        self.config.as_deref().map_or_else(|| Ok(config::embedded()), config::load)
-    }
+/// Why the running program could not be asked, or did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("{0} has no `control_socket`, by which the running program could be asked")]
+    NoSocket(Source),
+    #[error("nobody answers at the control socket {}", path.display())]
+    NoAnswer { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Refused(String),
+}
 
-    fn origin(&self) -> String {
-        self.config.as_ref().map_or_else(
-            || "the built-in configuration".to_owned(),
-            |path| format!("configuration {}", path.display()),
-        )
+fn ask(
+    config: &Config,
+    source: Source,
+    request: Request,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Exit {
+    let Some(path) = config.control_socket.clone() else {
+        return complain(err, &AskError::NoSocket(source), Exit::Config);
+    };
+    match control::ask(&path, request) {
+        Ok(Ok(text)) => answer(out, &format!("{text}\n")),
+        Ok(Err(why)) => complain(err, &AskError::Refused(why), Exit::Failure),
+        Err(source) => complain(err, &AskError::NoAnswer { path, source }, Exit::Failure),
     }
 }
 
@@ -170,14 +201,8 @@ fn answer(out: &mut impl Write, text: &str) -> Exit {
 
 /// Writes the error and what caused it.
 fn complain(err: &mut impl Write, error: &dyn Error, exit: Exit) -> Exit {
-    let mut text = format!("idontstore: {error}");
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
     // Nobody is left to tell if this fails, and the exit code says it all the same.
-    let _ = writeln!(err, "{text}");
+    let _ = writeln!(err, "idontstore: {}", explain(error));
     exit
 }
 
@@ -185,6 +210,7 @@ fn complain(err: &mut impl Write, error: &dyn Error, exit: Exit) -> Exit {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config;
     use std::net::TcpListener;
     use std::path::Path;
 
@@ -192,7 +218,7 @@ mod tests {
     fn cli(args: &[&str]) -> (Exit, Option<Config>, String, String) {
         let args = Args::try_parse_from(["idontstore"].iter().chain(args)).unwrap();
         let (mut ran, mut out, mut err) = (None, Vec::new(), Vec::new());
-        let run = |config: Config| {
+        let run = |config: Config, _| {
             let fail = config.workers.get() == 13;
             ran = Some(config);
             if fail { Err(Box::from("thirteen workers")) } else { Ok(()) }

@@ -1,13 +1,15 @@
 //! A relay that two parties meet at, over HTTP, and that never stores what passes.
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
-//! `multipart` and `session` know no one above them; `relay` knows them and `shm`; `tally` says what is counted; `admin`
-//! tells of it; `worker` drives `relay` and `admin` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
+//! `multipart`, `session` and `control` know no one above them; `relay` knows them and `shm`; `tally` says what
+//! is counted; `admin` tells of it; `worker` drives `relay` and `admin` over mio; `master` knows `worker::run`
+//! and `config`; `cli` is on top.
 
 pub mod address;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod http;
 pub mod master;
 pub mod multipart;

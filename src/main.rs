@@ -4,5 +4,5 @@ use idontstore::{cli, master};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main(|config| Ok(master::run(config)?))
+    cli::main(|config, source| Ok(master::run(config, source)?))
 }

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shm::{
@@ -46,6 +47,8 @@ const LISTENERS_MAX: usize = 64;
 
 /// A path that a cookie is given for and every session's `Location` begins with.
 const MOUNT_BYTES_MAX: usize = 128;
+/// `sun_path` has 108 bytes, with the zero at its end (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Limits of an address: so many words at most are looked at for one that has reached its own.
 const SEATS_MAX: u64 = 1 << 16;
 
@@ -93,6 +96,9 @@ impl Check {
         let limits = self.limits(&file.limits, &default.limits);
         Config {
             workers: self.workers(&key!(file, default, workers), host),
+            generations_max: self
+                .count(&key!(file, default, generations_max), 2..=WORKERS_MAX as u64),
+            control_socket: self.control_socket(&key!(file, default, control_socket)),
             log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
@@ -113,6 +119,18 @@ impl Check {
                 NonZeroUsize::new(count)
             }
             value => is_auto(value).then(|| host.workers_auto()),
+        })
+    }
+
+    /// `None` for none.
+    fn control_socket(&mut self, key: &Key<'_>) -> Option<PathBuf> {
+        let allowed = format!("an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes, or \"\"");
+        self.value(key, &allowed, |value| {
+            let path = value.as_str()?;
+            let good = path.starts_with('/')
+                && path.len() <= SOCKET_PATH_BYTES_MAX
+                && !path.chars().any(char::is_control);
+            (good || path.is_empty()).then(|| good.then(|| PathBuf::from(path)))
         })
     }
 
@@ -384,6 +402,7 @@ impl Check {
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
             rate_window: self.duration(&key!(file, default, rate_window), &most),
             stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
+            drain_timeout: self.duration(&key!(file, default, drain_timeout), &most),
         }
     }
 

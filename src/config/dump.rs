@@ -4,7 +4,10 @@
 //! it came to.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 use std::time::Duration;
+
+use toml::Value;
 
 use super::check::NONE;
 use super::unit::{duration_text, size_text};
@@ -21,6 +24,10 @@ impl Config {
 
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "workers = {}", self.workers)?;
+        writeln!(out, "generations_max = {}", self.generations_max)?;
+        let socket = self.control_socket.as_deref().map(Path::to_string_lossy);
+        let socket = Value::String(socket.unwrap_or_default().into_owned());
+        writeln!(out, "control_socket = {socket}")?;
         writeln!(out, "log_level = \"{}\"", self.log_level.as_str().to_ascii_lowercase())?;
         let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
         writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
@@ -54,7 +61,7 @@ impl Memory {
         writeln!(out, "\n[memory]")?;
         size(out, "segment_bytes", self.segment_bytes)?;
         size(out, "chunk_bytes", self.geometry.chunk_bytes)?;
-        size(out, "lane_bytes_max", self.geometry.lane_chunks * self.geometry.chunk_bytes)?;
+        size(out, "lane_bytes_max", self.lane_bytes())?;
         writeln!(out, "sessions_max = {}", self.geometry.sessions)
     }
 }
@@ -113,7 +120,8 @@ impl Timeouts {
         duration(out, "ack_timeout", self.ack_timeout)?;
         duration(out, "linger_timeout", self.linger_timeout)?;
         duration(out, "rate_window", self.rate_window)?;
-        duration(out, "stop_timeout", self.stop_timeout)
+        duration(out, "stop_timeout", self.stop_timeout)?;
+        duration(out, "drain_timeout", self.drain_timeout)
     }
 }
 

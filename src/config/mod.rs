@@ -1,4 +1,5 @@
-//! The configuration: read once by `cli`, handed to the master, and the same for as long as a process lives.
+//! The configuration: read by `cli`, handed to the master, which reads it anew for each reload; the same for as long as a
+//! worker lives.
 //!
 //! Two stages: `typed` is the shape that was typed, [`Config`] what it means. Between them stands `check`, which
 //! reports every bad value of a file with its place and with what is allowed there.
@@ -13,9 +14,10 @@ mod report;
 mod typed;
 mod unit;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::Networks;
@@ -33,6 +35,10 @@ const DEFAULT_TEXT: &str = include_str!("../../conf/idontstore.toml");
 pub struct Config {
     /// Worker processes, 1 to [`WORKERS_MAX`].
     pub workers: NonZeroUsize,
+    /// Generations of workers that live at once, 2 to [`WORKERS_MAX`]: the one that serves, and those that drain.
+    pub generations_max: usize,
+    /// Where the master listens for its operator; an absolute path.
+    pub control_socket: Option<PathBuf>,
     /// The most talkative level that is written.
     pub log_level: tracing::Level,
     /// Who is believed for whom it speaks.
@@ -54,6 +60,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// The keys of which a running program cannot take on the values that they have in `next`.
+    #[must_use]
+    pub fn keys_fixed_until_restart(&self, next: &Self) -> Vec<&'static str> {
+        let (ours, theirs) = (&self.memory, &next.memory);
+        let keys = [
+            ("control_socket", self.control_socket != next.control_socket),
+            ("admin.listen", self.admin.listen != next.admin.listen),
+            ("memory.segment_bytes", ours.segment_bytes != theirs.segment_bytes),
+            ("memory.chunk_bytes", ours.geometry.chunk_bytes != theirs.geometry.chunk_bytes),
+            ("memory.lane_bytes_max", ours.lane_bytes() != theirs.lane_bytes()),
+            ("memory.sessions_max", ours.geometry.sessions != theirs.geometry.sessions),
+            ("limits.connections_max", ours.geometry.connections != theirs.geometry.connections),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// When a client of whom nothing is heard is taken for lost.
     #[must_use]
     pub fn keep_alive(&self) -> KeepAlive {
@@ -88,6 +110,12 @@ pub struct Memory {
     pub segment_bytes: u64,
     /// What fits into it: `chunk_bytes`, `lane_bytes_max`, `sessions_max` and `limits.connections_max`, worked out.
     pub geometry: shm::Geometry,
+}
+
+impl Memory {
+    fn lane_bytes(&self) -> usize {
+        self.geometry.lane_chunks.saturating_mul(self.geometry.chunk_bytes)
+    }
 }
 
 /// The section `[exchange]`.
@@ -175,10 +203,40 @@ pub struct Timeouts {
     pub rate_window: Duration,
     /// For running transfers, after a graceful stop was asked for.
     pub stop_timeout: Duration,
+    /// For those who wait at workers that drain.
+    pub drain_timeout: Duration,
+}
+
+/// Where a configuration comes from, and comes from again when it is to be read anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The program itself.
+    Embedded,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Reads it and checks it.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        match self {
+            Self::Embedded => Ok(embedded()),
+            Self::File(path) => load(path),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("the built-in configuration"),
+            Self::File(path) => write!(f, "configuration {}", path.display()),
+        }
+    }
 }
 
 /// Reads the file at `path` and checks it.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     parse(&text, &path.display().to_string())

@@ -22,6 +22,7 @@ fn the_default_is_the_documented_one() {
     let address = "127.0.0.1:8080".parse().unwrap();
     assert_eq!(config.listeners, [Listener { address, proxy_protocol: false }]);
     assert!(config.trusted_proxies.is_empty());
+    assert_eq!((config.generations_max, &config.control_socket), (4, &None));
     assert_eq!(config.log_level, tracing::Level::INFO);
     assert!(config.workers.get() <= WORKERS_MAX);
     let Memory { segment_bytes, geometry } = &config.memory;
@@ -58,6 +59,7 @@ fn the_default_is_the_documented_one() {
         linger_timeout: Duration::from_secs(2),
         rate_window: Duration::from_secs(60),
         stop_timeout: Duration::from_secs(30),
+        drain_timeout: Duration::from_secs(300),
     };
     assert_eq!(config.timeouts, timeouts);
 }

@@ -14,6 +14,8 @@ pub(super) type Typed = Option<Spanned<Value>>;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) workers: Typed,
+    pub(super) generations_max: Typed,
+    pub(super) control_socket: Typed,
     pub(super) log_level: Typed,
     pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
@@ -94,4 +96,5 @@ pub(super) struct Timeouts {
     pub(super) linger_timeout: Typed,
     pub(super) rate_window: Typed,
     pub(super) stop_timeout: Typed,
+    pub(super) drain_timeout: Typed,
 }

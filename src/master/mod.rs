@@ -4,20 +4,25 @@
 //! nothing that it reads in shared memory: its indices come from its own loops.
 
 mod backoff;
+mod decision;
+mod diagnostics;
+mod opening;
 mod supervisor;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Source};
+use crate::control;
 use crate::sys::private::Address;
-use crate::sys::{listener, private, process, signal, title};
+use crate::sys::{private, process, signal, title};
 use crate::worker::Inheritance;
+use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::Signal;
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
 use socket2::Socket;
+use std::error::Error;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
-use supervisor::Supervisor;
-use tracing_subscriber::fmt::time::SystemTime;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use supervisor::{Outside, SIGNALS, Supervisor};
 
 /// Why the relay could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,24 @@ pub enum MasterError {
     Admin {
         /// Where.
         address: Address,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The configuration, read anew, is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It changes what only a restart can change.
+    #[error("not without a restart: {keys} (as worked out, where it is \"auto\")")]
+    Fixed {
+        /// Which keys, for people.
+        keys: String,
+    },
+    /// There is no control socket.
+    #[error("cannot listen on {} (control_socket)", path.display())]
+    Control {
+        /// Where it was to be.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -60,9 +83,21 @@ impl MasterError {
     }
 }
 
-/// Runs the relay until it is told to stop.
-pub fn run(config: Config) -> Result<(), MasterError> {
-    diagnose(config.log_level);
+/// An error and what caused it, in one line if they are.
+#[must_use]
+pub fn explain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text += &format!(": {source}");
+        cause = source.source();
+    }
+    text
+}
+
+/// Runs the relay with `config`, which came from `source`, until it is told to stop.
+pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
+    let diagnostics = Diagnostics::begin(config.log_level);
     title::prepare();
     title::set("idontstore: master process");
     let files = process::raise_open_files();
@@ -75,41 +110,29 @@ pub fn run(config: Config) -> Result<(), MasterError> {
             "one worker cannot hold them all"
         );
     }
-    let signals = signal::listen(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])
-        .map_err(MasterError::os("listen for signals"))?;
-    let listeners = open_listeners(&config)?;
-    let admin = open_admin(&config)?;
+    let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
     let segment = make_segment(&config)?;
     if let Err(error) = segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
-    let addresses: Vec<SocketAddr> =
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let admin = open_admin(&config)?;
     let admin_address = admin.as_ref().and_then(private::local_address).map(Address::Tcp);
     let admin_address = admin_address.or_else(|| config.admin.listen.clone());
-    let wakers = make_wakers()?;
-    let inheritance = Inheritance { config, segment, wakers, listeners, admin, lifeline };
+    let inheritance = Inheritance { segment, wakers: make_wakers()?, admin, lifeline };
+    let first = opening::first(config)?;
+    let control = open_control(&first.config)?;
+    let addresses = first.listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    let addresses: Vec<SocketAddr> = addresses.collect();
     // Workers keep what they inherit for life, and so does the master.
-    let mut supervisor = Supervisor::new(Box::leak(Box::new(inheritance)), signals);
+    let inheritance = Box::leak(Box::new(inheritance));
+    let outside = Outside { source, diagnostics, signals, control };
+    let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
     introduce(&addresses, admin_address.as_ref());
     let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
     drop(writer);
     end
-}
-
-/// Diagnostics go to standard error, one write a line, from every process; no thread, no buffer.
-fn diagnose(level: tracing::Level) {
-    let made = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_timer(SystemTime)
-        .with_target(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .try_init();
-    // It fails only if somebody has done it before, which is as good.
-    drop(made);
 }
 
 /// The segment, with a secret that lasts as long as it does.
@@ -122,12 +145,12 @@ fn make_segment(config: &Config) -> Result<Segment, MasterError> {
     Ok(segment)
 }
 
-fn open_listeners(config: &Config) -> Result<Vec<TcpListener>, MasterError> {
-    let open = |address| {
-        let opened = listener::open(address, config.keep_alive());
-        opened.map_err(|source| MasterError::Listen { address, source })
+fn open_control(config: &Config) -> Result<Option<control::Server>, MasterError> {
+    let open = |path: &PathBuf| {
+        let opened = control::Server::open(path);
+        opened.map_err(|source| MasterError::Control { path: path.clone(), source })
     };
-    config.listeners.iter().map(|listener| open(listener.address)).collect()
+    config.control_socket.as_ref().map(open).transpose()
 }
 
 fn open_admin(config: &Config) -> Result<Option<Socket>, MasterError> {

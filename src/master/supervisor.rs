@@ -1,92 +1,106 @@
-//! Supervision: forks workers, hears of their deaths, cleans up after the dead, forks again, stops.
+//! Supervision: forks workers, hears of their deaths, cleans up after the dead, and does what the
+//! [`Decider`] makes of all that.
 //!
-//! Signals only record; one loop turns what has happened into actions. The order after a death is:
-//! reap, so that nothing of the worker can still run; close its book by a new epoch; sweep what it
-//! owned and ring those it leaves behind; fork its successor.
+//! Signals, deaths and requests only record; one loop hands them to the decider, one by one, and does
+//! what it answers. The order after a death is: reap, so that nothing of the worker can still run; close
+//! its book by a new epoch; sweep what it owned and ring those it leaves behind; then decide.
 
-use super::backoff::Backoff;
+use super::decision::{Action, Asker, Decider, Event, GenerationId, Order, Outcome, Terms};
+use super::diagnostics::Diagnostics;
+use super::{explain, opening};
+use crate::config::Source;
+use crate::control::{self, Request};
 use crate::relay::millis;
 use crate::sys::process::{self, Child};
 use crate::sys::{clock, listener, signal, title};
 use crate::tally::Tally;
-use crate::worker::{self, Inheritance};
+use crate::worker::{self, Generation, Inheritance};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use shm::{Owner, WorkerId};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
-/// How long workers have to die of what they were sent before they are killed.
-const LAST_WARNING_MS: u64 = 1000;
+/// The signals that the master obeys.
+pub(super) const SIGNALS: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGWINCH];
 
-/// The master's view of its workers.
+/// The master's hands and eyes.
 pub(super) struct Supervisor {
     inheritance: &'static Inheritance,
-    signals: SignalFd,
+    outside: Outside,
+    decider: Decider,
+    generations: BTreeMap<GenerationId, Rc<Generation>>,
+    /// The one that serves, or served last.
+    current: Rc<Generation>,
     workers: Vec<Worker>,
-    /// Once we are to stop: when patience ends.
-    stop_ends_ms: Option<u64>,
 }
 
+/// What the master reads from and writes to.
+pub(super) struct Outside {
+    /// Where a reload finds the configuration.
+    pub(super) source: Source,
+    pub(super) diagnostics: Diagnostics,
+    pub(super) signals: SignalFd,
+    pub(super) control: Option<control::Server>,
+}
+
+/// A worker that has a process.
 struct Worker {
-    id: WorkerId,
-    child: Option<Child>,
+    record: WorkerId,
+    child: Child,
     born_ms: u64,
-    backoff: Backoff,
-    /// When it is to be forked, if it has no process.
-    due_ms: u64,
 }
 
 impl Supervisor {
-    pub(super) fn new(inheritance: &'static Inheritance, signals: SignalFd) -> Self {
-        let count = inheritance.config.workers.get();
-        let worker = |id| {
-            let backoff = Backoff::default();
-            Worker { id, child: None, born_ms: 0, backoff, due_ms: 0 }
-        };
-        let workers = (0..count).filter_map(WorkerId::new).map(worker).collect();
-        Self { inheritance, signals, workers, stop_ends_ms: None }
+    pub(super) fn new(
+        inheritance: &'static Inheritance,
+        first: Generation,
+        outside: Outside,
+    ) -> Self {
+        let (decider, current) = (Decider::new(terms(&first)), Rc::new(first));
+        let generations = BTreeMap::from([(Decider::FIRST, Rc::clone(&current))]);
+        let workers = Vec::new();
+        Self { inheritance, outside, decider, generations, current, workers }
     }
 
-    /// Forks every worker.
+    /// Forks the first workers.
     pub(super) fn start(&mut self) -> io::Result<()> {
-        let now_ms = clock::monotonic_ms();
-        self.workers.iter_mut().try_for_each(|worker| worker.fork(self.inheritance, now_ms))
+        self.decide(Event::Tick);
+        if self.decider.serves() { Ok(()) } else { Err(io::Error::other("see above")) }
     }
 
     /// Looks after the workers until all have stopped, as they were told to.
     pub(super) fn supervise(&mut self) -> io::Result<()> {
-        while self.stop_ends_ms.is_none() || self.workers.iter().any(|it| it.child.is_some()) {
+        while !self.decider.is_over() {
             self.sleep()?;
-            let now_ms = clock::monotonic_ms();
-            while let Some(signal) = signal::next(&self.signals) {
-                self.obey(signal, now_ms);
+            while let Some(signal) = signal::next(&self.outside.signals) {
+                self.obey(signal);
             }
-            self.bury_the_dead(now_ms);
-            match self.stop_ends_ms {
-                None => self.fork_the_due(now_ms),
-                Some(ends_ms) if now_ms >= ends_ms => {
-                    self.signal_all(Signal::SIGKILL);
-                    self.stop_ends_ms = Some(now_ms.saturating_add(LAST_WARNING_MS));
-                }
-                Some(_) => {}
-            }
+            self.bury_the_dead();
+            self.hear_requests();
+            self.decide(Event::Tick);
+        }
+        if let Some(control) = self.outside.control.take() {
+            control.remove();
         }
         let census = self.inheritance.segment.shared().census();
         tracing::info!(?census, "stopped");
         Ok(())
     }
 
-    /// Sleeps until a signal, a death, or the next thing that is due.
+    /// Sleeps until a signal, a death, a request, or the next thing that is due.
     fn sleep(&self) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let children = self.workers.iter().filter_map(|worker| worker.child.as_ref());
-        fds.extend(children.map(|child| PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)));
-        let forks = self.workers.iter().filter(|worker| worker.child.is_none());
-        let forks = forks.map(|worker| worker.due_ms).filter(|_| self.stop_ends_ms.is_none());
-        let due_ms = forks.chain(self.stop_ends_ms).min();
+        let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
+        let pidfds = self.workers.iter().map(|worker| worker.child.pidfd.as_fd());
+        fds.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
+        fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
+        let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
+        let due_ms = self.decider.due_ms().into_iter().chain(asked_ms).min();
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(clock::monotonic_ms()));
         let timeout = match left_ms {
             None => PollTimeout::NONE,
@@ -98,83 +112,195 @@ impl Supervisor {
         }
     }
 
-    fn obey(&mut self, signal: Signal, now_ms: u64) {
-        let (pass_on, patience_ms) = match signal {
-            Signal::SIGQUIT if self.stop_ends_ms.is_some() => return,
-            Signal::SIGQUIT => {
-                let timeout = millis(self.inheritance.config.timeouts.stop_timeout);
-                (Signal::SIGQUIT, timeout.saturating_add(LAST_WARNING_MS))
+    fn obey(&mut self, signal: Signal) {
+        tracing::info!(signal = signal.as_str(), "told by a signal");
+        self.decide(match signal {
+            Signal::SIGHUP => Event::Reload(None),
+            Signal::SIGWINCH => Event::Drain,
+            Signal::SIGQUIT => Event::Stop { graceful: true, asker: None },
+            _ => Event::Stop { graceful: false, asker: None },
+        });
+    }
+
+    fn hear_requests(&mut self) {
+        let Some(control) = &mut self.outside.control else { return };
+        for (asker, request) in control.requests(clock::monotonic_ms()) {
+            tracing::info!(?request, "told by the control socket");
+            let asker = Some(asker);
+            self.decide(match request {
+                Request::Reload => Event::Reload(asker),
+                Request::Quit => Event::Stop { graceful: true, asker },
+                Request::Stop => Event::Stop { graceful: false, asker },
+            });
+        }
+    }
+
+    fn bury_the_dead(&mut self) {
+        let reap = |worker: &mut Worker| Some((process::reap(&worker.child)?, worker.record));
+        let mut dead = Vec::new();
+        self.workers.retain_mut(|worker| match reap(worker) {
+            None => true,
+            Some((status, record)) => {
+                dead.push((record, status, worker.born_ms));
+                false
             }
-            _ => (Signal::SIGTERM, LAST_WARNING_MS),
+        });
+        for (record, status, born_ms) in dead {
+            clean_up_after(record, self.inheritance);
+            let (worker, cause) = (record.index(), cause(status));
+            if self.decider.is_leaving(record) && matches!(status, WaitStatus::Exited(_, 0)) {
+                tracing::debug!(worker, "a worker is done");
+            } else if !self.decider.is_stopping() {
+                let lived_ms = clock::monotonic_ms().saturating_sub(born_ms);
+                tracing::error!(worker, cause, lived_ms, "a worker died");
+                let book = self.inheritance.segment.shared().record(record);
+                book.inspect(|book| Tally::WorkerDied.count(book));
+            }
+            self.decide(Event::Ended(record));
+        }
+    }
+
+    /// Tells the decider what has happened, does what it wants done, and tells it what came of that.
+    fn decide(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.decider.step(event, clock::monotonic_ms()) {
+                events.extend(self.act(action));
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Prepare(id) => return Some(self.prepare(id)),
+            Action::Fork { generation, record } => return Some(self.fork(generation, record)),
+            Action::Serve(id) => self.serve(id),
+            Action::Close(id) => {
+                if let Some(generation) = self.generations.get(&id) {
+                    opening::close_but(generation, &self.current);
+                }
+            }
+            Action::Send { record, order } => self.send(record, order),
+            Action::CloseListeners => {
+                tracing::info!("stopping");
+                // For every process that shares it: a connection that nobody would accept is refused.
+                let generations = self.generations.values().chain([&self.current]);
+                generations.flat_map(|it| &it.listeners).for_each(|it| listener::close(it));
+            }
+            Action::Discard(id) => {
+                self.generations.remove(&id);
+                tracing::info!(generation = id, "a generation of workers is gone");
+            }
+            Action::Answer(asker, outcome) => self.answer(asker, outcome),
+            Action::Queued => tracing::info!("the reload waits until workers have drained"),
+        }
+        None
+    }
+
+    fn prepare(&mut self, generation: GenerationId) -> Event {
+        match opening::next(&self.outside.source, &self.current) {
+            Ok(opened) => {
+                let terms = terms(&opened);
+                self.generations.insert(generation, Rc::new(opened));
+                Event::Prepared { generation, terms }
+            }
+            Err(error) => {
+                let why = explain(&error);
+                tracing::error!("no reload, everything stays as it was: {why}");
+                Event::NotPrepared { generation, why }
+            }
+        }
+    }
+
+    fn serve(&mut self, id: GenerationId) {
+        let Some(next) = self.generations.get(&id) else { return };
+        if id != Decider::FIRST {
+            opening::take_over(&self.current, next);
+            self.outside.diagnostics.set_level(next.config.log_level);
+            tracing::info!(generation = id, workers = next.config.workers, "reloaded");
+        }
+        self.current = Rc::clone(next);
+    }
+
+    fn send(&self, record: WorkerId, order: Order) {
+        let signal = match order {
+            Order::Drain => Signal::SIGWINCH,
+            Order::Quit => Signal::SIGQUIT,
+            Order::Term => Signal::SIGTERM,
+            Order::Kill => Signal::SIGKILL,
         };
-        tracing::info!(signal = signal.as_str(), "stopping");
-        self.stop_ends_ms = Some(now_ms.saturating_add(patience_ms));
-        for listener in &self.inheritance.listeners {
-            // For every process that shares it: a connection that nobody would accept is refused.
-            listener::close(listener);
-        }
-        self.signal_all(pass_on);
-    }
-
-    fn signal_all(&self, signal: Signal) {
-        for child in self.workers.iter().filter_map(|worker| worker.child.as_ref()) {
+        if let Some(worker) = self.workers.iter().find(|worker| worker.record == record) {
             // It is not reaped yet, so the pid is still its own; it may have ended all the same.
-            let _ = kill(child.pid, signal);
+            let _ = kill(worker.child.pid, signal);
         }
     }
 
-    fn bury_the_dead(&mut self, now_ms: u64) {
-        for worker in &mut self.workers {
-            let Some(status) = worker.child.as_ref().and_then(process::reap) else { continue };
-            worker.child = None;
-            let lived_ms = now_ms.saturating_sub(worker.born_ms);
-            clean_up_after(worker.id, self.inheritance);
-            if self.stop_ends_ms.is_none() {
-                let delay_ms = worker.backoff.after(lived_ms);
-                worker.due_ms = now_ms.saturating_add(delay_ms);
-                let record = self.inheritance.segment.shared().record(worker.id);
-                record.inspect(|record| Tally::WorkerDied.count(record));
-                let cause = cause(status);
-                let worker = worker.id.index();
-                tracing::error!(worker, cause, lived_ms, delay_ms, "a worker died");
+    fn answer(&mut self, asker: Asker, outcome: Outcome) {
+        let answer = match outcome {
+            Outcome::Reloaded { generation, workers } => {
+                Ok(format!("reloaded: generation {generation}, workers: {workers}"))
             }
+            Outcome::Stopping => Ok("stopping".to_owned()),
+            Outcome::Failed(why) => Err(why),
+        };
+        if let Some(control) = &mut self.outside.control {
+            control.answer(asker, &answer);
         }
     }
 
-    fn fork_the_due(&mut self, now_ms: u64) {
-        for worker in &mut self.workers {
-            if worker.child.is_some() || worker.due_ms > now_ms {
-                continue;
+    /// Forks. In the child this does not return.
+    fn fork(&mut self, generation: GenerationId, record: WorkerId) -> Event {
+        let Some(generation) = self.generations.get(&generation) else {
+            return Event::NotForked { record, why: "its generation is gone".to_owned() };
+        };
+        let book = self.inheritance.segment.shared().record(record);
+        let epoch = book.map_or(0, shm::WorkerRecord::epoch);
+        match process::fork_child() {
+            Ok(Some(child)) => {
+                let (worker, pid) = (record.index(), child.pid.as_raw());
+                tracing::debug!(worker, pid, "forked a worker");
+                book.inspect(|book| Tally::WorkerForked.count(book));
+                self.workers.push(Worker { record, child, born_ms: clock::monotonic_ms() });
+                Event::Forked(record)
             }
-            if let Err(error) = worker.fork(self.inheritance, now_ms) {
-                worker.due_ms = now_ms.saturating_add(worker.backoff.after(0));
-                tracing::error!(%error, worker = worker.id.index(), "cannot fork a worker");
+            Ok(None) => {
+                self.outside.diagnostics.set_level(generation.config.log_level);
+                // For life, as the process ends with it.
+                let generation = Box::leak(Box::new(Rc::clone(generation)));
+                work(record, epoch, self.inheritance, generation)
+            }
+            Err(error) => {
+                tracing::error!(%error, worker = record.index(), "cannot fork a worker");
+                Event::NotForked { record, why: format!("cannot fork a worker: {error}") }
             }
         }
     }
 }
 
-impl Worker {
-    /// Forks. In the child this does not return.
-    fn fork(&mut self, inheritance: &'static Inheritance, now_ms: u64) -> io::Result<()> {
-        let record = inheritance.segment.shared().record(self.id);
-        let epoch = record.map_or(0, shm::WorkerRecord::epoch);
-        let Some(child) = process::fork_child()? else {
-            title::set(&format!("idontstore: worker process {}", self.id.index()));
-            let code = match worker::run(self.id, epoch, inheritance) {
-                Ok(()) => 0,
-                Err(error) => {
-                    tracing::error!(%error, "the worker cannot go on");
-                    1
-                }
-            };
-            std::process::exit(code);
-        };
-        tracing::debug!(worker = self.id.index(), pid = child.pid.as_raw(), "forked a worker");
-        record.inspect(|record| Tally::WorkerForked.count(record));
-        self.child = Some(child);
-        self.born_ms = now_ms;
-        Ok(())
+/// What a worker's process does.
+fn work(
+    record: WorkerId,
+    epoch: u32,
+    inheritance: &'static Inheritance,
+    generation: &'static Generation,
+) -> ! {
+    title::set(&worker::title(record));
+    let code = match worker::run(record, epoch, inheritance, generation) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "the worker cannot go on");
+            1
+        }
+    };
+    std::process::exit(code)
+}
+
+fn terms(generation: &Generation) -> Terms {
+    let config = &generation.config;
+    Terms {
+        workers: config.workers.get(),
+        generations_max: config.generations_max,
+        stop_timeout_ms: millis(config.timeouts.stop_timeout),
     }
 }
 

@@ -138,6 +138,11 @@ impl Receiving {
         self.phase == Phase::Sender
     }
 
+    /// Its connection ends after the answer. To be said while it [waits](Self::is_waiting).
+    pub fn close_after(&mut self) {
+        self.reception.keep_alive = false;
+    }
+
     /// Does what can be done now.
     pub fn turn(
         &mut self,

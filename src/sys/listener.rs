@@ -41,6 +41,11 @@ pub fn open(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<TcpListene
 }
 
 impl KeepAlive {
+    /// Sets it for the connections that `listener` accepts from now on.
+    pub fn apply(self, listener: &TcpListener) -> io::Result<()> {
+        self.set(&SockRef::from(listener))
+    }
+
     fn set(self, socket: &Socket) -> io::Result<()> {
         let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         setsockopt(socket, sockopt::TcpKeepIdle, &seconds(self.idle))?;

@@ -28,6 +28,10 @@ const PIPELINED_BYTES_MAX: usize = 2048;
 const DRAIN_READ_BYTES: usize = 16384;
 /// Steps in one turn: some ten requests that a client has sent in a row.
 const STEPS_MAX: usize = 32;
+/// How long a kept-alive connection may stay silent once the worker drains: a client that uses it all the
+/// time sends its next request before that, and is answered `Connection: close`; one that does not is
+/// as near to the end as with any other idle timeout.
+const LAST_IDLE_MS: u64 = 1000;
 /// How often a place that may come free is asked for though no bell rang, for of several who knock the
 /// last is rung for. Some 200 times at most: the door's patience is a second.
 const DOOR_POLL_MS: u64 = 5;
@@ -44,8 +48,17 @@ pub(super) struct Connection {
     state: State,
     asked: Asked,
     deadline_ms: u64,
-    /// The worker is to stop: what is being served is the last.
-    stopping: bool,
+    service: Service,
+}
+
+/// How long the connection will be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    Lasting,
+    /// The next answer is the last, and who waits may go on waiting: the worker drains.
+    LastAnswer,
+    /// What is being served is the last, and nobody waits any more: the worker is to stop.
+    Ending,
 }
 
 #[derive(Debug)]
@@ -124,7 +137,7 @@ impl Connection {
             state: State::Head,
             asked: Asked::unreadable(peer.address),
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
-            stopping: false,
+            service: Service::Lasting,
         }
     }
 
@@ -210,10 +223,30 @@ impl Connection {
         reception
     }
 
+    /// The worker drains: who was told so far that the connection goes on may send one more request,
+    /// if it is on its way.
+    pub(super) fn leave_soon(&mut self, now_ms: u64) -> Next {
+        self.service = Service::LastAnswer;
+        match &mut self.state {
+            // Nothing was asked here yet, or it is being asked.
+            State::ProxyLine | State::Head if !self.asked.goes_on() || !self.inbox.is_empty() => {}
+            State::Head => {
+                self.deadline_ms = self.deadline_ms.min(now_ms.saturating_add(LAST_IDLE_MS));
+            }
+            State::Door(_) | State::Sending(_) => self.asked.keep_alive = false,
+            State::Receiving(receiving) if receiving.is_waiting() => {
+                receiving.close_after();
+                self.asked.keep_alive = false;
+            }
+            State::ProxyLine | State::Receiving(_) | State::Answer | State::Drain { .. } => {}
+        }
+        Next::Again
+    }
+
     /// The worker is to stop: whoever only waits is sent away, whoever transfers may finish.
     pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) -> Next {
         self.asked.keep_alive = false;
-        self.stopping = true;
+        self.service = Service::Ending;
         let waiting = match &self.state {
             State::ProxyLine | State::Head
                 if self.inbox.is_empty() && self.stream.unread() == 0 =>
@@ -247,7 +280,7 @@ impl Connection {
     }
 
     fn send_away(&mut self, relay: &Relay, now_ms: u64) {
-        let text = "the relay is being stopped";
+        let text = "the relay is being stopped, or has been reloaded";
         self.answer(relay, &Answer::error(Status::Unavailable, text, &self.asked), now_ms);
     }
 
@@ -265,7 +298,7 @@ impl Connection {
                         relay.count(Tally::Request);
                         let client = self.peer.client(&request, &relay.config.trusted_proxies);
                         self.asked = request::asked(&request, client, body_bytes);
-                        self.asked.keep_alive &= !self.stopping;
+                        self.asked.keep_alive &= self.service == Service::Lasting;
                         if let Err(why) = self.admission.count_for(relay, client, now_ms) {
                             return self.turn_away(relay, why, now_ms);
                         }
@@ -348,7 +381,8 @@ impl Connection {
     }
 
     fn await_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        if self.inbox.is_empty() && (self.stopping || now_ms >= self.deadline_ms) {
+        let is_ending = self.service == Service::Ending;
+        if self.inbox.is_empty() && (is_ending || now_ms >= self.deadline_ms) {
             return Step::Stop(Next::Close);
         }
         if now_ms < self.deadline_ms {
@@ -389,7 +423,7 @@ impl Connection {
 
     /// Asks for the place.
     fn enter(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        if self.stopping {
+        if self.service == Service::Ending {
             return self.stop_waiting(relay, now_ms);
         }
         let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
@@ -436,7 +470,7 @@ impl Connection {
         // Nothing but an interim answer, which the socket has room for.
         outbox.flush(stream);
         let report = match turn {
-            Turn::Wait if self.stopping && sending.is_waiting() => {
+            Turn::Wait if self.service == Service::Ending && sending.is_waiting() => {
                 return self.stop_waiting(relay, now_ms);
             }
             Turn::Wait => return Step::Stop(Next::Wait),
@@ -460,7 +494,7 @@ impl Connection {
     fn receive(&mut self, relay: &Relay, now_ms: u64) -> Step {
         let State::Receiving(receiving) = &mut self.state else { return Step::Go };
         let received = match receiving.turn(relay, &mut self.stream, &mut self.outbox, now_ms) {
-            Turn::Wait if self.stopping && receiving.is_waiting() => {
+            Turn::Wait if self.service == Service::Ending && receiving.is_waiting() => {
                 return self.stop_waiting(relay, now_ms);
             }
             Turn::Wait => return Step::Stop(Next::Wait),
@@ -522,11 +556,13 @@ impl Connection {
             // An idle connection holds no buffer.
             self.outbox = Outbox::default();
             self.state = State::Head;
-            self.deadline_ms = now_ms.saturating_add(millis(if self.inbox.is_empty() {
-                timeouts.idle_timeout
+            self.deadline_ms = now_ms.saturating_add(if !self.inbox.is_empty() {
+                millis(timeouts.head_timeout)
+            } else if self.service == Service::Lasting {
+                millis(timeouts.idle_timeout)
             } else {
-                timeouts.head_timeout
-            }));
+                LAST_IDLE_MS
+            });
             return;
         }
         self.stream.shut();

@@ -138,10 +138,19 @@ impl Connections {
         }
     }
 
+    /// Tells every connection that others take the worker's place.
+    pub(super) fn drain(&mut self, relay: &Relay, now_ms: u64) {
+        self.for_all(|it, key| it.turn(relay, key, now_ms, |it, _, now_ms| it.leave_soon(now_ms)));
+    }
+
     /// Tells every connection that the worker is to stop.
     pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) {
+        self.for_all(|it, key| it.turn(relay, key, now_ms, Connection::stop));
+    }
+
+    fn for_all(&mut self, act: impl Fn(&mut Self, usize)) {
         let keys: Vec<usize> = self.slab.iter().map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.turn(relay, key, now_ms, Connection::stop));
+        keys.into_iter().for_each(|key| act(self, key));
     }
 
     fn turn(

@@ -4,11 +4,14 @@ use crate::config;
 use crate::sys::{epoll, listener};
 use mio::{Poll, Token};
 use std::io;
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 
 /// Connections accepted in a row before another worker is woken for the next.
 const ACCEPTS_MAX: usize = 4;
+/// Connections taken in at the end from each listener.
+const LAST_ACCEPTS_MAX: usize = 256;
 /// How long to leave a listener alone that cannot be accepted from, most likely for want of
 /// descriptors: it would be reported again at once, for ever.
 const PAUSE_MS: u64 = 100;
@@ -23,10 +26,17 @@ pub(super) struct Accepted {
     pub(super) proxy_protocol: bool,
 }
 
+impl Accepted {
+    fn new(socket: TcpStream, peer: SocketAddr, settings: &config::Listener) -> Self {
+        let proxy_protocol = settings.proxy_protocol;
+        Self { socket, peer: peer.ip().to_canonical(), proxy_protocol }
+    }
+}
+
 /// The shared listeners, as one worker watches them.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    sockets: &'static [TcpListener],
+    sockets: &'static [Rc<TcpListener>],
     /// What each of them is for, in the same order.
     settings: &'static [config::Listener],
     first_token: usize,
@@ -37,7 +47,7 @@ pub(super) struct Listeners {
 impl Listeners {
     pub(super) fn new(
         poll: &Poll,
-        sockets: &'static [TcpListener],
+        sockets: &'static [Rc<TcpListener>],
         settings: &'static [config::Listener],
         first_token: usize,
     ) -> io::Result<Self> {
@@ -68,13 +78,9 @@ impl Listeners {
         let Some((listener, settings)) = both.filter(|_| self.watched) else {
             return Ok(accepted);
         };
-        let proxy_protocol = settings.proxy_protocol;
         while accepted.len() < ACCEPTS_MAX {
             match listener::accept(listener) {
-                Ok((socket, peer)) => {
-                    let peer = peer.ip().to_canonical();
-                    accepted.push(Accepted { socket, peer, proxy_protocol });
-                }
+                Ok((socket, peer)) => accepted.push(Accepted::new(socket, peer, settings)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
                 // The master has stopped listening, and will tell us why.
@@ -93,6 +99,22 @@ impl Listeners {
         epoll::remove(poll, listener.as_raw_fd())?;
         epoll::add_exclusive(poll, listener.as_raw_fd(), Token(self.first_token + index))?;
         Ok(accepted)
+    }
+
+    /// Those that came before the listeners were left: this worker may have been the one that was woken
+    /// for them, and then nobody else was. Who is not taken in here comes with the next one.
+    pub(super) fn accept_last(&mut self) -> Vec<Accepted> {
+        let mut accepted = Vec::new();
+        for (listener, settings) in self.sockets.iter().zip(self.settings) {
+            for _ in 0..LAST_ACCEPTS_MAX {
+                match listener::accept(listener) {
+                    Ok((socket, peer)) => accepted.push(Accepted::new(socket, peer, settings)),
+                    Err(error) if is_about_one_connection(&error) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        accepted
     }
 
     /// Watches the listeners again if their pause is over.

@@ -22,9 +22,9 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::relay::{Relay, millis};
 use crate::session::Addresses;
-use crate::sys::{clock, process, signal};
+use crate::sys::{clock, process, signal, title};
 use connections::Connections;
-use listeners::Listeners;
+use listeners::{Accepted, Listeners};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::eventfd::EventFd;
@@ -35,10 +35,14 @@ use socket2::Socket;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 1024;
+
+/// Signals that are the master's, or meant for it: a terminal that goes away hangs up on all of us.
+const SIGNALS_HEARD: [Signal; 3] = [Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGHUP];
 
 const WAKER: Token = Token(0);
 const LIFELINE: Token = Token(1);
@@ -48,39 +52,56 @@ const FIRST_LISTENER: usize = 16;
 const ADMIN: usize = 1024;
 const ADMIN_END: usize = ADMIN + Admin::TOKENS;
 
-/// What the master made before the fork, for every worker.
+/// What the master made once, for every worker there will be.
 #[derive(Debug)]
 pub struct Inheritance {
-    /// The settings.
-    pub config: Config,
     /// The shared memory.
     pub segment: Segment,
     /// What wakes each worker, by record.
     pub wakers: Vec<EventFd>,
-    /// The listening sockets.
-    pub listeners: Vec<TcpListener>,
     /// The admin listener, if there is one.
     pub admin: Option<Socket>,
     /// Readable once the master is gone.
     pub lifeline: OwnedFd,
 }
 
+/// What the master made for the workers of one configuration, until the next reload.
+#[derive(Debug)]
+pub struct Generation {
+    /// The settings.
+    pub config: Config,
+    /// The listening sockets, in the order of the settings. Those whose address stays are the next
+    /// generation's as well.
+    pub listeners: Vec<Rc<TcpListener>>,
+}
+
 impl Inheritance {
-    /// Every descriptor that a worker keeps beside standard input, output and error.
-    fn keep(&self) -> Vec<RawFd> {
+    /// Every descriptor that a worker of `generation` keeps beside standard input, output and error.
+    fn keep(&self, generation: &Generation) -> Vec<RawFd> {
         let mut keep = process::raw(&self.wakers);
-        keep.extend(process::raw(&self.listeners));
         keep.extend(process::raw(&self.admin));
+        keep.extend(generation.listeners.iter().map(|listener| listener.as_raw_fd()));
         keep.extend([self.lifeline.as_raw_fd(), self.segment.fd().as_raw_fd()]);
         keep
     }
 }
 
-/// Runs worker `id` until it is told to stop. To be called in a process that was just forked.
-pub fn run(id: WorkerId, epoch: u32, inheritance: &'static Inheritance) -> io::Result<()> {
-    process::close_all_but(&inheritance.keep());
-    signal::unblock_all()?;
-    let mut worker = Worker::new(id, epoch, inheritance)?;
+/// What a worker is called in `ps`.
+#[must_use]
+pub fn title(id: WorkerId) -> String {
+    format!("idontstore: worker process {}", id.index())
+}
+
+/// Runs worker `id` of `generation` until it is told to stop. To be called in a process that was just
+/// forked.
+pub fn run(
+    id: WorkerId,
+    epoch: u32,
+    inheritance: &'static Inheritance,
+    generation: &'static Generation,
+) -> io::Result<()> {
+    process::close_all_but(&inheritance.keep(generation));
+    let mut worker = Worker::new(id, epoch, inheritance, generation)?;
     worker.work()
 }
 
@@ -91,17 +112,27 @@ struct Worker {
     connections: Connections,
     admin: Option<Admin>,
     signals: SignalFd,
+    /// It accepts nothing any more, and ends with its last connection.
+    leaving: bool,
+    /// When who still waits is sent away, once it drains.
+    drained_ms: Option<u64>,
     /// When the graceful stop is over, once it has begun.
     stops_ms: Option<u64>,
     over: bool,
 }
 
 impl Worker {
-    fn new(id: WorkerId, epoch: u32, inheritance: &'static Inheritance) -> io::Result<Self> {
+    fn new(
+        id: WorkerId,
+        epoch: u32,
+        inheritance: &'static Inheritance,
+        generation: &'static Generation,
+    ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let Inheritance { config, segment, wakers, listeners, admin, lifeline } = inheritance;
+        let Inheritance { segment, wakers, admin, lifeline } = inheritance;
+        let Generation { config, listeners } = generation;
         let poll = Poll::new()?;
-        let signals = signal::listen(&[Signal::SIGQUIT])?;
+        let signals = signal::listen(&SIGNALS_HEARD)?;
         let watched = [
             (wakers.get(id.index()).ok_or_else(missing)?.as_fd().as_raw_fd(), WAKER),
             (lifeline.as_raw_fd(), LIFELINE),
@@ -126,6 +157,8 @@ impl Worker {
             relay,
             poll,
             signals,
+            leaving: false,
+            drained_ms: None,
             stops_ms: None,
             over: false,
         })
@@ -158,7 +191,7 @@ impl Worker {
             if let Some(admin) = &mut self.admin {
                 admin.run(&self.poll, now_ms)?;
             }
-            self.stop_in_time(now_ms);
+            self.leave_in_time(now_ms);
         }
         Ok(())
     }
@@ -172,6 +205,7 @@ impl Worker {
             self.connections.next_deadline_ms(),
             self.listeners.resumes_ms(),
             self.admin.as_ref().and_then(Admin::next_deadline_ms),
+            self.drained_ms,
             self.stops_ms,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -185,17 +219,17 @@ impl Worker {
             LIFELINE => self.over = true,
             SIGNALS => {
                 while let Some(signal) = signal::next(&self.signals) {
-                    if signal == Signal::SIGQUIT && self.stops_ms.is_none() {
-                        self.begin_to_stop(now_ms)?;
+                    match signal {
+                        Signal::SIGQUIT if self.stops_ms.is_none() => self.begin_to_stop(now_ms)?,
+                        Signal::SIGWINCH if !self.leaving => self.begin_to_drain(now_ms)?,
+                        _ => {}
                     }
                 }
             }
             token if token.0 < FIRST_LISTENER + self.listeners.len() => {
                 let accepted =
                     self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms)?;
-                for connection in accepted {
-                    self.connections.add(&self.relay, &self.poll, connection, now_ms);
-                }
+                self.take_in(accepted, now_ms);
             }
             token if (ADMIN..ADMIN_END).contains(&token.0) => {
                 if let Some(admin) = &mut self.admin {
@@ -207,19 +241,43 @@ impl Worker {
         Ok(())
     }
 
+    fn take_in(&mut self, accepted: Vec<Accepted>, now_ms: u64) {
+        for connection in accepted {
+            self.connections.add(&self.relay, &self.poll, connection, now_ms);
+        }
+    }
+
+    /// Another generation has taken over: no new connections; who is here is served to the end, and
+    /// meets those who come to the others in the segment.
+    fn begin_to_drain(&mut self, now_ms: u64) -> io::Result<()> {
+        title::set(&format!("{} draining", title(self.relay.owner.worker)));
+        self.relay.record.enter(Phase::Stopping);
+        let timeout = millis(self.relay.config.timeouts.drain_timeout);
+        (self.leaving, self.drained_ms) = (true, Some(now_ms.saturating_add(timeout)));
+        self.listeners.close(&self.poll)?;
+        let last = self.listeners.accept_last();
+        self.take_in(last, now_ms);
+        self.connections.drain(&self.relay, now_ms);
+        Ok(())
+    }
+
     /// Graceful stop: no new connections; who waits is sent away; transfers finish.
     fn begin_to_stop(&mut self, now_ms: u64) -> io::Result<()> {
         let timeout = millis(self.relay.config.timeouts.stop_timeout);
         self.stops_ms = Some(now_ms.saturating_add(timeout));
         self.relay.record.enter(Phase::Stopping);
+        (self.leaving, self.drained_ms) = (true, None);
         self.listeners.close(&self.poll)?;
         self.connections.stop(&self.relay, now_ms);
         Ok(())
     }
 
-    fn stop_in_time(&mut self, now_ms: u64) {
-        if let Some(stops_ms) = self.stops_ms {
-            self.over |= self.connections.is_empty() || now_ms >= stops_ms;
+    fn leave_in_time(&mut self, now_ms: u64) {
+        if self.drained_ms.is_some_and(|drained_ms| now_ms >= drained_ms) {
+            self.drained_ms = None;
+            self.connections.stop(&self.relay, now_ms);
         }
+        let is_late = self.stops_ms.is_some_and(|stops_ms| now_ms >= stops_ms);
+        self.over |= is_late || (self.leaving && self.connections.is_empty());
     }
 }

@@ -28,5 +28,6 @@ mod messages;
 mod outcomes;
 mod process;
 mod receipt;
+mod reload;
 mod ring;
 mod safe_conduct;

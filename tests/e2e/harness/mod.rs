@@ -28,4 +28,4 @@ pub(crate) use relay::{BINARY, Relay, Session};
 pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::Segment;
 pub(crate) use strace::{Strace, segment_addresses};
-pub(crate) use transfer::{Placement, Shape, send_payload};
+pub(crate) use transfer::{Checked, Placement, Shape, send_payload};

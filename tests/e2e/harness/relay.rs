@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) struct Relay {
     directory: TempDir,
     /// The first listener's.
     address: Option<SocketAddr>,
-    workers: usize,
+    workers: AtomicUsize,
     /// What it wrote to stdout so far.
     said: Arc<Mutex<String>>,
 }
@@ -63,8 +64,7 @@ impl Relay {
 
     fn run(mut command: Command, workers: usize, lines: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let text = config_text(workers, lines);
-        fs::write(directory.path().join("test.toml"), text).unwrap();
+        configure(directory.path(), workers, lines);
         let errors = File::create(directory.path().join("stderr")).unwrap();
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
         let mut master =
@@ -72,6 +72,7 @@ impl Relay {
         let said = Arc::new(Mutex::new(String::new()));
         let listening =
             first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
+        let workers = AtomicUsize::new(workers);
         let mut relay = Self { master, directory, address: None, workers, said };
         let line = listening
             .recv_timeout(PATIENCE)
@@ -84,9 +85,38 @@ impl Relay {
     /// Every worker has made its poll, which it does once it has closed what is not its own.
     fn wait_until_served(&self) {
         let ready = |p: &Pid| p.fds().iter().any(|(_, link)| link.contains("eventpoll"));
-        eventually(&format!("{} workers serve", self.workers), || {
+        let workers = self.workers.load(Ordering::Relaxed);
+        eventually(&format!("{workers} workers serve"), || {
             let pids = self.worker_pids();
-            (pids.len() == self.workers && pids.iter().all(ready)).then_some(())
+            (pids.len() == workers && pids.iter().all(ready)).then_some(())
+        });
+    }
+
+    /// Changes the configuration file; nothing else.
+    pub(crate) fn configure(&self, workers: usize, lines: &[&str]) {
+        configure(self.directory(), workers, lines);
+    }
+
+    /// `idontstore -s REQUEST`, not run yet.
+    pub(crate) fn request(&self, request: &str) -> Command {
+        let mut command = Command::new(BINARY);
+        command.arg("-c").arg(self.config_path()).args(["-s", request]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Reloads with another configuration, and waits until all workers are those of the new one, and the old ones
+    /// know.
+    #[track_caller]
+    pub(crate) fn reload(&self, workers: usize, lines: &[&str]) {
+        let before = self.worker_pids();
+        self.configure(workers, lines);
+        let output = self.request("reload").output().unwrap();
+        assert!(output.status.success(), "{output:?}\n{}", self.errors());
+        self.workers.store(workers, Ordering::Relaxed);
+        self.wait_until_served();
+        eventually("the old ones know", || {
+            self.worker_pids().iter().all(|p| !before.contains(p)).then_some(())
         });
     }
 
@@ -138,7 +168,7 @@ impl Relay {
         Pid(i32::try_from(self.master.id()).unwrap())
     }
 
-    /// The workers by their number in the title; dead and not yet titled ones left out.
+    /// The workers by their number in the title; dead, draining and not yet titled ones left out.
     pub(crate) fn worker_pids(&self) -> Vec<Pid> {
         let number =
             |p: &Pid| p.title().strip_prefix("idontstore: worker process ")?.parse::<u32>().ok();
@@ -149,7 +179,7 @@ impl Relay {
     }
 
     pub(crate) fn segment(&self) -> Segment {
-        Segment::of(self.master(), self.workers)
+        Segment::of(self.master(), self.workers.load(Ordering::Relaxed))
     }
 
     pub(crate) fn connect(&self) -> Raw {
@@ -245,6 +275,13 @@ impl Relay {
         self.master.kill().unwrap();
         self.master.wait().unwrap();
     }
+}
+
+/// Writes the configuration file: the lines, and a control socket.
+fn configure(directory: &Path, workers: usize, lines: &[&str]) {
+    let control = format!("control_socket = {:?}", directory.join("control"));
+    let lines: Vec<_> = lines.iter().copied().chain([control.as_str()]).collect();
+    fs::write(directory.join("test.toml"), config_text(workers, &lines)).unwrap();
 }
 
 /// The test's own listener comes first; whole tables after it.

@@ -49,7 +49,8 @@ impl Segment {
     }
 
     pub(crate) fn sum(&self) -> Counters {
-        self.all().into_iter().fold(Counters::default(), |a, b| Counters {
+        let all = (0..shm::WORKER_RECORDS_MAX).map(|worker| self.counters(worker));
+        all.fold(Counters::default(), |a, b| Counters {
             accepted: a.accepted + b.accepted,
             open: a.open + b.open,
             bytes_in: a.bytes_in + b.bytes_in,

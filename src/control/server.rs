@@ -1,0 +1,207 @@
+//! The master's end of the control socket. Never blocks: who is slow waits for us, never we for them.
+//!
+//! What must always hold: a request is taken from the user that runs the master, or from root, alone;
+//! the number of askers, their lines and the time they may take for them are bounded.
+
+use super::{ANSWER_BYTES_MAX, Answer, LINE_BYTES_MAX, Request, write_answer};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Askers that are heard at once; others wait in the kernel's queue.
+const ASKERS_MAX: usize = 8;
+/// How long an asker may take for its line.
+const LINE_TIMEOUT_MS: u64 = 5000;
+/// Who may use it: its owner.
+const FORBIDDEN: Mode = Mode::from_bits_truncate(0o177);
+
+/// The listening socket, and those who ask.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the path, so that we remove nobody else's.
+    identity: Option<(u64, u64)>,
+    askers: Vec<Asker>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Asker {
+    number: u64,
+    stream: UnixStream,
+    line: Vec<u8>,
+    /// Until when its line has to be complete. `None`: it waits for its answer.
+    line_ends_ms: Option<u64>,
+}
+
+impl Server {
+    /// Listens at `path`, in place of a master that is gone, but not of one that lives.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let listener = match bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
+                fs::remove_file(path)?;
+                bind(path)
+            }
+            bound => bound,
+        }?;
+        listener.set_nonblocking(true)?;
+        let (path, identity) = (path.to_owned(), identity(path));
+        Ok(Self { listener, path, identity, askers: Vec::new(), next_number: 0 })
+    }
+
+    /// What to poll for.
+    pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let heard =
+            if self.askers.len() < ASKERS_MAX { PollFlags::POLLIN } else { PollFlags::empty() };
+        let asker = |it: &Asker| {
+            if it.line_ends_ms.is_some() { PollFlags::POLLIN } else { PollFlags::empty() }
+        };
+        let askers = self.askers.iter().map(move |it| PollFd::new(it.stream.as_fd(), asker(it)));
+        askers.chain([PollFd::new(self.listener.as_fd(), heard)])
+    }
+
+    /// When to look though nothing came.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.askers.iter().filter_map(|asker| asker.line_ends_ms).min()
+    }
+
+    /// What is asked for now, and under which number to answer.
+    pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, Request)> {
+        while self.askers.len() < ASKERS_MAX
+            && let Ok((stream, _)) = self.listener.accept()
+        {
+            self.welcome(stream, now_ms);
+        }
+        let mut requests = Vec::new();
+        self.askers.retain_mut(|asker| match asker.hear(now_ms) {
+            Heard::Nothing => true,
+            Heard::Request(request) => {
+                requests.push((asker.number, request));
+                true
+            }
+            Heard::Nonsense => {
+                asker.tell(&Err("this is not a request".to_owned()));
+                false
+            }
+            Heard::Farewell => false,
+        });
+        requests
+    }
+
+    /// Answers; to nobody, if the asker is gone.
+    pub fn answer(&mut self, number: u64, answer: &Answer) {
+        for mut asker in self.askers.extract_if(.., |asker| asker.number == number) {
+            asker.tell(answer);
+        }
+    }
+
+    /// Takes the path away, if it is still ours.
+    pub fn remove(self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // It is only litter if this fails.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn welcome(&mut self, stream: UnixStream, now_ms: u64) {
+        self.next_number += 1;
+        let line_ends_ms = Some(now_ms.saturating_add(LINE_TIMEOUT_MS));
+        let number = self.next_number;
+        let mut asker = Asker { number, stream, line: Vec::new(), line_ends_ms };
+        if asker.stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        match getsockopt(&asker.stream, sockopt::PeerCredentials) {
+            Ok(peer) if peer.uid() == geteuid().as_raw() || peer.uid() == 0 => {
+                self.askers.push(asker);
+            }
+            _ => {
+                tracing::warn!("somebody else's request on the control socket");
+                asker.tell(&Err("only the user that runs the relay may ask".to_owned()));
+            }
+        }
+    }
+}
+
+enum Heard {
+    Nothing,
+    Request(Request),
+    Nonsense,
+    Farewell,
+}
+
+impl Asker {
+    fn hear(&mut self, now_ms: u64) -> Heard {
+        let Some(ends_ms) = self.line_ends_ms else {
+            return if self.has_left() { Heard::Farewell } else { Heard::Nothing };
+        };
+        let mut room = [0; LINE_BYTES_MAX + 1];
+        let is_whole = match self.stream.read(&mut room) {
+            Ok(0) => true,
+            Ok(bytes) => {
+                self.line.extend_from_slice(room.get(..bytes).unwrap_or_default());
+                self.line.contains(&b'\n') || self.line.len() > LINE_BYTES_MAX
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && now_ms < ends_ms => false,
+            Err(_) => return Heard::Farewell,
+        };
+        if !is_whole {
+            return Heard::Nothing;
+        }
+        match Request::parse(self.line.strip_suffix(b"\n").unwrap_or(&self.line)) {
+            Some(request) => {
+                self.line_ends_ms = None;
+                Heard::Request(request)
+            }
+            None => Heard::Nonsense,
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Says it in one write: a socket on which nothing was said before has room for every answer.
+    fn tell(&mut self, answer: &Answer) {
+        let text = write_answer(answer);
+        let end = text.floor_char_boundary(ANSWER_BYTES_MAX - 1);
+        let whole = text.get(..end).unwrap_or_default();
+        let cut = if end < text.len() { "\n" } else { "" };
+        // Who does not take it does not hear it.
+        let _ = self.stream.write_all(format!("{whole}{cut}").as_bytes());
+    }
+}
+
+/// Born with its mode: nobody else can connect in between.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let before = umask(FORBIDDEN);
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound
+}
+
+/// Whether `path` is a socket that nobody listens at any more.
+fn is_abandoned(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    let refused = || -> io::Result<()> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // A queue that is full is somebody's.
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    is_socket && refused().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()))
+}

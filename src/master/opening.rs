@@ -1,0 +1,66 @@
+//! What a generation of workers needs: its configuration, and the listeners that it asks for.
+//!
+//! Called at the start and for each reload. A socket whose address stays is kept, so that no connection
+//! in its queue is lost; nothing of what serves is touched before the new generation takes over.
+
+use super::MasterError;
+use crate::config::{Config, Source};
+use crate::sys::listener;
+use crate::worker::Generation;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+
+/// Opens what `config` asks for.
+pub(super) fn first(config: Config) -> Result<Generation, MasterError> {
+    open(config, Vec::new())
+}
+
+/// Reads the configuration again and opens what `current` has not.
+pub(super) fn next(source: &Source, current: &Generation) -> Result<Generation, MasterError> {
+    let config = source.load()?;
+    let keys = current.config.keys_fixed_until_restart(&config);
+    if !keys.is_empty() {
+        return Err(MasterError::Fixed { keys: keys.join(", ") });
+    }
+    let addresses = current.config.listeners.iter().map(|listener| listener.address);
+    open(config, addresses.zip(current.listeners.iter().cloned()).collect())
+}
+
+/// Opens what is not in `opened`, which is told apart by the address as it was typed.
+fn open(
+    config: Config,
+    mut opened: Vec<(SocketAddr, Rc<TcpListener>)>,
+) -> Result<Generation, MasterError> {
+    let mut open = |address| {
+        if let Some(index) = opened.iter().position(|(other, _)| *other == address) {
+            return Ok(opened.swap_remove(index).1);
+        }
+        let opened = listener::open(address, config.keep_alive());
+        opened.map(Rc::new).map_err(|source| MasterError::Listen { address, source })
+    };
+    let listeners = config.listeners.iter().map(|listener| open(listener.address));
+    let listeners = listeners.collect::<Result<_, _>>()?;
+    Ok(Generation { config, listeners })
+}
+
+/// Lets `next` be what is listened on, in place of `current`.
+pub(super) fn take_over(current: &Generation, next: &Generation) {
+    close_but(current, next);
+    for listener in &next.listeners {
+        if let Err(error) = next.config.keep_alive().apply(listener) {
+            tracing::warn!(%error, "a listener keeps its TCP keep-alive");
+        }
+        if let Some(address) = listener.local_addr().ok().filter(|_| !has(current, listener)) {
+            tracing::info!("listening on http://{address}");
+        }
+    }
+}
+
+/// Closes, in every process, the listeners of `generation` that `kept` has not.
+pub(super) fn close_but(generation: &Generation, kept: &Generation) {
+    generation.listeners.iter().filter(|it| !has(kept, it)).for_each(|it| listener::close(it));
+}
+
+fn has(generation: &Generation, listener: &Rc<TcpListener>) -> bool {
+    generation.listeners.iter().any(|it| Rc::ptr_eq(it, listener))
+}

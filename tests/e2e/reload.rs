@@ -1,0 +1,554 @@
+//! Reload: another configuration takes over, and nobody notices. Sessions, waits and transfers go on across the
+//! generations of workers; a bad configuration changes nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{BINARY, Checked, Ending, Payload, Raw, Relay, Shape, eventually};
+
+fn text(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+    format!("{out}{err}")
+}
+
+#[track_caller]
+fn expect_failure(output: &Output, code: i32, parts: &[&str]) {
+    assert_eq!(output.status.code(), Some(code), "{}", text(output));
+    for part in parts {
+        assert!(text(output).contains(part), "{part:?} is missing in: {}", text(output));
+    }
+}
+
+/// Only `count` processes are left below the master, zombies included.
+#[track_caller]
+fn expect_children(relay: &Relay, count: usize) {
+    eventually(&format!("{count} workers are left"), || {
+        (relay.master().children().len() == count).then_some(())
+    });
+}
+
+fn exchange(relay: &Relay) {
+    relay.session().transfer(&Payload::new(1, 100_000), Shape::Length);
+}
+
+/// What the relay says it listens on since it runs.
+fn later_listeners(relay: &Relay) -> Vec<SocketAddr> {
+    let errors = relay.errors();
+    let addresses = errors.lines().filter_map(|line| line.split_once("listening on http://"));
+    addresses.map(|(_, address)| address.trim().parse().unwrap()).collect()
+}
+
+#[test]
+fn workers_come_and_go() {
+    let relay = Relay::with(1, &[]);
+    for workers in [3, 1, 2, 2] {
+        relay.reload(workers, &[]);
+        expect_children(&relay, workers);
+        exchange(&relay);
+    }
+    assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
+}
+
+#[test]
+fn hup_reloads_as_well() {
+    let relay = Relay::with(1, &[]);
+    let before = relay.worker_pids();
+    relay.configure(2, &[]);
+    relay.signal(Signal::SIGHUP);
+    eventually("two new workers", || {
+        let now = relay.worker_pids();
+        (now.len() == 2 && now.iter().all(|p| !before.contains(p))).then_some(())
+    });
+    expect_children(&relay, 2);
+    exchange(&relay);
+}
+
+#[test]
+fn the_log_level_may_change() {
+    let relay = Relay::with(1, &[]);
+    drop(relay.session());
+    relay.reload(1, &["log_level = \"debug\""]);
+    let issued = || relay.errors().matches("a session was issued").count();
+    assert_eq!(issued(), 0);
+    drop(relay.session());
+    eventually("it is logged", || (issued() == 1).then_some(()));
+    relay.reload(1, &[]);
+    drop(relay.session());
+    assert_eq!(issued(), 1);
+}
+
+#[test]
+fn listeners_come_and_go() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    relay.reload(2, &["[[listener]]\naddress = \"127.0.0.1:0\""]);
+    let added = *later_listeners(&relay).first().expect("a new listener");
+    Raw::connect(added).get("/").read_response().expect(200);
+    exchange(&relay);
+
+    // Somebody stays with the generation that has it.
+    let session = relay.session();
+    let mut receiver = Raw::connect(added);
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    relay.reload(2, &[]);
+    assert!(TcpStream::connect(added).is_err(), "it is closed");
+    exchange(&relay);
+
+    let again = format!("[[listener]]\naddress = \"{added}\"");
+    relay.reload(2, &[&again]);
+    let mut sender = Raw::connect(added);
+    sender.put(&session.path, b"hello").read_response().expect(200);
+    assert_eq!(receiver.read_response().expect(200).text(), "hello");
+}
+
+#[test]
+fn a_wait_is_answered_by_the_next_generation() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let sessions = [relay.session(), relay.session()];
+    let [mut receiver, mut sender] = [relay.connect(), relay.connect()];
+    receiver.get(&sessions[0].path);
+    sender.request("PUT", &sessions[1].path, &[("Content-Length", "5")]);
+    eventually("both wait", || (segment.places_held() == 2).then_some(()));
+    let old = relay.master().children();
+    relay.reload(2, &[]);
+    assert!(old.iter().any(|p| p.title().contains("draining")), "somebody waits at an old one");
+
+    relay.connect().put(&sessions[0].path, b"hello").read_response().expect(200);
+    let answer = receiver.read_response().expect(200);
+    assert_eq!((answer.text(), answer.head.closes()), ("hello", true));
+    let mut late = relay.connect();
+    late.get(&sessions[1].path);
+    sender.send(b"world");
+    assert_eq!(late.read_response().expect(200).text(), "world");
+    let report = sender.read_response().expect(200);
+    assert_eq!((report.head.delivered_bytes(), report.head.closes()), (5, true));
+    drop((receiver, sender, late));
+    expect_children(&relay, 2);
+}
+
+#[test]
+fn a_transfer_goes_on() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let payload = Payload::new(3, 8 << 20);
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);
+    let bytes = payload.bytes();
+    let (first, rest) = bytes.split_at(3 << 20);
+    let ahead = thread::spawn({
+        let payload = payload.clone();
+        move || receiver.read_checked(&payload)
+    });
+    sender.send(first);
+    for _ in 0..3 {
+        relay.reload(2, &[]);
+    }
+    sender.send(rest);
+    assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), payload.len());
+    ahead.join().unwrap().expect_all(&payload);
+    drop(sender);
+    expect_children(&relay, 2);
+    exchange(&relay);
+}
+
+#[test]
+fn connections_that_stand_idle_have_their_next_request_answered() {
+    let relay = Relay::with(1, &[]);
+    let segment = relay.segment();
+    let (mut fresh, mut kept, mut idle) = (relay.connect(), relay.connect(), relay.connect());
+    assert!(!kept.get("/").read_response().expect(200).head.closes());
+    assert!(!idle.get("/").read_response().expect(200).head.closes());
+    eventually("all are accepted", || (segment.sum().open == 3).then_some(()));
+    relay.reload(1, &[]);
+    for raw in [&mut kept, &mut fresh] {
+        assert!(raw.get("/").read_response().expect(200).head.closes());
+        raw.expect_close();
+    }
+    assert!(idle.is_gone_within(Duration::from_secs(5)), "who says nothing is let go");
+    drop((fresh, kept, idle));
+    expect_children(&relay, 1);
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing() {
+    let relay = Relay::with(2, &[]);
+    let before = relay.worker_pids();
+    // Whoever asks may have a good one.
+    let good = relay.path("good.toml");
+    fs::write(&good, fs::read(relay.config_path()).unwrap()).unwrap();
+    relay.configure(2, &["timeouts.wait_timeout = \"soon\""]);
+    let place = format!("{}:2:25", relay.config_path().display());
+    expect_failure(&relay.request("reload").output().unwrap(), 78, &[&place]);
+    let mut command = Command::new(BINARY);
+    let output = command.arg("-c").arg(&good).args(["-s", "reload"]).output().unwrap();
+    expect_failure(&output, 1, &[&place, "allowed: a duration"]);
+    relay.signal(Signal::SIGHUP);
+    eventually("both are in the log", || {
+        (relay.errors().matches(&place).count() == 2).then_some(())
+    });
+
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    relay.configure(3, &[&format!("[[listener]]\naddress = \"{address}\"")]);
+    let output = relay.request("reload").output().unwrap();
+    expect_failure(&output, 1, &[&format!("cannot listen on {address}")]);
+    assert_eq!(relay.worker_pids(), before);
+    exchange(&relay);
+}
+
+#[test]
+fn what_only_a_restart_can_change_is_refused_by_name() {
+    let relay = Relay::with(1, &[]);
+    let before = relay.worker_pids();
+    for (line, key) in [
+        ("memory.segment_bytes = \"16MiB\"", "memory.segment_bytes"),
+        ("memory.chunk_bytes = \"128KiB\"", "memory.chunk_bytes"),
+        ("memory.lane_bytes_max = \"1MiB\"", "memory.lane_bytes_max"),
+        ("memory.sessions_max = 77", "memory.sessions_max"),
+        ("limits.connections_max = 99", "limits.connections_max"),
+    ] {
+        relay.configure(1, &[line]);
+        let output = relay.request("reload").output().unwrap();
+        expect_failure(&output, 1, &["not without a restart", key]);
+    }
+    assert_eq!(relay.worker_pids(), before);
+    exchange(&relay);
+}
+
+#[test]
+fn at_the_drain_deadline_waits_end_and_transfers_go_on() {
+    let lines = ["timeouts.drain_timeout = \"500ms\""];
+    let relay = Relay::with(2, &lines);
+    let segment = relay.segment();
+    let [waits, runs] = [relay.session(), relay.session()];
+    let mut waiting = relay.connect();
+    waiting.get(&waits.path);
+    let mut receiver = relay.connect();
+    receiver.get(&runs.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &runs.path, &[("Content-Length", "10")]).send(b"hello");
+    let head = receiver.read_head();
+    eventually("three places", || (segment.places_held() == 3).then_some(()));
+    let begun = Instant::now();
+    relay.reload(2, &lines);
+    let answer = waiting.read_response().expect_error(503);
+    answer.head.must("Retry-After");
+    assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
+    // The place is free again, for the next generation.
+    let receiving = waits.receiver(&Payload::new(5, 1000));
+    waits.sender(&Payload::new(5, 1000), Shape::Length).join().unwrap().expect(200);
+    receiving.join().unwrap();
+
+    sender.send(b"world");
+    let mut body = Vec::new();
+    assert_eq!(receiver.read_body(&head, |b| body.extend_from_slice(b)), Ending::Complete);
+    assert_eq!(body, b"helloworld");
+    sender.read_response().expect(200);
+    drop((waiting, receiver, sender));
+    expect_children(&relay, 2);
+}
+
+#[test]
+fn a_further_reload_waits_until_a_generation_is_gone() {
+    let lines = ["generations_max = 2"];
+    let relay = Relay::with(1, &lines);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    relay.reload(1, &lines);
+    let serving = relay.worker_pids();
+
+    relay.configure(3, &lines);
+    let mut queued = Ended(relay.request("reload").spawn().unwrap());
+    eventually("it is queued", || relay.errors().contains("reload waits").then_some(()));
+    assert_eq!(relay.worker_pids(), serving);
+    assert!(queued.0.try_wait().unwrap().is_none(), "whoever asked waits as well");
+    // The latest that is there counts.
+    relay.configure(2, &lines);
+    relay.connect().put(&session.path, b"hello").read_response().expect(200);
+    receiver.read_response().expect(200);
+    drop(receiver);
+    let code = eventually("the reload is done", || queued.0.try_wait().unwrap());
+    assert!(code.success());
+    eventually("two workers", || (relay.worker_pids().len() == 2).then_some(()));
+    expect_children(&relay, 2);
+}
+
+/// A process that ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_worker_that_dies_while_it_drains_is_swept_and_not_replaced() {
+    let relay = Relay::with(1, &[]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    let old = relay.worker_pids();
+    relay.reload(1, &[]);
+    old[0].signal(Signal::SIGKILL);
+    eventually("its place is free", || (segment.places_held() == 0).then_some(()));
+    expect_children(&relay, 1);
+    exchange(&relay);
+    drop(receiver);
+}
+
+#[test]
+fn winch_drains_all_and_hup_begins_anew() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    relay.signal(Signal::SIGWINCH);
+    eventually("all drain", || relay.worker_pids().is_empty().then_some(()));
+    // The kernel keeps it until somebody accepts.
+    let mut sender = relay.connect();
+    sender.put(&session.path, b"hello");
+    expect_children(&relay, 1);
+    relay.signal(Signal::SIGHUP);
+    sender.read_response().expect(200);
+    assert_eq!(receiver.read_response().expect(200).text(), "hello");
+    drop((receiver, sender));
+    expect_children(&relay, 2);
+    exchange(&relay);
+}
+
+#[test]
+fn stop_and_quit_by_the_control_socket() {
+    for request in ["stop", "quit"] {
+        let mut relay = Relay::with(2, &[]);
+        let mode = fs::metadata(relay.path("control")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let output = relay.request(request).output().unwrap();
+        assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\n"));
+        assert_eq!(relay.wait(), 0);
+        assert!(!relay.path("control").exists());
+        expect_failure(
+            &relay.request(request).output().unwrap(),
+            1,
+            &["nobody answers", "control"],
+        );
+    }
+}
+
+#[test]
+fn who_has_no_control_socket_is_told_the_key() {
+    let output = Command::new(BINARY).args(["-s", "reload"]).output().unwrap();
+    expect_failure(&output, 78, &["control_socket", "built-in"]);
+    for arguments in [&["-s"][..], &["-s", "dance"], &["-t", "-s", "stop"]] {
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_control_socket_of_the_dead_is_replaced_and_one_of_the_living_is_not() {
+    let mut relay = Relay::with(1, &[]);
+    let second = Command::new(BINARY).arg("-c").arg(relay.config_path()).output().unwrap();
+    expect_failure(&second, 1, &["cannot listen on", "control_socket"]);
+    exchange(&relay);
+    assert!(relay.request("reload").output().unwrap().status.success(), "it is still the first's");
+    relay.kill_master();
+    assert!(relay.path("control").exists(), "nobody was there to take it away");
+
+    let lines = [format!("control_socket = {:?}", relay.path("control"))];
+    let config = relay.path("next.toml");
+    fs::write(&config, format!("{}\n[[listener]]\naddress = \"127.0.0.1:0\"", lines[0])).unwrap();
+    let _next = Ended(Command::new(BINARY).arg("-c").arg(&config).spawn().unwrap());
+    eventually("it answers", || {
+        let mut ask = Command::new(BINARY);
+        let output = ask.arg("-c").arg(&config).args(["-s", "reload"]).output().unwrap();
+        output.status.success().then_some(())
+    });
+
+    let file = relay.path("file");
+    fs::write(&file, "precious").unwrap();
+    let config = relay.path("third.toml");
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"";
+    fs::write(&config, format!("control_socket = {file:?}\n{listener}")).unwrap();
+    let third = Command::new(BINARY).arg("-c").arg(&config).output().unwrap();
+    expect_failure(&third, 1, &["control_socket"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn the_control_socket_takes_nonsense() {
+    let relay = Relay::with(1, &[]);
+    let path = relay.path("control");
+    let silent: Vec<_> = (0..12).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    drop(silent);
+    for line in [&b"dance\n"[..], b"\n", &[b'x'; 5000], b"\xff\xfe\n", b"reload now\n"] {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let _ = stream.write_all(line);
+        let mut answer = Vec::new();
+        // With more in its queue than it reads, the kernel may tell of a reset after the answer.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"failed "), "{answer:?}");
+    }
+    let gone = UnixStream::connect(&path).unwrap();
+    (&gone).write_all(b"reload\n").unwrap();
+    drop(gone);
+    // Eight that say nothing keep nobody away for longer than they may.
+    let _silent: Vec<_> = (0..8).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let output = relay.request("reload").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    exchange(&relay);
+}
+
+#[test]
+fn nobody_else_may_use_the_control_socket() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    const NOBODY: u32 = 65534;
+    let relay = Relay::with(1, &[]);
+    let before = relay.worker_pids();
+    for path in [relay.directory().to_owned(), relay.config_path()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    // The program's own file may be where nobody else can go.
+    let binary = relay.path("idontstore");
+    fs::copy(BINARY, &binary).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    let ask = || {
+        let mut command = Command::new(&binary);
+        command.arg("-c").arg(relay.config_path()).args(["-s", "stop"]).uid(NOBODY).gid(NOBODY);
+        command.current_dir("/").output().unwrap()
+    };
+    expect_failure(&ask(), 1, &["Permission denied"]);
+    // Even where the mode was loosened.
+    fs::set_permissions(relay.path("control"), fs::Permissions::from_mode(0o666)).unwrap();
+    expect_failure(&ask(), 1, &["only the user that runs the relay"]);
+    assert_eq!(relay.worker_pids(), before);
+}
+
+/// Exchanges, each on connections of its own.
+fn exchanges(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
+    let payload = Payload::new(2, 300_000);
+    while !over.load(Ordering::Relaxed) {
+        relay.session().transfer(&payload, Shape::Chunked(20_000));
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Messages of one session, on connections that are kept for as long as the relay lets them.
+fn messages(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
+    let answer = relay.connect().request("PUT", "/session", &[]).read_response().expect(201);
+    let location = answer.head.must("Location");
+    let cookie = answer.head.must("Set-Cookie").split(';').next().unwrap();
+    let (mut host, mut guest) = (relay.connect(), relay.connect());
+    while !over.load(Ordering::Relaxed) {
+        host.request("GET", location, &[("Cookie", cookie)]);
+        guest.request("POST", location, &[("Content-Length", "5")]).send(b"hello");
+        let answer = host.read_response().expect(200);
+        assert_eq!(answer.text(), "hello");
+        if answer.head.closes() {
+            host = relay.connect();
+        }
+        if guest.read_response().expect(200).head.closes() {
+            guest = relay.connect();
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A transfer that has begun, and gets no further before its sender is handed more.
+fn begun(relay: &Relay, payload: &Payload) -> (JoinHandle<Checked>, Raw, Vec<u8>) {
+    let session = relay.session();
+    let receiving = session.receiver(payload);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);
+    (receiving, sender, payload.bytes())
+}
+
+/// Raised in any case, or a test that fails would wait for its load for ever.
+struct Raised<'f>(&'f AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn heavy_a_hundred_reloads_under_load_lose_nothing_and_leave_nothing() {
+    const ROUNDS: usize = 100;
+    const TRANSFERS: u64 = 200;
+    // More chunks than transfers: one that gets a little at a time holds one for up to a second.
+    const LINES: [&str; 2] = ["memory.chunk_bytes = \"64KiB\"", "memory.lane_bytes_max = \"1MiB\""];
+    let relay = &Relay::with(2, &LINES);
+    let segment = relay.segment();
+    let master = relay.master();
+    let state = || (master.fds().len(), master.memory().private_kib);
+    let long: Vec<_> = (0..TRANSFERS).map(|seed| Payload::new(seed, 2 << 20)).collect();
+    let mut transfers: Vec<_> = long.iter().map(|payload| begun(relay, payload)).collect();
+    let (over, dones) = (&AtomicBool::new(false), [const { AtomicUsize::new(0) }; 4]);
+    let mut early = (0, 0);
+    thread::scope(|scope| {
+        let _end = Raised(over);
+        for (number, done) in dones.iter().enumerate() {
+            let load = if number % 2 == 0 { exchanges } else { messages };
+            scope.spawn(move || load(relay, over, done));
+        }
+        for round in 0..ROUNDS {
+            let count = || dones.each_ref().map(|done| done.load(Ordering::Relaxed));
+            let before = count();
+            relay.reload([2, 3, 1][round % 3], &LINES);
+            for (_, sender, bytes) in &mut transfers {
+                let slice = bytes.len() / ROUNDS;
+                sender.send(&bytes[slice * round..][..slice]);
+            }
+            eventually("all of the load goes on", || {
+                count().iter().zip(before).all(|(now, before)| *now >= before + 2).then_some(())
+            });
+            if round == ROUNDS / 3 {
+                early = state();
+            }
+        }
+    });
+    for ((receiving, mut sender, bytes), payload) in transfers.into_iter().zip(&long) {
+        sender.send(&bytes[bytes.len() / ROUNDS * ROUNDS..]);
+        sender.read_response().expect(200);
+        receiving.join().unwrap().expect_all(payload);
+    }
+    expect_children(relay, [2, 3, 1][(ROUNDS - 1) % 3]);
+    let (fds, private_kib) = state();
+    assert!(fds <= early.0, "{fds} descriptors, {} after {} reloads", early.0, ROUNDS / 3);
+    assert!(
+        private_kib <= early.1 + 256,
+        "{private_kib} KiB, {} after {} reloads",
+        early.1,
+        ROUNDS / 3
+    );
+    let fds = relay.fd_counts();
+    relay.expect_nothing_held(&segment, &fds);
+    assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
+    println!("done meanwhile: {dones:?}");
+}
