@@ -288,6 +288,7 @@ fn the_status_shows_a_running_transfer_and_no_key() {
         assert!(!said.contains(&session.key) && !said.contains(&session.token), "{said}");
     }
     sender.send(&payload.bytes()[400_000..]);
+    receiver.read_exactly(600_000);
     sender.read_response().expect(200);
     eventually("it is over", || {
         relay.status()["transfers"]["shown"].as_array().unwrap().is_empty().then_some(())
