@@ -20,7 +20,7 @@ fn assert_refused(text: &str, parts: &[&str]) {
 fn the_default_is_the_documented_one() {
     let config = embedded();
     let address = "127.0.0.1:8080".parse().unwrap();
-    assert_eq!(config.listeners, [Listener { address, proxy_protocol: false }]);
+    assert_eq!(config.listeners, [Listener { address, proxy_protocol: false, tls: None }]);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.log_level, tracing::Level::INFO);
     assert!(config.workers.get() <= WORKERS_MAX);
@@ -47,6 +47,7 @@ fn the_default_is_the_documented_one() {
     };
     assert_eq!(config.limits, limits);
     let timeouts = Timeouts {
+        handshake_timeout: Duration::from_secs(10),
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(65),
         keepalive_idle: Duration::from_secs(30),

@@ -6,9 +6,10 @@
 mod backoff;
 mod supervisor;
 
-use crate::config::Config;
+use crate::config::{self, Config, Tls};
 use crate::sys::private::Address;
 use crate::sys::{listener, private, process, signal, title};
+use crate::tls::{Acceptor, Credentials, CredentialsError};
 use crate::worker::Inheritance;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
@@ -39,6 +40,18 @@ pub enum MasterError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A listener's certificate or key is no good any more.
+    #[error("cannot speak TLS")]
+    Credentials(#[from] CredentialsError),
+    /// A listener's certificate and key do not make a server.
+    #[error("cannot speak TLS on {address}")]
+    Tls {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: rustls::Error,
     },
     /// There is not enough memory for the segment.
     #[error("cannot make the shared segment (memory.segment_bytes)")]
@@ -84,16 +97,17 @@ pub fn run(config: Config) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
-    let addresses: Vec<SocketAddr> =
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let admin_address = admin.as_ref().and_then(private::local_address).map(Address::Tcp);
     let admin_address = admin_address.or_else(|| config.admin.listen.clone());
+    let acceptors = make_acceptors(&config, &segment)?;
+    let text = introduction(&listeners, &acceptors, admin_address.as_ref());
     let wakers = make_wakers()?;
-    let inheritance = Inheritance { config, segment, wakers, listeners, admin, lifeline };
+    let inheritance =
+        Inheritance { config, segment, wakers, listeners, acceptors, admin, lifeline };
     // Workers keep what they inherit for life, and so does the master.
     let mut supervisor = Supervisor::new(Box::leak(Box::new(inheritance)), signals);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
-    introduce(&addresses, admin_address.as_ref());
+    introduce(&text);
     let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
     drop(writer);
     end
@@ -138,6 +152,22 @@ fn open_admin(config: &Config) -> Result<Option<Socket>, MasterError> {
     config.admin.listen.as_ref().map(open).transpose()
 }
 
+/// How each listener answers TLS. What the tickets' keys come from lasts as long as the segment does, and whoever maps
+/// it works out the same keys.
+fn make_acceptors(
+    config: &Config,
+    segment: &Segment,
+) -> Result<Vec<Option<Acceptor>>, MasterError> {
+    let make = |listener: &config::Listener| {
+        let Some(Tls { certificate, key }) = &listener.tls else { return Ok(None) };
+        let credentials = Credentials::load(certificate, key)?;
+        let made = Acceptor::new(&credentials, &segment.secret());
+        let address = listener.address;
+        made.map(Some).map_err(|source| MasterError::Tls { address, source })
+    };
+    config.listeners.iter().map(make).collect()
+}
+
 fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let make = |_| EventFd::from_value_and_flags(0, flags);
@@ -145,23 +175,34 @@ fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     made.map_err(|errno| MasterError::os("make an eventfd")(errno.into()))
 }
 
-/// Tells who started us where we listen and what to try.
-fn introduce(addresses: &[SocketAddr], admin: Option<&Address>) {
-    let mut text = String::new();
-    for address in addresses {
-        text += &format!("listening on http://{address}\n");
-    }
+/// Where we listen and what to try.
+fn introduction(
+    listeners: &[TcpListener],
+    acceptors: &[Option<Acceptor>],
+    admin: Option<&Address>,
+) -> String {
+    let url = |(listener, acceptor): (&TcpListener, &Option<Acceptor>)| {
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{}", listener.local_addr().ok()?))
+    };
+    let urls: Vec<String> = listeners.iter().zip(acceptors).filter_map(url).collect();
+    let mut text: String = urls.iter().map(|url| format!("listening on {url}\n")).collect();
     if let Some(address) = admin {
         text += &format!("admin listener on {address}\n");
     }
-    if let Some(address) = addresses.first() {
+    if let Some(url) = urls.first() {
         text += &format!(
             "\nTry it: in one shell\n\
-             \n    url=$(curl -fsX POST http://{address}/); echo $url; curl -fOJ $url\n\n\
+             \n    url=$(curl -fsX POST {url}/); echo $url; curl -fOJ $url\n\n\
              and in another, with that URL,\n\
              \n    curl --fail-with-body -F file=@FILE URL\n\n"
         );
     }
+    text
+}
+
+/// Tells who started us.
+fn introduce(text: &str) {
     let mut out = io::stdout().lock();
     // Nobody has to read it.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

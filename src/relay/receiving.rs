@@ -8,7 +8,8 @@ use super::{
 };
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
-use crate::sys::{Put, Stream};
+use crate::stream::Stream;
+use crate::sys::Put;
 use crate::tally::Tally;
 use shm::{End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;

@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::sys::{epoll, listener};
+use crate::tls::Acceptor;
 use mio::{Poll, Token};
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -21,6 +22,8 @@ pub(super) struct Accepted {
     pub(super) peer: IpAddr,
     /// A PROXY line comes before anything else.
     pub(super) proxy_protocol: bool,
+    /// TLS is spoken, then.
+    pub(super) acceptor: Option<&'static Acceptor>,
 }
 
 /// The shared listeners, as one worker watches them.
@@ -29,6 +32,8 @@ pub(super) struct Listeners {
     sockets: &'static [TcpListener],
     /// What each of them is for, in the same order.
     settings: &'static [config::Listener],
+    /// How each answers TLS, if it does.
+    acceptors: &'static [Option<Acceptor>],
     first_token: usize,
     watched: bool,
     resumes_ms: Option<u64>,
@@ -39,10 +44,11 @@ impl Listeners {
         poll: &Poll,
         sockets: &'static [TcpListener],
         settings: &'static [config::Listener],
+        acceptors: &'static [Option<Acceptor>],
         first_token: usize,
     ) -> io::Result<Self> {
         let mut listeners =
-            Self { sockets, settings, first_token, watched: false, resumes_ms: None };
+            Self { sockets, settings, acceptors, first_token, watched: false, resumes_ms: None };
         listeners.watch(poll)?;
         Ok(listeners)
     }
@@ -69,11 +75,12 @@ impl Listeners {
             return Ok(accepted);
         };
         let proxy_protocol = settings.proxy_protocol;
+        let acceptor = self.acceptors.get(index).and_then(Option::as_ref);
         while accepted.len() < ACCEPTS_MAX {
             match listener::accept(listener) {
                 Ok((socket, peer)) => {
                     let peer = peer.ip().to_canonical();
-                    accepted.push(Accepted { socket, peer, proxy_protocol });
+                    accepted.push(Accepted { socket, peer, proxy_protocol, acceptor });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}

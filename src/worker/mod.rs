@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::relay::{Relay, millis};
 use crate::session::Addresses;
 use crate::sys::{clock, process, signal};
+use crate::tls::Acceptor;
 use connections::Connections;
 use listeners::Listeners;
 use mio::unix::SourceFd;
@@ -59,6 +60,8 @@ pub struct Inheritance {
     pub wakers: Vec<EventFd>,
     /// The listening sockets.
     pub listeners: Vec<TcpListener>,
+    /// How each of them answers TLS, if it does, in the same order.
+    pub acceptors: Vec<Option<Acceptor>>,
     /// The admin listener, if there is one.
     pub admin: Option<Socket>,
     /// Readable once the master is gone.
@@ -99,7 +102,8 @@ struct Worker {
 impl Worker {
     fn new(id: WorkerId, epoch: u32, inheritance: &'static Inheritance) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let Inheritance { config, segment, wakers, listeners, admin, lifeline } = inheritance;
+        let Inheritance { config, segment, wakers, listeners, acceptors, admin, lifeline } =
+            inheritance;
         let poll = Poll::new()?;
         let signals = signal::listen(&[Signal::SIGQUIT])?;
         let watched = [
@@ -121,7 +125,13 @@ impl Worker {
         let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN));
         Ok(Self {
             admin: admin.transpose()?,
-            listeners: Listeners::new(&poll, listeners, &config.listeners, FIRST_LISTENER)?,
+            listeners: Listeners::new(
+                &poll,
+                listeners,
+                &config.listeners,
+                acceptors,
+                FIRST_LISTENER,
+            )?,
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
             poll,
