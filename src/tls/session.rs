@@ -11,6 +11,10 @@ use std::io::{self, IoSlice, Read, Write};
 const UNWRITTEN_BYTES_MAX: usize = 128 << 10;
 /// Payload in one record, at most (RFC 8446, section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
+/// The same record on the line, in the most wasteful cipher suite: its head, a nonce, a type, a tag.
+const LINE_BYTES_MAX: usize = RECORD_BYTES_MAX + 5 + 8 + 1 + 16;
+/// What may come before the first record of payload.
+const KEY_UPDATE_BYTES_MAX: usize = 64;
 /// Records that a TLS 1.2 connection writes: the key of AES-GCM is good for 2^24 (RFC 8446, section 5.5) and there is
 /// no way to change it. TLS 1.3 changes its keys by itself.
 const TLS12_RECORDS_MAX: u64 = (1 << 24) - (1 << 16);
@@ -49,8 +53,9 @@ pub struct Session {
     /// Payload that can be read at once, in bytes.
     ready: usize,
     ended: bool,
-    /// Payload taken in that may not be written yet, in bytes.
-    unwritten: usize,
+    /// Payload taken in last, in bytes, and how many bytes were written to the line since; 0 once all is.
+    sealed: usize,
+    written: usize,
     records: u64,
 }
 
@@ -63,7 +68,8 @@ impl Session {
             begun: false,
             ready: 0,
             ended: false,
-            unwritten: 0,
+            sealed: 0,
+            written: 0,
             records: 0,
         }
     }
@@ -98,10 +104,12 @@ impl Session {
         self.ended
     }
 
-    /// Payload that was taken in and may not be written yet, in bytes.
+    /// Payload that was taken in and stands in records that are not wholly written, in bytes. A little too much
+    /// rather than too little: all records but the last are full.
     #[must_use]
     pub fn unwritten(&self) -> usize {
-        self.unwritten
+        let records = self.written.saturating_sub(KEY_UPDATE_BYTES_MAX) / LINE_BYTES_MAX;
+        self.sealed.saturating_sub(records * RECORD_BYTES_MAX)
     }
 
     /// Keeps what the caller has read from the line and found no room for.
@@ -178,7 +186,7 @@ impl Session {
             return 0;
         }
         let bytes = self.connection.writer().write_vectored(parts).unwrap_or(0);
-        self.unwritten += bytes;
+        self.sealed += bytes;
         self.records += bytes.div_ceil(RECORD_BYTES_MAX) as u64;
         bytes
     }
@@ -192,9 +200,9 @@ impl Session {
     /// Writes all there is to the line; ends early with the error that the line gives.
     pub fn write_to(&mut self, line: &mut dyn Write) -> io::Result<()> {
         while self.connection.wants_write() {
-            self.connection.write_tls(line)?;
+            self.written += self.connection.write_tls(line)?;
         }
-        self.unwritten = 0;
+        (self.sealed, self.written) = (0, 0);
         Ok(())
     }
 
