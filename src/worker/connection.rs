@@ -229,6 +229,7 @@ impl Connection {
             State::ProxyLine(_) | State::Head
                 if self.inbox.is_empty() && self.stream.unread() == 0 =>
             {
+                self.stream.say_goodbye();
                 return Next::Close;
             }
             State::Door(_) => true,
@@ -610,7 +611,14 @@ impl Connection {
     fn drain(&mut self, now_ms: u64) -> Step {
         let State::Drain { bytes_left } = &mut self.state else { return Step::Go };
         let mut room = [0; DRAIN_READ_BYTES];
-        while *bytes_left > 0 && now_ms < self.deadline_ms {
+        while now_ms < self.deadline_ms {
+            match *bytes_left {
+                0 if self.stream.is_leaving() => break,
+                // A client that is not read from comes to a stop, and then sees its answer. A close would
+                // be a reset to it.
+                0 => return Step::Stop(Next::Wait),
+                _ => {}
+            }
             match self.stream.recv(&mut room) {
                 Got::Bytes(bytes) => *bytes_left = bytes_left.saturating_sub(bytes as u64),
                 Got::Dry => return Step::Stop(Next::Wait),
