@@ -367,3 +367,17 @@ fn proxy_protocol_takes_somebody_trusted() {
     assert!(parse(&format!("trusted_proxies = ['::1']\n{}", listener("true")), "test").is_ok());
     assert!(parse(&listener("false"), "test").is_ok());
 }
+
+#[test]
+fn tls_takes_two_files_and_says_which_is_missing() {
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    let refused = |tls: &str, parts: &[&str]| assert_refused(&format!("{listener}{tls}\n"), parts);
+    refused("tls = true", &["test.toml:3:7", "`certificate` and a `key`"]);
+    refused("tls = { certificate = \"a.pem\" }", &["test.toml:3:7", "missing field `key`"]);
+    refused("tls = { certificate = 1, key = \"\" }", &["test.toml:3:23", "test.toml:3:32"]);
+    refused(
+        "tls = { certificate = \"/no/such.pem\", key = \"k.pem\" }",
+        &["test.toml:3:23", "bad `certificate` for TLS", "cannot be read"],
+    );
+    refused("tls = { certificat = \"a.pem\" }", &["did you mean `certificate`"]);
+}

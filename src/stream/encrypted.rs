@@ -15,8 +15,6 @@ const LINE_BYTES: usize = 64 << 10;
 const LINE_BYTES_MIN: usize = 4 << 10;
 /// Bytes of the line without a byte of payload that one call puts up with: the largest handshake has fewer.
 const EMPTY_BYTES_MAX: usize = 64 << 10;
-/// The payload of one record, none of which can be decrypted before all of it is there.
-const RECORD_BYTES_MAX: u64 = 1 << 14;
 
 thread_local! {
     /// Bytes of the line on their way into a session, one at a time: no connection needs such room of its own.
@@ -56,11 +54,9 @@ impl Encrypted {
         self.session.unread() as u64
     }
 
-    /// Of `line_bytes` that are still the kernel's: the payload that they, and what is not written yet, may be part of.
-    pub(super) fn at_most(&self, line_bytes: u64) -> u64 {
-        // A record's payload is fewer bytes than the record, but of the first record some bytes may be gone.
-        let begun_record = if line_bytes > 0 { RECORD_BYTES_MAX } else { 0 };
-        line_bytes.saturating_add(begun_record).saturating_add(self.session.unwritten() as u64)
+    /// The payload that cannot be decrypted without the last `line_bytes` that were written.
+    pub(super) fn lost_without(&self, line_bytes: u64) -> u64 {
+        self.session.lost_without(line_bytes)
     }
 
     pub(super) fn shake(&mut self, socket: &mut Socket) -> Shaken {
@@ -188,11 +184,9 @@ impl Encrypted {
             self.broken = true;
             return Put::Broken;
         }
-        match self.flush(socket) {
-            // It is sealed, and nothing follows before it is written.
-            Put::Bytes(_) | Put::Full => Put::Bytes(bytes),
-            Put::Broken => Put::Broken,
-        }
+        // It is taken in, so it counts, whatever becomes of it: the next call tells.
+        self.flush(socket);
+        Put::Bytes(bytes)
     }
 
     pub(super) fn flush(&mut self, socket: &mut Socket) -> Put {

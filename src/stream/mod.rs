@@ -116,20 +116,18 @@ impl Stream {
         }
     }
 
-    /// Bytes that we sent and the client's TCP has not acknowledged: in flight or still unsent. With TLS it is more
-    /// than that, and never less than the payload that the client cannot have decrypted for want of an acknowledged
-    /// byte.
+    /// Bytes that we sent and the client's TCP has not acknowledged: in flight or still unsent. With TLS, the payload
+    /// that the client cannot decrypt before more is acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
         let bytes = self.socket.unacknowledged();
-        self.tls.as_ref().map_or(bytes, |tls| tls.at_most(bytes))
+        self.tls.as_ref().map_or(bytes, |tls| tls.lost_without(bytes))
     }
 
-    /// Of those, the bytes that were not even sent: the client's window or the line has no room.
+    /// Whether bytes were sent that are not acknowledged. Others the client's window or the line has no room for.
     #[must_use]
-    pub fn unsent(&self) -> u64 {
-        let bytes = self.socket.unsent();
-        self.tls.as_ref().map_or(bytes, |tls| tls.at_most(bytes))
+    pub fn is_in_flight(&self) -> bool {
+        self.socket.unacknowledged() > self.socket.unsent()
     }
 
     /// Bytes that have come and were not read: asks the kernel. With TLS there may be less payload in them.

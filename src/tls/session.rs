@@ -2,19 +2,18 @@
 //!
 //! `crate::stream` moves the bytes. The buffers are bounded: what came in and has no room yet is at most one read of
 //! the caller's and one record; what waits to be written is at most [`UNWRITTEN_BYTES_MAX`] and its overhead. Must
-//! always hold: `unwritten` is never less than the payload that was taken in and not wholly written out.
+//! always hold: what is said to be lost without some bytes of the line is never less than what really is.
 
 use rustls::{Error, ProtocolVersion, ServerConnection};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 
 /// Payload that is sealed at a time. Nothing more is taken in before all of it is written.
 const UNWRITTEN_BYTES_MAX: usize = 128 << 10;
 /// Payload in one record, at most (RFC 8446, section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
-/// The same record on the line, in the most wasteful cipher suite: its head, a nonce, a type, a tag.
-const LINE_BYTES_MAX: usize = RECORD_BYTES_MAX + 5 + 8 + 1 + 16;
-/// What may come before the first record of payload.
-const KEY_UPDATE_BYTES_MAX: usize = 64;
+/// How much of what was taken in is remembered piece by piece: in full pieces, all that a socket's buffer holds.
+const SEALED_MAX: usize = 40;
 /// Records that a TLS 1.2 connection writes: the key of AES-GCM is good for 2^24 (RFC 8446, section 5.5) and there is
 /// no way to change it. TLS 1.3 changes its keys by itself.
 const TLS12_RECORDS_MAX: u64 = (1 << 24) - (1 << 16);
@@ -53,9 +52,10 @@ pub struct Session {
     /// Payload that can be read at once, in bytes.
     ready: usize,
     ended: bool,
-    /// Payload taken in last, in bytes, and how many bytes were written to the line since; 0 once all is.
-    sealed: usize,
-    written: usize,
+    /// What was taken in, the last first.
+    sealed: VecDeque<Sealed>,
+    /// Bytes that are to be written to the line.
+    unwritten: usize,
     records: u64,
 }
 
@@ -68,8 +68,8 @@ impl Session {
             begun: false,
             ready: 0,
             ended: false,
-            sealed: 0,
-            written: 0,
+            sealed: VecDeque::new(),
+            unwritten: 0,
             records: 0,
         }
     }
@@ -104,12 +104,19 @@ impl Session {
         self.ended
     }
 
-    /// Payload that was taken in and stands in records that are not wholly written, in bytes. A little too much
-    /// rather than too little: all records but the last are full.
+    /// Payload in records of which the last `line_bytes` that were written, or what is not written yet, are a part:
+    /// none of it can be opened without them. Never too little; exact as far back as is remembered.
     #[must_use]
-    pub fn unwritten(&self) -> usize {
-        let records = self.written.saturating_sub(KEY_UPDATE_BYTES_MAX) / LINE_BYTES_MAX;
-        self.sealed.saturating_sub(records * RECORD_BYTES_MAX)
+    pub fn lost_without(&self, line_bytes: u64) -> u64 {
+        let mut left = line_bytes.saturating_add(self.unwritten as u64);
+        let mut payload = 0;
+        for sealed in &self.sealed {
+            payload += sealed.lost_without(left);
+            left = left.saturating_sub(sealed.line_bytes);
+        }
+        // What is older: of its first record some bytes may not be among those left.
+        let begun_record = if left > 0 { RECORD_BYTES_MAX as u64 } else { 0 };
+        left.saturating_add(begun_record).saturating_add(payload)
     }
 
     /// Keeps what the caller has read from the line and found no room for.
@@ -186,8 +193,13 @@ impl Session {
             return 0;
         }
         let bytes = self.connection.writer().write_vectored(parts).unwrap_or(0);
-        self.sealed += bytes;
-        self.records += bytes.div_ceil(RECORD_BYTES_MAX) as u64;
+        // Nothing has come, but it tells how much is to be written now.
+        let Ok(state) = self.connection.process_new_packets() else { return 0 };
+        self.unwritten = state.tls_bytes_to_write();
+        let sealed = Sealed::new(bytes as u64, self.unwritten as u64);
+        self.records += sealed.records();
+        self.sealed.truncate(SEALED_MAX - 1);
+        self.sealed.push_front(sealed);
         bytes
     }
 
@@ -200,14 +212,66 @@ impl Session {
     /// Writes all there is to the line; ends early with the error that the line gives.
     pub fn write_to(&mut self, line: &mut dyn Write) -> io::Result<()> {
         while self.connection.wants_write() {
-            self.written += self.connection.write_tls(line)?;
+            let written = self.connection.write_tls(line)?;
+            self.unwritten = self.unwritten.saturating_sub(written);
         }
-        (self.sealed, self.written) = (0, 0);
+        self.unwritten = 0;
         Ok(())
     }
 
     /// Says that we have said all we will say.
     pub fn end(&mut self) {
         self.connection.send_close_notify();
+    }
+}
+
+/// Payload that was taken in at once, and what it is on the line: records of which all but the last are full.
+#[derive(Debug)]
+struct Sealed {
+    payload_bytes: u64,
+    line_bytes: u64,
+}
+
+impl Sealed {
+    fn new(payload_bytes: u64, line_bytes: u64) -> Self {
+        Self { payload_bytes, line_bytes }
+    }
+
+    fn records(&self) -> u64 {
+        self.payload_bytes.div_ceil(RECORD_BYTES_MAX as u64)
+    }
+
+    /// Payload that cannot be opened without the last `line_bytes`.
+    fn lost_without(&self, line_bytes: u64) -> u64 {
+        let full = RECORD_BYTES_MAX as u64;
+        let overhead = self.line_bytes.saturating_sub(self.payload_bytes);
+        // A change of keys that comes before the first makes them look larger, which is the safe side.
+        let Some(overhead) = overhead.checked_next_multiple_of(self.records().max(1)) else {
+            return self.payload_bytes;
+        };
+        let record_line_bytes = full + overhead / self.records().max(1);
+        match self.line_bytes.saturating_sub(line_bytes) {
+            0 => self.payload_bytes,
+            there if there == self.line_bytes => 0,
+            there => self.payload_bytes.saturating_sub(there / record_line_bytes * full),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_lost_with_any_byte_of_it() {
+        // Two full records and one of 100 bytes, of a cipher suite that adds 22 bytes to each.
+        let sealed = Sealed::new(2 * 16384 + 100, 2 * 16406 + 122);
+        let line = [(0, 0), (1, 100), (122, 100), (123, 16484), (122 + 16406, 16484)];
+        for (line_bytes, lost) in line {
+            assert_eq!(sealed.lost_without(line_bytes), lost, "{line_bytes}");
+        }
+        for all in [122 + 16407, 122 + 2 * 16406, 1 << 20] {
+            assert_eq!(sealed.lost_without(all), sealed.payload_bytes, "{all}");
+        }
     }
 }

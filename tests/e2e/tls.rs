@@ -107,6 +107,23 @@ fn a_request_without_tls_is_told_so() {
     raw.expect_close();
 }
 
+#[test]
+fn what_is_in_force_names_the_files_from_anywhere() {
+    let relay = Relay::https(1, &[]);
+    let done = Command::new(BINARY).arg("-T").arg("-c").arg(relay.config_path()).output().unwrap();
+    let dumped = String::from_utf8(done.stdout).unwrap();
+    let file = relay.path("certificate.pem");
+    assert!(dumped.contains(&format!("certificate = \"{}\"", file.display())), "{dumped}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("dumped.toml"), &dumped).unwrap();
+    let again = Command::new(BINARY)
+        .args(["-T", "-c", "dumped.toml"])
+        .current_dir(elsewhere.path())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), dumped);
+}
+
 /// What `-t` says to a configuration with these files, and the exit code.
 fn tested(certificate: &str, key: &str) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();

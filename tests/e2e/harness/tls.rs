@@ -49,6 +49,11 @@ pub(super) fn trusted_by_curl() -> Option<PathBuf> {
     PORTS.lock().unwrap().values().map(|port| port.certificate.clone()).next()
 }
 
+/// Whether a relay of this test speaks TLS.
+pub(super) fn is_spoken() -> bool {
+    !PORTS.lock().unwrap().is_empty()
+}
+
 pub(super) fn client_of(address: SocketAddr) -> Option<Arc<ClientConfig>> {
     PORTS.lock().unwrap().get(&address).map(|port| Arc::clone(&port.client))
 }
