@@ -1,9 +1,9 @@
 //! A relay that two parties meet at, over HTTP, and that never stores what passes.
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
-//! `multipart`, `session` and `control` know no one above them; `relay` knows them and `shm`; `tally` says what
-//! is counted; `admin` tells of it; `worker` drives `relay` and `admin` over mio; `master` knows `worker::run`
-//! and `config`; `cli` is on top.
+//! `multipart`, `session`, `control` and `tls` know no one above them; `stream` is `sys` with or without `tls`;
+//! `relay` knows them and `shm`; `tally` says what is counted; `admin` tells of it; `worker` drives `relay` and
+//! `admin` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
 
 pub mod address;
 pub mod admin;
@@ -15,6 +15,8 @@ pub mod master;
 pub mod multipart;
 pub mod relay;
 pub mod session;
+pub mod stream;
 pub mod sys;
 pub mod tally;
+pub mod tls;
 pub mod worker;

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shm::{
@@ -17,12 +17,13 @@ use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
 use crate::sys::private::Address;
+use crate::tls::{Credentials, CredentialsError};
 
 use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
-use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
+use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts, Tls};
 
 /// The value of an address that is not to be.
 pub(super) const NONE: &str = "none";
@@ -61,13 +62,15 @@ const LOG_LEVELS: [(&str, tracing::Level); 5] = [
 ];
 const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
 
-/// Works out the configuration that `file` asks for, with `default` for what it leaves out.
+/// Works out the configuration that `file` asks for, with `default` for what it leaves out. Paths are relative to
+/// `directory`.
 pub(super) fn check(
     file: &typed::File,
     default: &typed::File,
     host: &Host,
+    directory: &Path,
 ) -> Result<Config, Vec<Fault>> {
-    let mut check = Check { faults: Vec::new() };
+    let mut check = Check { directory, faults: Vec::new() };
     let config = check.config(file, default, host);
     if check.faults.is_empty() { Ok(config) } else { Err(check.faults) }
 }
@@ -87,11 +90,12 @@ macro_rules! key {
 }
 
 /// Collects faults; a value at fault is stood in for by the default until the whole is refused.
-struct Check {
+struct Check<'d> {
+    directory: &'d Path,
     faults: Vec<Fault>,
 }
 
-impl Check {
+impl Check<'_> {
     fn config(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Config {
         let limits = self.limits(&file.limits, &default.limits);
         Config {
@@ -152,10 +156,37 @@ impl Check {
         let check = |listener: &typed::Listener| {
             let key = Key { name: "proxy_protocol", typed: &listener.proxy_protocol, default };
             let proxy_protocol = self.proxy_protocol(&key, trusted);
+            let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls));
             let address = self.address(&listener.address, &mut seen)?;
-            Some(Listener { address, proxy_protocol })
+            Some(Listener { address, proxy_protocol, tls })
         };
         typed.get_ref().iter().filter_map(check).collect()
+    }
+
+    /// The files, if they are what they have to be.
+    fn tls(&mut self, typed: &typed::Tls) -> Option<Tls> {
+        let certificate = self.path("certificate", &typed.certificate);
+        let key = self.path("key", &typed.key);
+        let tls = Tls { certificate: certificate?, key: key? };
+        let (name, place, source) = match Credentials::load(&tls.certificate, &tls.key) {
+            Ok(_) => return Some(tls),
+            Err(CredentialsError::Certificate { source, .. }) => {
+                ("certificate", &typed.certificate, source)
+            }
+            Err(CredentialsError::Key { source, .. }) => ("key", &typed.key, source),
+        };
+        self.fault(format!("bad `{name}` for TLS"), place.span(), source.to_string());
+        None
+    }
+
+    fn path(&mut self, name: &str, typed: &Spanned<Value>) -> Option<PathBuf> {
+        let text = typed.get_ref().as_str().filter(|text| !text.is_empty());
+        let path = text.and_then(|text| std::path::absolute(self.directory.join(text)).ok());
+        if path.is_none() {
+            let allowed = "allowed: the path of a PEM file".to_owned();
+            self.fault(format!("bad value for `{name}`"), typed.span(), allowed);
+        }
+        path
     }
 
     /// A listener's address, noted among those `seen`.
@@ -391,6 +422,7 @@ impl Check {
     fn timeouts(&mut self, file: &typed::Timeouts, default: &typed::Timeouts) -> Timeouts {
         let most = MS..=DAY;
         Timeouts {
+            handshake_timeout: self.duration(&key!(file, default, handshake_timeout), &most),
             head_timeout: self.duration(&key!(file, default, head_timeout), &most),
             idle_timeout: self.duration(&key!(file, default, idle_timeout), &most),
             keepalive_idle: self.seconds(&key!(file, default, keepalive_idle)),

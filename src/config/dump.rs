@@ -11,7 +11,7 @@ use toml::Value;
 
 use super::check::NONE;
 use super::unit::{duration_text, size_text};
-use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts};
+use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts, Tls};
 
 impl Config {
     /// The configuration as TOML, every key with its value.
@@ -44,7 +44,11 @@ impl Config {
 impl Listener {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[[listener]]\naddress = \"{}\"", self.address)?;
-        writeln!(out, "proxy_protocol = {}", self.proxy_protocol)
+        writeln!(out, "proxy_protocol = {}", self.proxy_protocol)?;
+        let Some(Tls { certificate, key }) = &self.tls else { return Ok(()) };
+        let [certificate, key] =
+            [certificate, key].map(|path| Value::from(path.to_string_lossy().as_ref()));
+        writeln!(out, "tls = {{ certificate = {certificate}, key = {key} }}")
     }
 }
 
@@ -110,6 +114,7 @@ impl Limits {
 impl Timeouts {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[timeouts]")?;
+        duration(out, "handshake_timeout", self.handshake_timeout)?;
         duration(out, "head_timeout", self.head_timeout)?;
         duration(out, "idle_timeout", self.idle_timeout)?;
         duration(out, "keepalive_idle", self.keepalive_idle)?;

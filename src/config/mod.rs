@@ -88,12 +88,23 @@ impl Config {
 }
 
 /// One `[[listener]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Where to listen; port 0 lets the kernel choose.
     pub address: SocketAddr,
     /// Whether a line of PROXY protocol comes before anything else. Only where there are trusted proxies.
     pub proxy_protocol: bool,
+    /// The files that make it speak TLS, checked, if it does.
+    pub tls: Option<Tls>,
+}
+
+/// A listener's `tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The PEM file of the certificate and its chain.
+    pub certificate: PathBuf,
+    /// The PEM file of its key.
+    pub key: PathBuf,
 }
 
 /// The section `[admin]`.
@@ -181,6 +192,8 @@ pub struct Limits {
 /// The section `[timeouts]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For a TLS handshake.
+    pub handshake_timeout: Duration,
     /// For a complete head.
     pub head_timeout: Duration,
     /// For the next request on a kept-alive connection.
@@ -237,17 +250,24 @@ impl fmt::Display for Source {
 
 /// Reads the file at `path` and checks it.
 fn load(path: &Path) -> Result<Config, ConfigError> {
+    let directory = path.parent().unwrap_or(Path::new(""));
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    parse(&text, &path.display().to_string())
+    parse_within(directory, &text, &path.display().to_string())
 }
 
-/// Checks `text`; `origin` is what errors call it, usually its path.
+/// Checks `text`; `origin` is what errors call it, usually its path. Paths in it are relative to the working directory.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    parse_within(Path::new(""), text, origin)
+}
+
+/// Paths in the text are relative to `directory`.
+fn parse_within(directory: &Path, text: &str, origin: &str) -> Result<Config, ConfigError> {
     let refuse = |faults| ConfigError::Refused(Refusal::new(origin, text, faults));
     let typed =
         toml::from_str(text).map_err(|error| refuse(vec![report::Fault::of_shape(&error)]))?;
-    check::check(&typed, &default_typed(), &host::Host::probe()).map_err(refuse)
+    let host = host::Host::probe();
+    check::check(&typed, &default_typed(), &host, directory).map_err(refuse)
 }
 
 /// The configuration of a program that was given none.

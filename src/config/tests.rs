@@ -20,7 +20,7 @@ fn assert_refused(text: &str, parts: &[&str]) {
 fn the_default_is_the_documented_one() {
     let config = embedded();
     let address = "127.0.0.1:8080".parse().unwrap();
-    assert_eq!(config.listeners, [Listener { address, proxy_protocol: false }]);
+    assert_eq!(config.listeners, [Listener { address, proxy_protocol: false, tls: None }]);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!((config.generations_max, &config.control_socket), (4, &None));
     assert_eq!(config.log_level, tracing::Level::INFO);
@@ -48,6 +48,7 @@ fn the_default_is_the_documented_one() {
     };
     assert_eq!(config.limits, limits);
     let timeouts = Timeouts {
+        handshake_timeout: Duration::from_secs(10),
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(65),
         keepalive_idle: Duration::from_secs(30),
@@ -367,4 +368,18 @@ fn proxy_protocol_takes_somebody_trusted() {
     assert_refused(&nobody, &["test.toml:4:18", "without `trusted_proxies`"]);
     assert!(parse(&format!("trusted_proxies = ['::1']\n{}", listener("true")), "test").is_ok());
     assert!(parse(&listener("false"), "test").is_ok());
+}
+
+#[test]
+fn tls_takes_two_files_and_says_which_is_missing() {
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    let refused = |tls: &str, parts: &[&str]| assert_refused(&format!("{listener}{tls}\n"), parts);
+    refused("tls = true", &["test.toml:3:7", "`certificate` and a `key`"]);
+    refused("tls = { certificate = \"a.pem\" }", &["test.toml:3:7", "missing field `key`"]);
+    refused("tls = { certificate = 1, key = \"\" }", &["test.toml:3:23", "test.toml:3:32"]);
+    refused(
+        "tls = { certificate = \"/no/such.pem\", key = \"k.pem\" }",
+        &["test.toml:3:23", "bad `certificate` for TLS", "cannot be read"],
+    );
+    refused("tls = { certificat = \"a.pem\" }", &["did you mean `certificate`"]);
 }

@@ -32,6 +32,14 @@ pub(super) struct File {
 pub(super) struct Listener {
     pub(super) address: Spanned<Value>,
     pub(super) proxy_protocol: Typed,
+    pub(super) tls: Option<Tls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `tls` with a `certificate` and a `key`")]
+pub(super) struct Tls {
+    pub(super) certificate: Spanned<Value>,
+    pub(super) key: Spanned<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,6 +93,7 @@ pub(super) struct Limits {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section `[timeouts]`")]
 pub(super) struct Timeouts {
+    pub(super) handshake_timeout: Typed,
     pub(super) head_timeout: Typed,
     pub(super) idle_timeout: Typed,
     pub(super) keepalive_idle: Typed,

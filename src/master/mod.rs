@@ -13,7 +13,8 @@ use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::sys::private::Address;
 use crate::sys::{private, process, signal, title};
-use crate::worker::Inheritance;
+use crate::tls::CredentialsError;
+use crate::worker::{Generation, Inheritance};
 use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
@@ -62,6 +63,18 @@ pub enum MasterError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A listener's certificate or key is no good any more.
+    #[error("cannot speak TLS")]
+    Credentials(#[from] CredentialsError),
+    /// A listener's certificate and key do not make a server.
+    #[error("cannot speak TLS on {address}")]
+    Tls {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: rustls::Error,
     },
     /// There is not enough memory for the segment.
     #[error("cannot make the shared segment (memory.segment_bytes)")]
@@ -120,16 +133,15 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let admin_address = admin.as_ref().and_then(private::local_address).map(Address::Tcp);
     let admin_address = admin_address.or_else(|| config.admin.listen.clone());
     let inheritance = Inheritance { segment, wakers: make_wakers()?, admin, lifeline };
-    let first = opening::first(config)?;
+    let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
-    let addresses = first.listeners.iter().filter_map(|listener| listener.local_addr().ok());
-    let addresses: Vec<SocketAddr> = addresses.collect();
+    let text = introduction(&first, admin_address.as_ref());
     // Workers keep what they inherit for life, and so does the master.
     let inheritance = Box::leak(Box::new(inheritance));
     let outside = Outside { source, diagnostics, signals, control };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
-    introduce(&addresses, admin_address.as_ref());
+    introduce(&text);
     let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
     drop(writer);
     end
@@ -168,23 +180,26 @@ fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     made.map_err(|errno| MasterError::os("make an eventfd")(errno.into()))
 }
 
-/// Tells who started us where we listen and what to try.
-fn introduce(addresses: &[SocketAddr], admin: Option<&Address>) {
-    let mut text = String::new();
-    for address in addresses {
-        text += &format!("listening on http://{address}\n");
-    }
+/// Where we listen and what to try.
+fn introduction(generation: &Generation, admin: Option<&Address>) -> String {
+    let urls: Vec<String> = generation.listened_on().map(|(_, url)| url).collect();
+    let mut text: String = urls.iter().map(|url| format!("listening on {url}\n")).collect();
     if let Some(address) = admin {
         text += &format!("admin listener on {address}\n");
     }
-    if let Some(address) = addresses.first() {
+    if let Some(url) = urls.first() {
         text += &format!(
             "\nTry it: in one shell\n\
-             \n    url=$(curl -fsX POST http://{address}/); echo $url; curl -fOJ $url\n\n\
+             \n    url=$(curl -fsX POST {url}/); echo $url; curl -fOJ $url\n\n\
              and in another, with that URL,\n\
              \n    curl --fail-with-body -F file=@FILE URL\n\n"
         );
     }
+    text
+}
+
+/// Tells who started us.
+fn introduce(text: &str) {
     let mut out = io::stdout().lock();
     // Nobody has to read it.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -4,33 +4,41 @@
 //! in its queue is lost; nothing of what serves is touched before the new generation takes over.
 
 use super::MasterError;
-use crate::config::{Config, Source};
+use crate::config::{self, Config, Source, Tls};
 use crate::sys::listener;
+use crate::tls::{Acceptor, Credentials};
 use crate::worker::Generation;
+use shm::Segment;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
 /// Opens what `config` asks for.
-pub(super) fn first(config: Config) -> Result<Generation, MasterError> {
-    open(config, Vec::new())
+pub(super) fn first(config: Config, segment: &Segment) -> Result<Generation, MasterError> {
+    open(config, segment, Vec::new())
 }
 
 /// Reads the configuration again and opens what `current` has not.
-pub(super) fn next(source: &Source, current: &Generation) -> Result<Generation, MasterError> {
+pub(super) fn next(
+    source: &Source,
+    segment: &Segment,
+    current: &Generation,
+) -> Result<Generation, MasterError> {
     let config = source.load()?;
     let keys = current.config.keys_fixed_until_restart(&config);
     if !keys.is_empty() {
         return Err(MasterError::Fixed { keys: keys.join(", ") });
     }
     let addresses = current.config.listeners.iter().map(|listener| listener.address);
-    open(config, addresses.zip(current.listeners.iter().cloned()).collect())
+    open(config, segment, addresses.zip(current.listeners.iter().cloned()).collect())
 }
 
 /// Opens what is not in `opened`, which is told apart by the address as it was typed.
 fn open(
     config: Config,
+    segment: &Segment,
     mut opened: Vec<(SocketAddr, Rc<TcpListener>)>,
 ) -> Result<Generation, MasterError> {
+    let acceptors = make_acceptors(&config, segment)?;
     let mut open = |address| {
         if let Some(index) = opened.iter().position(|(other, _)| *other == address) {
             return Ok(opened.swap_remove(index).1);
@@ -40,7 +48,23 @@ fn open(
     };
     let listeners = config.listeners.iter().map(|listener| open(listener.address));
     let listeners = listeners.collect::<Result<_, _>>()?;
-    Ok(Generation { config, listeners })
+    Ok(Generation { config, listeners, acceptors })
+}
+
+/// How each listener answers TLS. What the tickets' keys come from lasts as long as the segment does, and whoever maps
+/// it works out the same keys.
+fn make_acceptors(
+    config: &Config,
+    segment: &Segment,
+) -> Result<Vec<Option<Acceptor>>, MasterError> {
+    let make = |listener: &config::Listener| {
+        let Some(Tls { certificate, key }) = &listener.tls else { return Ok(None) };
+        let credentials = Credentials::load(certificate, key)?;
+        let made = Acceptor::new(&credentials, &segment.secret());
+        let address = listener.address;
+        made.map(Some).map_err(|source| MasterError::Tls { address, source })
+    };
+    config.listeners.iter().map(make).collect()
 }
 
 /// Lets `next` be what is listened on, in place of `current`.
@@ -50,9 +74,9 @@ pub(super) fn take_over(current: &Generation, next: &Generation) {
         if let Err(error) = next.config.keep_alive().apply(listener) {
             tracing::warn!(%error, "a listener keeps its TCP keep-alive");
         }
-        if let Some(address) = listener.local_addr().ok().filter(|_| !has(current, listener)) {
-            tracing::info!("listening on http://{address}");
-        }
+    }
+    for (_, url) in next.listened_on().filter(|(listener, _)| !has(current, listener)) {
+        tracing::info!("listening on {url}");
     }
 }
 

@@ -198,7 +198,7 @@ impl Supervisor {
     }
 
     fn prepare(&mut self, generation: GenerationId) -> Event {
-        match opening::next(&self.outside.source, &self.current) {
+        match opening::next(&self.outside.source, &self.inheritance.segment, &self.current) {
             Ok(opened) => {
                 let terms = terms(&opened);
                 self.generations.insert(generation, Rc::new(opened));

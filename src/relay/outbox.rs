@@ -1,6 +1,7 @@
 //! Bytes that wait to be written before anything else: heads, chunk-size lines, short answers.
 
-use crate::sys::{Put, Stream};
+use crate::stream::Stream;
+use crate::sys::Put;
 use std::io::IoSlice;
 
 /// What remains to be written of some bytes.
@@ -40,7 +41,7 @@ impl Outbox {
         bytes - ours
     }
 
-    /// Writes until nothing remains or the socket takes no more.
+    /// Writes until nothing remains, here and in the stream, or the socket takes no more.
     pub fn flush(&mut self, stream: &mut Stream) -> Put {
         while !self.is_empty() {
             match stream.send(&[IoSlice::new(self.rest())]) {
@@ -50,6 +51,6 @@ impl Outbox {
                 other => return other,
             }
         }
-        Put::Bytes(0)
+        stream.flush()
     }
 }

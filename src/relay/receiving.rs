@@ -8,7 +8,8 @@ use super::{
 };
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
-use crate::sys::{Put, Stream};
+use crate::stream::Stream;
+use crate::sys::Put;
 use crate::tally::Tally;
 use shm::{End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;
@@ -432,7 +433,7 @@ impl Receiving {
         self.ack.unacknowledged = unacknowledged;
         // What was sent must be acknowledged in time. What was not, as the client does not read and
         // has closed its window, is a question of the minimum rate.
-        let in_flight = unacknowledged > stream.unsent();
+        let in_flight = stream.is_in_flight();
         let has_minimum = relay.config.limits.rate_bytes_min > 0;
         if progress || (!in_flight && has_minimum) {
             let timeout = millis(relay.config.timeouts.ack_timeout);

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault, FileName};
-use crate::sys::{Got, Stream};
+use crate::stream::Stream;
+use crate::sys::Got;
 use crate::tally::Tally;
 use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,

@@ -10,7 +10,7 @@ pub mod listener;
 pub mod private;
 pub mod process;
 pub mod signal;
-pub mod stream;
+pub mod socket;
 pub mod title;
 
-pub use stream::{Got, Put, Stream};
+pub use socket::{Got, Put, Socket};

@@ -11,11 +11,13 @@ use super::origin::Peer;
 use super::outcomes;
 use super::request;
 use super::route::{self, Action};
-use crate::address::{self, MalformedLine};
+use crate::address::{self, MalformedLine, Scheme};
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
-use crate::sys::{Got, Put, Stream};
+use crate::stream::{Shaken, Stream};
+use crate::sys::{Got, Put};
 use crate::tally::{ReceiverOutcome, SenderOutcome, Tally};
+use crate::tls::{Acceptor, Fault as TlsFault};
 use shm::{Direction, LaneRef, Role, TakeError};
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
@@ -63,8 +65,10 @@ enum Service {
 
 #[derive(Debug)]
 enum State {
-    /// What a trusted balancer says before anything else.
-    ProxyLine,
+    /// What a trusted balancer says before anything else; TLS is spoken after it where there is an acceptor.
+    ProxyLine(Option<&'static Acceptor>),
+    /// Keys for TLS.
+    Handshake,
     /// A request's head.
     Head,
     /// A place that may come free.
@@ -105,24 +109,29 @@ enum Step {
 }
 
 impl Connection {
-    /// A connection that is to be served. With `proxy_protocol` it has to come from a trusted balancer.
+    /// A connection that is to be served. With a `greeting` it has to come from a trusted balancer, and TLS is spoken
+    /// behind its line where there is an acceptor.
     pub(super) fn new(
         relay: &Relay,
         stream: Stream,
         peer: Peer,
         admission: Admission,
-        proxy_protocol: bool,
+        greeting: Option<Option<&'static Acceptor>>,
         now_ms: u64,
     ) -> Self {
         let mut connection = Self::begin(relay, stream, peer, now_ms);
         connection.admission = admission;
-        if proxy_protocol && peer.is_proxy {
-            connection.state = State::ProxyLine;
-        } else if proxy_protocol {
+        if let Some(acceptor) = greeting
+            && peer.is_proxy
+        {
+            connection.state = State::ProxyLine(acceptor);
+        } else if greeting.is_some() {
             tracing::debug!(peer = %peer.address, "refused: PROXY protocol is for trusted_proxies");
             let text = "only trusted proxies may connect here";
             let answer = Answer::error(Status::BadRequest, text, &connection.asked);
             connection.answer(relay, &answer, now_ms);
+        } else if connection.stream.is_encrypted() {
+            connection.begin_handshake(relay, now_ms);
         }
         connection
     }
@@ -182,7 +191,8 @@ impl Connection {
     pub(super) fn drive(&mut self, relay: &Relay, now_ms: u64) -> Next {
         for _ in 0..STEPS_MAX {
             let step = match self.state {
-                State::ProxyLine => self.read_proxy_line(relay, now_ms),
+                State::ProxyLine(acceptor) => self.read_proxy_line(relay, acceptor, now_ms),
+                State::Handshake => self.shake_hands(relay, now_ms),
                 State::Head => self.read_head(relay, now_ms),
                 State::Door(_) => self.enter(relay, now_ms),
                 State::Sending(_) => self.send(relay, now_ms),
@@ -229,7 +239,8 @@ impl Connection {
         self.service = Service::LastAnswer;
         match &mut self.state {
             // Nothing was asked here yet, or it is being asked.
-            State::ProxyLine | State::Head if !self.asked.goes_on() || !self.inbox.is_empty() => {}
+            State::ProxyLine(_) | State::Handshake => {}
+            State::Head if !self.asked.goes_on() || !self.inbox.is_empty() => {}
             State::Head => {
                 self.deadline_ms = self.deadline_ms.min(now_ms.saturating_add(LAST_IDLE_MS));
             }
@@ -238,7 +249,7 @@ impl Connection {
                 receiving.close_after();
                 self.asked.keep_alive = false;
             }
-            State::ProxyLine | State::Receiving(_) | State::Answer | State::Drain { .. } => {}
+            State::Receiving(_) | State::Answer | State::Drain { .. } => {}
         }
         Next::Again
     }
@@ -248,9 +259,11 @@ impl Connection {
         self.asked.keep_alive = false;
         self.service = Service::Ending;
         let waiting = match &self.state {
-            State::ProxyLine | State::Head
+            State::Handshake if self.stream.is_silent() => return Next::Close,
+            State::ProxyLine(_) | State::Head
                 if self.inbox.is_empty() && self.stream.unread() == 0 =>
             {
+                self.stream.say_goodbye();
                 return Next::Close;
             }
             State::Door(_) => true,
@@ -303,7 +316,9 @@ impl Connection {
                             return self.turn_away(relay, why, now_ms);
                         }
                         let local = || self.stream.local_address();
-                        let origin = self.peer.origin(&request, local);
+                        let own =
+                            if self.stream.is_encrypted() { Scheme::Https } else { Scheme::Http };
+                        let origin = self.peer.origin(&request, own, local);
                         let action = route::route(relay, &request, &self.asked, &origin, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         return self.act(relay, action, now_ms);
@@ -323,7 +338,12 @@ impl Connection {
         }
     }
 
-    fn read_proxy_line(&mut self, relay: &Relay, now_ms: u64) -> Step {
+    fn read_proxy_line(
+        &mut self,
+        relay: &Relay,
+        acceptor: Option<&'static Acceptor>,
+        now_ms: u64,
+    ) -> Step {
         loop {
             match address::proxy_line(&self.inbox) {
                 Ok(Some(line)) => {
@@ -331,6 +351,11 @@ impl Connection {
                     self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
                     self.asked = Asked::unreadable(self.peer.address);
                     self.state = State::Head;
+                    if let Some(acceptor) = acceptor
+                        && let Err(step) = self.encrypt(relay, acceptor, now_ms)
+                    {
+                        return step;
+                    }
                     return self.count_named(relay, now_ms);
                 }
                 Ok(None) => {}
@@ -338,6 +363,47 @@ impl Connection {
             }
             if let Some(step) = self.read_more(relay, now_ms) {
                 return step;
+            }
+        }
+    }
+
+    /// What follows the balancer's line is TLS, of which some may have been read.
+    fn encrypt(&mut self, relay: &Relay, acceptor: &Acceptor, now_ms: u64) -> Result<(), Step> {
+        let early = std::mem::take(&mut self.inbox);
+        if let Err(fault) = self.stream.encrypt(acceptor, &early) {
+            tracing::error!(%fault, "cannot begin a TLS session");
+            return Err(Step::Stop(Next::Close));
+        }
+        self.begin_handshake(relay, now_ms);
+        Ok(())
+    }
+
+    fn begin_handshake(&mut self, relay: &Relay, now_ms: u64) {
+        self.state = State::Handshake;
+        let timeout = millis(relay.config.timeouts.handshake_timeout);
+        self.deadline_ms = now_ms.saturating_add(timeout);
+    }
+
+    fn shake_hands(&mut self, relay: &Relay, now_ms: u64) -> Step {
+        match self.stream.shake() {
+            Shaken::Done => {
+                self.state = State::Head;
+                let timeout = millis(relay.config.timeouts.head_timeout);
+                self.deadline_ms = now_ms.saturating_add(timeout);
+                Step::Go
+            }
+            Shaken::NotYet if now_ms < self.deadline_ms => Step::Stop(Next::Wait),
+            Shaken::NotYet | Shaken::Left => Step::Stop(Next::Close),
+            Shaken::Failed(TlsFault::PlainHttp) => {
+                self.stream.decrypt();
+                let text = "this port speaks HTTPS";
+                let answer = Answer::error(Status::BadRequest, text, &self.asked);
+                self.answer(relay, &answer, now_ms);
+                Step::Go
+            }
+            Shaken::Failed(fault) => {
+                tracing::debug!(peer = %self.peer.address, %fault, "no TLS session");
+                Step::Stop(Next::Close)
             }
         }
     }
@@ -376,21 +442,28 @@ impl Connection {
                 None
             }
             Got::Dry => Some(self.await_head(relay, now_ms)),
-            Got::End | Got::Broken => Some(Step::Stop(Next::Close)),
+            Got::End => Some(self.part()),
+            Got::Broken => Some(Step::Stop(Next::Close)),
         }
+    }
+
+    /// The end, between two requests.
+    fn part(&mut self) -> Step {
+        self.stream.say_goodbye();
+        Step::Stop(Next::Close)
     }
 
     fn await_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
         let is_ending = self.service == Service::Ending;
         if self.inbox.is_empty() && (is_ending || now_ms >= self.deadline_ms) {
-            return Step::Stop(Next::Close);
+            return self.part();
         }
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
         }
         self.asked = Asked::unreadable(self.peer.address);
         let text = match self.state {
-            State::ProxyLine => "the PROXY protocol line did not come in time",
+            State::ProxyLine(_) => "the PROXY protocol line did not come in time",
             _ => "the request's head did not come in time",
         };
         self.answer(relay, &Answer::error(Status::RequestTimeout, text, &self.asked), now_ms);
@@ -575,7 +648,14 @@ impl Connection {
     fn drain(&mut self, now_ms: u64) -> Step {
         let State::Drain { bytes_left } = &mut self.state else { return Step::Go };
         let mut room = [0; DRAIN_READ_BYTES];
-        while *bytes_left > 0 && now_ms < self.deadline_ms {
+        while now_ms < self.deadline_ms {
+            match *bytes_left {
+                0 if self.stream.is_leaving() => break,
+                // A client that is not read from comes to a stop, and then sees its answer. A close would
+                // be a reset to it.
+                0 => return Step::Stop(Next::Wait),
+                _ => {}
+            }
             match self.stream.recv(&mut room) {
                 Got::Bytes(bytes) => *bytes_left = bytes_left.saturating_sub(bytes as u64),
                 Got::Dry => return Step::Stop(Next::Wait),

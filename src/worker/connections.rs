@@ -6,7 +6,7 @@ use super::listeners::Accepted;
 use super::origin::Peer;
 use super::wheel::Wheel;
 use crate::relay::Relay;
-use crate::sys::Stream;
+use crate::stream::Stream;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use shm::{Direction, Role};
@@ -76,15 +76,23 @@ impl Connections {
 
     /// Takes in an accepted connection.
     pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, accepted: Accepted, now_ms: u64) {
-        let Accepted { socket, peer, proxy_protocol } = accepted;
-        let stream = Stream::new(socket);
+        let Accepted { socket, peer, proxy_protocol, acceptor } = accepted;
+        let mut stream = Stream::new(socket);
+        // Behind a balancer its line comes first.
+        if let Some(acceptor) = acceptor.filter(|_| !proxy_protocol)
+            && let Err(fault) = stream.encrypt(acceptor, &[])
+        {
+            tracing::error!(%fault, "cannot begin a TLS session");
+            return;
+        }
         let peer = Peer::new(peer, &relay.config.trusted_proxies);
         let fd = stream.as_raw_fd();
         let admission = Admission::new(relay, peer, now_ms);
         let turned_away = admission.is_err();
         let connection = match admission {
             Ok(admission) => {
-                Connection::new(relay, stream, peer, admission, proxy_protocol, now_ms)
+                let greeting = proxy_protocol.then_some(acceptor);
+                Connection::new(relay, stream, peer, admission, greeting, now_ms)
             }
             Err(why) if self.turned_away < turned_away_max(relay) => {
                 Connection::turned_away(relay, stream, peer, why, now_ms)

@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::sys::{epoll, listener};
+use crate::tls::Acceptor;
 use mio::{Poll, Token};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -24,12 +25,19 @@ pub(super) struct Accepted {
     pub(super) peer: IpAddr,
     /// A PROXY line comes before anything else.
     pub(super) proxy_protocol: bool,
+    /// TLS is spoken, then.
+    pub(super) acceptor: Option<&'static Acceptor>,
 }
 
 impl Accepted {
-    fn new(socket: TcpStream, peer: SocketAddr, settings: &config::Listener) -> Self {
+    fn new(
+        socket: TcpStream,
+        peer: SocketAddr,
+        settings: &config::Listener,
+        acceptor: Option<&'static Acceptor>,
+    ) -> Self {
         let proxy_protocol = settings.proxy_protocol;
-        Self { socket, peer: peer.ip().to_canonical(), proxy_protocol }
+        Self { socket, peer: peer.ip().to_canonical(), proxy_protocol, acceptor }
     }
 }
 
@@ -39,6 +47,8 @@ pub(super) struct Listeners {
     sockets: &'static [Rc<TcpListener>],
     /// What each of them is for, in the same order.
     settings: &'static [config::Listener],
+    /// How each answers TLS, if it does.
+    acceptors: &'static [Option<Acceptor>],
     first_token: usize,
     watched: bool,
     resumes_ms: Option<u64>,
@@ -49,10 +59,11 @@ impl Listeners {
         poll: &Poll,
         sockets: &'static [Rc<TcpListener>],
         settings: &'static [config::Listener],
+        acceptors: &'static [Option<Acceptor>],
         first_token: usize,
     ) -> io::Result<Self> {
         let mut listeners =
-            Self { sockets, settings, first_token, watched: false, resumes_ms: None };
+            Self { sockets, settings, acceptors, first_token, watched: false, resumes_ms: None };
         listeners.watch(poll)?;
         Ok(listeners)
     }
@@ -78,9 +89,12 @@ impl Listeners {
         let Some((listener, settings)) = both.filter(|_| self.watched) else {
             return Ok(accepted);
         };
+        let acceptor = self.acceptors.get(index).and_then(Option::as_ref);
         while accepted.len() < ACCEPTS_MAX {
             match listener::accept(listener) {
-                Ok((socket, peer)) => accepted.push(Accepted::new(socket, peer, settings)),
+                Ok((socket, peer)) => {
+                    accepted.push(Accepted::new(socket, peer, settings, acceptor))
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
                 // The master has stopped listening, and will tell us why.
@@ -105,10 +119,13 @@ impl Listeners {
     /// for them, and then nobody else was. Who is not taken in here comes with the next one.
     pub(super) fn accept_last(&mut self) -> Vec<Accepted> {
         let mut accepted = Vec::new();
-        for (listener, settings) in self.sockets.iter().zip(self.settings) {
+        let each = self.sockets.iter().zip(self.settings).zip(self.acceptors);
+        for ((listener, settings), acceptor) in each {
             for _ in 0..LAST_ACCEPTS_MAX {
                 match listener::accept(listener) {
-                    Ok((socket, peer)) => accepted.push(Accepted::new(socket, peer, settings)),
+                    Ok((socket, peer)) => {
+                        accepted.push(Accepted::new(socket, peer, settings, acceptor.as_ref()));
+                    }
                     Err(error) if is_about_one_connection(&error) => {}
                     Err(_) => break,
                 }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::relay::{Relay, millis};
 use crate::session::Addresses;
 use crate::sys::{clock, process, signal, title};
+use crate::tls::Acceptor;
 use connections::Connections;
 use listeners::{Accepted, Listeners};
 use mio::unix::SourceFd;
@@ -73,6 +74,19 @@ pub struct Generation {
     /// The listening sockets, in the order of the settings. Those whose address stays are the next
     /// generation's as well.
     pub listeners: Vec<Rc<TcpListener>>,
+    /// How each of them answers TLS, if it does, in the same order.
+    pub acceptors: Vec<Option<Acceptor>>,
+}
+
+impl Generation {
+    /// The listening sockets, each with its URL.
+    pub fn listened_on(&self) -> impl Iterator<Item = (&Rc<TcpListener>, String)> {
+        let each = self.listeners.iter().zip(&self.acceptors);
+        each.filter_map(|(listener, acceptor)| {
+            let scheme = if acceptor.is_some() { "https" } else { "http" };
+            Some((listener, format!("{scheme}://{}", listener.local_addr().ok()?)))
+        })
+    }
 }
 
 impl Inheritance {
@@ -130,7 +144,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let Inheritance { segment, wakers, admin, lifeline } = inheritance;
-        let Generation { config, listeners } = generation;
+        let Generation { config, listeners, acceptors } = generation;
         let poll = Poll::new()?;
         let signals = signal::listen(&SIGNALS_HEARD)?;
         let watched = [
@@ -152,7 +166,13 @@ impl Worker {
         let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN));
         Ok(Self {
             admin: admin.transpose()?,
-            listeners: Listeners::new(&poll, listeners, &config.listeners, FIRST_LISTENER)?,
+            listeners: Listeners::new(
+                &poll,
+                listeners,
+                &config.listeners,
+                acceptors,
+                FIRST_LISTENER,
+            )?,
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
             poll,

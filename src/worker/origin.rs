@@ -40,17 +40,19 @@ impl Peer {
         address::client(self.address, request.fields("x-forwarded-for"), trusted)
     }
 
-    /// What the request's client calls this server; one that named no host reads our own address.
+    /// What the request's client calls this server, which it has reached by the scheme `own`; one that named no
+    /// host reads our own address.
     pub(super) fn origin<'h>(
         self,
         request: &Request<'h>,
+        own: Scheme,
         local: impl FnOnce() -> Option<SocketAddr>,
     ) -> Origin<'h> {
         let told = |field| {
             let fields = self.is_proxy.then(|| request.fields(field));
             address::last_element(fields.into_iter().flatten())
         };
-        let scheme = told("x-forwarded-proto").and_then(Scheme::parse).unwrap_or(Scheme::Http);
+        let scheme = told("x-forwarded-proto").and_then(Scheme::parse).unwrap_or(own);
         let host = told("x-forwarded-host").and_then(|host| http::host(host).ok());
         let host = match host.unwrap_or(request.host) {
             "" => Cow::Owned(local().map_or_else(String::new, |address| address.to_string())),

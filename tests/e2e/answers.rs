@@ -178,7 +178,7 @@ fn relayed_answers_are_safe_in_a_browser() {
 }
 
 #[test]
-fn connections_are_kept_and_pipelines_answered_in_order() {
+pub(crate) fn connections_are_kept_and_pipelines_answered_in_order() {
     let relay = Relay::start();
     let session = relay.session();
     let mut raw = relay.connect();
@@ -197,7 +197,7 @@ fn connections_are_kept_and_pipelines_answered_in_order() {
 }
 
 #[test]
-fn a_pipelined_request_waits_behind_a_transfer() {
+pub(crate) fn a_pipelined_request_waits_behind_a_transfer() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -211,7 +211,7 @@ fn a_pipelined_request_waits_behind_a_transfer() {
 }
 
 #[test]
-fn one_pair_of_kept_connections_serves_many_exchanges() {
+pub(crate) fn one_pair_of_kept_connections_serves_many_exchanges() {
     let relay = Relay::with(2, &[]);
     let (mut receiver, mut sender) = (relay.connect(), relay.connect());
     for round in 0..50 {
@@ -230,7 +230,7 @@ fn one_pair_of_kept_connections_serves_many_exchanges() {
 }
 
 #[test]
-fn http_1_0_is_answered_and_closed_unless_it_asks_to_stay() {
+pub(crate) fn http_1_0_is_answered_and_closed_unless_it_asks_to_stay() {
     let relay = Relay::start();
     let mut raw = relay.connect();
     raw.send(b"GET / HTTP/1.0\r\n\r\n");

@@ -42,7 +42,7 @@ fn each_byte_arrives_before_the_next_is_sent(chunked: bool, placement: Placement
 }
 
 #[test]
-fn chunked_across_workers() {
+pub(crate) fn chunked_across_workers() {
     each_byte_arrives_before_the_next_is_sent(true, Placement::TwoWorkers);
 }
 
@@ -57,7 +57,7 @@ fn of_known_length_across_workers() {
 }
 
 #[test]
-fn a_head_and_a_body_in_pieces_of_one_byte() {
+pub(crate) fn a_head_and_a_body_in_pieces_of_one_byte() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();

@@ -9,7 +9,7 @@ const SHAPES: [Shape; 4] =
     [Shape::Length, Shape::Chunked(usize::MAX), Shape::Chunked(7), Shape::Form];
 
 #[test]
-fn every_shape_in_both_orders_on_one_worker_and_two() {
+pub(crate) fn every_shape_in_both_orders_on_one_worker_and_two() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for placement in [Placement::SameWorker, Placement::TwoWorkers] {
@@ -39,7 +39,7 @@ fn every_shape_in_both_orders_on_one_worker_and_two() {
 }
 
 #[test]
-fn megabytes_in_every_shape() {
+pub(crate) fn megabytes_in_every_shape() {
     let relay = Relay::with(2, &[]);
     for shape in [Shape::Length, Shape::Chunked(usize::MAX), Shape::Chunked(4000), Shape::Form] {
         relay.session().transfer(&Payload::new(9, 20_000_003), shape);
@@ -47,7 +47,7 @@ fn megabytes_in_every_shape() {
 }
 
 #[test]
-fn sent_by_put_and_post_on_each_path_that_means_the_session() {
+pub(crate) fn sent_by_put_and_post_on_each_path_that_means_the_session() {
     let relay = Relay::start();
     for (method, suffix) in [("PUT", ""), ("PUT", "/"), ("PUT", "/name.txt"), ("POST", "")] {
         let session = relay.session();
@@ -63,7 +63,7 @@ fn sent_by_put_and_post_on_each_path_that_means_the_session() {
 }
 
 #[test]
-fn deeper_paths_are_unknown() {
+pub(crate) fn deeper_paths_are_unknown() {
     let relay = Relay::start();
     let session = relay.session();
     for (method, suffix) in [
@@ -83,7 +83,7 @@ fn deeper_paths_are_unknown() {
 }
 
 #[test]
-fn length_and_type_reach_the_receiver() {
+pub(crate) fn length_and_type_reach_the_receiver() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -101,7 +101,7 @@ fn length_and_type_reach_the_receiver() {
 }
 
 #[test]
-fn an_unknown_length_is_chunked() {
+pub(crate) fn an_unknown_length_is_chunked() {
     let relay = Relay::start();
     for shape in [Shape::Chunked(10), Shape::Form] {
         let session = relay.session();
@@ -115,7 +115,7 @@ fn an_unknown_length_is_chunked() {
 }
 
 #[test]
-fn the_receivers_head_waits_for_the_first_byte() {
+pub(crate) fn the_receivers_head_waits_for_the_first_byte() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -129,7 +129,7 @@ fn the_receivers_head_waits_for_the_first_byte() {
 }
 
 #[test]
-fn a_second_sender_or_receiver_is_turned_away() {
+pub(crate) fn a_second_sender_or_receiver_is_turned_away() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -152,7 +152,7 @@ fn a_second_sender_or_receiver_is_turned_away() {
 }
 
 #[test]
-fn a_second_sender_is_turned_away_while_the_first_waits() {
+pub(crate) fn a_second_sender_is_turned_away_while_the_first_waits() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let payload = Payload::new(6, 64);
@@ -166,7 +166,7 @@ fn a_second_sender_is_turned_away_while_the_first_waits() {
 }
 
 #[test]
-fn a_complete_transfer_ends_the_session() {
+pub(crate) fn a_complete_transfer_ends_the_session() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
@@ -182,7 +182,7 @@ fn a_complete_transfer_ends_the_session() {
 }
 
 #[test]
-fn a_receiver_of_http_1_0_gets_a_known_length() {
+pub(crate) fn a_receiver_of_http_1_0_gets_a_known_length() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -196,7 +196,7 @@ fn a_receiver_of_http_1_0_gets_a_known_length() {
 }
 
 #[test]
-fn a_receiver_of_http_1_0_is_refused_an_unknown_length_and_the_sender_waits_on() {
+pub(crate) fn a_receiver_of_http_1_0_is_refused_an_unknown_length_and_the_sender_waits_on() {
     for workers in [1, 2] {
         let relay = Relay::with(workers, &[]);
         for old_one_first in [true, false] {
@@ -228,7 +228,7 @@ fn a_receiver_of_http_1_0_is_refused_an_unknown_length_and_the_sender_waits_on()
 }
 
 #[test]
-fn a_stalled_pair_does_not_slow_another() {
+pub(crate) fn a_stalled_pair_does_not_slow_another() {
     let relay = Relay::with(2, &["memory.segment_bytes = \"8MiB\""]);
     let (stalled, lively) = (relay.session(), relay.session());
     let mut receiver = relay.connect();

@@ -13,7 +13,7 @@ fn expecting(session: &Session, length: &str) -> Raw {
 }
 
 #[test]
-fn continue_comes_with_the_receiver_and_not_before() {
+pub(crate) fn continue_comes_with_the_receiver_and_not_before() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut sender = expecting(&session, "5");
@@ -27,7 +27,7 @@ fn continue_comes_with_the_receiver_and_not_before() {
 }
 
 #[test]
-fn continue_comes_at_once_when_the_receiver_is_there() {
+pub(crate) fn continue_comes_at_once_when_the_receiver_is_there() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -41,7 +41,7 @@ fn continue_comes_at_once_when_the_receiver_is_there() {
 }
 
 #[test]
-fn a_late_continue_is_left_out_once_bytes_have_come() {
+pub(crate) fn a_late_continue_is_left_out_once_bytes_have_come() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut sender = expecting(&session, "5");
@@ -96,7 +96,7 @@ fn a_sender_is_not_read_before_the_pairing() {
 }
 
 #[test]
-fn a_final_answer_before_the_body_says_close() {
+pub(crate) fn a_final_answer_before_the_body_says_close() {
     let relay = Relay::with(1, &["timeouts.wait_timeout = \"1s\""]);
     let dead = "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let session = relay.session();
@@ -111,7 +111,7 @@ fn a_final_answer_before_the_body_says_close() {
 }
 
 #[test]
-fn a_client_in_full_flow_sees_its_answer_and_not_a_reset() {
+pub(crate) fn a_client_in_full_flow_sees_its_answer_and_not_a_reset() {
     let relay = Relay::with(1, &["limits.linger_bytes_max = \"4MiB\""]);
     for len in [1, 1000, 900 << 10, 3 << 20] {
         let mut sender = relay.connect();
@@ -124,7 +124,7 @@ fn a_client_in_full_flow_sees_its_answer_and_not_a_reset() {
 }
 
 #[test]
-fn what_follows_a_final_answer_is_never_parsed() {
+pub(crate) fn what_follows_a_final_answer_is_never_parsed() {
     let relay = Relay::start();
     let session = relay.session();
     let mut sender = relay.connect();

@@ -19,7 +19,7 @@ const FILE: &str =
     "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/csv\r\n";
 
 #[test]
-fn the_first_part_with_a_file_name_is_the_file() {
+pub(crate) fn the_first_part_with_a_file_name_is_the_file() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -44,7 +44,7 @@ fn the_first_part_with_a_file_name_is_the_file() {
 }
 
 #[test]
-fn an_empty_file_part_is_an_empty_file() {
+pub(crate) fn an_empty_file_part_is_an_empty_file() {
     let relay = Relay::start();
     let session = relay.session();
     let receiver = session.receiver(&Payload::new(1, 0));
@@ -109,7 +109,7 @@ fn begun(relay: &Relay, session: &Session) -> (Raw, Head, Raw) {
 }
 
 #[test]
-fn faults_within_the_file_abort_the_receiver_visibly() {
+pub(crate) fn faults_within_the_file_abort_the_receiver_visibly() {
     let relay = Relay::with(2, &[]);
     for rest in ["", "\r\n--XX\r\nContent-Disp", "\r\n--XX\r\n", "\r\n--XX"] {
         let session = relay.session();
@@ -152,7 +152,7 @@ fn too_much_after_the_file_aborts_the_receiver() {
 }
 
 #[test]
-fn the_receivers_final_chunk_waits_for_the_end_of_the_form() {
+pub(crate) fn the_receivers_final_chunk_waits_for_the_end_of_the_form() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -187,7 +187,7 @@ fn the_receivers_head_comes_once_the_parts_header_is_complete() {
 }
 
 #[test]
-fn a_form_of_curl_with_several_fields() {
+pub(crate) fn a_form_of_curl_with_several_fields() {
     let relay = Relay::start();
     let session = relay.session();
     let payload = Payload::new(4, 3_000_000);

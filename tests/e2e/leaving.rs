@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{Curl, Payload, Placement, Raw, Relay, Shape, eventually};
 
 /// The ways to go while waiting.
-const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |raw| {
+const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |mut raw| {
     raw.finish();
     // The socket stays open for reading: a FIN alone must do.
     thread::spawn(move || {
@@ -16,7 +16,7 @@ const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |raw| {
 }];
 
 #[test]
-fn a_waiting_receiver_that_leaves_frees_its_place() {
+pub(crate) fn a_waiting_receiver_that_leaves_frees_its_place() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
@@ -32,7 +32,7 @@ fn a_waiting_receiver_that_leaves_frees_its_place() {
 }
 
 #[test]
-fn a_waiting_sender_that_leaves_frees_its_place() {
+pub(crate) fn a_waiting_sender_that_leaves_frees_its_place() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
@@ -49,7 +49,7 @@ fn a_waiting_sender_that_leaves_frees_its_place() {
 }
 
 #[test]
-fn a_sender_may_half_close_once_its_body_is_whole() {
+pub(crate) fn a_sender_may_half_close_once_its_body_is_whole() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for placement in [Placement::SameWorker, Placement::TwoWorkers] {
@@ -75,7 +75,7 @@ fn a_sender_may_half_close_once_its_body_is_whole() {
 }
 
 #[test]
-fn a_receiver_may_half_close_once_the_senders_body_is_whole() {
+pub(crate) fn a_receiver_may_half_close_once_the_senders_body_is_whole() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
@@ -90,7 +90,7 @@ fn a_receiver_may_half_close_once_the_senders_body_is_whole() {
 }
 
 #[test]
-fn a_retry_on_the_same_key_starts_at_byte_0() {
+pub(crate) fn a_retry_on_the_same_key_starts_at_byte_0() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     for attempt in 0..5 {
@@ -113,7 +113,7 @@ fn a_retry_on_the_same_key_starts_at_byte_0() {
 }
 
 #[test]
-fn leaving_at_any_moment_leaks_nothing() {
+pub(crate) fn leaving_at_any_moment_leaks_nothing() {
     // A FIN behind more bytes than the socket's buffers hold is not seen before the end of the wait.
     let relay = Relay::with(2, &["timeouts.wait_timeout = \"3s\""]);
     let segment = relay.segment();
@@ -148,7 +148,7 @@ fn leaving_at_any_moment_leaks_nothing() {
 }
 
 #[test]
-fn a_killed_curl_receiver_ends_the_sending_curl_with_22() {
+pub(crate) fn a_killed_curl_receiver_ends_the_sending_curl_with_22() {
     let relay = Relay::with(2, &[]);
     let payload = Payload::new(5, 80 << 20);
     payload.write_file(&relay.path("big"));
@@ -174,7 +174,7 @@ fn a_killed_curl_receiver_ends_the_sending_curl_with_22() {
 }
 
 #[test]
-fn a_killed_curl_sender_leaves_a_partial_file_and_a_working_key() {
+pub(crate) fn a_killed_curl_sender_leaves_a_partial_file_and_a_working_key() {
     let relay = Relay::with(2, &[]);
     let payload = Payload::new(6, 80 << 20);
     payload.write_file(&relay.path("big"));

@@ -90,7 +90,7 @@ fn delete(session: &Session) {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_not_served_and_the_others_are() {
+pub(crate) fn connections_beyond_the_limit_are_not_served_and_the_others_are() {
     let relay = Relay::with(2, &["limits.connections_max = 20"]);
     let segment = relay.segment();
     let session = relay.session();
@@ -135,7 +135,7 @@ fn sessions_are_given_back_one_for_one() {
 }
 
 #[test]
-fn an_address_has_exactly_its_connections_over_all_workers() {
+pub(crate) fn an_address_has_exactly_its_connections_over_all_workers() {
     let relay = Relay::with(4, &[ROOMY, "limits.connections_per_address_max = 13"]);
     let segment = relay.segment();
     for _ in 0..3 {
@@ -159,7 +159,7 @@ fn an_address_has_exactly_its_connections_over_all_workers() {
 }
 
 #[test]
-fn those_that_are_turned_away_do_not_fill_the_relay() {
+pub(crate) fn those_that_are_turned_away_do_not_fill_the_relay() {
     let lines = ["limits.connections_max = 40", "limits.connections_per_address_max = 4"];
     let relay = Relay::with(4, &lines);
     let _flood: Vec<_> = (0..200).map(|_| Raw::connect_from(GREEDY, relay.address())).collect();

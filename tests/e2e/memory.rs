@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Payload, Pid, Relay, Shape, stays};
+use crate::harness::{Payload, Pid, Relay, Shape, over_tls, stays};
 
 fn processes(relay: &Relay) -> Vec<Pid> {
     [vec![relay.master()], relay.worker_pids()].concat()
@@ -44,6 +44,15 @@ const WAITING: u64 = 2000;
 
 #[test]
 fn heavy_a_waiting_receiver_takes_at_most_two_kibibytes() {
+    waiting_receivers_take_at_most(2);
+}
+
+#[test]
+fn heavy_a_waiting_receiver_over_tls_takes_at_most_ten_kibibytes() {
+    over_tls(|| waiting_receivers_take_at_most(10));
+}
+
+fn waiting_receivers_take_at_most(kib: u64) {
     let lines =
         ["limits.connections_per_address_max = 4096", "limits.sessions_per_address_max = 4096"];
     let relay = Relay::with(2, &lines);
@@ -63,7 +72,7 @@ fn heavy_a_waiting_receiver_takes_at_most_two_kibibytes() {
     assert_eq!(segment.places_held(), WAITING);
     let grown = private_kib().saturating_sub(before);
     println!("{grown} KiB for {WAITING} waiting receivers");
-    assert!(grown <= 2 * WAITING, "{grown} KiB for {WAITING}");
+    assert!(grown <= kib * WAITING, "{grown} KiB for {WAITING}");
     for (raw, session) in waiting.iter_mut().zip(&sessions).step_by(100) {
         let payload = Payload::new(4, 1000);
         let sender = session.sender(&payload, Shape::Length);

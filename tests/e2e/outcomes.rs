@@ -11,7 +11,7 @@ const PLACEMENTS: [Placement; 2] = [Placement::SameWorker, Placement::TwoWorkers
 const SHORT_WAIT: &str = "timeouts.wait_timeout = \"2s\"";
 
 #[test]
-fn all_delivered_is_200_with_a_report() {
+pub(crate) fn all_delivered_is_200_with_a_report() {
     let relay = Relay::start();
     let session = relay.session();
     let payload = Payload::new(1, 12_345);
@@ -29,7 +29,7 @@ fn all_delivered_is_200_with_a_report() {
 }
 
 #[test]
-fn a_receiver_that_leaves_midway_is_502_with_what_it_got() {
+pub(crate) fn a_receiver_that_leaves_midway_is_502_with_what_it_got() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
@@ -69,12 +69,13 @@ fn a_receiver_that_leaves_midway_is_502_with_what_it_got() {
 }
 
 #[test]
-fn a_sender_that_leaves_midway_cuts_the_receiver_visibly() {
+pub(crate) fn a_sender_that_leaves_midway_cuts_the_receiver_visibly() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
     let payload = Payload::new(4, 1_000_000);
-    let leave: [(u64, fn(Raw)); 3] = [(1, |s| s.finish()), (300_000, Raw::reset), (999_999, drop)];
+    let leave: [(u64, fn(Raw)); 3] =
+        [(1, |mut s| s.finish()), (300_000, Raw::reset), (999_999, drop)];
     for placement in PLACEMENTS {
         for framing in [("Content-Length", "1000000"), ("Transfer-Encoding", "chunked")] {
             for (sent, leave) in leave {
@@ -108,7 +109,7 @@ fn a_sender_that_leaves_midway_cuts_the_receiver_visibly() {
 }
 
 #[test]
-fn nobody_within_the_wait_is_504_for_either_side() {
+pub(crate) fn nobody_within_the_wait_is_504_for_either_side() {
     let relay = Relay::with(1, &[SHORT_WAIT]);
     let session = relay.session();
     let begun = Instant::now();
@@ -126,7 +127,7 @@ fn nobody_within_the_wait_is_504_for_either_side() {
 }
 
 #[test]
-fn the_wait_is_not_a_bound_of_the_transfer() {
+pub(crate) fn the_wait_is_not_a_bound_of_the_transfer() {
     let relay = Relay::with(1, &[SHORT_WAIT]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -154,7 +155,7 @@ fn no_session_slot_is_503_with_a_time_to_retry() {
 }
 
 #[test]
-fn no_chunk_for_a_pair_is_503_for_both() {
+pub(crate) fn no_chunk_for_a_pair_is_503_for_both() {
     let relay = Relay::with(
         1,
         &[
@@ -198,7 +199,7 @@ fn receiver_has_answer(receiver: &mut crate::harness::Raw) -> Option<u16> {
 }
 
 #[test]
-fn too_large_is_413_before_the_receiver_hears_of_it() {
+pub(crate) fn too_large_is_413_before_the_receiver_hears_of_it() {
     let relay = Relay::with(1, &["limits.body_bytes_max = \"1MiB\""]);
     let session = relay.session();
     let payload = Payload::new(10, 1 << 20);
@@ -219,7 +220,7 @@ fn too_large_is_413_before_the_receiver_hears_of_it() {
 }
 
 #[test]
-fn too_large_along_the_way_is_413_and_cuts_the_receiver() {
+pub(crate) fn too_large_along_the_way_is_413_and_cuts_the_receiver() {
     let relay = Relay::with(1, &["limits.body_bytes_max = \"1MiB\""]);
     for shape in [Shape::Chunked(10_000), Shape::Form] {
         let session = relay.session();
@@ -237,7 +238,7 @@ fn too_large_along_the_way_is_413_and_cuts_the_receiver() {
 }
 
 #[test]
-fn the_cut_of_an_unknown_length_lacks_its_final_chunk() {
+pub(crate) fn the_cut_of_an_unknown_length_lacks_its_final_chunk() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();

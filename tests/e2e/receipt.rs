@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 #[test]
-fn the_level_can_be_asked_for() {
+pub(crate) fn the_level_can_be_asked_for() {
     let relay = Relay::start();
     for (asked, want) in [(Some("sent"), "sent"), (Some("acked"), "acked"), (None, "acked")] {
         let session = relay.session();
@@ -41,12 +41,12 @@ fn the_level_can_be_configured_and_a_wrong_one_is_refused() {
 
 /// Bytes that the receiver's kernel has taken in order, head included: read by the test, or still in its queue.
 fn received_by_tcp(relay: &Relay, receiver: &Raw) -> u64 {
-    receiver.taken_bytes
+    receiver.taken_bytes()
         + tcp_queues(receiver.local_addr(), relay.address()).map_or(0, |(_, queued)| queued)
 }
 
 #[test]
-fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got() {
+pub(crate) fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let shapes = [Shape::Length, Shape::Length, Shape::Chunked(10_000), Shape::Form];
@@ -79,7 +79,7 @@ fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got() {
 }
 
 #[test]
-fn a_hundred_megabytes_to_a_receiver_that_reads_nothing_never_succeed() {
+pub(crate) fn a_hundred_megabytes_to_a_receiver_that_reads_nothing_never_succeed() {
     let relay = Relay::with(2, &["timeouts.rate_window = \"2s\""]);
     let session = relay.session();
     let payload = Payload::new(4, 100 << 20);
@@ -125,7 +125,7 @@ fn bytes_that_are_never_acknowledged_are_no_success() {
 }
 
 #[test]
-fn sent_does_not_wait_for_the_acknowledgement() {
+pub(crate) fn sent_does_not_wait_for_the_acknowledgement() {
     let relay = Relay::with(2, &["timeouts.ack_timeout = \"60s\""]);
     let session = relay.session();
     let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
@@ -144,7 +144,7 @@ fn sent_does_not_wait_for_the_acknowledgement() {
 }
 
 #[test]
-fn a_reset_before_the_acknowledgement_is_502() {
+pub(crate) fn a_reset_before_the_acknowledgement_is_502() {
     let relay = Relay::with(2, &["timeouts.ack_timeout = \"30s\""]);
     let session = relay.session();
     let payload = Payload::new(7, 100_000);
@@ -162,7 +162,7 @@ fn a_reset_before_the_acknowledgement_is_502() {
 }
 
 #[test]
-fn a_slow_reader_is_waited_for_and_reported_exactly() {
+pub(crate) fn a_slow_reader_is_waited_for_and_reported_exactly() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let payload = Payload::new(8, 600_000);
@@ -184,7 +184,7 @@ fn a_slow_reader_is_waited_for_and_reported_exactly() {
 }
 
 #[test]
-fn a_slow_and_steady_receiver_is_not_cut() {
+pub(crate) fn a_slow_and_steady_receiver_is_not_cut() {
     // Its socket's buffer takes nothing for two windows on end. On loopback a closed window opens by
     // 64 KiB at a time, which takes this one 1.6 s.
     let fields = ["timeouts.rate_window = \"4s\"", "limits.rate_bytes_min = 1000"];
@@ -211,7 +211,7 @@ fn a_slow_and_steady_receiver_is_not_cut() {
 }
 
 #[test]
-fn a_failure_counts_what_was_acknowledged_whatever_level_was_asked_for() {
+pub(crate) fn a_failure_counts_what_was_acknowledged_whatever_level_was_asked_for() {
     let relay = Relay::start();
     let session = relay.session();
     let payload = Payload::new(9, 3_000_000);

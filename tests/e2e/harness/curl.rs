@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::network::Machine;
 use super::patience::eventually_within;
+use super::tls;
 
 /// A curl command line being put together.
 #[derive(Debug)]
@@ -44,6 +45,10 @@ impl Curl {
 
     fn with(mut command: Command, arguments: &str) -> Self {
         command.args(["-q", "--noproxy", "*"]).args(arguments.split_whitespace());
+        if let Some(certificate) = tls::trusted_by_curl() {
+            command.env("CURL_CA_BUNDLE", certificate);
+        }
+        command.stdin(Stdio::null());
         Self(command)
     }
 
@@ -57,8 +62,14 @@ impl Curl {
         self
     }
 
+    /// What it reads on stdin; nothing, unless told.
+    pub(crate) fn stdin(mut self, input: impl Into<Stdio>) -> Self {
+        self.0.stdin(input);
+        self
+    }
+
     pub(crate) fn start(mut self) -> RunningCurl {
-        let command = self.0.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("curl must be installed");
         let stdout = Some(gather(child.stdout.take().unwrap()));
         let stderr = Some(gather(child.stderr.take().unwrap()));

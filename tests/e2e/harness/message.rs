@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::raw::{BodyState, Piece, Raw};
 use super::relay::Relay;
 use super::response::{Ending, Head, Response};
+use super::tls;
 
 /// The mount of the default configuration.
 pub(crate) const MOUNT: &str = "/session";
@@ -141,7 +142,9 @@ impl Head {
         let path = quoted(parts.next(), "Path=");
         let expires = parts.next().and_then(|p| p.strip_prefix("Expires="));
         let expires = expires.and_then(|date| httpdate::parse_http_date(date).ok());
-        match (token, path, expires, parts.next()) {
+        // Over HTTPS it says one thing more.
+        let rest = parts.next().filter(|rest| *rest != "Secure" || !tls::is_spoken());
+        match (token, path, expires, rest.or(parts.next())) {
             (Some(token), Some(path), Some(expires), None) => {
                 Some(TokenCookie { token, path, expires })
             }

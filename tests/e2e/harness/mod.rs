@@ -14,6 +14,7 @@ mod relay;
 mod response;
 mod segment;
 mod strace;
+mod tls;
 mod transfer;
 
 pub(crate) use curl::{Curl, RunningCurl};
@@ -28,4 +29,5 @@ pub(crate) use relay::{BINARY, Relay, Session};
 pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::Segment;
 pub(crate) use strace::{Strace, segment_addresses};
+pub(crate) use tls::{Certificate, over_tls};
 pub(crate) use transfer::{Checked, Placement, Shape, send_payload};

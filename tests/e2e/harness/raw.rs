@@ -3,21 +3,24 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::patience::{PATIENCE, eventually};
 use super::proc::tcp_queues;
 use super::response::{BodyFraming, Ending, Head, Response};
+use super::tls::{self, Transport};
 
 /// Upper bound of a head that a test reads, bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Transport,
     /// Bytes read from the socket and not yet consumed.
     pending: Vec<u8>,
     /// The `Host` that requests carry.
@@ -27,8 +30,6 @@ pub(crate) struct Raw {
     trailer: Vec<(String, String)>,
     /// What the head of the body being read says in `Trailer`.
     announced: String,
-    /// Bytes taken from the kernel so far.
-    pub(crate) taken_bytes: u64,
     /// Bytes of the heads read so far.
     pub(crate) head_bytes: u64,
 }
@@ -69,30 +70,49 @@ impl Raw {
         Self::from_stream(socket.into(), address)
     }
 
+    /// A client that speaks TLS its own way.
+    pub(crate) fn connect_by(client: &Arc<ClientConfig>, address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the port refused");
+        Self::with_client(stream, address, Some(Arc::clone(client)))
+    }
+
+    /// A client that speaks no TLS, whatever the port does.
+    pub(crate) fn connect_plain(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the port refused");
+        Self::with_client(stream, address, None)
+    }
+
     fn from_stream(stream: TcpStream, address: SocketAddr) -> Self {
+        Self::with_client(stream, address, tls::client_of(address))
+    }
+
+    fn with_client(
+        stream: TcpStream,
+        address: SocketAddr,
+        client: Option<Arc<ClientConfig>>,
+    ) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self {
-            stream,
+            stream: Transport::new(stream, client),
             pending: Vec::new(),
             host: address.to_string(),
             to_head_request: false,
             trailer: Vec::new(),
             announced: String::new(),
-            taken_bytes: 0,
             head_bytes: 0,
         }
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream.tcp().local_addr().unwrap()
     }
 
     /// How long a read or a write may stand still from now on.
     pub(crate) fn patience(&self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).unwrap();
-        self.stream.set_write_timeout(Some(limit)).unwrap();
+        self.stream.tcp().set_read_timeout(Some(limit)).unwrap();
+        self.stream.tcp().set_write_timeout(Some(limit)).unwrap();
     }
 
     // Sending.
@@ -153,13 +173,33 @@ impl Raw {
     }
 
     /// A FIN: this side has said all.
-    pub(crate) fn finish(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+    pub(crate) fn finish(&mut self) {
+        self.stream.finish();
+    }
+
+    /// Brings a TLS handshake to its end.
+    pub(crate) fn shake(&mut self) -> io::Result<()> {
+        self.stream.shake()
+    }
+
+    /// The client's side of TLS.
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        self.stream.tls().expect("it speaks TLS")
+    }
+
+    /// The line below TLS.
+    pub(crate) fn line(&self) -> &TcpStream {
+        self.stream.tcp()
+    }
+
+    /// Bytes taken from the kernel so far.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.stream.taken_bytes
     }
 
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     // Receiving.
@@ -167,7 +207,7 @@ impl Raw {
     /// Waits until all that the peer has sent so far is acknowledged, and the peer's kernel knows it.
     #[track_caller]
     pub(crate) fn wait_until_acknowledged(&self) {
-        let remote = self.stream.peer_addr().unwrap();
+        let remote = self.stream.tcp().peer_addr().unwrap();
         eventually("all is acknowledged", || {
             let (unacknowledged, _) = tcp_queues(remote, self.local_addr())?;
             (unacknowledged == 0).then_some(())
@@ -176,9 +216,9 @@ impl Raw {
 
     /// True when an answer, or the connection's end, has come; waits a millisecond at most.
     pub(crate) fn has_news(&mut self) -> bool {
-        self.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        self.stream.tcp().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let news = !self.fill().is_err_and(|e| e.kind() == ErrorKind::TimedOut);
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.tcp().set_read_timeout(Some(PATIENCE)).unwrap();
         news
     }
 
@@ -193,7 +233,6 @@ impl Raw {
         };
         let n = n.map_err(|e| self.explain(e))?;
         self.pending.extend_from_slice(&buffer[..n]);
-        self.taken_bytes += n as u64;
         Ok(n)
     }
 
@@ -313,7 +352,7 @@ impl Raw {
                     }
                 }
                 BodyState::Chunk(Some(0)) => {
-                    assert_eq!(self.line()?, "", "chunk longer than it says");
+                    assert_eq!(self.text_line()?, "", "chunk longer than it says");
                     *state = BodyState::Chunk(None);
                 }
                 BodyState::Chunk(Some(left)) => {
@@ -335,11 +374,10 @@ impl Raw {
             return Ok(n);
         }
         let n = self.stream.read(&mut out[..most]).map_err(|e| self.explain(e))?;
-        self.taken_bytes += n as u64;
         if n == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(n) }
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    fn text_line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = find(&self.pending, b"\n") {
                 let line: Vec<u8> = self.pending.drain(..=end).collect();
@@ -356,7 +394,7 @@ impl Raw {
     /// The trailer section of a chunked body, with its empty line; only what was announced may be in it.
     fn read_trailer(&mut self) -> io::Result<()> {
         loop {
-            let line = self.line()?;
+            let line = self.text_line()?;
             if line.is_empty() {
                 return Ok(());
             }
@@ -376,7 +414,7 @@ impl Raw {
     }
 
     fn chunk_line(&mut self) -> io::Result<u64> {
-        let line = self.line()?;
+        let line = self.text_line()?;
         assert!(
             !line.is_empty() && line.bytes().all(|b| b.is_ascii_hexdigit()),
             "chunk line {line:?}"
@@ -414,7 +452,7 @@ impl Raw {
         loop {
             let left =
                 deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left)).unwrap();
+            self.stream.tcp().set_read_timeout(Some(left)).unwrap();
             match self.fill() {
                 Ok(0) => return true,
                 Ok(_) => {}
@@ -432,14 +470,14 @@ impl Raw {
             "already here: {:?}",
             String::from_utf8_lossy(&self.pending)
         );
-        self.stream.set_read_timeout(Some(span)).unwrap();
+        self.stream.tcp().set_read_timeout(Some(span)).unwrap();
         match self.fill() {
             Err(e) if e.kind() == ErrorKind::TimedOut => {}
             Ok(0) => panic!("closed instead of silence"),
             Ok(_) => panic!("instead of silence: {:?}", String::from_utf8_lossy(&self.pending)),
             Err(e) => panic!("instead of silence: {e}"),
         }
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.tcp().set_read_timeout(Some(PATIENCE)).unwrap();
     }
 }
 

@@ -19,6 +19,7 @@ use super::patience::{PATIENCE, eventually};
 use super::proc::{Pid, Stopped};
 use super::raw::Raw;
 use super::segment::Segment;
+use super::tls::{self, Certificate};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 
@@ -29,6 +30,8 @@ pub(crate) struct Relay {
     directory: TempDir,
     /// The first listener's.
     address: Option<SocketAddr>,
+    /// The first listener's, if it speaks HTTPS.
+    certificate: Option<Certificate>,
     workers: AtomicUsize,
     /// What it wrote to stdout so far.
     said: Arc<Mutex<String>>,
@@ -40,7 +43,7 @@ pub(crate) struct Session {
     pub(crate) address: SocketAddr,
     pub(crate) key: String,
     pub(crate) token: String,
-    /// `http://HOST:PORT/KEY`
+    /// `http://HOST:PORT/KEY`, or `https:` and so on
     pub(crate) url: String,
     /// `/KEY`
     pub(crate) path: String,
@@ -62,9 +65,22 @@ impl Relay {
         Self::run(machine.command(BINARY), workers, lines)
     }
 
+    /// Its first listener speaks HTTPS.
+    pub(crate) fn https(workers: usize, lines: &[&str]) -> Self {
+        let mut relay = None;
+        tls::over_tls(|| relay = Some(Self::with(workers, lines)));
+        relay.unwrap()
+    }
+
     fn run(mut command: Command, workers: usize, lines: &[&str]) -> Self {
+        let certificate = tls::is_over_tls().then(Certificate::new);
         let directory = tempfile::tempdir().unwrap();
-        configure(directory.path(), workers, lines);
+        configure(directory.path(), workers, lines, certificate.is_some());
+        let file = directory.path().join("certificate.pem");
+        if let Some(Certificate { certificate, key, .. }) = &certificate {
+            fs::write(&file, certificate).unwrap();
+            fs::write(directory.path().join("key.pem"), key).unwrap();
+        }
         let errors = File::create(directory.path().join("stderr")).unwrap();
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
         let mut master =
@@ -73,11 +89,14 @@ impl Relay {
         let listening =
             first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
         let workers = AtomicUsize::new(workers);
-        let mut relay = Self { master, directory, address: None, workers, said };
+        let mut relay = Self { master, directory, address: None, certificate, workers, said };
         let line = listening
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
         relay.address = Some(line);
+        if let Some(certificate) = &relay.certificate {
+            tls::open_port(line, certificate, &file);
+        }
         relay.wait_until_served();
         relay
     }
@@ -94,7 +113,7 @@ impl Relay {
 
     /// Changes the configuration file; nothing else.
     pub(crate) fn configure(&self, workers: usize, lines: &[&str]) {
-        configure(self.directory(), workers, lines);
+        configure(self.directory(), workers, lines, self.certificate.is_some());
     }
 
     /// `idontstore -s REQUEST`, not run yet.
@@ -124,17 +143,23 @@ impl Relay {
         self.address.expect("it listens")
     }
 
+    /// What the first listener shows.
+    pub(crate) fn certificate(&self) -> &Certificate {
+        self.certificate.as_ref().expect("it speaks HTTPS")
+    }
+
     /// The address of the listener `index`, in the order of the configuration.
     pub(crate) fn listener(&self, index: usize) -> SocketAddr {
         let said = self.wait_for_output("curl");
-        let addresses = said.lines().filter_map(|line| line.strip_prefix("listening on http://"));
+        let addresses = said.lines().filter_map(listener_address);
         let addresses: Vec<_> = addresses.collect();
         let address = addresses.get(index).unwrap_or_else(|| panic!("listener {index}: {said}"));
         address.parse().unwrap()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address())
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.address())
     }
 
     /// A directory that lives as long as the relay.
@@ -278,18 +303,25 @@ impl Relay {
 }
 
 /// Writes the configuration file: the lines, and a control socket.
-fn configure(directory: &Path, workers: usize, lines: &[&str]) {
+fn configure(directory: &Path, workers: usize, lines: &[&str], is_https: bool) {
     let control = format!("control_socket = {:?}", directory.join("control"));
     let lines: Vec<_> = lines.iter().copied().chain([control.as_str()]).collect();
-    fs::write(directory.join("test.toml"), config_text(workers, &lines)).unwrap();
+    fs::write(directory.join("test.toml"), config_text(workers, &lines, is_https)).unwrap();
 }
 
 /// The test's own listener comes first; whole tables after it.
-fn config_text(workers: usize, lines: &[&str]) -> String {
+fn config_text(workers: usize, lines: &[&str], is_https: bool) -> String {
     let (tables, keys): (Vec<_>, Vec<_>) = lines.iter().partition(|l| l.starts_with('['));
-    let own = ["[[listener]]", "address = \"127.0.0.1:0\""];
+    let tls = "tls = { certificate = 'certificate.pem', key = 'key.pem' }";
+    let own = ["[[listener]]", "address = \"127.0.0.1:0\"", if is_https { tls } else { "" }];
     let lines = keys.into_iter().copied().chain(own).chain(tables.into_iter().copied());
     lines.fold(format!("workers = {workers}\n"), |text, line| text + line + "\n")
+}
+
+/// The address in a line that tells of a listener.
+fn listener_address(line: &str) -> Option<&str> {
+    let url = line.strip_prefix("listening on ")?;
+    url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))
 }
 
 /// Reads the program's stdout into `said` for as long as it writes; hands over the listeners' addresses.
@@ -301,10 +333,8 @@ fn first_lines(
     thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
             said.lock().unwrap().push_str(&format!("{line}\n"));
-            let address = line
-                .strip_prefix("listening on http://")
-                .and_then(|a| a.trim_end_matches('/').parse().ok());
-            if let Some(address) = address {
+            let address = listener_address(&line);
+            if let Some(address) = address.and_then(|address| address.parse().ok()) {
                 let _ = found.send(address);
             }
         }
@@ -314,6 +344,9 @@ fn first_lines(
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        if let Some(address) = self.address {
+            tls::close_port(address);
+        }
         let workers = self.worker_pids();
         if std::thread::panicking() {
             eprintln!("--- stderr of the relay\n{}", self.errors());

@@ -11,7 +11,7 @@ use crate::harness::{Ending, Party, Raw, Relay, Role, TRUNCATED, eventually};
 const DEPARTURES: [fn(Raw); 2] = [drop, Raw::reset];
 
 #[test]
-fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
+pub(crate) fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for from in Role::BOTH {
@@ -31,7 +31,7 @@ fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
 }
 
 #[test]
-fn a_malformed_chunk_is_told_to_both() {
+pub(crate) fn a_malformed_chunk_is_told_to_both() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let (mut receiver, mut sender) = (session.host(), session.guest());
@@ -46,7 +46,7 @@ fn a_malformed_chunk_is_told_to_both() {
 }
 
 #[test]
-fn a_sender_lost_short_of_its_length_cuts_the_message() {
+pub(crate) fn a_sender_lost_short_of_its_length_cuts_the_message() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for leave in DEPARTURES {
@@ -63,7 +63,7 @@ fn a_sender_lost_short_of_its_length_cuts_the_message() {
 }
 
 #[test]
-fn a_lost_receiver_is_502_with_the_count_and_the_lane_is_free() {
+pub(crate) fn a_lost_receiver_is_502_with_the_count_and_the_lane_is_free() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();

@@ -3,12 +3,12 @@
 mod allocating;
 mod crowd;
 mod ending;
-mod losing;
+pub(crate) mod losing;
 mod order;
-mod passing;
-mod receipt;
+pub(crate) mod passing;
+pub(crate) mod receipt;
 mod replacing;
 mod roles;
-mod secure;
+pub(crate) mod secure;
 mod timeout;
-mod transcript;
+pub(crate) mod transcript;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{Ending, Payload, Relay, Role, TRUNCATED};
 
 #[test]
-fn type_and_length_pass_as_they_are() {
+pub(crate) fn type_and_length_pass_as_they_are() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let kinds = ["text/plain", "application/json; charset=\"utf-8\"", "image/png", "x/y;a=b , c"];
@@ -46,7 +46,7 @@ fn a_relayed_answer_is_not_run_cached_or_sniffed() {
 }
 
 #[test]
-fn an_empty_message_is_a_message() {
+pub(crate) fn an_empty_message_is_a_message() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for from in Role::BOTH {
@@ -75,7 +75,7 @@ fn a_form_passes_as_it_is() {
 }
 
 #[test]
-fn pieces_pass_at_once() {
+pub(crate) fn pieces_pass_at_once() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for (receiving, sending) in [(0, 0), (0, 1)] {
@@ -105,7 +105,7 @@ fn pieces_pass_at_once() {
 }
 
 #[test]
-fn only_a_chunked_message_is_told_what_was_relayed() {
+pub(crate) fn only_a_chunked_message_is_told_what_was_relayed() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut guest = session.guest();
@@ -116,7 +116,7 @@ fn only_a_chunked_message_is_told_what_was_relayed() {
 }
 
 #[test]
-fn a_large_message_passes_in_either_shape() {
+pub(crate) fn a_large_message_passes_in_either_shape() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let body = Payload::new(1, 20 << 20).bytes();
@@ -154,7 +154,7 @@ fn an_old_receiver_of_a_chunked_message_is_told_505_and_the_sender_waits_on() {
 }
 
 #[test]
-fn an_old_receiver_gets_a_message_of_known_length() {
+pub(crate) fn an_old_receiver_gets_a_message_of_known_length() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut old = relay.connect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::harness::{Payload, Raw, Relay, Role};
 
 #[test]
-fn the_receipt_level_is_sent_unless_asked_or_configured() {
+pub(crate) fn the_receipt_level_is_sent_unless_asked_or_configured() {
     for (configured, default) in [(None, "sent"), (Some("messages.receipt = \"acked\""), "acked")] {
         let lines: Vec<_> = configured.into_iter().collect();
         let relay = Relay::with(1, &lines);
@@ -29,7 +29,7 @@ fn the_receipt_level_is_sent_unless_asked_or_configured() {
 }
 
 #[test]
-fn acked_waits_for_the_acknowledgement_and_sent_does_not() {
+pub(crate) fn acked_waits_for_the_acknowledgement_and_sent_does_not() {
     let relay = Relay::with(2, &["timeouts.ack_timeout = \"60s\""]);
     let session = relay.message_session();
     let body = Payload::new(6, 100_000).bytes();

@@ -13,7 +13,7 @@ use crate::harness::{
 const LARGE_BYTES: u64 = 64 << 20;
 
 /// The ways to go.
-const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |raw| {
+const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |mut raw| {
     raw.finish();
     // The socket stays open for reading: a FIN alone must do.
     thread::spawn(move || {

@@ -46,7 +46,7 @@ fn expect_passes(session: &MessageSession, guest: Ipv4Addr) {
 }
 
 #[test]
-fn a_secure_session_refuses_every_other_address() {
+pub(crate) fn a_secure_session_refuses_every_other_address() {
     let relay = Relay::with(2, &[]);
     let session = secure(&relay);
     expect_refused(&session, 1..8);
@@ -81,7 +81,7 @@ fn a_second_permit_replaces_the_first() {
 }
 
 #[test]
-fn a_guest_that_waits_is_sent_away_when_another_is_permitted() {
+pub(crate) fn a_guest_that_waits_is_sent_away_when_another_is_permitted() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = secure(&relay);

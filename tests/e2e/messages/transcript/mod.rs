@@ -219,6 +219,6 @@ fn over_bare_sockets() {
 }
 
 #[test]
-fn over_curl_with_a_cookie_jar() {
+pub(crate) fn over_curl_with_a_cookie_jar() {
     replay::<OverCurl>();
 }

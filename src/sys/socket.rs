@@ -1,4 +1,4 @@
-//! A client's connection: a non-blocking socket and what epoll has said of it.
+//! A client's socket, non-blocking, and what epoll has said of it.
 //!
 //! Events are edge-triggered, so what they said is remembered here until a call finds that it is no
 //! longer so: a short read means that the socket is dry, but only if no FIN came with the data.
@@ -40,9 +40,9 @@ pub enum Put {
     Broken,
 }
 
-/// A client's connection.
+/// A client's socket.
 #[derive(Debug)]
-pub struct Stream {
+pub struct Socket {
     socket: TcpStream,
     readable: bool,
     writable: bool,
@@ -53,7 +53,7 @@ pub struct Stream {
     shut: bool,
 }
 
-impl Stream {
+impl Socket {
     /// Takes over an accepted socket, which `listener::accept` made non-blocking and which has
     /// no Nagle's delay from its listener.
     #[must_use]
@@ -220,7 +220,7 @@ impl Stream {
     }
 }
 
-impl AsRawFd for Stream {
+impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }

@@ -1,0 +1,44 @@
+//! What a listener answers TLS with: made once by the master, before it forks, and used by every worker.
+
+use super::credentials::Credentials;
+use super::session::Session;
+use super::tickets::Tickets;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{Error, ServerConfig, ServerConnection};
+use std::sync::Arc;
+
+/// What may be spoken inside. HTTP/1.0 is HTTP/1.1 to us, and some clients ask for it by name.
+const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+
+/// A listener's side of TLS.
+#[derive(Debug)]
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+}
+
+impl Acceptor {
+    /// Answers with `credentials`, and hands out tickets under a key that comes from `secret`: whoever knows both
+    /// takes them.
+    pub fn new(credentials: &Credentials, secret: &[u8]) -> Result<Self, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let certified = &credentials.certified;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        config.ticketer = Arc::new(Tickets::new(secret, &certified.cert));
+        // A session is kept in its ticket or not at all: what a worker remembers the others would not know.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// A session with a client that has just connected.
+    pub fn accept(&self) -> Result<Session, Error> {
+        ServerConnection::new(Arc::clone(&self.config)).map(Session::new)
+    }
+}

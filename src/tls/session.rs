@@ -1,0 +1,277 @@
+//! One client's session, without a socket: bytes of the line go in and payload comes out, and the other way round.
+//!
+//! `crate::stream` moves the bytes. The buffers are bounded: what came in and has no room yet is at most one read of
+//! the caller's and one record; what waits to be written is at most [`UNWRITTEN_BYTES_MAX`] and its overhead. Must
+//! always hold: what is said to be lost without some bytes of the line is never less than what really is.
+
+use rustls::{Error, ProtocolVersion, ServerConnection};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+
+/// Payload that is sealed at a time. Nothing more is taken in before all of it is written.
+const UNWRITTEN_BYTES_MAX: usize = 128 << 10;
+/// Payload in one record, at most (RFC 8446, section 5.1).
+const RECORD_BYTES_MAX: usize = 1 << 14;
+/// How much of what was taken in is remembered piece by piece: in full pieces, all that a socket's buffer holds.
+const SEALED_MAX: usize = 40;
+/// Records that a TLS 1.2 connection writes: the key of AES-GCM is good for 2^24 (RFC 8446, section 5.5) and there is
+/// no way to change it. TLS 1.3 changes its keys by itself.
+const TLS12_RECORDS_MAX: u64 = (1 << 24) - (1 << 16);
+
+/// Why a session cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The client speaks HTTP without TLS.
+    #[error("the client speaks plain HTTP")]
+    PlainHttp,
+    /// The client does not keep to the protocol, or to what we speak of it.
+    #[error("TLS failed: {0}")]
+    Protocol(Error),
+    /// The client has sent more than there is room for, to no purpose.
+    #[error("the client fills the connection with what is no payload")]
+    Flood,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// So many bytes were given out; 0: more has to come first.
+    Bytes(usize),
+    /// The client has said that this was all.
+    End,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    connection: ServerConnection,
+    /// Bytes of the line that were read too early.
+    behind: Vec<u8>,
+    /// A first byte has come.
+    begun: bool,
+    /// Payload that can be read at once, in bytes.
+    ready: usize,
+    ended: bool,
+    /// What was taken in, the last first.
+    sealed: VecDeque<Sealed>,
+    /// Bytes that are to be written to the line.
+    unwritten: usize,
+    records: u64,
+}
+
+impl Session {
+    pub(super) fn new(mut connection: ServerConnection) -> Self {
+        connection.set_buffer_limit(Some(UNWRITTEN_BYTES_MAX));
+        Self {
+            connection,
+            behind: Vec::new(),
+            begun: false,
+            ready: 0,
+            ended: false,
+            sealed: VecDeque::new(),
+            unwritten: 0,
+            records: 0,
+        }
+    }
+
+    /// Whether the two have not agreed on keys yet.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Whether anything has come from the client.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun || !self.behind.is_empty()
+    }
+
+    /// Whether a read gives something, an end for instance, though nothing more comes over the line.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.ready > 0 || self.ended || !self.behind.is_empty()
+    }
+
+    /// Bytes that have come over the line or out of it, and were not read: payload or not.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.ready + self.behind.len()
+    }
+
+    /// Whether the client has said that it will send no more.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Payload in records of which the last `line_bytes` that were written, or what is not written yet, are a part:
+    /// none of it can be opened without them. Never too little; exact as far back as is remembered.
+    #[must_use]
+    pub fn lost_without(&self, line_bytes: u64) -> u64 {
+        let mut left = line_bytes.saturating_add(self.unwritten as u64);
+        let mut payload = 0;
+        for sealed in &self.sealed {
+            payload += sealed.lost_without(left);
+            left = left.saturating_sub(sealed.line_bytes);
+        }
+        // What is older: of its first record some bytes may not be among those left.
+        let begun_record = if left > 0 { RECORD_BYTES_MAX as u64 } else { 0 };
+        left.saturating_add(begun_record).saturating_add(payload)
+    }
+
+    /// Keeps what the caller has read from the line and found no room for.
+    pub fn keep(&mut self, rest: &[u8]) {
+        self.behind.extend_from_slice(rest);
+    }
+
+    /// What was kept, to be opened next.
+    pub fn take_behind(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.behind)
+    }
+
+    /// Takes from `line` what it needs to agree on keys, and no more.
+    pub fn shake(&mut self, line: &mut &[u8]) -> Result<(), Fault> {
+        while self.is_handshaking() && !self.ended && !line.is_empty() {
+            self.step(line)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `room`, which must not be empty, from what is there and from `line`, as far as both go.
+    pub fn open(&mut self, line: &mut &[u8], room: &mut [u8]) -> Result<Plain, Fault> {
+        let mut filled = 0;
+        loop {
+            let rest = room.get_mut(filled..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(Plain::Bytes(filled));
+            }
+            if self.ready > 0 {
+                filled += self.read(rest);
+            } else if self.ended {
+                // What follows is nobody's (RFC 8446, section 6.1).
+                *line = &[];
+                return Ok(if filled == 0 { Plain::End } else { Plain::Bytes(filled) });
+            } else if line.is_empty() {
+                return Ok(Plain::Bytes(filled));
+            } else {
+                match self.step(line) {
+                    // The connection remembers its fault, and tells of it again.
+                    Err(_) if filled > 0 => return Ok(Plain::Bytes(filled)),
+                    step => step?,
+                }
+            }
+        }
+    }
+
+    /// Moves payload out.
+    fn read(&mut self, room: &mut [u8]) -> usize {
+        let bytes = self.connection.reader().read(room).unwrap_or(0);
+        self.ready = if bytes == 0 { 0 } else { self.ready.saturating_sub(bytes) };
+        bytes
+    }
+
+    /// Takes some kilobytes of `line`.
+    fn step(&mut self, line: &mut &[u8]) -> Result<(), Fault> {
+        if !std::mem::replace(&mut self.begun, true)
+            && line.first().is_some_and(u8::is_ascii_uppercase)
+        {
+            return Err(Fault::PlainHttp);
+        }
+        // Reading from memory does not fail; it is for want of room.
+        self.connection.read_tls(line).map_err(|_| Fault::Flood)?;
+        let state = self.connection.process_new_packets().map_err(Fault::Protocol)?;
+        self.ready = state.plaintext_bytes_to_read();
+        self.ended = state.peer_has_closed();
+        Ok(())
+    }
+
+    /// Takes in payload, to be written by [`Self::write_to`]; how many bytes of it. None, once the connection can be
+    /// used no more. To be called when nothing is left to be written.
+    pub fn seal(&mut self, parts: &[IoSlice<'_>]) -> usize {
+        let is_tls12 = self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        if is_tls12 && self.records >= TLS12_RECORDS_MAX {
+            return 0;
+        }
+        let bytes = self.connection.writer().write_vectored(parts).unwrap_or(0);
+        // Nothing has come, but it tells how much is to be written now.
+        let Ok(state) = self.connection.process_new_packets() else { return 0 };
+        self.unwritten = state.tls_bytes_to_write();
+        let sealed = Sealed::new(bytes as u64, self.unwritten as u64);
+        self.records += sealed.records();
+        self.sealed.truncate(SEALED_MAX - 1);
+        self.sealed.push_front(sealed);
+        bytes
+    }
+
+    /// Whether there is something to be written to the line.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Writes all there is to the line; ends early with the error that the line gives.
+    pub fn write_to(&mut self, line: &mut dyn Write) -> io::Result<()> {
+        while self.connection.wants_write() {
+            let written = self.connection.write_tls(line)?;
+            self.unwritten = self.unwritten.saturating_sub(written);
+        }
+        self.unwritten = 0;
+        Ok(())
+    }
+
+    /// Says that we have said all we will say.
+    pub fn end(&mut self) {
+        self.connection.send_close_notify();
+    }
+}
+
+/// Payload that was taken in at once, and what it is on the line: records of which all but the last are full.
+#[derive(Debug)]
+struct Sealed {
+    payload_bytes: u64,
+    line_bytes: u64,
+}
+
+impl Sealed {
+    fn new(payload_bytes: u64, line_bytes: u64) -> Self {
+        Self { payload_bytes, line_bytes }
+    }
+
+    fn records(&self) -> u64 {
+        self.payload_bytes.div_ceil(RECORD_BYTES_MAX as u64)
+    }
+
+    /// Payload that cannot be opened without the last `line_bytes`.
+    fn lost_without(&self, line_bytes: u64) -> u64 {
+        let full = RECORD_BYTES_MAX as u64;
+        let overhead = self.line_bytes.saturating_sub(self.payload_bytes);
+        // A change of keys that comes before the first makes them look larger, which is the safe side.
+        let Some(overhead) = overhead.checked_next_multiple_of(self.records().max(1)) else {
+            return self.payload_bytes;
+        };
+        let record_line_bytes = full + overhead / self.records().max(1);
+        match self.line_bytes.saturating_sub(line_bytes) {
+            0 => self.payload_bytes,
+            there if there == self.line_bytes => 0,
+            there => self.payload_bytes.saturating_sub(there / record_line_bytes * full),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_lost_with_any_byte_of_it() {
+        // Two full records and one of 100 bytes, of a cipher suite that adds 22 bytes to each.
+        let sealed = Sealed::new(2 * 16384 + 100, 2 * 16406 + 122);
+        let line = [(0, 0), (1, 100), (122, 100), (123, 16484), (122 + 16406, 16484)];
+        for (line_bytes, lost) in line {
+            assert_eq!(sealed.lost_without(line_bytes), lost, "{line_bytes}");
+        }
+        for all in [122 + 16407, 122 + 2 * 16406, 1 << 20] {
+            assert_eq!(sealed.lost_without(all), sealed.payload_bytes, "{all}");
+        }
+    }
+}
