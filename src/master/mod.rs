@@ -17,7 +17,6 @@ use crate::worker::Inheritance;
 use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
-use socket2::Socket;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -116,14 +115,13 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
-    let admin = open_admin(&config)?;
-    let admin_address = admin.as_ref().and_then(private::local_address).map(Address::Tcp);
-    let admin_address = admin_address.or_else(|| config.admin.listen.clone());
-    let inheritance = Inheritance { segment, wakers: make_wakers()?, admin, lifeline };
+    let inheritance = Inheritance { segment, wakers: make_wakers()?, lifeline };
     let first = opening::first(config)?;
     let control = open_control(&first.config)?;
     let addresses = first.listeners.iter().filter_map(|listener| listener.local_addr().ok());
     let addresses: Vec<SocketAddr> = addresses.collect();
+    let admin_address = first.admin.as_deref().and_then(private::local_address).map(Address::Tcp);
+    let admin_address = admin_address.or_else(|| first.config.admin.listen.clone());
     // Workers keep what they inherit for life, and so does the master.
     let inheritance = Box::leak(Box::new(inheritance));
     let outside = Outside { source, diagnostics, signals, control };
@@ -151,14 +149,6 @@ fn open_control(config: &Config) -> Result<Option<control::Server>, MasterError>
         opened.map_err(|source| MasterError::Control { path: path.clone(), source })
     };
     config.control_socket.as_ref().map(open).transpose()
-}
-
-fn open_admin(config: &Config) -> Result<Option<Socket>, MasterError> {
-    let open = |address: &Address| {
-        let opened = private::listen(address);
-        opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
-    };
-    config.admin.listen.as_ref().map(open).transpose()
 }
 
 fn make_wakers() -> Result<Vec<EventFd>, MasterError> {

@@ -5,14 +5,16 @@
 
 use super::MasterError;
 use crate::config::{Config, Source};
-use crate::sys::listener;
+use crate::sys::private::Address;
+use crate::sys::{listener, private};
 use crate::worker::Generation;
+use socket2::Socket;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
 /// Opens what `config` asks for.
 pub(super) fn first(config: Config) -> Result<Generation, MasterError> {
-    open(config, Vec::new())
+    open(config, Vec::new(), None)
 }
 
 /// Reads the configuration again and opens what `current` has not.
@@ -23,13 +25,16 @@ pub(super) fn next(source: &Source, current: &Generation) -> Result<Generation, 
         return Err(MasterError::Fixed { keys: keys.join(", ") });
     }
     let addresses = current.config.listeners.iter().map(|listener| listener.address);
-    open(config, addresses.zip(current.listeners.iter().cloned()).collect())
+    let opened = addresses.zip(current.listeners.iter().cloned()).collect();
+    let same_admin = current.admin.clone().filter(|_| current.config.admin == config.admin);
+    open(config, opened, same_admin)
 }
 
 /// Opens what is not in `opened`, which is told apart by the address as it was typed.
 fn open(
     config: Config,
     mut opened: Vec<(SocketAddr, Rc<TcpListener>)>,
+    admin: Option<Rc<Socket>>,
 ) -> Result<Generation, MasterError> {
     let mut open = |address| {
         if let Some(index) = opened.iter().position(|(other, _)| *other == address) {
@@ -40,7 +45,16 @@ fn open(
     };
     let listeners = config.listeners.iter().map(|listener| open(listener.address));
     let listeners = listeners.collect::<Result<_, _>>()?;
-    Ok(Generation { config, listeners })
+    let admin = match (&config.admin.listen, admin) {
+        (Some(address), None) => Some(Rc::new(open_admin(address)?)),
+        (_, admin) => admin,
+    };
+    Ok(Generation { config, listeners, admin })
+}
+
+fn open_admin(address: &Address) -> Result<Socket, MasterError> {
+    let opened = private::listen(address);
+    opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
 }
 
 /// Lets `next` be what is listened on, in place of `current`.
@@ -59,6 +73,11 @@ pub(super) fn take_over(current: &Generation, next: &Generation) {
 /// Closes, in every process, the listeners of `generation` that `kept` has not.
 pub(super) fn close_but(generation: &Generation, kept: &Generation) {
     generation.listeners.iter().filter(|it| !has(kept, it)).for_each(|it| listener::close(it));
+    if let Some(admin) = &generation.admin
+        && !kept.admin.as_ref().is_some_and(|kept| Rc::ptr_eq(kept, admin))
+    {
+        private::close(admin);
+    }
 }
 
 fn has(generation: &Generation, listener: &Rc<TcpListener>) -> bool {
