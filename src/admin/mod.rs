@@ -45,6 +45,7 @@ pub struct Admin {
     connections: Slab<Connection>,
     /// When to watch the listener again.
     resumes_ms: Option<u64>,
+    is_closed: bool,
 }
 
 impl Admin {
@@ -55,7 +56,7 @@ impl Admin {
     pub fn new(poll: &Poll, listener: &'static Socket, first_token: usize) -> io::Result<Self> {
         epoll::add_exclusive(poll, listener.as_raw_fd(), Token(first_token))?;
         let connections = Slab::with_capacity(CONNECTIONS_MAX);
-        Ok(Self { listener, first_token, connections, resumes_ms: None })
+        Ok(Self { listener, first_token, connections, resumes_ms: None, is_closed: false })
     }
 
     /// When it wants to [`run`](Self::run) though nothing has happened.
@@ -75,6 +76,7 @@ impl Admin {
     ) -> io::Result<()> {
         match token.0.checked_sub(self.first_token + 1) {
             Some(key) => self.drive(relay, key),
+            None if self.is_closed => {}
             None => self.accept(poll, now_ms)?,
         }
         Ok(())
@@ -88,6 +90,21 @@ impl Admin {
             self.resumes_ms = None;
         }
         Ok(())
+    }
+
+    /// Accepts no more: other workers do.
+    pub fn close(&mut self, poll: &Poll) -> io::Result<()> {
+        if self.resumes_ms.take().is_none() {
+            epoll::remove(poll, self.listener.as_raw_fd())?;
+        }
+        self.is_closed = true;
+        Ok(())
+    }
+
+    /// Whether somebody waits for an answer.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        !self.connections.is_empty()
     }
 
     /// Accepts one; whatever waits behind it is an event of its own.

@@ -128,13 +128,14 @@ impl Check<'_> {
 
     /// `None` for none.
     fn control_socket(&mut self, key: &Key<'_>) -> Option<PathBuf> {
-        let allowed = format!("an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes, or \"\"");
+        let allowed =
+            format!("\"none\", or an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes");
         self.value(key, &allowed, |value| {
             let path = value.as_str()?;
             let good = path.starts_with('/')
                 && path.len() <= SOCKET_PATH_BYTES_MAX
                 && !path.chars().any(char::is_control);
-            (good || path.is_empty()).then(|| good.then(|| PathBuf::from(path)))
+            (good || path == NONE).then(|| good.then(|| PathBuf::from(path)))
         })
     }
 

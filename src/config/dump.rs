@@ -26,7 +26,7 @@ impl Config {
         writeln!(out, "workers = {}", self.workers)?;
         writeln!(out, "generations_max = {}", self.generations_max)?;
         let socket = self.control_socket.as_deref().map(Path::to_string_lossy);
-        let socket = Value::String(socket.unwrap_or_default().into_owned());
+        let socket = Value::String(socket.unwrap_or(NONE.into()).into_owned());
         writeln!(out, "control_socket = {socket}")?;
         writeln!(out, "log_level = \"{}\"", self.log_level.as_str().to_ascii_lowercase())?;
         let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();

@@ -66,7 +66,6 @@ impl Config {
         let (ours, theirs) = (&self.memory, &next.memory);
         let keys = [
             ("control_socket", self.control_socket != next.control_socket),
-            ("admin.listen", self.admin.listen != next.admin.listen),
             ("memory.segment_bytes", ours.segment_bytes != theirs.segment_bytes),
             ("memory.chunk_bytes", ours.geometry.chunk_bytes != theirs.geometry.chunk_bytes),
             ("memory.lane_bytes_max", ours.lane_bytes() != theirs.lane_bytes()),

@@ -4,29 +4,26 @@
 //! the number of askers, their lines and the time they may take for them are bounded.
 
 use super::{ANSWER_BYTES_MAX, Answer, LINE_BYTES_MAX, Request, write_answer};
+use crate::sys::private::{self, Address};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Askers that are heard at once; others wait in the kernel's queue.
 const ASKERS_MAX: usize = 8;
 /// How long an asker may take for its line.
 const LINE_TIMEOUT_MS: u64 = 5000;
-/// Who may use it: its owner.
-const FORBIDDEN: Mode = Mode::from_bits_truncate(0o177);
 
 /// The listening socket, and those who ask.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
+    listener: Socket,
     path: PathBuf,
     /// Device and inode of the path, so that we remove nobody else's.
     identity: Option<(u64, u64)>,
@@ -37,7 +34,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Asker {
     number: u64,
-    stream: UnixStream,
+    stream: Socket,
     line: Vec<u8>,
     /// Until when its line has to be complete. `None`: it waits for its answer.
     line_ends_ms: Option<u64>,
@@ -46,14 +43,7 @@ struct Asker {
 impl Server {
     /// Listens at `path`, in place of a master that is gone, but not of one that lives.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let listener = match bind(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
-                fs::remove_file(path)?;
-                bind(path)
-            }
-            bound => bound,
-        }?;
-        listener.set_nonblocking(true)?;
+        let listener = private::listen(&Address::Unix(path.to_owned()))?;
         let (path, identity) = (path.to_owned(), identity(path));
         Ok(Self { listener, path, identity, askers: Vec::new(), next_number: 0 })
     }
@@ -77,7 +67,7 @@ impl Server {
     /// What is asked for now, and under which number to answer.
     pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, Request)> {
         while self.askers.len() < ASKERS_MAX
-            && let Ok((stream, _)) = self.listener.accept()
+            && let Ok(Some(stream)) = private::accept(&self.listener)
         {
             self.welcome(stream, now_ms);
         }
@@ -112,14 +102,11 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, stream: UnixStream, now_ms: u64) {
+    fn welcome(&mut self, stream: Socket, now_ms: u64) {
         self.next_number += 1;
         let line_ends_ms = Some(now_ms.saturating_add(LINE_TIMEOUT_MS));
         let number = self.next_number;
         let mut asker = Asker { number, stream, line: Vec::new(), line_ends_ms };
-        if asker.stream.set_nonblocking(true).is_err() {
-            return;
-        }
         match getsockopt(&asker.stream, sockopt::PeerCredentials) {
             Ok(peer) if peer.uid() == geteuid().as_raw() || peer.uid() == 0 => {
                 self.askers.push(asker);
@@ -180,26 +167,6 @@ impl Asker {
         // Who does not take it does not hear it.
         let _ = self.stream.write_all(format!("{whole}{cut}").as_bytes());
     }
-}
-
-/// Born with its mode: nobody else can connect in between.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let before = umask(FORBIDDEN);
-    let bound = UnixListener::bind(path);
-    umask(before);
-    bound
-}
-
-/// Whether `path` is a socket that nobody listens at any more.
-fn is_abandoned(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
-    let refused = || -> io::Result<()> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A queue that is full is somebody's.
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)
-    };
-    is_socket && refused().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

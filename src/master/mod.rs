@@ -18,7 +18,6 @@ use crate::worker::{Generation, Inheritance};
 use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
-use socket2::Socket;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -129,13 +128,10 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
-    let admin = open_admin(&config)?;
-    let admin_address = admin.as_ref().and_then(private::local_address).map(Address::Tcp);
-    let admin_address = admin_address.or_else(|| config.admin.listen.clone());
-    let inheritance = Inheritance { segment, wakers: make_wakers()?, admin, lifeline };
+    let inheritance = Inheritance { segment, wakers: make_wakers()?, lifeline };
     let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
-    let text = introduction(&first, admin_address.as_ref());
+    let text = introduction(&first);
     // Workers keep what they inherit for life, and so does the master.
     let inheritance = Box::leak(Box::new(inheritance));
     let outside = Outside { source, diagnostics, signals, control };
@@ -165,14 +161,6 @@ fn open_control(config: &Config) -> Result<Option<control::Server>, MasterError>
     config.control_socket.as_ref().map(open).transpose()
 }
 
-fn open_admin(config: &Config) -> Result<Option<Socket>, MasterError> {
-    let open = |address: &Address| {
-        let opened = private::listen(address);
-        opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
-    };
-    config.admin.listen.as_ref().map(open).transpose()
-}
-
 fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let make = |_| EventFd::from_value_and_flags(0, flags);
@@ -181,7 +169,9 @@ fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
 }
 
 /// Where we listen and what to try.
-fn introduction(generation: &Generation, admin: Option<&Address>) -> String {
+fn introduction(generation: &Generation) -> String {
+    let admin = generation.admin.as_deref().and_then(private::local_address).map(Address::Tcp);
+    let admin = admin.or_else(|| generation.config.admin.listen.clone());
     let urls: Vec<String> = generation.listened_on().map(|(_, url)| url).collect();
     let mut text: String = urls.iter().map(|url| format!("listening on {url}\n")).collect();
     if let Some(address) = admin {

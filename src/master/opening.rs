@@ -5,16 +5,18 @@
 
 use super::MasterError;
 use crate::config::{self, Config, Source, Tls};
-use crate::sys::listener;
+use crate::sys::private::Address;
+use crate::sys::{listener, private};
 use crate::tls::{Acceptor, Credentials};
 use crate::worker::Generation;
 use shm::Segment;
+use socket2::Socket;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
 /// Opens what `config` asks for.
 pub(super) fn first(config: Config, segment: &Segment) -> Result<Generation, MasterError> {
-    open(config, segment, Vec::new())
+    open(config, segment, Vec::new(), None)
 }
 
 /// Reads the configuration again and opens what `current` has not.
@@ -29,7 +31,9 @@ pub(super) fn next(
         return Err(MasterError::Fixed { keys: keys.join(", ") });
     }
     let addresses = current.config.listeners.iter().map(|listener| listener.address);
-    open(config, segment, addresses.zip(current.listeners.iter().cloned()).collect())
+    let opened = addresses.zip(current.listeners.iter().cloned()).collect();
+    let same_admin = current.admin.clone().filter(|_| current.config.admin == config.admin);
+    open(config, segment, opened, same_admin)
 }
 
 /// Opens what is not in `opened`, which is told apart by the address as it was typed.
@@ -37,6 +41,7 @@ fn open(
     config: Config,
     segment: &Segment,
     mut opened: Vec<(SocketAddr, Rc<TcpListener>)>,
+    admin: Option<Rc<Socket>>,
 ) -> Result<Generation, MasterError> {
     let acceptors = make_acceptors(&config, segment)?;
     let mut open = |address| {
@@ -48,7 +53,16 @@ fn open(
     };
     let listeners = config.listeners.iter().map(|listener| open(listener.address));
     let listeners = listeners.collect::<Result<_, _>>()?;
-    Ok(Generation { config, listeners, acceptors })
+    let admin = match (&config.admin.listen, admin) {
+        (Some(address), None) => Some(Rc::new(open_admin(address)?)),
+        (_, admin) => admin,
+    };
+    Ok(Generation { config, listeners, acceptors, admin })
+}
+
+fn open_admin(address: &Address) -> Result<Socket, MasterError> {
+    let opened = private::listen(address);
+    opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
 }
 
 /// How each listener answers TLS. What the tickets' keys come from lasts as long as the segment does, and whoever maps
@@ -83,6 +97,11 @@ pub(super) fn take_over(current: &Generation, next: &Generation) {
 /// Closes, in every process, the listeners of `generation` that `kept` has not.
 pub(super) fn close_but(generation: &Generation, kept: &Generation) {
     generation.listeners.iter().filter(|it| !has(kept, it)).for_each(|it| listener::close(it));
+    if let Some(admin) = &generation.admin
+        && !kept.admin.as_ref().is_some_and(|kept| Rc::ptr_eq(kept, admin))
+    {
+        private::close(admin);
+    }
 }
 
 fn has(generation: &Generation, listener: &Rc<TcpListener>) -> bool {

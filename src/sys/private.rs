@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,6 +99,12 @@ fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Stops listening, in every process that shares the socket.
+pub fn close(listener: &Socket) {
+    // It fails where nobody listens any more, which is what was wanted.
+    let _ = listener.shutdown(Shutdown::Both);
 }
 
 /// The next connection, non-blocking and closed on exec. `None`: there is none now.

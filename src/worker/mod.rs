@@ -60,8 +60,6 @@ pub struct Inheritance {
     pub segment: Segment,
     /// What wakes each worker, by record.
     pub wakers: Vec<EventFd>,
-    /// The admin listener, if there is one.
-    pub admin: Option<Socket>,
     /// Readable once the master is gone.
     pub lifeline: OwnedFd,
 }
@@ -76,6 +74,8 @@ pub struct Generation {
     pub listeners: Vec<Rc<TcpListener>>,
     /// How each of them answers TLS, if it does, in the same order.
     pub acceptors: Vec<Option<Acceptor>>,
+    /// The admin listener, if there is one.
+    pub admin: Option<Rc<Socket>>,
 }
 
 impl Generation {
@@ -93,8 +93,8 @@ impl Inheritance {
     /// Every descriptor that a worker of `generation` keeps beside standard input, output and error.
     fn keep(&self, generation: &Generation) -> Vec<RawFd> {
         let mut keep = process::raw(&self.wakers);
-        keep.extend(process::raw(&self.admin));
         keep.extend(generation.listeners.iter().map(|listener| listener.as_raw_fd()));
+        keep.extend(generation.admin.iter().map(|listener| listener.as_raw_fd()));
         keep.extend([self.lifeline.as_raw_fd(), self.segment.fd().as_raw_fd()]);
         keep
     }
@@ -143,8 +143,8 @@ impl Worker {
         generation: &'static Generation,
     ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let Inheritance { segment, wakers, admin, lifeline } = inheritance;
-        let Generation { config, listeners, acceptors } = generation;
+        let Inheritance { segment, wakers, lifeline } = inheritance;
+        let Generation { config, listeners, acceptors, admin } = generation;
         let poll = Poll::new()?;
         let signals = signal::listen(&SIGNALS_HEARD)?;
         let watched = [
@@ -271,9 +271,12 @@ impl Worker {
     /// meets those who come to the others in the segment.
     fn begin_to_drain(&mut self, now_ms: u64) -> io::Result<()> {
         title::set(&format!("{} draining", title(self.relay.owner.worker)));
-        self.relay.record.enter(Phase::Stopping);
         let timeout = millis(self.relay.config.timeouts.drain_timeout);
         (self.leaving, self.drained_ms) = (true, Some(now_ms.saturating_add(timeout)));
+        self.relay.record.enter(Phase::Stopping);
+        if let Some(admin) = &mut self.admin {
+            admin.close(&self.poll)?;
+        }
         self.listeners.close(&self.poll)?;
         let last = self.listeners.accept_last();
         self.take_in(last, now_ms);
@@ -298,6 +301,7 @@ impl Worker {
             self.connections.stop(&self.relay, now_ms);
         }
         let is_late = self.stops_ms.is_some_and(|stops_ms| now_ms >= stops_ms);
-        self.over |= is_late || (self.leaving && self.connections.is_empty());
+        let is_asked = self.stops_ms.is_none() && self.admin.as_ref().is_some_and(Admin::is_asked);
+        self.over |= is_late || (self.leaving && self.connections.is_empty() && !is_asked);
     }
 }

@@ -14,7 +14,9 @@ use std::{fs, thread};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{BINARY, Checked, Ending, Payload, Raw, Relay, Shape, eventually};
+use crate::harness::{
+    ADMIN, BINARY, Checked, Ending, Payload, Pid, Raw, Relay, Shape, Stopped, eventually,
+};
 
 fn text(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
@@ -113,6 +115,34 @@ fn listeners_come_and_go() {
 }
 
 #[test]
+fn the_admin_listener_stays_or_moves() {
+    let relay = Relay::with(1, &[ADMIN]);
+    let segment = relay.segment();
+    // Somebody keeps the old generation alive.
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    relay.reload(2, &[ADMIN]);
+    for _ in 0..20 {
+        relay.ask_admin("/readyz").expect(200);
+    }
+    let status = relay.status();
+    assert!(status.to_string().contains("stopping"), "one drains: {status}");
+
+    let path = relay.path("admin");
+    relay.reload(1, &[&format!("admin.listen = \"unix:{}\"", path.display())]);
+    assert!(TcpStream::connect(relay.admin()).is_err(), "it is closed");
+    let asked = Command::new(BINARY).arg("-c").arg(relay.config_path()).arg("status").output();
+    assert!(asked.unwrap().status.success());
+    relay.reload(1, &[]);
+    assert!(UnixStream::connect(&path).is_err(), "nobody listens there");
+    exchange(&relay);
+    drop(receiver);
+    expect_children(&relay, 1);
+}
+
+#[test]
 fn a_wait_is_answered_by_the_next_generation() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
@@ -180,6 +210,29 @@ fn connections_that_stand_idle_have_their_next_request_answered() {
     }
     assert!(idle.is_gone_within(Duration::from_secs(5)), "who says nothing is let go");
     drop((fresh, kept, idle));
+    expect_children(&relay, 1);
+}
+
+#[test]
+fn connections_that_come_before_a_busy_worker_knows_are_served() {
+    let relay = Relay::with(1, &[]);
+    // It is in the middle of something.
+    let stopped = Stopped::hold(&relay.worker_pids());
+    assert!(relay.request("reload").output().unwrap().status.success());
+    let serves = |p: &Pid| p.fds().iter().any(|(_, link)| link.contains("eventpoll"));
+    eventually("the new one serves, and sleeps", || {
+        let children = relay.master().children();
+        let ready = |p: &Pid| serves(p) && p.read("wchan").contains("poll");
+        (children.len() == 2 && children.iter().any(ready)).then_some(())
+    });
+    let mut clients: Vec<_> = (0..3).map(|_| relay.connect()).collect();
+    for client in &mut clients {
+        client.get("/");
+    }
+    drop(stopped);
+    for mut client in clients {
+        client.read_response().expect(200);
+    }
     expect_children(&relay, 1);
 }
 
