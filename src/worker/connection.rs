@@ -4,6 +4,8 @@
 //! States are named by what they wait for. Requests are served one after the other: nothing of the
 //! next one is looked at before the last one is answered.
 
+mod arrival;
+
 use super::admission::{Admission, TurnedAway};
 use super::answer::{Answer, Asked};
 use super::door::{Door, Entered};
@@ -11,13 +13,13 @@ use super::origin::Peer;
 use super::outcomes;
 use super::request;
 use super::route::{self, Action};
-use crate::address::{self, MalformedLine, Scheme};
+use crate::address::Scheme;
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
-use crate::stream::{Shaken, Stream};
+use crate::stream::Stream;
 use crate::sys::{Got, Put};
 use crate::tally::{ReceiverOutcome, SenderOutcome, Tally};
-use crate::tls::{Acceptor, Fault as TlsFault};
+use crate::tls::Acceptor;
 use shm::{Direction, LaneRef, Role, TakeError};
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
@@ -338,98 +340,9 @@ impl Connection {
         }
     }
 
-    fn read_proxy_line(
-        &mut self,
-        relay: &Relay,
-        acceptor: Option<&'static Acceptor>,
-        now_ms: u64,
-    ) -> Step {
-        loop {
-            match address::proxy_line(&self.inbox) {
-                Ok(Some(line)) => {
-                    self.consume(line.bytes);
-                    self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
-                    self.asked = Asked::unreadable(self.peer.address);
-                    self.state = State::Head;
-                    if let Some(acceptor) = acceptor
-                        && let Err(step) = self.encrypt(relay, acceptor, now_ms)
-                    {
-                        return step;
-                    }
-                    return self.count_named(relay, now_ms);
-                }
-                Ok(None) => {}
-                Err(malformed) => return self.refuse_line(relay, malformed, now_ms),
-            }
-            if let Some(step) = self.read_more(relay, now_ms) {
-                return step;
-            }
-        }
-    }
-
-    /// What follows the balancer's line is TLS, of which some may have been read.
-    fn encrypt(&mut self, relay: &Relay, acceptor: &Acceptor, now_ms: u64) -> Result<(), Step> {
-        let early = std::mem::take(&mut self.inbox);
-        if let Err(fault) = self.stream.encrypt(acceptor, &early) {
-            tracing::error!(%fault, "cannot begin a TLS session");
-            return Err(Step::Stop(Next::Close));
-        }
-        self.begin_handshake(relay, now_ms);
-        Ok(())
-    }
-
-    fn begin_handshake(&mut self, relay: &Relay, now_ms: u64) {
-        self.state = State::Handshake;
-        let timeout = millis(relay.config.timeouts.handshake_timeout);
-        self.deadline_ms = now_ms.saturating_add(timeout);
-    }
-
-    fn shake_hands(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        match self.stream.shake() {
-            Shaken::Done => {
-                self.state = State::Head;
-                let timeout = millis(relay.config.timeouts.head_timeout);
-                self.deadline_ms = now_ms.saturating_add(timeout);
-                Step::Go
-            }
-            Shaken::NotYet if now_ms < self.deadline_ms => Step::Stop(Next::Wait),
-            Shaken::NotYet | Shaken::Left => Step::Stop(Next::Close),
-            Shaken::Failed(TlsFault::PlainHttp) => {
-                self.stream.decrypt();
-                let text = "this port speaks HTTPS";
-                let answer = Answer::error(Status::BadRequest, text, &self.asked);
-                self.answer(relay, &answer, now_ms);
-                Step::Go
-            }
-            Shaken::Failed(fault) => {
-                tracing::debug!(peer = %self.peer.address, %fault, "no TLS session");
-                Step::Stop(Next::Close)
-            }
-        }
-    }
-
-    /// The balancer has said for whom it speaks: the connection counts for that one, unless it is a
-    /// proxy as well.
-    fn count_named(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        if self.peer.is_proxy {
-            return Step::Go;
-        }
-        match self.admission.count_for(relay, self.peer.address, now_ms) {
-            Ok(()) => Step::Go,
-            Err(why) => self.turn_away(relay, why, now_ms),
-        }
-    }
-
     fn turn_away(&mut self, relay: &Relay, why: TurnedAway, now_ms: u64) -> Step {
         self.asked.keep_alive = false;
         self.answer(relay, &why.answer(&self.asked), now_ms);
-        Step::Go
-    }
-
-    fn refuse_line(&mut self, relay: &Relay, malformed: MalformedLine, now_ms: u64) -> Step {
-        tracing::debug!(peer = %self.peer.address, "refused: {malformed}");
-        let answer = Answer::error(Status::BadRequest, &malformed.to_string(), &self.asked);
-        self.answer(relay, &answer, now_ms);
         Step::Go
     }
 

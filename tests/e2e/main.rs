@@ -35,3 +35,4 @@ mod safe_conduct;
 mod tls;
 mod tls_cut;
 mod tls_handshake;
+mod tls_reload;
