@@ -12,6 +12,7 @@ mod answers;
 mod bytewise;
 mod cli;
 mod conformance;
+mod control;
 mod crash;
 mod crowd;
 mod exchange;
