@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use shm::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX,
+    WORKER_RECORDS_MAX,
 };
 use toml::{Spanned, Value};
 
@@ -101,7 +102,7 @@ impl Check<'_> {
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             generations_max: self
-                .count(&key!(file, default, generations_max), 2..=WORKERS_MAX as u64),
+                .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
             control_socket: self.control_socket(&key!(file, default, control_socket)),
             log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
             trusted_proxies: self.trusted_proxies(file, default),

@@ -7,8 +7,9 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-/// The most workers a configuration may ask for: each has its record in the segment.
-pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX;
+/// The most workers a configuration may ask for: each has its record in the segment, and a reload needs as many
+/// beside them.
+pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX / 2;
 /// The smallest segment: two lanes of the largest size.
 pub const SEGMENT_BYTES_MIN: u64 = 8 << 20;
 /// What `segment_bytes = "auto"` never exceeds: twice the L3 cache of the machine it was measured on.

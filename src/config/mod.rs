@@ -35,7 +35,7 @@ const DEFAULT_TEXT: &str = include_str!("../../conf/idontstore.toml");
 pub struct Config {
     /// Worker processes, 1 to [`WORKERS_MAX`].
     pub workers: NonZeroUsize,
-    /// Generations of workers that live at once, 2 to [`WORKERS_MAX`]: the one that serves, and those that drain.
+    /// Generations of workers that live at once, 2 to [`shm::WORKER_RECORDS_MAX`]: the one that serves, and those that drain.
     pub generations_max: usize,
     /// Where the master listens for its operator; an absolute path.
     pub control_socket: Option<PathBuf>,

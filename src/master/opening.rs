@@ -46,7 +46,7 @@ fn open(
     let acceptors = make_acceptors(&config, segment)?;
     let mut open = |address| {
         if let Some(index) = opened.iter().position(|(other, _)| *other == address) {
-            return Ok(opened.swap_remove(index).1);
+            return Ok(opened.remove(index).1);
         }
         let opened = listener::open(address, config.keep_alive());
         opened.map(Rc::new).map_err(|source| MasterError::Listen { address, source })

@@ -130,11 +130,16 @@ impl Stream {
         self.socket.unacknowledged() > self.socket.unsent()
     }
 
+    /// Bytes that TLS has taken from the socket and keeps: what came behind what was read.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.unread())
+    }
+
     /// Bytes that have come and were not read: asks the kernel. With TLS there may be less payload in them.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        let decrypted = self.tls.as_ref().map_or(0, |tls| tls.unread());
-        self.socket.unread().saturating_add(decrypted)
+        self.socket.unread().saturating_add(self.kept())
     }
 
     /// Whether so much has come that was not read that the kernel may take no more: then a FIN that

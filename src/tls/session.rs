@@ -225,6 +225,10 @@ impl Session {
     }
 }
 
+/// What a record adds to its payload: header, tag and, in TLS 1.3, the type (22), or in TLS 1.2 the nonce
+/// of AES-GCM (29) or none (21).
+const RECORD_OVERHEADS: [u64; 3] = [21, 22, 29];
+
 /// Payload that was taken in at once, and what it is on the line: records of which all but the last are full.
 #[derive(Debug)]
 struct Sealed {
@@ -245,15 +249,18 @@ impl Sealed {
     fn lost_without(&self, line_bytes: u64) -> u64 {
         let full = RECORD_BYTES_MAX as u64;
         let overhead = self.line_bytes.saturating_sub(self.payload_bytes);
-        // A change of keys that comes before the first makes them look larger, which is the safe side.
-        let Some(overhead) = overhead.checked_next_multiple_of(self.records().max(1)) else {
-            return self.payload_bytes;
-        };
-        let record_line_bytes = full + overhead / self.records().max(1);
+        let each = overhead / self.records().max(1);
+        let is_known = RECORD_OVERHEADS.contains(&each) && each * self.records() == overhead;
         match self.line_bytes.saturating_sub(line_bytes) {
             0 => self.payload_bytes,
             there if there == self.line_bytes => 0,
-            there => self.payload_bytes.saturating_sub(there / record_line_bytes * full),
+            there if is_known => self.payload_bytes.saturating_sub(there / (full + each) * full),
+            // Something else came before the first of them, as a change of keys does: where one record
+            // ends is not known, but with all that is no payload left out there are so many at least.
+            there => {
+                let whole = there.saturating_sub(overhead) / full;
+                self.payload_bytes.saturating_sub(whole * full)
+            }
         }
     }
 }
@@ -272,6 +279,11 @@ mod tests {
         }
         for all in [122 + 16407, 122 + 2 * 16406, 1 << 20] {
             assert_eq!(sealed.lost_without(all), sealed.payload_bytes, "{all}");
+        }
+        // The same behind a record of 27 bytes that changes the keys: never less than is lost.
+        let changed = Sealed::new(2 * 16384 + 100, 27 + 2 * 16406 + 122);
+        for (line_bytes, lost) in [(0, 0), (1, 100), (123, 16484), (122 + 16407, 32868)] {
+            assert!(changed.lost_without(line_bytes) >= lost, "{line_bytes}");
         }
     }
 }

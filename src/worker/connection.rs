@@ -27,7 +27,7 @@ use shm::{Direction, LaneRef, Role, TakeError};
 const HEAD_READ_BYTES: usize = 1536;
 /// Bytes that a client may have sent behind a chunked body: with more, its connection is the last to be
 /// heard of, for they would be kept for as long as the next request waits.
-const PIPELINED_BYTES_MAX: usize = 2048;
+const PIPELINED_BYTES_MAX: u64 = 2048;
 /// Bytes read at a time only to be dropped.
 const DRAIN_READ_BYTES: usize = 16384;
 /// Steps in one turn: some ten requests that a client has sent in a row.
@@ -246,7 +246,11 @@ impl Connection {
             State::Head => {
                 self.deadline_ms = self.deadline_ms.min(now_ms.saturating_add(LAST_IDLE_MS));
             }
-            State::Door(_) | State::Sending(_) => self.asked.keep_alive = false,
+            State::Door(door) => {
+                door.close_after();
+                self.asked.keep_alive = false;
+            }
+            State::Sending(_) => self.asked.keep_alive = false,
             State::Receiving(receiving) if receiving.is_waiting() => {
                 receiving.close_after();
                 self.asked.keep_alive = false;
@@ -257,26 +261,20 @@ impl Connection {
     }
 
     /// The worker is to stop: whoever only waits is sent away, whoever transfers may finish.
-    pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) -> Next {
+    pub(super) fn stop(&mut self) -> Next {
         self.asked.keep_alive = false;
         self.service = Service::Ending;
-        let waiting = match &self.state {
-            State::Handshake if self.stream.is_silent() => return Next::Close,
+        match &self.state {
+            State::Handshake if self.stream.is_silent() => Next::Close,
             State::ProxyLine(_) | State::Head
                 if self.inbox.is_empty() && self.stream.unread() == 0 =>
             {
                 self.stream.say_goodbye();
-                return Next::Close;
+                Next::Close
             }
-            State::Door(_) => true,
-            State::Sending(sending) => sending.is_waiting(),
-            State::Receiving(receiving) => receiving.is_waiting(),
-            _ => false,
-        };
-        if waiting {
-            self.stop_waiting(relay, now_ms);
+            // Its turn tells whether it waits, or somebody has begun with it who was not heard yet.
+            _ => Next::Again,
         }
-        Next::Again
     }
 
     fn stop_waiting(&mut self, relay: &Relay, now_ms: u64) -> Step {
@@ -466,7 +464,7 @@ impl Connection {
         // After a fault it is not known where the next request begins.
         self.asked.unread = !sending.has_read_all()
             || matches!(report.sent, Sent::Fault(_))
-            || self.inbox.len() > PIPELINED_BYTES_MAX;
+            || self.inbox.len() as u64 + self.stream.kept() > PIPELINED_BYTES_MAX;
         relay.count(Tally::Sender(sending.manner().api(), report.sent.counted_as()));
         let answer = outcomes::to_sender(&report, sending.manner(), &self.asked);
         self.leave(relay);

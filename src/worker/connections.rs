@@ -153,7 +153,7 @@ impl Connections {
 
     /// Tells every connection that the worker is to stop.
     pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) {
-        self.for_all(|it, key| it.turn(relay, key, now_ms, Connection::stop));
+        self.for_all(|it, key| it.turn(relay, key, now_ms, |it, _, _| it.stop()));
     }
 
     fn for_all(&mut self, act: impl Fn(&mut Self, usize)) {

@@ -75,6 +75,13 @@ impl Door {
         self.waits || self.role() == Role::Receiver
     }
 
+    /// The connection ends with the answer to this.
+    pub(super) fn close_after(&mut self) {
+        if let Errand::Receive(reception) = &mut self.errand {
+            reception.keep_alive = false;
+        }
+    }
+
     /// Asks for the place.
     pub(super) fn enter(self: Box<Self>, relay: &Relay, now_ms: u64) -> Entered {
         let (error, mut door) = match self.take(relay, now_ms) {
