@@ -114,7 +114,7 @@ impl Relay {
     }
 
     /// Tells those who want a place in the lane that one may be free.
-    pub fn ring_knockers(&self, at: LaneRef) {
+    fn ring_knockers(&self, at: LaneRef) {
         self.shared().knocked(at).for_each(|owner| self.ring(owner, at.session.slot));
     }
 

@@ -5,22 +5,12 @@ use std::time::Duration;
 
 use crate::harness::{Curl, Payload, Placement, Raw, Relay, Shape, eventually};
 
-/// The ways to go while waiting.
-const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |mut raw| {
-    raw.finish();
-    // The socket stays open for reading: a FIN alone must do.
-    thread::spawn(move || {
-        thread::sleep(Duration::from_secs(2));
-        drop(raw);
-    });
-}];
-
 #[test]
 pub(crate) fn a_waiting_receiver_that_leaves_frees_its_place() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
-    for leave in DEPARTURES {
+    for leave in Raw::DEPARTURES {
         let mut gone = relay.connect();
         gone.get(&session.path);
         eventually("it holds a place", || (segment.places_held() == 1).then_some(()));
@@ -36,7 +26,7 @@ pub(crate) fn a_waiting_sender_that_leaves_frees_its_place() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
-    for leave in DEPARTURES {
+    for leave in Raw::DEPARTURES {
         for body in [&b""[..], b"part", b"all of it."] {
             let mut gone = relay.connect();
             gone.request("PUT", &session.path, &[("Content-Length", "10")]).send(body);

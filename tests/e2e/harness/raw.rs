@@ -2,10 +2,10 @@
 //! Every read has a deadline; running into it panics with what had come so far.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{mem, thread};
 
 use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -50,6 +50,16 @@ pub(crate) enum BodyState {
 }
 
 impl Raw {
+    /// The ways for one that waits to go.
+    pub(crate) const DEPARTURES: [fn(Self); 3] = [drop, Self::reset, |mut raw| {
+        raw.finish();
+        // The socket stays open for reading: a FIN alone must do.
+        thread::spawn(move || {
+            thread::sleep(Duration::from_secs(2));
+            drop(raw);
+        });
+    }];
+
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::from_stream(TcpStream::connect(address).expect("the port refused"), address)
     }

@@ -1,7 +1,6 @@
 //! Whoever was killed while it waited is replaced at once, through either API: nobody meets a `409` of the dead.
 
 use std::net::Ipv4Addr;
-use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
@@ -11,16 +10,6 @@ use crate::harness::{
 
 /// More than all buffers between two sockets hold.
 const LARGE_BYTES: u64 = 64 << 20;
-
-/// The ways to go.
-const DEPARTURES: [fn(Raw); 3] = [drop, Raw::reset, |mut raw| {
-    raw.finish();
-    // The socket stays open for reading: a FIN alone must do.
-    thread::spawn(move || {
-        thread::sleep(Duration::from_secs(2));
-        drop(raw);
-    });
-}];
 
 /// A lane of either API, as its two ends use it.
 enum Lane {
@@ -125,7 +114,7 @@ fn a_waiting_receiver_that_is_gone_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for _ in 0..5 {
-        for leave in DEPARTURES {
+        for leave in Raw::DEPARTURES {
             for lane in Lane::of_each(&relay) {
                 wait_until_held(&segment, 0);
                 let gone = lane.receives(relay.connect());
@@ -138,19 +127,25 @@ fn a_waiting_receiver_that_is_gone_is_replaced() {
     }
 }
 
+/// A connection to `worker`, made before the receiver that waited on worker 0 left.
+fn after_a_receiver(relay: &Relay, lane: &Lane, worker: usize, leave: fn(Raw)) -> Raw {
+    let segment = relay.segment();
+    wait_until_held(&segment, 0);
+    let next = relay.on_worker(worker, &segment, || relay.connect());
+    let gone = relay.on_worker(0, &segment, || lane.receives(relay.connect()));
+    wait_until_held(&segment, 1);
+    leave(gone);
+    next
+}
+
 #[test]
 fn it_is_replaced_on_its_own_worker_and_on_another() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for worker in [0, 1] {
-        for leave in DEPARTURES {
+        for leave in Raw::DEPARTURES {
             for lane in Lane::of_each(&relay) {
-                wait_until_held(&segment, 0);
-                let next = relay.on_worker(worker, &segment, || relay.connect());
-                let gone = relay.on_worker(0, &segment, || lane.receives(relay.connect()));
-                wait_until_held(&segment, 1);
-                leave(gone);
-                let receiver = lane.receives(next);
+                let receiver = lane.receives(after_a_receiver(&relay, &lane, worker, leave));
                 eventually("only the new one is here", || (segment.sum().open == 1).then_some(()));
                 lane.expect_passes_to(&relay, receiver, b"hello");
             }
@@ -163,14 +158,10 @@ fn nothing_is_delivered_to_a_receiver_that_has_left() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for worker in [0, 1] {
-        for leave in DEPARTURES {
+        for leave in Raw::DEPARTURES {
             for lane in Lane::of_each(&relay) {
-                wait_until_held(&segment, 0);
-                let sender = relay.on_worker(worker, &segment, || relay.connect());
-                let gone = relay.on_worker(0, &segment, || lane.receives(relay.connect()));
-                wait_until_held(&segment, 1);
-                leave(gone);
-                let mut sender = lane.sends(sender, 5);
+                let next = after_a_receiver(&relay, &lane, worker, leave);
+                let mut sender = lane.sends(next, 5);
                 sender.send(b"hello");
                 let mut receiver = lane.receives(relay.connect());
                 let answer = sender.read_response();
@@ -191,7 +182,7 @@ fn nothing_is_delivered_to_a_receiver_that_has_left() {
 fn a_waiting_sender_that_is_gone_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
-    for leave in DEPARTURES {
+    for leave in Raw::DEPARTURES {
         for sent in [&b""[..], b"gone", b"was gone"] {
             for lane in Lane::of_each(&relay) {
                 wait_until_held(&segment, 0);
