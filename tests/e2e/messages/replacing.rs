@@ -156,7 +156,6 @@ fn it_is_replaced_on_its_own_worker_and_on_another() {
 #[test]
 fn nothing_is_delivered_to_a_receiver_that_has_left() {
     let relay = Relay::with(2, &[]);
-    let segment = relay.segment();
     for worker in [0, 1] {
         for leave in Raw::DEPARTURES {
             for lane in Lane::of_each(&relay) {
