@@ -13,7 +13,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::admin;
 use crate::config::{Config, Source};
 use crate::control::{self, Request};
-use crate::master::explain;
+use crate::master::{self, explain};
 use crate::sys::private::Address;
 use crate::sys::{listener, private};
 
@@ -93,6 +93,14 @@ fn usage(refusal: &clap::Error) -> Exit {
 }
 
 impl Args {
+    /// Whether the program itself is asked for, and not something about it.
+    fn runs(&self) -> bool {
+        !self.test
+            && !self.dump
+            && self.signal.is_none()
+            && !matches!(self.command, Some(Command::Status))
+    }
+
     fn dispatch(
         self,
         run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>,
@@ -100,6 +108,12 @@ impl Args {
         err: &mut impl Write,
     ) -> Exit {
         let source = self.config.clone().map_or(Source::Embedded, Source::File);
+        if let Some(predecessor) = self.runs().then(master::predecessor).flatten() {
+            return match master::take_over(&predecessor, source) {
+                Ok(()) => Exit::Success,
+                Err(error) => complain(err, &error, Exit::Failure),
+            };
+        }
         let config = match source.load() {
             Ok(config) => config,
             Err(error) => return complain(err, &error, Exit::Config),

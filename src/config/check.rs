@@ -435,6 +435,8 @@ impl Check<'_> {
             ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
             rate_window: self.duration(&key!(file, default, rate_window), &most),
+            start_timeout: self.duration(&key!(file, default, start_timeout), &most),
+            reload_timeout: self.duration(&key!(file, default, reload_timeout), &most),
             stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
             drain_timeout: self.duration(&key!(file, default, drain_timeout), &most),
         }

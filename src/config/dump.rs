@@ -125,6 +125,8 @@ impl Timeouts {
         duration(out, "ack_timeout", self.ack_timeout)?;
         duration(out, "linger_timeout", self.linger_timeout)?;
         duration(out, "rate_window", self.rate_window)?;
+        duration(out, "start_timeout", self.start_timeout)?;
+        duration(out, "reload_timeout", self.reload_timeout)?;
         duration(out, "stop_timeout", self.stop_timeout)?;
         duration(out, "drain_timeout", self.drain_timeout)
     }

@@ -213,6 +213,10 @@ pub struct Timeouts {
     pub linger_timeout: Duration,
     /// Span that `rate_bytes_min` is averaged over.
     pub rate_window: Duration,
+    /// For workers that are started to serve, and for a program that is to take over to show that it could.
+    pub start_timeout: Duration,
+    /// For a reload to wait until others have drained.
+    pub reload_timeout: Duration,
     /// For running transfers, after a graceful stop was asked for.
     pub stop_timeout: Duration,
     /// For those who wait at workers that drain.

@@ -6,7 +6,7 @@
 
 mod server;
 
-pub use server::Server;
+pub use server::{Past, Server};
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -22,6 +22,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 pub enum Request {
     /// Read the configuration again: new workers take over, the old ones drain
     Reload,
+    /// Become the program that is installed now: its workers take over, the old ones drain
+    Upgrade,
     /// Stop at once
     Stop,
     /// Stop once running transfers are done, or timeouts.stop_timeout is over
@@ -32,13 +34,14 @@ impl Request {
     fn as_str(self) -> &'static str {
         match self {
             Self::Reload => "reload",
+            Self::Upgrade => "upgrade",
             Self::Stop => "stop",
             Self::Quit => "quit",
         }
     }
 
     fn parse(line: &[u8]) -> Option<Self> {
-        let all = [Self::Reload, Self::Stop, Self::Quit];
+        let all = [Self::Reload, Self::Upgrade, Self::Stop, Self::Quit];
         all.into_iter().find(|request| request.as_str().as_bytes() == line)
     }
 }

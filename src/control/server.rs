@@ -5,13 +5,15 @@
 
 use super::{ANSWER_BYTES_MAX, Answer, LINE_BYTES_MAX, Request, write_answer};
 use crate::sys::private::{self, Address};
+use crate::sys::program;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 use socket2::Socket;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -116,6 +118,64 @@ impl Server {
                 asker.tell(&Err("only the user that runs the relay may ask".to_owned()));
             }
         }
+    }
+}
+
+/// What one program tells the next of its control socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Past {
+    path: PathBuf,
+    listener: RawFd,
+    identity: Option<(u64, u64)>,
+    next_number: u64,
+    askers: Vec<PastAsker>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PastAsker {
+    number: u64,
+    stream: RawFd,
+    line: Vec<u8>,
+    line_ends_ms: Option<u64>,
+}
+
+impl Past {
+    /// Every descriptor that it names.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        [self.listener].into_iter().chain(self.askers.iter().map(|it| it.stream))
+    }
+}
+
+impl Server {
+    /// All that the next program needs to know.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        let asker = |it: &Asker| PastAsker {
+            number: it.number,
+            stream: it.stream.as_raw_fd(),
+            line: it.line.clone(),
+            line_ends_ms: it.line_ends_ms,
+        };
+        Past {
+            path: self.path.clone(),
+            listener: self.listener.as_raw_fd(),
+            identity: self.identity,
+            next_number: self.next_number,
+            askers: self.askers.iter().map(asker).collect(),
+        }
+    }
+
+    /// The control socket that the program before this one had.
+    pub fn after(past: Past) -> io::Result<Self> {
+        let asker = |it: PastAsker| {
+            let stream = program::take(it.stream)?.into();
+            let PastAsker { number, line, line_ends_ms, .. } = it;
+            Ok(Asker { number, stream, line, line_ends_ms })
+        };
+        let Past { path, listener, identity, next_number, askers } = past;
+        let listener = program::take(listener)?.into();
+        let askers = askers.into_iter().map(asker).collect::<io::Result<_>>()?;
+        Ok(Self { listener, path, identity, askers, next_number })
     }
 }
 

@@ -7,22 +7,33 @@ mod backoff;
 mod decision;
 mod diagnostics;
 mod opening;
+mod program;
+mod state;
 mod supervisor;
+mod workers;
 
 use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::sys::private::Address;
-use crate::sys::{private, process, signal, title};
+use crate::sys::{self, clock, private, process, signal, title};
 use crate::tls::CredentialsError;
 use crate::worker::{Generation, Inheritance};
+use decision::Decider;
 use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::wait::WaitStatus;
+use program::Program;
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
+use state::{Restored, State};
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use supervisor::{Outside, SIGNALS, Supervisor};
+use workers::Workers;
 
 /// Why the relay could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +89,9 @@ pub enum MasterError {
     /// There is not enough memory for the segment.
     #[error("cannot make the shared segment (memory.segment_bytes)")]
     Segment(#[source] CreateError),
+    /// The program before this one cannot be gone on from.
+    #[error("cannot take over from the program before")]
+    TakeOver(#[source] Box<dyn Error + Send + Sync>),
     /// The kernel refused something else.
     #[error("cannot {what}")]
     Os {
@@ -109,9 +123,9 @@ pub fn explain(error: &dyn Error) -> String {
 
 /// Runs the relay with `config`, which came from `source`, until it is told to stop.
 pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
+    let program = Program::this();
     let diagnostics = Diagnostics::begin(config.log_level);
-    title::prepare();
-    title::set("idontstore: master process");
+    show_title();
     let files = process::raise_open_files();
     let files = files.map_err(MasterError::os("raise the limit of open files"))?;
     let most = config.limits.connections_max;
@@ -127,20 +141,88 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     if let Err(error) = segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
-    let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
-    let inheritance = Inheritance { segment, wakers: make_wakers()?, lifeline };
+    let inheritance = Inheritance { segment, wakers: make_wakers()? };
     let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
     let text = introduction(&first);
     // Workers keep what they inherit for life, and so does the master.
     let inheritance = Box::leak(Box::new(inheritance));
-    let outside = Outside { source, diagnostics, signals, control };
+    let outside = Outside { program, source, diagnostics, signals, control };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
-    supervisor.start().map_err(MasterError::os("fork a worker"))?;
+    supervisor.start().map_err(MasterError::os("start the workers"))?;
     introduce(&text);
-    let end = supervisor.supervise().map_err(MasterError::os("supervise the workers"));
-    drop(writer);
-    end
+    supervisor.supervise().map_err(MasterError::os("supervise the workers"))
+}
+
+/// A program that has left this process to us, or would.
+#[derive(Debug)]
+pub struct Predecessor {
+    state: RawFd,
+    /// Where to say whether we could go on from there, if that is all that is asked.
+    asked_at: Option<RawFd>,
+}
+
+/// Who was the master's program until now, by the environment.
+#[must_use]
+pub fn predecessor() -> Option<Predecessor> {
+    let fd = |name| std::env::var(name).ok()?.parse().ok();
+    Some(Predecessor { state: fd(state::TAKE_OVER)?, asked_at: fd(state::TRY) })
+}
+
+/// Goes on where `predecessor` stopped; the configuration comes from `source`. If it is asked whether that
+/// could be, it only says so.
+pub fn take_over(predecessor: &Predecessor, source: Source) -> Result<(), MasterError> {
+    match predecessor.asked_at {
+        None => go_on(predecessor.state, source),
+        Some(asked_at) => {
+            let verdict = could_go_on(predecessor.state, &source);
+            let text = match &verdict {
+                Ok(()) => program::YES.to_owned(),
+                Err(error) => format!("{}{}", program::NO, explain(error)),
+            };
+            let asked_at = sys::program::take(asked_at);
+            let told = asked_at.and_then(|fd| File::from(fd).write_all(text.as_bytes()));
+            verdict.and(told.map_err(MasterError::os("say whether it could take over")))
+        }
+    }
+}
+
+/// Does all that [`go_on`] does, short of anything that could be noticed.
+fn could_go_on(state: RawFd, source: &Source) -> Result<(), MasterError> {
+    let restored = restore(state)?;
+    Decider::after(&restored.past, supervisor::terms(&restored.current), 0)
+        .map_err(|error| MasterError::TakeOver(error.into()))?;
+    opening::could_be_next(source, &restored.inheritance.segment, &restored.current)
+}
+
+fn restore(state: RawFd) -> Result<Restored, MasterError> {
+    State::restore(state).map_err(|error| MasterError::TakeOver(error.into()))
+}
+
+fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
+    let program = Program::this();
+    let Restored { inheritance, current, serving, processes, control, past } = restore(state)?;
+    let diagnostics = Diagnostics::begin(current.config.log_level);
+    show_title();
+    // Those that came meanwhile were blocked, and are told of now.
+    let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
+    if let Err(error) = inheritance.segment.lock() {
+        tracing::debug!(%error, "the segment is not locked in memory");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "a new program has taken over");
+    let inheritance = Box::leak(Box::new(inheritance));
+    let decider = Decider::after(&past, supervisor::terms(&current), clock::monotonic_ms())
+        .map_err(|error| MasterError::TakeOver(error.into()))?;
+    let workers = Workers::new(inheritance, processes);
+    let outside = Outside { program, source, diagnostics, signals, control };
+    let current = Rc::new(current);
+    let mut supervisor = Supervisor::with(inheritance, outside, decider, serving, current, workers);
+    supervisor.supervise().map_err(MasterError::os("supervise the workers"))
+}
+
+fn show_title() {
+    title::prepare();
+    title::set("idontstore: master process");
 }
 
 /// The segment, with a secret that lasts as long as it does.
@@ -193,4 +275,13 @@ fn introduce(text: &str) {
     let mut out = io::stdout().lock();
     // Nobody has to read it.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Why a process has ended.
+fn cause(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, code) => format!("exit code {code}"),
+        WaitStatus::Signaled(_, signal, _) => signal.as_str().to_owned(),
+        other => format!("{other:?}"),
+    }
 }

@@ -12,6 +12,7 @@ use crate::worker::Generation;
 use shm::Segment;
 use socket2::Socket;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// Opens what `config` asks for.
@@ -25,15 +26,40 @@ pub(super) fn next(
     segment: &Segment,
     current: &Generation,
 ) -> Result<Generation, MasterError> {
-    let config = source.load()?;
-    let keys = current.config.keys_fixed_until_restart(&config);
-    if !keys.is_empty() {
-        return Err(MasterError::Fixed { keys: keys.join(", ") });
-    }
+    let config = load(source, current)?;
     let addresses = current.config.listeners.iter().map(|listener| listener.address);
     let opened = addresses.zip(current.listeners.iter().cloned()).collect();
     let same_admin = current.admin.clone().filter(|_| current.config.admin == config.admin);
     open(config, segment, opened, same_admin)
+}
+
+/// The generation that the program before this one has left, with what it had open.
+pub(super) fn again(
+    config: Config,
+    segment: &Segment,
+    listeners: Vec<OwnedFd>,
+    admin: Option<OwnedFd>,
+) -> Result<Generation, MasterError> {
+    let acceptors = make_acceptors(&config, segment)?;
+    let listeners = listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
+    Ok(Generation { config, listeners, acceptors, admin: admin.map(|fd| Rc::new(fd.into())) })
+}
+
+/// Whether the configuration could be what `current` is followed by, as far as that can be known without
+/// opening anything.
+pub(super) fn could_be_next(
+    source: &Source,
+    segment: &Segment,
+    current: &Generation,
+) -> Result<(), MasterError> {
+    let config = load(source, current)?;
+    make_acceptors(&config, segment).map(drop)
+}
+
+fn load(source: &Source, current: &Generation) -> Result<Config, MasterError> {
+    let config = source.load()?;
+    let keys = current.config.keys_fixed_until_restart(&config);
+    if keys.is_empty() { Ok(config) } else { Err(MasterError::Fixed { keys: keys.join(", ") }) }
 }
 
 /// Opens what is not in `opened`, which is told apart by the address as it was typed.
@@ -81,9 +107,9 @@ fn make_acceptors(
     config.listeners.iter().map(make).collect()
 }
 
-/// Lets `next` be what is listened on, in place of `current`.
+/// Lets `next` be what is listened on, in place of `current`, whose other listeners stay open until nobody
+/// accepts from them.
 pub(super) fn take_over(current: &Generation, next: &Generation) {
-    close_but(current, next);
     for listener in &next.listeners {
         if let Err(error) = next.config.keep_alive().apply(listener) {
             tracing::warn!(%error, "a listener keeps its TCP keep-alive");

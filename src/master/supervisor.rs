@@ -1,33 +1,40 @@
-//! Supervision: forks workers, hears of their deaths, cleans up after the dead, and does what the
-//! [`Decider`] makes of all that.
+//! Supervision: hears of all that happens and does what the [`Decider`] makes of it.
 //!
-//! Signals, deaths and requests only record; one loop hands them to the decider, one by one, and does
-//! what it answers. The order after a death is: reap, so that nothing of the worker can still run; close
-//! its book by a new epoch; sweep what it owned and ring those it leaves behind; then decide.
+//! Signals, deaths, news and requests only record; one loop hands them to the decider, one by one, and does
+//! what it answers.
 
-use super::decision::{Action, Asker, Decider, Event, GenerationId, Order, Outcome, Terms};
+use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
 use super::diagnostics::Diagnostics;
-use super::{explain, opening};
+use super::program::{Program, Trial};
+use super::state::State;
+use super::workers::{Dead, Workers};
+use super::{cause, explain, opening};
 use crate::config::Source;
 use crate::control::{self, Request};
 use crate::relay::millis;
-use crate::sys::process::{self, Child};
-use crate::sys::{clock, listener, signal, title};
+use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
-use crate::worker::{self, Generation, Inheritance};
+use crate::worker::tether::News;
+use crate::worker::{Generation, Inheritance};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
-use shm::{Owner, WorkerId};
+use shm::WorkerId;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
 /// The signals that the master obeys.
-pub(super) const SIGNALS: [Signal; 5] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGWINCH];
+pub(super) const SIGNALS: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
 
 /// The master's hands and eyes.
 pub(super) struct Supervisor {
@@ -37,11 +44,14 @@ pub(super) struct Supervisor {
     generations: BTreeMap<GenerationId, Rc<Generation>>,
     /// The one that serves, or served last.
     current: Rc<Generation>,
-    workers: Vec<Worker>,
+    workers: Workers,
+    trial: Option<Trial>,
 }
 
 /// What the master reads from and writes to.
 pub(super) struct Outside {
+    /// What was started, and is started again for an upgrade.
+    pub(super) program: Program,
     /// Where a reload finds the configuration.
     pub(super) source: Source,
     pub(super) diagnostics: Diagnostics,
@@ -49,41 +59,49 @@ pub(super) struct Outside {
     pub(super) control: Option<control::Server>,
 }
 
-/// A worker that has a process.
-struct Worker {
-    record: WorkerId,
-    child: Child,
-    born_ms: u64,
-}
-
 impl Supervisor {
+    /// Of a relay whose first generation is opened.
     pub(super) fn new(
         inheritance: &'static Inheritance,
         first: Generation,
         outside: Outside,
     ) -> Self {
-        let (decider, current) = (Decider::new(terms(&first)), Rc::new(first));
-        let generations = BTreeMap::from([(Decider::FIRST, Rc::clone(&current))]);
-        let workers = Vec::new();
-        Self { inheritance, outside, decider, generations, current, workers }
+        let decider = Decider::new(terms(&first), clock::monotonic_ms());
+        let workers = Workers::new(inheritance, Vec::new());
+        Self::with(inheritance, outside, decider, Some(Decider::FIRST), Rc::new(first), workers)
     }
 
-    /// Forks the first workers.
+    /// Of a relay whose master was another program until now. `current` served last, and serves still if
+    /// its number is given.
+    pub(super) fn with(
+        inheritance: &'static Inheritance,
+        outside: Outside,
+        decider: Decider,
+        serving: Option<GenerationId>,
+        current: Rc<Generation>,
+        workers: Workers,
+    ) -> Self {
+        let generations = serving.map(|id| (id, Rc::clone(&current))).into_iter().collect();
+        Self { inheritance, outside, decider, generations, current, workers, trial: None }
+    }
+
+    /// Forks the first workers, and waits until they serve, or were stopped before.
     pub(super) fn start(&mut self) -> io::Result<()> {
         self.decide(Event::Tick);
-        if self.decider.serves() { Ok(()) } else { Err(io::Error::other("see above")) }
+        while !self.decider.serves() && !self.decider.is_over() {
+            if self.decider.is_idle() {
+                return Err(io::Error::other("see above"));
+            }
+            self.turn()?;
+        }
+        Ok(())
     }
 
     /// Looks after the workers until all have stopped, as they were told to.
     pub(super) fn supervise(&mut self) -> io::Result<()> {
+        self.decide(Event::Tick);
         while !self.decider.is_over() {
-            self.sleep()?;
-            while let Some(signal) = signal::next(&self.outside.signals) {
-                self.obey(signal);
-            }
-            self.bury_the_dead();
-            self.hear_requests();
-            self.decide(Event::Tick);
+            self.turn()?;
         }
         if let Some(control) = self.outside.control.take() {
             control.remove();
@@ -93,11 +111,33 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sleeps until a signal, a death, a request, or the next thing that is due.
+    fn turn(&mut self) -> io::Result<()> {
+        self.sleep()?;
+        while let Some(signal) = signal::next(&self.outside.signals) {
+            self.obey(signal);
+        }
+        for (record, news) in self.workers.news() {
+            self.decide(match news {
+                News::Serves => Event::Serves(record),
+                // Who is gone takes none, but is dead only when it is reaped.
+                News::Closed | News::Gone => Event::Closed(record),
+            });
+        }
+        self.bury_the_dead();
+        if let Some(outcome) = self.trial.as_mut().and_then(Trial::outcome) {
+            self.trial = None;
+            self.decide(Event::Tried(outcome));
+        }
+        self.hear_requests();
+        self.decide(Event::Tick);
+        Ok(())
+    }
+
+    /// Sleeps until a signal, a death, news, a request, or the next thing that is due.
     fn sleep(&self) -> io::Result<()> {
         let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
-        let pidfds = self.workers.iter().map(|worker| worker.child.pidfd.as_fd());
-        fds.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
+        fds.extend(self.workers.poll_fds());
+        fds.extend(self.trial.iter().map(Trial::poll_fd));
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
         let due_ms = self.decider.due_ms().into_iter().chain(asked_ms).min();
@@ -116,6 +156,7 @@ impl Supervisor {
         tracing::info!(signal = signal.as_str(), "told by a signal");
         self.decide(match signal {
             Signal::SIGHUP => Event::Reload(None),
+            Signal::SIGUSR2 => Event::Upgrade(None),
             Signal::SIGWINCH => Event::Drain,
             Signal::SIGQUIT => Event::Stop { graceful: true, asker: None },
             _ => Event::Stop { graceful: false, asker: None },
@@ -129,6 +170,7 @@ impl Supervisor {
             let asker = Some(asker);
             self.decide(match request {
                 Request::Reload => Event::Reload(asker),
+                Request::Upgrade => Event::Upgrade(asker),
                 Request::Quit => Event::Stop { graceful: true, asker },
                 Request::Stop => Event::Stop { graceful: false, asker },
             });
@@ -136,22 +178,11 @@ impl Supervisor {
     }
 
     fn bury_the_dead(&mut self) {
-        let reap = |worker: &mut Worker| Some((process::reap(&worker.child)?, worker.record));
-        let mut dead = Vec::new();
-        self.workers.retain_mut(|worker| match reap(worker) {
-            None => true,
-            Some((status, record)) => {
-                dead.push((record, status, worker.born_ms));
-                false
-            }
-        });
-        for (record, status, born_ms) in dead {
-            clean_up_after(record, self.inheritance);
+        for Dead { record, status, lived_ms } in self.workers.bury_the_dead() {
             let (worker, cause) = (record.index(), cause(status));
             if self.decider.is_leaving(record) && matches!(status, WaitStatus::Exited(_, 0)) {
                 tracing::debug!(worker, "a worker is done");
             } else if !self.decider.is_stopping() {
-                let lived_ms = clock::monotonic_ms().saturating_sub(born_ms);
                 tracing::error!(worker, cause, lived_ms, "a worker died");
                 let book = self.inheritance.segment.shared().record(record);
                 book.inspect(|book| Tally::WorkerDied.count(book));
@@ -175,12 +206,12 @@ impl Supervisor {
             Action::Prepare(id) => return Some(self.prepare(id)),
             Action::Fork { generation, record } => return Some(self.fork(generation, record)),
             Action::Serve(id) => self.serve(id),
-            Action::Close(id) => {
-                if let Some(generation) = self.generations.get(&id) {
-                    opening::close_but(generation, &self.current);
-                }
+            Action::Retire => self.close_but_current(self.generations.values()),
+            Action::Close { generation, why } => {
+                tracing::error!(generation, "no reload, everything stays as it was: {why}");
+                self.close_but_current(self.generations.get(&generation));
             }
-            Action::Send { record, order } => self.send(record, order),
+            Action::Send { record, order } => self.workers.send(record, order),
             Action::CloseListeners => {
                 tracing::info!("stopping");
                 // For every process that shares it: a connection that nobody would accept is refused.
@@ -193,6 +224,18 @@ impl Supervisor {
             }
             Action::Answer(asker, outcome) => self.answer(asker, outcome),
             Action::Queued => tracing::info!("the reload waits until workers have drained"),
+            Action::Hasten(id) => {
+                tracing::warn!(
+                    generation = id,
+                    "ended, as a reload waits for longer than reload_timeout"
+                );
+            }
+            Action::Try => return self.try_program(),
+            Action::NoUpgrade(why) => {
+                tracing::error!("no upgrade, everything stays as it was: {why}");
+                self.trial.take().into_iter().for_each(Trial::abandon);
+            }
+            Action::Replace => return Some(self.replace()),
         }
         None
     }
@@ -222,24 +265,16 @@ impl Supervisor {
         self.current = Rc::clone(next);
     }
 
-    fn send(&self, record: WorkerId, order: Order) {
-        let signal = match order {
-            Order::Drain => Signal::SIGWINCH,
-            Order::Quit => Signal::SIGQUIT,
-            Order::Term => Signal::SIGTERM,
-            Order::Kill => Signal::SIGKILL,
-        };
-        if let Some(worker) = self.workers.iter().find(|worker| worker.record == record) {
-            // It is not reaped yet, so the pid is still its own; it may have ended all the same.
-            let _ = kill(worker.child.pid, signal);
-        }
+    fn close_but_current<'a>(&self, generations: impl IntoIterator<Item = &'a Rc<Generation>>) {
+        generations.into_iter().for_each(|it| opening::close_but(it, &self.current));
     }
 
     fn answer(&mut self, asker: Asker, outcome: Outcome) {
         let answer = match outcome {
-            Outcome::Reloaded { generation, workers } => {
-                Ok(format!("reloaded: generation {generation}, workers: {workers}"))
-            }
+            Outcome::Reloaded { generation, workers } => Ok(format!(
+                "reloaded: generation {generation}, workers: {workers}, version {}",
+                env!("CARGO_PKG_VERSION")
+            )),
             Outcome::Stopping => Ok("stopping".to_owned()),
             Outcome::Failed(why) => Err(why),
         };
@@ -253,78 +288,48 @@ impl Supervisor {
         let Some(generation) = self.generations.get(&generation) else {
             return Event::NotForked { record, why: "its generation is gone".to_owned() };
         };
-        let book = self.inheritance.segment.shared().record(record);
-        let epoch = book.map_or(0, shm::WorkerRecord::epoch);
-        match process::fork_child() {
-            Ok(Some(child)) => {
-                let (worker, pid) = (record.index(), child.pid.as_raw());
-                tracing::debug!(worker, pid, "forked a worker");
-                book.inspect(|book| Tally::WorkerForked.count(book));
-                self.workers.push(Worker { record, child, born_ms: clock::monotonic_ms() });
-                Event::Forked(record)
-            }
-            Ok(None) => {
-                self.outside.diagnostics.set_level(generation.config.log_level);
-                // For life, as the process ends with it.
-                let generation = Box::leak(Box::new(Rc::clone(generation)));
-                work(record, epoch, self.inheritance, generation)
-            }
+        let diagnostics = &self.outside.diagnostics;
+        let begin = || diagnostics.set_level(generation.config.log_level);
+        match self.workers.fork(generation, record, begin) {
+            Ok(()) => Event::Forked(record),
             Err(error) => {
                 tracing::error!(%error, worker = record.index(), "cannot fork a worker");
                 Event::NotForked { record, why: format!("cannot fork a worker: {error}") }
             }
         }
     }
-}
 
-/// What a worker's process does.
-fn work(
-    record: WorkerId,
-    epoch: u32,
-    inheritance: &'static Inheritance,
-    generation: &'static Generation,
-) -> ! {
-    title::set(&worker::title(record));
-    let code = match worker::run(record, epoch, inheritance, generation) {
-        Ok(()) => 0,
-        Err(error) => {
-            tracing::error!(%error, "the worker cannot go on");
-            1
+    /// All that another program needs to go on from here.
+    fn state(&self) -> State {
+        let control = self.outside.control.as_ref();
+        State::new(self.inheritance, &self.current, self.decider.past(), &self.workers, control)
+    }
+
+    fn try_program(&mut self) -> Option<Event> {
+        match self.outside.program.try_out(&self.state()) {
+            Ok(trial) => {
+                self.trial = Some(trial);
+                None
+            }
+            Err(error) => Some(Event::Tried(Err(format!("cannot try the new program: {error}")))),
         }
-    };
-    std::process::exit(code)
+    }
+
+    /// Becomes the program that is installed now. Returns only if it could not.
+    fn replace(&self) -> Event {
+        tracing::info!("the new program takes over");
+        let error = self.outside.program.become_next(&self.state());
+        Event::NotReplaced(format!("cannot start the new program: {error}"))
+    }
 }
 
-fn terms(generation: &Generation) -> Terms {
+pub(super) fn terms(generation: &Generation) -> Terms {
     let config = &generation.config;
     Terms {
         workers: config.workers.get(),
         generations_max: config.generations_max,
+        start_timeout_ms: millis(config.timeouts.start_timeout),
+        reload_timeout_ms: millis(config.timeouts.reload_timeout),
         stop_timeout_ms: millis(config.timeouts.stop_timeout),
-    }
-}
-
-/// Frees all that a dead worker owned and tells its peers. Its process must have been reaped.
-fn clean_up_after(dead: WorkerId, inheritance: &Inheritance) {
-    let shared = inheritance.segment.shared();
-    if let Some(record) = shared.record(dead) {
-        record.bump_epoch();
-    }
-    shared.sweep(dead, |slot, survivor: Owner| {
-        let _ = shared.bell(survivor.worker).is_some_and(|bell| bell.ring(slot));
-    });
-    inheritance.segment.permits().sweep(dead);
-    // Every worker, whatever the bells say: the dead may have been the one that was to wake it.
-    for waker in &inheritance.wakers {
-        // It fails only when its count is full, and then the sleeper is awake.
-        let _ = waker.write(1);
-    }
-}
-
-fn cause(status: WaitStatus) -> String {
-    match status {
-        WaitStatus::Exited(_, code) => format!("exit code {code}"),
-        WaitStatus::Signaled(_, signal, _) => signal.as_str().to_owned(),
-        other => format!("{other:?}"),
     }
 }

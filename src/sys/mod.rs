@@ -4,11 +4,13 @@
 //! offer; an fd becomes an `OwnedFd` on the line it is born. With `shm` the only place for `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod listener;
 pub mod private;
 pub mod process;
+pub mod program;
 pub mod signal;
 pub mod socket;
 pub mod title;

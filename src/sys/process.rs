@@ -94,11 +94,6 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// A pipe whose reader sees the end when the last writer is gone: `(reader, writer)`.
-pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK)?)
-}
-
 /// The raw numbers of anything that has one.
 pub fn raw<'a, T: AsRawFd + 'a>(fds: impl IntoIterator<Item = &'a T>) -> Vec<RawFd> {
     fds.into_iter().map(AsRawFd::as_raw_fd).collect()

@@ -7,8 +7,7 @@ use std::io;
 /// Blocks `signals`, and no others, whatever was inherited; gives a descriptor that tells of them. One
 /// that was blocked before, and came, is told as well.
 pub fn listen(signals: &[Signal]) -> io::Result<SignalFd> {
-    let set: SigSet = signals.iter().copied().collect();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None)?;
+    let set = block(signals)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
@@ -22,4 +21,11 @@ pub fn next(from: &SignalFd) -> Option<Signal> {
             return Some(signal);
         }
     }
+}
+
+/// Blocks `signals`, and no others: they stay unheard.
+pub fn block(signals: &[Signal]) -> io::Result<SigSet> {
+    let set: SigSet = signals.iter().copied().collect();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None)?;
+    Ok(set)
 }

@@ -16,6 +16,7 @@ mod origin;
 mod outcomes;
 mod request;
 mod route;
+pub mod tether;
 mod wheel;
 
 use crate::admin::Admin;
@@ -30,24 +31,25 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::eventfd::EventFd;
 use nix::sys::signal::Signal;
-use nix::sys::signalfd::SignalFd;
 use shm::{Owner, Phase, Segment, WorkerId};
 use socket2::Socket;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
+use tether::{News, Order, Told, WorkerEnd};
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 1024;
 
-/// Signals that are the master's, or meant for it: a terminal that goes away hangs up on all of us.
-const SIGNALS_HEARD: [Signal; 3] = [Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGHUP];
+/// Signals that are meant for the master, whoever sends them to all of us: a terminal does, and so does who
+/// signals by name. A worker goes by what the master tells it.
+const SIGNALS_IGNORED: [Signal; 5] =
+    [Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 
 const WAKER: Token = Token(0);
-const LIFELINE: Token = Token(1);
-const SIGNALS: Token = Token(2);
+const TETHER: Token = Token(1);
 const FIRST_LISTENER: usize = 16;
 /// Behind the most listeners that there can be, and before all connections.
 const ADMIN: usize = 1024;
@@ -60,8 +62,6 @@ pub struct Inheritance {
     pub segment: Segment,
     /// What wakes each worker, by record.
     pub wakers: Vec<EventFd>,
-    /// Readable once the master is gone.
-    pub lifeline: OwnedFd,
 }
 
 /// What the master made for the workers of one configuration, until the next reload.
@@ -95,7 +95,7 @@ impl Inheritance {
         let mut keep = process::raw(&self.wakers);
         keep.extend(generation.listeners.iter().map(|listener| listener.as_raw_fd()));
         keep.extend(generation.admin.iter().map(|listener| listener.as_raw_fd()));
-        keep.extend([self.lifeline.as_raw_fd(), self.segment.fd().as_raw_fd()]);
+        keep.push(self.segment.fd().as_raw_fd());
         keep
     }
 }
@@ -106,16 +106,19 @@ pub fn title(id: WorkerId) -> String {
     format!("idontstore: worker process {}", id.index())
 }
 
-/// Runs worker `id` of `generation` until it is told to stop. To be called in a process that was just
-/// forked.
+/// Runs worker `id` of `generation` until it is told to stop, by its end of the tether. To be called in a
+/// process that was just forked.
 pub fn run(
     id: WorkerId,
     epoch: u32,
+    tether: WorkerEnd,
     inheritance: &'static Inheritance,
     generation: &'static Generation,
 ) -> io::Result<()> {
-    process::close_all_but(&inheritance.keep(generation));
-    let mut worker = Worker::new(id, epoch, inheritance, generation)?;
+    let mut keep = inheritance.keep(generation);
+    keep.push(tether.as_raw_fd());
+    process::close_all_but(&keep);
+    let mut worker = Worker::new(id, epoch, tether, inheritance, generation)?;
     worker.work()
 }
 
@@ -125,7 +128,7 @@ struct Worker {
     listeners: Listeners,
     connections: Connections,
     admin: Option<Admin>,
-    signals: SignalFd,
+    tether: WorkerEnd,
     /// It accepts nothing any more, and ends with its last connection.
     leaving: bool,
     /// When who still waits is sent away, once it drains.
@@ -139,18 +142,18 @@ impl Worker {
     fn new(
         id: WorkerId,
         epoch: u32,
+        tether: WorkerEnd,
         inheritance: &'static Inheritance,
         generation: &'static Generation,
     ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let Inheritance { segment, wakers, lifeline } = inheritance;
+        let Inheritance { segment, wakers } = inheritance;
         let Generation { config, listeners, acceptors, admin } = generation;
         let poll = Poll::new()?;
-        let signals = signal::listen(&SIGNALS_HEARD)?;
+        signal::block(&SIGNALS_IGNORED)?;
         let watched = [
             (wakers.get(id.index()).ok_or_else(missing)?.as_fd().as_raw_fd(), WAKER),
-            (lifeline.as_raw_fd(), LIFELINE),
-            (signals.as_raw_fd(), SIGNALS),
+            (tether.as_raw_fd(), TETHER),
         ];
         for (fd, token) in watched {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
@@ -176,7 +179,7 @@ impl Worker {
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
             poll,
-            signals,
+            tether,
             leaving: false,
             drained_ms: None,
             stops_ms: None,
@@ -190,6 +193,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut rung = Vec::new();
         self.relay.record.enter(Phase::Serving);
+        self.tether.tell(News::Serves);
         while !self.over {
             // Taken before the kernel is asked and heard after: whoever hears of news that a client's
             // leaving came before knows that it has left.
@@ -236,16 +240,7 @@ impl Worker {
         match event.token() {
             // Edge-triggered and never read: every write is an event.
             WAKER => {}
-            LIFELINE => self.over = true,
-            SIGNALS => {
-                while let Some(signal) = signal::next(&self.signals) {
-                    match signal {
-                        Signal::SIGQUIT if self.stops_ms.is_none() => self.begin_to_stop(now_ms)?,
-                        Signal::SIGWINCH if !self.leaving => self.begin_to_drain(now_ms)?,
-                        _ => {}
-                    }
-                }
-            }
+            TETHER => self.obey(now_ms)?,
             token if token.0 < FIRST_LISTENER + self.listeners.len() => {
                 let accepted =
                     self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms)?;
@@ -259,6 +254,23 @@ impl Worker {
             token => self.connections.note(token, event),
         }
         Ok(())
+    }
+
+    fn obey(&mut self, now_ms: u64) -> io::Result<()> {
+        loop {
+            match self.tether.hear() {
+                Told::Nothing => return Ok(()),
+                Told::Order(Order::Quit) if self.stops_ms.is_none() => {
+                    self.begin_to_stop(now_ms)?
+                }
+                Told::Order(Order::Drain) if !self.leaving => self.begin_to_drain(now_ms)?,
+                Told::Order(_) => {}
+                Told::Gone => {
+                    self.over = true;
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn take_in(&mut self, accepted: Vec<Accepted>, now_ms: u64) {
@@ -280,6 +292,7 @@ impl Worker {
         self.listeners.close(&self.poll)?;
         let last = self.listeners.accept_last();
         self.take_in(last, now_ms);
+        self.tether.tell(News::Closed);
         self.connections.drain(&self.relay, now_ms);
         Ok(())
     }

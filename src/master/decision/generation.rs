@@ -23,6 +23,10 @@ pub(super) enum Phase {
     /// It is not wanted any more, but what it needs is still being opened.
     Unwanted,
     Forking,
+    /// All are forked, and not all have said yet that they serve.
+    Starting {
+        ends_ms: u64,
+    },
     Serving,
     /// Who has ended is not replaced.
     Leaving,
@@ -42,11 +46,21 @@ pub(super) enum State {
     Forking,
     Alive {
         born_ms: u64,
+        says: Says,
     },
     /// To be forked again.
     Due {
         at_ms: u64,
     },
+}
+
+/// What a worker has said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    Nothing,
+    Serves,
+    /// It takes no connections any more.
+    Closed,
 }
 
 impl Generation {
@@ -55,7 +69,35 @@ impl Generation {
     }
 
     pub(super) fn is_in_the_making(&self) -> bool {
-        matches!(self.phase, Phase::Preparing | Phase::Unwanted | Phase::Forking)
+        !matches!(self.phase, Phase::Serving | Phase::Leaving)
+    }
+
+    /// Whether all its workers serve.
+    pub(super) fn is_complete(&self) -> bool {
+        let serves = |it: &Worker| matches!(it.state, State::Alive { says: Says::Serves, .. });
+        self.workers.iter().all(serves)
+    }
+
+    /// Whether one of its workers may still take connections.
+    pub(super) fn may_accept(&self) -> bool {
+        let closed = |it: &Worker| matches!(it.state, State::Alive { says: Says::Closed, .. });
+        !self.workers.iter().all(closed)
+    }
+
+    /// When patience with its start ends.
+    pub(super) fn starts_ms(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Starting { ends_ms } => Some(ends_ms),
+            _ => None,
+        }
+    }
+
+    /// Takes in what the worker at `record` has said.
+    pub(super) fn says(&mut self, record: WorkerId, news: Says) {
+        let its = self.workers.iter_mut().find(|worker| worker.record == record);
+        if let Some(State::Alive { says, .. }) = its.map(|worker| &mut worker.state) {
+            *says = news;
+        }
     }
 
     /// Whether the worker at `record` is one of its own.
@@ -106,10 +148,10 @@ impl Generation {
 
     /// Replaces nobody any more. Returns who is alive and did not know.
     pub(super) fn leave(&mut self) -> impl Iterator<Item = WorkerId> {
-        let is_news = matches!(self.phase, Phase::Forking | Phase::Serving);
+        let is_news = !matches!(self.phase, Phase::Preparing | Phase::Unwanted | Phase::Leaving);
         match self.phase {
             Phase::Preparing => self.phase = Phase::Unwanted,
-            Phase::Forking | Phase::Serving => self.phase = Phase::Leaving,
+            Phase::Forking | Phase::Starting { .. } | Phase::Serving => self.phase = Phase::Leaving,
             Phase::Unwanted | Phase::Leaving => {}
         }
         self.workers.retain(|it| matches!(it.state, State::Forking | State::Alive { .. }));
@@ -119,7 +161,23 @@ impl Generation {
 
 impl Worker {
     pub(super) fn new(record: WorkerId) -> Self {
-        Self { record, state: State::Planned, backoff: Backoff::default() }
+        Self::in_state(record, State::Planned)
+    }
+
+    pub(super) fn in_state(record: WorkerId, state: State) -> Self {
+        Self { record, state, backoff: Backoff::default() }
+    }
+
+    pub(super) fn record(&self) -> WorkerId {
+        self.record
+    }
+
+    /// When its process was forked, if it has one.
+    pub(super) fn born_ms(&self) -> Option<u64> {
+        match self.state {
+            State::Alive { born_ms, .. } => Some(born_ms),
+            _ => None,
+        }
     }
 
     /// When it is to be forked again.
@@ -131,10 +189,7 @@ impl Worker {
     }
 
     fn ended(&mut self, now_ms: u64) {
-        let lived_ms = match self.state {
-            State::Alive { born_ms } => now_ms.saturating_sub(born_ms),
-            _ => 0,
-        };
+        let lived_ms = self.born_ms().map_or(0, |born_ms| now_ms.saturating_sub(born_ms));
         let at_ms = now_ms.saturating_add(self.backoff.after(lived_ms));
         self.state = State::Due { at_ms };
     }

@@ -1,26 +1,31 @@
 //! What the master does next, as a function of what has happened. Pure: no system call, no clock, no file.
 //!
 //! `supervisor` tells the [`Decider`] each event, in the order in which they happened, and then does what it
-//! asks for, in that order; what came of an action is the next event. A generation is read and opened
-//! (`Prepare`), forked worker by worker, and only when all are there it takes over (`Serve`) and the one
-//! before it is told to drain. It is let go (`Discard`) with its last worker.
+//! asks for, in that order; what came of an action is the next event. `reload` is how one generation of
+//! workers follows another, `upgrade` how the master becomes another program.
 //!
 //! What must always hold:
 //! - a worker record has one process at most, and so one generation;
-//! - no more generations live than may, and one at most is not told to leave, but for the moment in which
-//!   its successor is being forked;
+//! - no more generations live than may, and one at most is not told to leave, but for the time in which
+//!   its successor comes to serve;
 //! - who asks is answered once.
 
 mod generation;
+mod reload;
 #[cfg(test)]
 mod simulation;
+mod upgrade;
 
-use generation::{Generation, Phase, State, Worker};
+use generation::{Generation, Phase, Says, State, Worker};
+use reload::{Handover, Queued};
 use shm::{WORKER_RECORDS_MAX, WorkerId};
+use upgrade::Upgrade;
+pub(super) use upgrade::{Past, PastError};
 
-/// How long workers have to die of what they were sent before they are killed.
-const LAST_WARNING_MS: u64 = 1000;
-/// Why there will be no reload any more.
+/// How long workers have to do what they were told, before it goes on without them: to die of what they
+/// were sent, before they are killed; to accept no more, before a reload is called done.
+const PATIENCE_MS: u64 = 1000;
+/// Why nothing new is begun any more.
 const STOPPING: &str = "the relay is being stopped";
 
 /// A generation: 0 is the first.
@@ -33,6 +38,10 @@ pub(super) type Asker = u64;
 pub(super) struct Terms {
     pub(super) workers: usize,
     pub(super) generations_max: usize,
+    /// For a generation's workers to serve, and for another program to show that it could.
+    pub(super) start_timeout_ms: u64,
+    /// For a reload to wait until others have drained.
+    pub(super) reload_timeout_ms: u64,
     pub(super) stop_timeout_ms: u64,
 }
 
@@ -41,6 +50,8 @@ pub(super) struct Terms {
 pub(super) enum Event {
     /// The configuration is to be read again.
     Reload(Option<Asker>),
+    /// The master is to become what is now installed as its program.
+    Upgrade(Option<Asker>),
     /// Everything is to end: once transfers are done, or at once.
     Stop {
         graceful: bool,
@@ -61,8 +72,16 @@ pub(super) enum Event {
         record: WorkerId,
         why: String,
     },
+    /// A worker takes connections now.
+    Serves(WorkerId),
+    /// A worker takes no connections any more.
+    Closed(WorkerId),
     /// A worker's process is reaped, and what it owned is cleaned up.
     Ended(WorkerId),
+    /// The other program could take over, or why not.
+    Tried(Result<(), String>),
+    /// The master is still the program that it was.
+    NotReplaced(String),
     /// Time has passed.
     Tick,
 }
@@ -76,10 +95,15 @@ pub(super) enum Action {
         generation: GenerationId,
         record: WorkerId,
     },
-    /// From now on this generation is what the relay is: listeners that are not its own are closed.
+    /// From now on this generation is what the relay is.
     Serve(GenerationId),
+    /// Listeners that only earlier generations had are closed.
+    Retire,
     /// This generation will not serve: listeners that only it would have had are closed.
-    Close(GenerationId),
+    Close {
+        generation: GenerationId,
+        why: String,
+    },
     Send {
         record: WorkerId,
         order: Order,
@@ -91,6 +115,14 @@ pub(super) enum Action {
     Answer(Asker, Outcome),
     /// A reload has to wait for a generation to end.
     Queued,
+    /// A reload has waited too long for this generation, which is ended.
+    Hasten(GenerationId),
+    /// Let the other program show that it could take over.
+    Try,
+    /// It will not take over; if it still shows whether it could, it is not to any more.
+    NoUpgrade(String),
+    /// Become the other program.
+    Replace,
 }
 
 /// What a worker is told.
@@ -119,8 +151,9 @@ pub(super) struct Decider {
     next_generation: GenerationId,
     /// Of the generation that served last.
     terms: Terms,
-    /// Who waits for a reload that could not begin yet.
-    queued: Option<Vec<Asker>>,
+    queued: Option<Queued>,
+    handover: Option<Handover>,
+    upgrade: Option<Upgrade>,
     stopping: Option<Stopping>,
     actions: Vec<Action>,
 }
@@ -137,38 +170,49 @@ impl Decider {
     pub(super) const FIRST: GenerationId = 0;
 
     /// A master whose first generation is prepared.
-    pub(super) fn new(terms: Terms) -> Self {
-        let mut decider = Self {
+    pub(super) fn new(terms: Terms, now_ms: u64) -> Self {
+        let mut decider = Self::without_generations(terms, Self::FIRST);
+        let first = decider.expect_generation(Vec::new());
+        decider.prepared(first, terms, now_ms);
+        decider
+    }
+
+    fn without_generations(terms: Terms, next_generation: GenerationId) -> Self {
+        Self {
             generations: Vec::new(),
-            next_generation: Self::FIRST,
+            next_generation,
             terms,
             queued: None,
+            handover: None,
+            upgrade: None,
             stopping: None,
             actions: Vec::new(),
-        };
-        let first = decider.expect_generation(Vec::new());
-        decider.prepared(first, terms);
-        decider
+        }
     }
 
     /// Takes in what has happened, and says what to do about it.
     pub(super) fn step(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         match event {
-            Event::Reload(asker) => self.ask_for_reload(asker),
+            Event::Reload(asker) => self.ask_for_reload(asker, now_ms),
+            Event::Upgrade(asker) => self.ask_for_upgrade(asker),
             Event::Stop { graceful, asker } => self.stop(graceful, asker, now_ms),
             Event::Drain => {
-                self.give_up_reloads("all workers were told to drain instead");
+                self.give_up_plans("all workers were told to drain instead");
                 self.leave_all();
             }
-            Event::Prepared { generation, terms } => self.prepared(generation, terms),
+            Event::Prepared { generation, terms } => self.prepared(generation, terms, now_ms),
             Event::NotPrepared { generation, why } => {
                 self.give_up(generation, &why);
                 // There is nothing to let go.
                 self.generations.retain(|it| it.id != generation);
             }
             Event::Forked(record) => self.forked(record, now_ms),
-            Event::NotForked { record, why } => self.not_forked(record, &why, now_ms),
-            Event::Ended(record) => self.ended(record, now_ms),
+            Event::NotForked { record, why } => self.ended(record, &why, now_ms),
+            Event::Serves(record) => self.says(record, Says::Serves),
+            Event::Closed(record) => self.says(record, Says::Closed),
+            Event::Ended(record) => self.ended(record, "a worker died before it served", now_ms),
+            Event::Tried(outcome) => self.tried(outcome),
+            Event::NotReplaced(why) => self.give_up_upgrade(&why),
             Event::Tick => {}
         }
         self.settle(now_ms);
@@ -178,13 +222,24 @@ impl Decider {
     /// When to be told that time has passed.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let workers = self.generations.iter().flat_map(|it| &it.workers);
-        let ends_ms = self.stopping.map(|stopping| stopping.ends_ms);
-        workers.filter_map(Worker::due_ms).chain(ends_ms).min()
+        let plans = [
+            self.stopping.map(|it| it.ends_ms),
+            self.queued.as_ref().map(|it| it.ends_ms),
+            self.handover.as_ref().map(|it| it.ends_ms),
+            self.upgrade.as_ref().and_then(Upgrade::ends_ms),
+        ];
+        let starts = self.generations.iter().filter_map(Generation::starts_ms);
+        workers.filter_map(Worker::due_ms).chain(starts).chain(plans.into_iter().flatten()).min()
     }
 
     /// Whether there is a generation that takes connections.
     pub(super) fn serves(&self) -> bool {
         self.generations.iter().any(|it| it.phase == Phase::Serving)
+    }
+
+    /// Whether there is no worker, and none will come by itself.
+    pub(super) fn is_idle(&self) -> bool {
+        self.generations.is_empty()
     }
 
     /// Whether the worker at `record` was told to end.
@@ -203,97 +258,42 @@ impl Decider {
         self.stopping.is_some()
     }
 
-    fn ask_for_reload(&mut self, asker: Option<Asker>) {
-        if self.stopping.is_some() {
-            self.fail(asker.into_iter().collect(), STOPPING);
-            return;
-        }
-        let is_new = self.queued.is_none();
-        self.queued.get_or_insert_default().extend(asker);
-        if is_new && !self.may_reload() {
-            self.actions.push(Action::Queued);
-        }
-    }
-
-    /// One at a time, and no more generations than may live.
-    fn may_reload(&self) -> bool {
-        self.generations.len() < self.terms.generations_max
-            && !self.generations.iter().any(Generation::is_in_the_making)
-    }
-
-    fn expect_generation(&mut self, askers: Vec<Asker>) -> GenerationId {
-        let id = self.next_generation;
-        self.next_generation += 1;
-        self.generations.push(Generation::new(id, self.terms, askers));
-        id
-    }
-
-    fn prepared(&mut self, id: GenerationId, terms: Terms) {
-        let free = self.free_records();
-        let Some(generation) = self.generation(id) else { return };
-        if generation.phase == Phase::Unwanted {
-            generation.phase = Phase::Leaving;
-            return;
-        }
-        generation.phase = Phase::Forking;
-        generation.terms = terms;
-        if terms.workers > free.len() {
-            let why = format!(
-                "{} workers do not fit beside those that drain: of {WORKER_RECORDS_MAX} worker \
-                 records {} are free",
-                terms.workers,
-                free.len(),
-            );
-            self.give_up(id, &why);
-            return;
-        }
-        generation.workers = free.into_iter().take(terms.workers).map(Worker::new).collect();
-    }
-
-    fn free_records(&self) -> Vec<WorkerId> {
-        let records = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
-        records.filter(|record| !self.generations.iter().any(|it| it.has(*record))).collect()
-    }
-
     fn generation(&mut self, id: GenerationId) -> Option<&mut Generation> {
         self.generations.iter_mut().find(|it| it.id == id)
     }
 
-    /// A generation that does not come to serve.
-    fn give_up(&mut self, id: GenerationId, why: &str) {
-        let Some(generation) = self.generation(id) else { return };
-        let (askers, phase) = (std::mem::take(&mut generation.askers), generation.phase);
-        if phase == Phase::Forking {
-            self.actions.push(Action::Close(id));
-        }
-        self.fail(askers, why);
-        self.leave(id);
+    fn with(&mut self, record: WorkerId) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|it| it.has(record))
     }
 
-    fn give_up_reloads(&mut self, why: &str) {
-        let askers = self.queued.take().unwrap_or_default();
-        self.fail(askers, why);
-        let made = self.generations.iter().filter(|it| it.is_in_the_making());
-        let made: Vec<GenerationId> = made.map(|it| it.id).collect();
-        made.into_iter().for_each(|id| self.give_up(id, why));
-    }
-
-    fn fail(&mut self, askers: Vec<Asker>, why: &str) {
+    fn fail(&mut self, askers: impl IntoIterator<Item = Asker>, why: &str) {
         let answer = |asker| Action::Answer(asker, Outcome::Failed(why.to_owned()));
         self.actions.extend(askers.into_iter().map(answer));
     }
 
-    /// Tells a generation's workers to drain, and replaces none of them any more.
-    fn leave(&mut self, id: GenerationId) {
-        let Some(generation) = self.generation(id) else { return };
-        let told: Vec<WorkerId> = generation.leave().collect();
-        let drain = |record| Action::Send { record, order: Order::Drain };
-        self.actions.extend(told.into_iter().map(drain));
+    fn forked(&mut self, record: WorkerId, now_ms: u64) {
+        let Some(generation) = self.with(record) else { return };
+        generation.set(record, State::Alive { born_ms: now_ms, says: Says::Nothing });
+        if generation.phase == Phase::Leaving {
+            let order = self.stopping.map_or(Order::Drain, |stopping| stopping.order);
+            self.actions.push(Action::Send { record, order });
+        }
     }
 
-    fn leave_all(&mut self) {
-        let all: Vec<GenerationId> = self.generations.iter().map(|it| it.id).collect();
-        all.into_iter().for_each(|id| self.leave(id));
+    fn says(&mut self, record: WorkerId, says: Says) {
+        if let Some(generation) = self.with(record) {
+            generation.says(record, says);
+        }
+    }
+
+    /// A worker has no process any more, or did not come to have one.
+    fn ended(&mut self, record: WorkerId, why: &str, now_ms: u64) {
+        let Some(generation) = self.with(record) else { return };
+        let (id, is_needed) = (generation.id, generation.is_in_the_making());
+        generation.ended(record, now_ms);
+        if is_needed {
+            self.give_up(id, why);
+        }
     }
 
     fn stop(&mut self, graceful: bool, asker: Option<Asker>, now_ms: u64) {
@@ -301,12 +301,12 @@ impl Decider {
         if graceful && self.stopping.is_some() {
             return;
         }
-        self.give_up_reloads(STOPPING);
+        self.give_up_plans(STOPPING);
         if self.stopping.is_none() {
             self.actions.push(Action::CloseListeners);
         }
         let patience_ms = if graceful { self.terms.stop_timeout_ms } else { 0 };
-        let ends_ms = now_ms.saturating_add(patience_ms).saturating_add(LAST_WARNING_MS);
+        let ends_ms = now_ms.saturating_add(patience_ms).saturating_add(PATIENCE_MS);
         let order = if graceful { Order::Quit } else { Order::Term };
         self.stopping = Some(Stopping { ends_ms, order });
         self.generations.iter_mut().for_each(|it| drop(it.leave()));
@@ -318,32 +318,11 @@ impl Decider {
         self.actions.extend(alive.map(|record| Action::Send { record, order }));
     }
 
-    fn forked(&mut self, record: WorkerId, now_ms: u64) {
-        let Some(generation) = self.generations.iter_mut().find(|it| it.has(record)) else {
-            return;
-        };
-        generation.set(record, State::Alive { born_ms: now_ms });
-        if generation.phase == Phase::Leaving {
-            let order = self.stopping.map_or(Order::Drain, |stopping| stopping.order);
-            self.actions.push(Action::Send { record, order });
-        }
-    }
-
-    fn not_forked(&mut self, record: WorkerId, why: &str, now_ms: u64) {
-        let Some(generation) = self.generations.iter_mut().find(|it| it.has(record)) else {
-            return;
-        };
-        let (id, phase) = (generation.id, generation.phase);
-        generation.ended(record, now_ms);
-        if phase == Phase::Forking {
-            self.give_up(id, why);
-        }
-    }
-
-    fn ended(&mut self, record: WorkerId, now_ms: u64) {
-        if let Some(generation) = self.generations.iter_mut().find(|it| it.has(record)) {
-            generation.ended(record, now_ms);
-        }
+    /// Nothing that was planned will come.
+    fn give_up_plans(&mut self, why: &str) {
+        self.finish_handover();
+        self.give_up_upgrade(why);
+        self.give_up_reloads(why);
     }
 
     /// What follows from how things are now.
@@ -351,21 +330,24 @@ impl Decider {
         if let Some(stopping) = &mut self.stopping
             && now_ms >= stopping.ends_ms
         {
-            *stopping =
-                Stopping { ends_ms: now_ms.saturating_add(LAST_WARNING_MS), order: Order::Kill };
+            let ends_ms = now_ms.saturating_add(PATIENCE_MS);
+            *stopping = Stopping { ends_ms, order: Order::Kill };
             self.send_all(Order::Kill);
         }
         loop {
             let actions = self.actions.len();
             self.let_go();
-            self.begin_queued_reload();
+            self.settle_handover(now_ms);
+            self.settle_upgrade(now_ms);
+            self.settle_queue(now_ms);
             for index in 0..self.generations.len() {
                 self.bring_up(index, now_ms);
             }
             if self.actions.len() == actions {
-                return;
+                break;
             }
         }
+        self.settle_replacement();
     }
 
     /// Generations whose last worker is gone.
@@ -375,17 +357,9 @@ impl Decider {
         self.actions.extend(gone);
     }
 
-    fn begin_queued_reload(&mut self) {
-        if self.may_reload()
-            && let Some(askers) = self.queued.take()
-        {
-            let id = self.expect_generation(askers);
-            self.actions.push(Action::Prepare(id));
-        }
-    }
-
     /// Forks who is to be forked, and lets a generation serve that is complete.
     fn bring_up(&mut self, index: usize, now_ms: u64) {
+        let ends_ms = now_ms.saturating_add(self.terms.start_timeout_ms);
         let Some(generation) = self.generations.get_mut(index) else { return };
         let id = generation.id;
         let fork = |record| Action::Fork { generation: id, record };
@@ -395,23 +369,13 @@ impl Decider {
             Phase::Forking if generation.is_being_forked() => {}
             Phase::Forking => match generation.fork_next() {
                 Some(record) => self.actions.push(fork(record)),
-                None => self.serve(id),
+                None => generation.phase = Phase::Starting { ends_ms },
             },
-            Phase::Preparing | Phase::Unwanted | Phase::Leaving => {}
+            Phase::Starting { .. } if generation.is_complete() => self.serve(id, now_ms),
+            Phase::Starting { ends_ms } if now_ms >= ends_ms => {
+                self.give_up(id, "its workers did not come to serve within start_timeout");
+            }
+            Phase::Starting { .. } | Phase::Preparing | Phase::Unwanted | Phase::Leaving => {}
         }
-    }
-
-    fn serve(&mut self, id: GenerationId) {
-        let Some(generation) = self.generation(id) else { return };
-        generation.phase = Phase::Serving;
-        let (askers, terms) = (std::mem::take(&mut generation.askers), generation.terms);
-        self.terms = terms;
-        self.actions.push(Action::Serve(id));
-        let before = self.generations.iter().filter(|it| it.id != id);
-        let before: Vec<GenerationId> = before.map(|it| it.id).collect();
-        before.into_iter().for_each(|id| self.leave(id));
-        let outcome = Outcome::Reloaded { generation: id, workers: terms.workers };
-        let answer = |asker| Action::Answer(asker, outcome.clone());
-        self.actions.extend(askers.into_iter().map(answer));
     }
 }

@@ -1,0 +1,169 @@
+//! The workers' processes, as their parent knows them: forks them, gives them orders, hears their news, and
+//! cleans up after the dead.
+//!
+//! The order after a death is: reap, so that nothing of the worker can still run; close its book by a new
+//! epoch; sweep what it owned and ring those it leaves behind.
+
+use super::decision::Order;
+use crate::sys::clock;
+use crate::sys::process::{self, Child};
+use crate::tally::Tally;
+use crate::worker::tether::{self, MasterEnd, News};
+use crate::worker::{self, Generation, Inheritance};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use shm::{Owner, WorkerId};
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+/// All workers that have a process.
+#[derive(Debug)]
+pub(super) struct Workers {
+    inheritance: &'static Inheritance,
+    processes: Vec<Process>,
+}
+
+/// One worker's process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) record: WorkerId,
+    pub(super) child: Child,
+    pub(super) tether: MasterEnd,
+    /// Nothing more is to be heard from it: it has closed its end, or has said all that it will.
+    pub(super) is_silent: bool,
+    pub(super) born_ms: u64,
+}
+
+/// A worker that is no more, and swept.
+#[derive(Debug)]
+pub(super) struct Dead {
+    pub(super) record: WorkerId,
+    pub(super) status: WaitStatus,
+    pub(super) lived_ms: u64,
+}
+
+impl Workers {
+    pub(super) fn new(inheritance: &'static Inheritance, processes: Vec<Process>) -> Self {
+        Self { inheritance, processes }
+    }
+
+    pub(super) fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    /// What to poll for: deaths, and news of those who have some to tell.
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let deaths = self.processes.iter().map(move |it| readable(it.child.pidfd.as_fd()));
+        let talkers = self.processes.iter().filter(|it| !it.is_silent);
+        deaths.chain(talkers.map(move |it| readable(it.tether.as_fd())))
+    }
+
+    /// What workers have told.
+    pub(super) fn news(&mut self) -> Vec<(WorkerId, News)> {
+        let mut heard = Vec::new();
+        for process in self.processes.iter_mut().filter(|it| !it.is_silent) {
+            let news = process.tether.news();
+            // After these two there is nothing left to tell.
+            process.is_silent = matches!(news, Some(News::Closed | News::Gone));
+            heard.extend(news.map(|news| (process.record, news)));
+        }
+        heard
+    }
+
+    pub(super) fn send(&self, record: WorkerId, order: Order) {
+        let Some(process) = self.processes.iter().find(|it| it.record == record) else { return };
+        // It is not reaped yet, so the pid is still its own; it may have ended all the same.
+        let signal = |signal| {
+            let _ = kill(process.child.pid, signal);
+            Ok(())
+        };
+        let told = match order {
+            Order::Drain => process.tether.order(tether::Order::Drain),
+            Order::Quit => process.tether.order(tether::Order::Quit),
+            Order::Term => signal(Signal::SIGTERM),
+            Order::Kill => signal(Signal::SIGKILL),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, ?order, worker = record.index(), "a worker cannot be told");
+        }
+    }
+
+    /// Forks a worker of `generation`. In the child `prepare` is called, and this does not return.
+    pub(super) fn fork(
+        &mut self,
+        generation: &Rc<Generation>,
+        record: WorkerId,
+        prepare: impl FnOnce(),
+    ) -> io::Result<()> {
+        let book = self.inheritance.segment.shared().record(record);
+        let epoch = book.map_or(0, shm::WorkerRecord::epoch);
+        let (tether, its_end) = tether::pair()?;
+        // Whoever dies before we could watch it has begun nothing that would have to be swept.
+        let Some(child) = process::fork_child()? else {
+            prepare();
+            // For life, as the process ends with it.
+            let generation = Box::leak(Box::new(Rc::clone(generation)));
+            work(record, epoch, its_end, self.inheritance, generation)
+        };
+        let (worker, pid) = (record.index(), child.pid.as_raw());
+        tracing::debug!(worker, pid, "forked a worker");
+        book.inspect(|book| Tally::WorkerForked.count(book));
+        let born_ms = clock::monotonic_ms();
+        self.processes.push(Process { record, child, tether, is_silent: false, born_ms });
+        Ok(())
+    }
+
+    /// Reaps who has died, and frees all that they owned.
+    pub(super) fn bury_the_dead(&mut self) -> Vec<Dead> {
+        let mut dead = Vec::new();
+        self.processes.retain(|it| match process::reap(&it.child) {
+            None => true,
+            Some(status) => {
+                let lived_ms = clock::monotonic_ms().saturating_sub(it.born_ms);
+                dead.push(Dead { record: it.record, status, lived_ms });
+                false
+            }
+        });
+        dead.iter().for_each(|it| self.clean_up_after(it.record));
+        dead
+    }
+
+    /// Frees all that a dead worker owned and tells its peers. Its process must have been reaped.
+    fn clean_up_after(&self, dead: WorkerId) {
+        let shared = self.inheritance.segment.shared();
+        if let Some(record) = shared.record(dead) {
+            record.bump_epoch();
+        }
+        shared.sweep(dead, |slot, survivor: Owner| {
+            let _ = shared.bell(survivor.worker).is_some_and(|bell| bell.ring(slot));
+        });
+        self.inheritance.segment.permits().sweep(dead);
+        // Every worker, whatever the bells say: the dead may have been the one that was to wake it.
+        for waker in &self.inheritance.wakers {
+            // It fails only when its count is full, and then the sleeper is awake.
+            let _ = waker.write(1);
+        }
+    }
+}
+
+/// What a worker's process does.
+fn work(
+    record: WorkerId,
+    epoch: u32,
+    tether: tether::WorkerEnd,
+    inheritance: &'static Inheritance,
+    generation: &'static Generation,
+) -> ! {
+    crate::sys::title::set(&worker::title(record));
+    let code = match worker::run(record, epoch, tether, inheritance, generation) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "the worker cannot go on");
+            1
+        }
+    };
+    std::process::exit(code)
+}
