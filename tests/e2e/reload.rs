@@ -4,16 +4,12 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{
-    ADMIN, BINARY, Checked, Ending, Payload, Pid, Raw, Relay, Shape, Stopped, eventually,
-};
+use crate::harness::{ADMIN, BINARY, Ending, Payload, Pid, Raw, Relay, Shape, Stopped, eventually};
 
 pub(crate) fn text(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
@@ -30,7 +26,7 @@ pub(crate) fn expect_failure(output: &Output, code: i32, parts: &[&str]) {
 
 /// Only `count` processes are left below the master, zombies included.
 #[track_caller]
-fn expect_children(relay: &Relay, count: usize) {
+pub(crate) fn expect_children(relay: &Relay, count: usize) {
     eventually(&format!("{count} workers are left"), || {
         (relay.master().children().len() == count).then_some(())
     });
@@ -387,108 +383,4 @@ fn winch_drains_all_and_hup_begins_anew() {
     drop((receiver, sender));
     expect_children(&relay, 2);
     exchange(&relay);
-}
-
-/// Exchanges, each on connections of its own.
-fn exchanges(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
-    let payload = Payload::new(2, 300_000);
-    while !over.load(Ordering::Relaxed) {
-        relay.session().transfer(&payload, Shape::Chunked(20_000));
-        done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Messages of one session, on connections that are kept for as long as the relay lets them.
-fn messages(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
-    let answer = relay.connect().request("PUT", "/session", &[]).read_response().expect(201);
-    let location = answer.head.must("Location");
-    let cookie = answer.head.must("Set-Cookie").split(';').next().unwrap();
-    let (mut host, mut guest) = (relay.connect(), relay.connect());
-    while !over.load(Ordering::Relaxed) {
-        host.request("GET", location, &[("Cookie", cookie)]);
-        guest.request("POST", location, &[("Content-Length", "5")]).send(b"hello");
-        let answer = host.read_response().expect(200);
-        assert_eq!(answer.text(), "hello");
-        if answer.head.closes() {
-            host = relay.connect();
-        }
-        if guest.read_response().expect(200).head.closes() {
-            guest = relay.connect();
-        }
-        done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A transfer that has begun, and gets no further before its sender is handed more.
-fn begun(relay: &Relay, payload: &Payload) -> (JoinHandle<Checked>, Raw, Vec<u8>) {
-    let session = relay.session();
-    let receiving = session.receiver(payload);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);
-    (receiving, sender, payload.bytes())
-}
-
-/// Raised in any case, or a test that fails would wait for its load for ever.
-struct Raised<'f>(&'f AtomicBool);
-
-impl Drop for Raised<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn heavy_a_hundred_reloads_under_load_lose_nothing_and_leave_nothing() {
-    const ROUNDS: usize = 100;
-    const TRANSFERS: u64 = 200;
-    // More chunks than transfers: one that gets a little at a time holds one for up to a second.
-    const LINES: [&str; 2] = ["memory.chunk_bytes = \"64KiB\"", "memory.lane_bytes_max = \"1MiB\""];
-    let relay = &Relay::with(2, &LINES);
-    let segment = relay.segment();
-    let master = relay.master();
-    let state = || (master.fds().len(), master.memory().private_kib);
-    let long: Vec<_> = (0..TRANSFERS).map(|seed| Payload::new(seed, 2 << 20)).collect();
-    let mut transfers: Vec<_> = long.iter().map(|payload| begun(relay, payload)).collect();
-    let (over, dones) = (&AtomicBool::new(false), [const { AtomicUsize::new(0) }; 4]);
-    let mut early = (0, 0);
-    thread::scope(|scope| {
-        let _end = Raised(over);
-        for (number, done) in dones.iter().enumerate() {
-            let load = if number % 2 == 0 { exchanges } else { messages };
-            scope.spawn(move || load(relay, over, done));
-        }
-        for round in 0..ROUNDS {
-            let count = || dones.each_ref().map(|done| done.load(Ordering::Relaxed));
-            let before = count();
-            relay.reload([2, 3, 1][round % 3], &LINES);
-            for (_, sender, bytes) in &mut transfers {
-                let slice = bytes.len() / ROUNDS;
-                sender.send(&bytes[slice * round..][..slice]);
-            }
-            eventually("all of the load goes on", || {
-                count().iter().zip(before).all(|(now, before)| *now >= before + 2).then_some(())
-            });
-            if round == ROUNDS / 3 {
-                early = state();
-            }
-        }
-    });
-    for ((receiving, mut sender, bytes), payload) in transfers.into_iter().zip(&long) {
-        sender.send(&bytes[bytes.len() / ROUNDS * ROUNDS..]);
-        sender.read_response().expect(200);
-        receiving.join().unwrap().expect_all(payload);
-    }
-    expect_children(relay, [2, 3, 1][(ROUNDS - 1) % 3]);
-    let (fds, private_kib) = state();
-    assert!(fds <= early.0, "{fds} descriptors, {} after {} reloads", early.0, ROUNDS / 3);
-    assert!(
-        private_kib <= early.1 + 256,
-        "{private_kib} KiB, {} after {} reloads",
-        early.1,
-        ROUNDS / 3
-    );
-    let fds = relay.fd_counts();
-    relay.expect_nothing_held(&segment, &fds);
-    assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
-    println!("done meanwhile: {dones:?}");
 }

@@ -65,6 +65,11 @@ impl Relay {
         Self::run(machine.command(BINARY), workers, lines)
     }
 
+    /// The same of a program that is installed elsewhere.
+    pub(crate) fn of(program: &Path, workers: usize, lines: &[&str]) -> Self {
+        Self::run(Command::new(program), workers, lines)
+    }
+
     /// Its first listener speaks HTTPS.
     pub(crate) fn https(workers: usize, lines: &[&str]) -> Self {
         let mut relay = None;
@@ -128,9 +133,20 @@ impl Relay {
     /// know.
     #[track_caller]
     pub(crate) fn reload(&self, workers: usize, lines: &[&str]) {
+        self.renew("reload", workers, lines);
+    }
+
+    /// Upgrades to what is installed, likewise.
+    #[track_caller]
+    pub(crate) fn upgrade(&self, workers: usize, lines: &[&str]) {
+        self.renew("upgrade", workers, lines);
+    }
+
+    #[track_caller]
+    fn renew(&self, request: &str, workers: usize, lines: &[&str]) {
         let before = self.worker_pids();
         self.configure(workers, lines);
-        let output = self.request("reload").output().unwrap();
+        let output = self.request(request).output().unwrap();
         assert!(output.status.success(), "{output:?}\n{}", self.errors());
         self.workers.store(workers, Ordering::Relaxed);
         self.wait_until_served();

@@ -1,0 +1,328 @@
+//! Upgrade: the program that is installed takes the place of the one that runs, in the same process, and nobody
+//! notices. One that cannot go on with what it would find is refused, and nothing has changed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::harness::{BINARY, Payload, Pid, Relay, Stopped, eventually};
+use crate::reload::{Ended, exchange, expect_children, expect_failure, text};
+
+/// A copy of the program in `directory`, which may be replaced.
+pub(crate) fn installed(directory: &TempDir) -> PathBuf {
+    let program = directory.path().join("idontstore");
+    fs::copy(BINARY, &program).unwrap();
+    program
+}
+
+/// Replaces what is installed by the program with a change, as a package manager does it.
+pub(crate) fn install(program: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(BINARY).unwrap();
+    change(&mut bytes);
+    replace(program, &bytes, 0o755);
+}
+
+fn replace(program: &Path, bytes: &[u8], mode: u32) {
+    let new = program.with_extension("new");
+    fs::write(&new, bytes).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).unwrap();
+    fs::rename(&new, program).unwrap();
+}
+
+fn executable(pid: Pid) -> PathBuf {
+    fs::read_link(format!("/proc/{}/exe", pid.0)).unwrap()
+}
+
+/// A relay of an installed program, and where that is.
+fn relay(workers: usize, lines: &[&str]) -> (Relay, PathBuf, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let program = installed(&directory);
+    (Relay::of(&program, workers, lines), program, directory)
+}
+
+#[test]
+fn the_new_program_takes_over_and_the_old_workers_finish() {
+    let (relay, program, _directory) = relay(2, &[]);
+    let segment = relay.segment();
+    let (waits, runs) = (relay.session(), relay.session());
+    let mut waiting = relay.connect();
+    waiting.get(&waits.path);
+    let payload = Payload::new(3, 8 << 20);
+    let receiving = runs.receiver(&payload);
+    let mut sender = relay.connect();
+    sender.request("PUT", &runs.path, &[("Content-Length", &payload.len().to_string())]);
+    let bytes = payload.bytes();
+    let (first, rest) = bytes.split_at(3 << 20);
+    sender.send(first);
+    eventually("all are there", || (segment.places_held() == 3).then_some(()));
+    let (master, old) = (relay.master(), relay.worker_pids());
+
+    install(&program, |bytes| bytes.push(0));
+    relay.upgrade(3, &[]);
+    assert_eq!(relay.master(), master);
+    assert_eq!(master.title(), "idontstore: master process");
+    for pid in relay.worker_pids().into_iter().chain([master]) {
+        assert_eq!(executable(pid), program);
+    }
+    let drains = |p: &&Pid| p.title().contains("draining");
+    let draining: Vec<_> = old.iter().filter(drains).collect();
+    assert!(!draining.is_empty(), "somebody is still served by the old one");
+    for pid in draining {
+        assert!(executable(*pid).to_string_lossy().ends_with(" (deleted)"));
+    }
+
+    // One of the new and one of the old program, and two of the old.
+    relay.connect().put(&waits.path, b"hello").read_response().expect(200);
+    assert_eq!(waiting.read_response().expect(200).text(), "hello");
+    sender.send(rest);
+    assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), payload.len());
+    receiving.join().unwrap().expect_all(&payload);
+    drop((waiting, sender));
+    expect_children(&relay, 3);
+    exchange(&relay);
+    assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
+}
+
+#[test]
+fn usr2_upgrades_as_well() {
+    let (relay, program, _directory) = relay(1, &[]);
+    let before = relay.worker_pids();
+    install(&program, |bytes| bytes.push(0));
+    relay.signal(Signal::SIGUSR2);
+    eventually("a new worker of the new program", || {
+        let now = relay.worker_pids();
+        (now.len() == 1 && now != before && executable(now[0]) == program).then_some(())
+    });
+    expect_children(&relay, 1);
+    exchange(&relay);
+}
+
+#[test]
+fn a_program_that_cannot_take_over_changes_nothing() {
+    let (relay, program, _directory) = relay(2, &["timeouts.start_timeout = \"2s\""]);
+    exchange(&relay);
+    let state = || (relay.worker_pids(), relay.master().fds().len(), relay.master().children());
+    let before = state();
+    let refused = |parts: &[&str]| {
+        expect_failure(&relay.request("upgrade").output().unwrap(), 1, parts);
+        assert!(relay.errors().contains("no upgrade"), "{}", relay.errors());
+        exchange(&relay);
+        assert_eq!(state(), before, "{parts:?}");
+    };
+    replace(&program, &fs::read("/bin/true").unwrap(), 0o755);
+    refused(&["exit code 0, without a word"]);
+    replace(&program, b"#!/bin/sh\necho nonsense\nexit 3\n", 0o755);
+    refused(&["exit code 3"]);
+    replace(&program, b"#!/bin/sh\nkill -SEGV $$\n", 0o755);
+    refused(&["SIGSEGV"]);
+    replace(&program, b"#!/bin/sh\nexec sleep 1000\n", 0o755);
+    refused(&["start_timeout"]);
+    replace(&program, b"\x7fELF", 0o755);
+    refused(&["exit code 127"]);
+    install(&program, |bytes| bytes.push(0));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&["Permission denied"]);
+    fs::remove_file(&program).unwrap();
+    refused(&["No such file"]);
+    // A program whose segments are of another format: the number's last byte, wherever it stands.
+    install(&program, |bytes| {
+        let number = b"tStnoDi";
+        let at: Vec<usize> = memchr::memmem::find_iter(bytes, number).collect();
+        assert!(!at.is_empty(), "the format's number is not found");
+        at.into_iter().for_each(|at| bytes[at - 1] ^= 0x40);
+    });
+    refused(&["not a segment of this format"]);
+
+    install(&program, |bytes| bytes.push(0));
+    relay.upgrade(2, &["timeouts.start_timeout = \"2s\""]);
+    exchange(&relay);
+}
+
+#[test]
+fn a_configuration_that_is_no_good_refuses_an_upgrade() {
+    let (relay, _program, _directory) = relay(1, &[]);
+    let before = relay.worker_pids();
+    relay.configure(1, &["memory.sessions_max = 77"]);
+    let output = relay.request("upgrade").output().unwrap();
+    expect_failure(&output, 1, &["not without a restart", "memory.sessions_max"]);
+    // Whoever asks may have a good one.
+    let good = relay.path("good.toml");
+    relay.configure(1, &[]);
+    fs::copy(relay.config_path(), &good).unwrap();
+    relay.configure(1, &["timeouts.wait_timeout = \"soon\""]);
+    let mut command = std::process::Command::new(BINARY);
+    let output = command.arg("-c").arg(&good).args(["-s", "upgrade"]).output().unwrap();
+    expect_failure(&output, 1, &["allowed: a duration"]);
+    assert_eq!(relay.worker_pids(), before);
+    exchange(&relay);
+}
+
+#[test]
+fn of_two_upgrades_at_once_the_second_is_refused_and_a_reload_waits() {
+    let (relay, program, _directory) = relay(1, &["timeouts.start_timeout = \"60s\""]);
+    let go = program.with_extension("go");
+    let waits = format!(
+        "#!/bin/sh\nwhile ! [ -e {0} ]; do sleep 0.01; done\nexec {0} \"$@\"\n",
+        go.display()
+    );
+    replace(&program, waits.as_bytes(), 0o755);
+    let mut first = Ended(relay.request("upgrade").spawn().unwrap());
+    eventually("it is tried", || (relay.master().children().len() == 2).then_some(()));
+    let output = relay.request("upgrade").output().unwrap();
+    expect_failure(&output, 1, &["under way"]);
+    let mut reload = Ended(relay.request("reload").spawn().unwrap());
+    eventually("both are asked for", || relay.errors().contains("Reload").then_some(()));
+    assert!(first.0.try_wait().unwrap().is_none() && reload.0.try_wait().unwrap().is_none());
+    exchange(&relay);
+    fs::copy(BINARY, go.with_extension("tmp")).unwrap();
+    fs::rename(go.with_extension("tmp"), &go).unwrap();
+    for asked in [&mut first, &mut reload] {
+        let code = eventually("it is done", || asked.0.try_wait().unwrap());
+        assert!(code.success(), "{}", relay.errors());
+    }
+    assert_eq!(executable(relay.master()), go);
+    expect_children(&relay, 1);
+    exchange(&relay);
+}
+
+#[test]
+fn a_stop_ends_a_trial() {
+    let (mut relay, program, _directory) = relay(1, &["timeouts.start_timeout = \"60s\""]);
+    replace(&program, b"#!/bin/sh\nexec sleep 1000\n", 0o755);
+    let asked = relay.request("upgrade").spawn().unwrap();
+    eventually("it is tried", || (relay.master().children().len() == 2).then_some(()));
+    let children = relay.master().children();
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.wait(), 0);
+    assert!(children.iter().all(|p| p.is_gone_within(Duration::from_secs(1))));
+    expect_failure(&asked.wait_with_output().unwrap(), 1, &["being stopped"]);
+}
+
+#[test]
+fn the_new_master_is_a_parent_to_the_workers_of_both() {
+    let (relay, program, _directory) = relay(2, &[]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    install(&program, |bytes| bytes.push(0));
+    relay.upgrade(2, &[]);
+    let children = relay.master().children();
+    let draining = children.iter().find(|p| p.title().contains("draining")).expect("one drains");
+    draining.signal(Signal::SIGKILL);
+    eventually("its place is free", || (segment.places_held() == 0).then_some(()));
+    expect_children(&relay, 2);
+    let victim = relay.worker_pids()[1];
+    victim.signal(Signal::SIGKILL);
+    eventually("it is replaced", || {
+        let now = relay.worker_pids();
+        (now.len() == 2 && !now.contains(&victim)).then_some(())
+    });
+    exchange(&relay);
+    drop(receiver);
+}
+
+#[test]
+fn an_upgrade_that_has_to_wait_for_a_generation_is_the_new_programs() {
+    let lines = ["generations_max = 2"];
+    let (relay, program, _directory) = relay(1, &lines);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    relay.reload(1, &lines);
+    let serving = relay.worker_pids();
+    install(&program, |bytes| bytes.push(0));
+    let mut asked = Ended(relay.request("upgrade").spawn().unwrap());
+    eventually("the new program waits", || {
+        let waits = relay.errors().contains("reload waits");
+        (waits && executable(relay.master()) == program).then_some(())
+    });
+    assert_eq!(relay.worker_pids(), serving);
+    // Those of the old program that serve are replaced if they die, with the configuration that they had.
+    serving[0].signal(Signal::SIGKILL);
+    eventually("another", || {
+        let now = relay.worker_pids();
+        (now.len() == 1 && now != serving && executable(now[0]) == program).then_some(())
+    });
+    relay.connect().put(&session.path, b"hello").read_response().expect(200);
+    assert_eq!(receiver.read_response().expect(200).text(), "hello");
+    drop(receiver);
+    let code = eventually("the upgrade is done", || asked.0.try_wait().unwrap());
+    assert!(code.success());
+    expect_children(&relay, 1);
+    exchange(&relay);
+}
+
+#[test]
+fn after_winch_an_upgrade_begins_anew() {
+    let (relay, program, _directory) = relay(1, &[]);
+    relay.signal(Signal::SIGWINCH);
+    expect_children(&relay, 0);
+    let mut client = relay.connect();
+    client.get("/");
+    install(&program, |bytes| bytes.push(0));
+    assert!(relay.request("upgrade").output().unwrap().status.success());
+    client.read_response().expect(200);
+    exchange(&relay);
+}
+
+#[test]
+fn a_signal_that_comes_during_the_upgrade_is_not_lost() {
+    let (mut relay, program, _directory) = relay(1, &[]);
+    install(&program, |bytes| bytes.push(0));
+    let asked = Ended(relay.request("upgrade").spawn().unwrap());
+    eventually("the new program runs", || {
+        (executable(relay.master()) == program).then(|| relay.signal(Signal::SIGQUIT))
+    });
+    assert_eq!(relay.wait(), 0);
+    drop(asked);
+}
+
+#[test]
+fn https_goes_on_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = installed(&directory);
+    let mut relay = None;
+    crate::harness::over_tls(|| relay = Some(Relay::of(&program, 2, &[])));
+    let relay = relay.unwrap();
+    exchange(&relay);
+    install(&program, |bytes| bytes.push(0));
+    relay.upgrade(2, &[]);
+    exchange(&relay);
+}
+
+#[test]
+fn who_runs_the_relay_may_ask_twenty_times_in_a_row() {
+    let (relay, program, _directory) = relay(1, &[]);
+    let mut early = 0;
+    for round in 0..20 {
+        install(&program, |bytes| bytes.push(round));
+        relay.upgrade(1, &[]);
+        expect_children(&relay, 1);
+        let fds = relay.master().fds().len();
+        assert!(round == 0 || fds == early, "{fds} descriptors, {early} before");
+        early = fds;
+    }
+    exchange(&relay);
+}
+
+#[test]
+fn a_stopped_worker_does_not_hold_up_an_upgrade() {
+    let (relay, program, _directory) = relay(1, &[]);
+    install(&program, |bytes| bytes.push(0));
+    let stopped = Stopped::hold(&relay.worker_pids());
+    let begun = Instant::now();
+    let output = relay.request("upgrade").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    drop(stopped);
+    expect_children(&relay, 1);
+    exchange(&relay);
+}
