@@ -18,7 +18,7 @@ mod request;
 mod route;
 mod wheel;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::relay::{Relay, millis};
 use crate::session::Addresses;
@@ -211,9 +211,23 @@ impl Worker {
             if let Some(admin) = &mut self.admin {
                 admin.run(&self.poll, now_ms)?;
             }
+            self.leave_admin(now_ms)?;
             self.leave_in_time(now_ms);
         }
         Ok(())
+    }
+
+    /// While it drains it answers on the admin listener for as long as nobody else does.
+    fn leave_admin(&mut self, now_ms: u64) -> io::Result<()> {
+        let drains = self.leaving && self.stops_ms.is_none();
+        match &mut self.admin {
+            Some(admin) if drains && admin.is_open() => {
+                let is_needed =
+                    !self.connections.is_empty() && !admin::is_ready(self.relay.segment);
+                if is_needed { Ok(()) } else { admin.close(&self.poll, now_ms) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `None`: until something happens.
@@ -274,9 +288,6 @@ impl Worker {
         let timeout = millis(self.relay.config.timeouts.drain_timeout);
         (self.leaving, self.drained_ms) = (true, Some(now_ms.saturating_add(timeout)));
         self.relay.record.enter(Phase::Stopping);
-        if let Some(admin) = &mut self.admin {
-            admin.close(&self.poll)?;
-        }
         self.listeners.close(&self.poll)?;
         let last = self.listeners.accept_last();
         self.take_in(last, now_ms);
