@@ -89,8 +89,8 @@ pub(super) enum Action {
     /// Let go of what was prepared for a generation.
     Discard(GenerationId),
     Answer(Asker, Outcome),
-    /// A reload has to wait for a generation to end.
-    Queued,
+    /// A reload has to wait: for one before it, or for a generation to end.
+    Queued(Option<Asker>),
 }
 
 /// What a worker is told.
@@ -208,10 +208,9 @@ impl Decider {
             self.fail(asker.into_iter().collect(), STOPPING);
             return;
         }
-        let is_new = self.queued.is_none();
         self.queued.get_or_insert_default().extend(asker);
-        if is_new && !self.may_reload() {
-            self.actions.push(Action::Queued);
+        if !self.may_reload() {
+            self.actions.push(Action::Queued(asker));
         }
     }
 

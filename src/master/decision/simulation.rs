@@ -136,7 +136,7 @@ impl World {
                 assert!(self.asked.remove(&asker), "did not ask, or was answered");
                 self.answered.insert(asker, outcome);
             }
-            Action::Queued => {}
+            Action::Queued(_) => {}
         }
     }
 
