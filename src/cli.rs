@@ -93,12 +93,9 @@ fn usage(refusal: &clap::Error) -> Exit {
 }
 
 impl Args {
-    /// Whether the program itself is asked for, and not something about it.
+    /// Whether the program itself is asked for, and not something about its configuration.
     fn runs(&self) -> bool {
-        !self.test
-            && !self.dump
-            && self.signal.is_none()
-            && !matches!(self.command, Some(Command::Status))
+        !self.test && !self.dump
     }
 
     fn dispatch(
@@ -108,6 +105,12 @@ impl Args {
         err: &mut impl Write,
     ) -> Exit {
         let source = self.config.clone().map_or(Source::Embedded, Source::File);
+        if let Some(Command::Status) = self.command {
+            return status(&source, out, err);
+        }
+        if let Some(request) = self.signal {
+            return ask(source, request, out, err);
+        }
         if let Some(predecessor) = self.runs().then(master::predecessor).flatten() {
             return match master::take_over(&predecessor, source) {
                 Ok(()) => Exit::Success,
@@ -127,15 +130,6 @@ impl Args {
                 Err(error) => complain(err, &error, Exit::Config),
             };
         }
-        if let Some(Command::Status) = self.command {
-            return match admin::ask_status(config.admin.listen.as_ref()) {
-                Ok(status) => answer(out, &status),
-                Err(error) => complain(err, &error, Exit::Failure),
-            };
-        }
-        if let Some(request) = self.signal {
-            return ask(&config, source, request, out, err);
-        }
         match run(config, source) {
             Ok(()) => Exit::Success,
             Err(error) => complain(err, error.as_ref(), Exit::Failure),
@@ -154,17 +148,26 @@ enum AskError {
     Refused(String),
 }
 
-fn ask(
-    config: &Config,
-    source: Source,
-    request: Request,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> Exit {
-    let Some(path) = config.control_socket.clone() else {
-        return complain(err, &AskError::NoSocket(source), Exit::Config);
+fn status(source: &Source, out: &mut impl Write, err: &mut impl Write) -> Exit {
+    let address = match source.admin_listen() {
+        Ok(address) => address,
+        Err(error) => return complain(err, &error, Exit::Config),
     };
-    match control::ask(&path, request) {
+    match admin::ask_status(address.as_ref()) {
+        Ok(status) => answer(out, &status),
+        Err(error) => complain(err, &error, Exit::Failure),
+    }
+}
+
+fn ask(source: Source, request: Request, out: &mut impl Write, err: &mut impl Write) -> Exit {
+    let path = match source.control_socket() {
+        Ok(Some(path)) => path,
+        Ok(None) => return complain(err, &AskError::NoSocket(source), Exit::Config),
+        Err(error) => return complain(err, &error, Exit::Config),
+    };
+    // Who does not read the notes gets the answer all the same.
+    let print = |note: &str| _ = answer(out, &format!("{note}\n"));
+    match control::ask(&path, request, print) {
         Ok(Ok(text)) => answer(out, &format!("{text}\n")),
         Ok(Err(why)) => complain(err, &AskError::Refused(why), Exit::Failure),
         Err(source) => complain(err, &AskError::NoAnswer { path, source }, Exit::Failure),
@@ -292,6 +295,43 @@ mod tests {
         let (exit, _, _, err) = cli(&["-t", "-c", missing.to_str().unwrap()]);
         assert_eq!(exit, Exit::Config);
         assert_eq!(err.matches("No such file").count(), 1, "{err}");
+    }
+
+    #[test]
+    fn the_running_program_is_found_in_a_file_that_is_no_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control");
+        let bad = "workers = 0\nnonsense = [1]\n[[listener]]\naddress = 5\n\
+                   tls = { certificate = 'none.pem', key = 'none.pem' }\n";
+        let path = file(dir.path(), &format!("control_socket = {socket:?}\n{bad}"));
+        for request in ["stop", "quit", "reload"] {
+            let (exit, ran, _, err) = cli(&["-c", &path, "-s", request]);
+            assert_eq!((exit, ran), (Exit::Failure, None));
+            assert!(err.contains("nobody answers at the control socket"), "{err}");
+        }
+        let admin = format!("{bad}[admin]\nlisten = 'unix:{}'\n", socket.display());
+        let (exit, _, _, err) = cli(&["-c", &file(dir.path(), &admin), "status"]);
+        assert_eq!(exit, Exit::Failure);
+        assert!(err.contains("does not answer"), "{err}");
+    }
+
+    #[test]
+    fn a_running_program_that_cannot_be_found_is_code_78() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, place, asked) in [
+            ("\ncontrol_socket = 'here'\n", ":2:18", &["-s", "stop"][..]),
+            ("[admin]\nlisten = 'there'\n", ":2:10", &["status"]),
+            ("workers = 1\nnonsense\n", ":2:", &["-s", "quit"]),
+            ("workers = 1\nnonsense\n", ":2:", &["status"]),
+        ] {
+            let path = file(dir.path(), text);
+            let (exit, _, out, err) = cli(&[&["-c", &path], asked].concat());
+            assert_eq!((exit, out.as_str()), (Exit::Config, ""));
+            assert!(err.contains(&format!("{path}{place}")), "{err}");
+        }
+        let (exit, _, _, err) = cli(&["-c", &file(dir.path(), ""), "-s", "stop"]);
+        assert_eq!(exit, Exit::Config);
+        assert!(err.contains("has no `control_socket`"), "{err}");
     }
 
     #[test]

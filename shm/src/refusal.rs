@@ -35,6 +35,13 @@ pub enum Refusal {
         /// The highest value allowed.
         high: u64,
     },
+    /// An end that speaks of more or fewer bytes than were handed over.
+    Total {
+        /// What was read.
+        found: u64,
+        /// What was handed over.
+        taken: u64,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -49,6 +56,9 @@ impl fmt::Display for Refusal {
             Self::ForeignChunk(tag) => write!(f, "chunk belongs to another lane: tag {tag:#018x}"),
             Self::Announcement(bytes) => write!(f, "announcement of {bytes} bytes is none"),
             Self::Count { found, high } => write!(f, "count {found} is above {high}"),
+            Self::Total { found, taken } => {
+                write!(f, "the end speaks of {found} bytes, {taken} were handed over")
+            }
         }
     }
 }

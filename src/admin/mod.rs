@@ -1,11 +1,13 @@
 //! The admin listener: what whoever runs the relay asks it about itself.
 //!
 //! Every worker watches the listener and answers from shared memory, so whichever answers tells of all of
-//! them. The worker calls [`Admin`] when its sockets or deadlines give a reason, and `cli` calls [`ask_status`].
-//! What must always hold: no key and no token is ever told, an answer is made from one look without a
-//! lock, and everything that grows is bounded.
+//! them. A worker that drains watches on to its end, so that somebody says that the relay is not ready when
+//! none serves. The worker calls [`Admin`] when its sockets or deadlines give a reason, and `cli` calls
+//! [`ask_status`]. What must always hold: no key and no token is ever told, an answer is made from one look
+//! without a lock, and everything that grows is bounded; over TCP no answer goes to a page of a browser.
 
 mod ask;
+mod caller;
 mod connection;
 mod metrics;
 mod snapshot;
@@ -31,6 +33,8 @@ use std::time::SystemTime;
 const CONNECTIONS_MAX: usize = 16;
 /// From accepting a connection to its end: who is slower is cut off.
 const TIMEOUT_MS: u64 = 10_000;
+/// Connections that are accepted in the end; those that are too many are closed.
+const LAST_ACCEPTS_MAX: usize = 64;
 /// How long to leave a listener alone that cannot be accepted from.
 const PAUSE_MS: u64 = 100;
 
@@ -46,6 +50,8 @@ pub struct Admin {
     /// When to watch the listener again.
     resumes_ms: Option<u64>,
     is_closed: bool,
+    /// Whether a browser can come here.
+    is_tcp: bool,
 }
 
 impl Admin {
@@ -56,7 +62,8 @@ impl Admin {
     pub fn new(poll: &Poll, listener: &'static Socket, first_token: usize) -> io::Result<Self> {
         epoll::add_exclusive(poll, listener.as_raw_fd(), Token(first_token))?;
         let connections = Slab::with_capacity(CONNECTIONS_MAX);
-        Ok(Self { listener, first_token, connections, resumes_ms: None, is_closed: false })
+        let is_tcp = private::local_address(listener).is_some();
+        Ok(Self { listener, first_token, connections, resumes_ms: None, is_closed: false, is_tcp })
     }
 
     /// When it wants to [`run`](Self::run) though nothing has happened.
@@ -92,13 +99,26 @@ impl Admin {
         Ok(())
     }
 
-    /// Accepts no more: other workers do.
-    pub fn close(&mut self, poll: &Poll) -> io::Result<()> {
-        if self.resumes_ms.take().is_none() {
-            epoll::remove(poll, self.listener.as_raw_fd())?;
+    /// Accepts those who have come, as this worker may have been the one that was woken for them, and then
+    /// no more.
+    pub fn close(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+        if self.is_closed {
+            return Ok(());
         }
+        for _ in 0..LAST_ACCEPTS_MAX {
+            let Ok(Some(socket)) = private::accept(self.listener) else { break };
+            self.take_in(poll, socket, now_ms);
+        }
+        self.unwatch(poll)
+    }
+
+    /// Watches the listener no more.
+    fn unwatch(&mut self, poll: &Poll) -> io::Result<()> {
         self.is_closed = true;
-        Ok(())
+        match self.resumes_ms.take() {
+            Some(_) => Ok(()),
+            None => epoll::remove(poll, self.listener.as_raw_fd()),
+        }
     }
 
     /// Whether somebody waits for an answer.
@@ -110,17 +130,10 @@ impl Admin {
     /// Accepts one; whatever waits behind it is an event of its own.
     fn accept(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
         match private::accept(self.listener) {
-            Ok(Some(socket)) if self.connections.len() < CONNECTIONS_MAX => {
-                let fd = socket.as_raw_fd();
-                let deadline_ms = now_ms.saturating_add(TIMEOUT_MS);
-                let key = self.connections.insert(Connection::new(socket, deadline_ms));
-                let token = Token(self.first_token + 1 + key);
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                if poll.registry().register(&mut SourceFd(&fd), token, interest).is_err() {
-                    self.connections.remove(key);
-                }
-            }
-            Ok(_) => {}
+            Ok(Some(socket)) => self.take_in(poll, socket, now_ms),
+            Ok(None) => {}
+            // The master has stopped listening here.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.unwatch(poll)?,
             Err(error) => {
                 tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept admin connections");
                 epoll::remove(poll, self.listener.as_raw_fd())?;
@@ -130,9 +143,30 @@ impl Admin {
         Ok(())
     }
 
+    fn take_in(&mut self, poll: &Poll, socket: Socket, now_ms: u64) {
+        if self.connections.len() >= CONNECTIONS_MAX {
+            return;
+        }
+        let fd = socket.as_raw_fd();
+        let deadline_ms = now_ms.saturating_add(TIMEOUT_MS);
+        let key = self.connections.insert(Connection::new(socket, deadline_ms));
+        let token = Token(self.first_token + 1 + key);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if poll.registry().register(&mut SourceFd(&fd), token, interest).is_err() {
+            self.connections.remove(key);
+        }
+    }
+
     fn drive(&mut self, relay: &Relay, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.drive(|request, out| answer(relay, request, out)).is_break() {
+        let is_heard = |host: &str| !self.is_tcp || caller::is_local(host);
+        let answer = |request: &Request<'_>, out: &mut Vec<u8>| match is_heard(request.host) {
+            true => answer(relay, request, out),
+            false => {
+                write(out, text(Status::Forbidden, caller::WHY), request.method == Method::Head)
+            }
+        };
+        if connection.drive(answer).is_break() {
             self.connections.remove(key);
         }
     }

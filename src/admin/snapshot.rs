@@ -63,6 +63,7 @@ pub(super) struct Transfer {
 }
 
 /// Whether there is somebody to serve new connections. Asked often, so it looks at nothing else.
+#[must_use]
 pub(super) fn is_ready(segment: &Segment) -> bool {
     let records = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
     let mut records = records.filter_map(|id| segment.shared().record(id));

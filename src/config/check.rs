@@ -63,6 +63,13 @@ const LOG_LEVELS: [(&str, tracing::Level); 5] = [
 ];
 const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
 
+/// The key of a section, from the section as typed and the section of the defaults.
+macro_rules! key {
+    ($file:ident, $default:ident, $name:ident) => {
+        Key { name: stringify!($name), typed: &$file.$name, default: &$default.$name }
+    };
+}
+
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out. Paths are relative to
 /// `directory`.
 pub(super) fn check(
@@ -71,27 +78,28 @@ pub(super) fn check(
     host: &Host,
     directory: &Path,
 ) -> Result<Config, Vec<Fault>> {
+    within(directory, |check| check.config(file, default, host))
+}
+
+/// What `work` makes of it, if it finds no fault.
+pub(super) fn within<T>(
+    directory: &Path,
+    work: impl FnOnce(&mut Check<'_>) -> T,
+) -> Result<T, Vec<Fault>> {
     let mut check = Check { directory, faults: Vec::new() };
-    let config = check.config(file, default, host);
-    if check.faults.is_empty() { Ok(config) } else { Err(check.faults) }
+    let made = work(&mut check);
+    if check.faults.is_empty() { Ok(made) } else { Err(check.faults) }
 }
 
 /// One key: its name, what was typed, and the default.
-struct Key<'t> {
-    name: &'static str,
-    typed: &'t Typed,
-    default: &'t Typed,
-}
-
-/// The key of a section, from the section as typed and the section of the defaults.
-macro_rules! key {
-    ($file:ident, $default:ident, $name:ident) => {
-        Key { name: stringify!($name), typed: &$file.$name, default: &$default.$name }
-    };
+pub(super) struct Key<'t> {
+    pub(super) name: &'static str,
+    pub(super) typed: &'t Typed,
+    pub(super) default: &'t Typed,
 }
 
 /// Collects faults; a value at fault is stood in for by the default until the whole is refused.
-struct Check<'d> {
+pub(super) struct Check<'d> {
     directory: &'d Path,
     faults: Vec<Fault>,
 }
@@ -128,7 +136,7 @@ impl Check<'_> {
     }
 
     /// `None` for none.
-    fn control_socket(&mut self, key: &Key<'_>) -> Option<PathBuf> {
+    pub(super) fn control_socket(&mut self, key: &Key<'_>) -> Option<PathBuf> {
         let allowed =
             format!("\"none\", or an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes");
         self.value(key, &allowed, |value| {
@@ -222,12 +230,7 @@ impl Check<'_> {
         let public: Vec<(SocketAddr, Range<usize>)> = listener_addresses(file).collect();
         let (file, default) = (&file.admin, &default.admin);
         let key = key!(file, default, listen);
-        let allowed = "\"none\", an IP address and a port such as \"127.0.0.1:9180\", or \"unix:\" \
-                       and the absolute path of a socket, of 107 bytes at most";
-        let listen = self.value(&key, allowed, |value| match value.as_str()? {
-            NONE => Some(None),
-            text => Address::parse(text).map(Some),
-        });
+        let listen = self.admin_listen(&key);
         if let Some(Address::Tcp(address)) = listen
             && address.port() != 0
             && let Some((_, first)) = public.into_iter().find(|(other, _)| *other == address)
@@ -240,6 +243,16 @@ impl Check<'_> {
             });
         }
         Admin { listen }
+    }
+
+    /// `None` for none.
+    pub(super) fn admin_listen(&mut self, key: &Key<'_>) -> Option<Address> {
+        let allowed = "\"none\", an IP address and a port such as \"127.0.0.1:9180\", or \"unix:\" \
+                       and the absolute path of a socket, of 107 bytes at most";
+        self.value(key, allowed, |value| match value.as_str()? {
+            NONE => Some(None),
+            text => Address::parse(text).map(Some),
+        })
     }
 
     /// It takes somebody who is `trusted` to send it.

@@ -9,6 +9,7 @@
 
 mod check;
 mod dump;
+mod finding;
 mod host;
 mod report;
 mod typed;
@@ -25,6 +26,7 @@ use crate::sys::listener::KeepAlive;
 use crate::sys::private::Address;
 
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
+use report::Fault;
 pub use report::{ConfigError, Refusal};
 
 /// The built-in default, which documents every key.
@@ -254,9 +256,12 @@ impl fmt::Display for Source {
 /// Reads the file at `path` and checks it.
 fn load(path: &Path) -> Result<Config, ConfigError> {
     let directory = path.parent().unwrap_or(Path::new(""));
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    parse_within(directory, &text, &path.display().to_string())
+    parse_within(directory, &read(path)?, &path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
 /// Checks `text`; `origin` is what errors call it, usually its path. Paths in it are relative to the working directory.
@@ -267,8 +272,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
 /// Paths in the text are relative to `directory`.
 fn parse_within(directory: &Path, text: &str, origin: &str) -> Result<Config, ConfigError> {
     let refuse = |faults| ConfigError::Refused(Refusal::new(origin, text, faults));
-    let typed =
-        toml::from_str(text).map_err(|error| refuse(vec![report::Fault::of_shape(&error)]))?;
+    let typed = toml::from_str(text).map_err(|error| refuse(vec![Fault::of_shape(&error)]))?;
     let host = host::Host::probe();
     check::check(&typed, &default_typed(), &host, directory).map_err(refuse)
 }

@@ -1,9 +1,10 @@
 //! The master's end of the control socket. Never blocks: who is slow waits for us, never we for them.
 //!
 //! What must always hold: a request is taken from the user that runs the master, or from root, alone;
-//! the number of askers, their lines and the time they may take for them are bounded.
+//! the number of askers, their lines and the time they may take for them are bounded; a listener that cannot be
+//! accepted from is left alone for a while.
 
-use super::{ANSWER_BYTES_MAX, Answer, LINE_BYTES_MAX, Request, write_answer};
+use super::{ANSWER_BYTES_MAX, Answer, HEARD, LINE_BYTES_MAX, NOTE, Request, write_answer};
 use crate::sys::private::{self, Address};
 use crate::sys::program;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,10 +18,15 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Askers that are heard at once; others wait in the kernel's queue.
-const ASKERS_MAX: usize = 8;
+/// Askers that have not said all of their line; others wait in the kernel's queue.
+const SPEAKERS_MAX: usize = 8;
+/// Askers that wait for something that may take long; others are turned away.
+const WAITERS_MAX: usize = 32;
 /// How long an asker may take for its line.
 const LINE_TIMEOUT_MS: u64 = 5000;
+/// How long to leave the listener alone when it cannot be accepted from, most likely for want of descriptors: it
+/// would be reported again at once, for ever.
+const PAUSE_MS: u64 = 100;
 
 /// The listening socket, and those who ask.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub struct Server {
     identity: Option<(u64, u64)>,
     askers: Vec<Asker>,
     next_number: u64,
+    /// When to listen again, after it could not be accepted from.
+    resumes_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -47,41 +55,49 @@ impl Server {
     pub fn open(path: &Path) -> io::Result<Self> {
         let listener = private::listen(&Address::Unix(path.to_owned()))?;
         let (path, identity) = (path.to_owned(), identity(path));
-        Ok(Self { listener, path, identity, askers: Vec::new(), next_number: 0 })
+        let askers = Vec::new();
+        Ok(Self { listener, path, identity, askers, next_number: 0, resumes_ms: None })
     }
 
     /// What to poll for.
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let heard =
-            if self.askers.len() < ASKERS_MAX { PollFlags::POLLIN } else { PollFlags::empty() };
-        let asker = |it: &Asker| {
-            if it.line_ends_ms.is_some() { PollFlags::POLLIN } else { PollFlags::empty() }
-        };
+        let flags = |heard| if heard { PollFlags::POLLIN } else { PollFlags::empty() };
+        let asker = move |it: &Asker| flags(it.line_ends_ms.is_some());
         let askers = self.askers.iter().map(move |it| PollFd::new(it.stream.as_fd(), asker(it)));
-        askers.chain([PollFd::new(self.listener.as_fd(), heard)])
+        let hears = self.resumes_ms.is_none() && self.speakers() < SPEAKERS_MAX;
+        askers.chain([PollFd::new(self.listener.as_fd(), flags(hears))])
     }
 
     /// When to look though nothing came.
     pub fn due_ms(&self) -> Option<u64> {
-        self.askers.iter().filter_map(|asker| asker.line_ends_ms).min()
+        let lines_ms = self.askers.iter().filter_map(|asker| asker.line_ends_ms);
+        lines_ms.chain(self.resumes_ms).min()
+    }
+
+    fn speakers(&self) -> usize {
+        self.askers.iter().filter(|asker| asker.line_ends_ms.is_some()).count()
     }
 
     /// What is asked for now, and under which number to answer.
     pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, Request)> {
-        while self.askers.len() < ASKERS_MAX
-            && let Ok(Some(stream)) = private::accept(&self.listener)
-        {
-            self.welcome(stream, now_ms);
-        }
+        self.accept(now_ms);
+        let mut waiters = self.askers.len() - self.speakers();
         let mut requests = Vec::new();
         self.askers.retain_mut(|asker| match asker.hear(now_ms) {
             Heard::Nothing => true,
+            Heard::Request(request) if request.takes_long() && waiters >= WAITERS_MAX => {
+                let why = format!("{WAITERS_MAX} others wait for an answer: ask again later");
+                asker.answer(&Err(why));
+                false
+            }
             Heard::Request(request) => {
+                waiters += 1;
+                asker.tell(&format!("{HEARD}\n"));
                 requests.push((asker.number, request));
                 true
             }
             Heard::Nonsense => {
-                asker.tell(&Err("this is not a request".to_owned()));
+                asker.answer(&Err("this is not a request".to_owned()));
                 false
             }
             Heard::Farewell => false,
@@ -89,10 +105,17 @@ impl Server {
         requests
     }
 
+    /// Tells something, in one line, to somebody who waits for an answer.
+    pub fn note(&mut self, number: u64, text: &str) {
+        for asker in self.askers.iter_mut().filter(|asker| asker.number == number) {
+            asker.tell(&format!("{NOTE} {text}\n"));
+        }
+    }
+
     /// Answers; to nobody, if the asker is gone.
     pub fn answer(&mut self, number: u64, answer: &Answer) {
         for mut asker in self.askers.extract_if(.., |asker| asker.number == number) {
-            asker.tell(answer);
+            asker.answer(answer);
         }
     }
 
@@ -101,6 +124,22 @@ impl Server {
         if self.identity.is_some() && identity(&self.path) == self.identity {
             // It is only litter if this fails.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn accept(&mut self, now_ms: u64) {
+        if self.resumes_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.resumes_ms = None;
+        }
+        while self.resumes_ms.is_none() && self.speakers() < SPEAKERS_MAX {
+            match private::accept(&self.listener) {
+                Ok(Some(stream)) => self.welcome(stream, now_ms),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept requests");
+                    self.resumes_ms = Some(now_ms.saturating_add(PAUSE_MS));
+                }
+            }
         }
     }
 
@@ -115,7 +154,7 @@ impl Server {
             }
             _ => {
                 tracing::warn!("somebody else's request on the control socket");
-                asker.tell(&Err("only the user that runs the relay may ask".to_owned()));
+                asker.answer(&Err("only the user that runs the relay may ask".to_owned()));
             }
         }
     }
@@ -175,7 +214,7 @@ impl Server {
         let Past { path, listener, identity, next_number, askers } = past;
         let listener = program::take(listener)?.into();
         let askers = askers.into_iter().map(asker).collect::<io::Result<_>>()?;
-        Ok(Self { listener, path, identity, askers, next_number })
+        Ok(Self { listener, path, identity, askers, next_number, resumes_ms: None })
     }
 }
 
@@ -218,14 +257,18 @@ impl Asker {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Says it in one write: a socket on which nothing was said before has room for every answer.
-    fn tell(&mut self, answer: &Answer) {
+    fn answer(&mut self, answer: &Answer) {
         let text = write_answer(answer);
         let end = text.floor_char_boundary(ANSWER_BYTES_MAX - 1);
         let whole = text.get(..end).unwrap_or_default();
         let cut = if end < text.len() { "\n" } else { "" };
+        self.tell(&format!("{whole}{cut}"));
+    }
+
+    /// Says it in one write: a socket on which little was said before has room for every answer.
+    fn tell(&mut self, text: &str) {
         // Who does not take it does not hear it.
-        let _ = self.stream.write_all(format!("{whole}{cut}").as_bytes());
+        let _ = self.stream.write_all(text.as_bytes());
     }
 }
 

@@ -223,7 +223,7 @@ impl Supervisor {
                 tracing::info!(generation = id, "a generation of workers is gone");
             }
             Action::Answer(asker, outcome) => self.answer(asker, outcome),
-            Action::Queued => tracing::info!("the reload waits until workers have drained"),
+            Action::Queued(asker) => self.put_off(asker),
             Action::Hasten(id) => {
                 tracing::warn!(
                     generation = id,
@@ -280,6 +280,14 @@ impl Supervisor {
         };
         if let Some(control) = &mut self.outside.control {
             control.answer(asker, &answer);
+        }
+    }
+
+    fn put_off(&mut self, asker: Option<Asker>) {
+        const WHY: &str = "the reload waits for one before it, or for workers that drain";
+        tracing::info!("{WHY}");
+        if let (Some(control), Some(asker)) = (&mut self.outside.control, asker) {
+            control.note(asker, &format!("queued: {WHY}"));
         }
     }
 

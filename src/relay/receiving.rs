@@ -74,8 +74,7 @@ pub struct Reception {
     pub needs_length: bool,
     /// Which API it asked.
     pub manner: Manner,
-    /// Who else may use the session, as it was let in: once that is another, it is sent away. 0: nobody
-    /// is kept out.
+    /// See [`Cargo::admitted_as`](super::Cargo::admitted_as).
     pub admitted_as: u64,
 }
 
@@ -295,7 +294,7 @@ impl Receiving {
                     if total == self.taken {
                         return self.finish(relay, stream, outbox, now_ms);
                     }
-                    return Err(Refusal::Count { found: total, high: self.taken });
+                    return Err(Refusal::Total { found: total, taken: self.taken });
                 }
                 if self.truncated {
                     return self.finish(relay, stream, outbox, now_ms);

@@ -74,8 +74,8 @@ pub struct Cargo {
     pub manner: Manner,
     /// Its client's address: another of the same may take over from one that waits and may be dead.
     pub client: IpAddr,
-    /// Who else may use the session, as it was let in: once that is another, it is sent away. 0: nobody
-    /// is kept out.
+    /// What its client's address was let in as, where a host says who its guest may be: once that is another,
+    /// it is sent away. 0: nobody is kept out.
     pub admitted_as: u64,
     /// It is for the session's guest alone: a receiver that was let in as another does not suit it.
     pub for_guest: bool,

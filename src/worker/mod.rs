@@ -215,9 +215,19 @@ impl Worker {
             if let Some(admin) = &mut self.admin {
                 admin.run(&self.poll, now_ms)?;
             }
+            self.leave_admin(now_ms)?;
             self.leave_in_time(now_ms);
         }
         Ok(())
+    }
+
+    /// Who drains answers on the admin listener to its end: it may be the last one that could.
+    fn leave_admin(&mut self, now_ms: u64) -> io::Result<()> {
+        let is_done = self.leaving && self.stops_ms.is_none() && self.connections.is_empty();
+        match &mut self.admin {
+            Some(admin) if is_done => admin.close(&self.poll, now_ms),
+            _ => Ok(()),
+        }
     }
 
     /// `None`: until something happens.
@@ -286,9 +296,6 @@ impl Worker {
         let timeout = millis(self.relay.config.timeouts.drain_timeout);
         (self.leaving, self.drained_ms) = (true, Some(now_ms.saturating_add(timeout)));
         self.relay.record.enter(Phase::Stopping);
-        if let Some(admin) = &mut self.admin {
-            admin.close(&self.poll)?;
-        }
         self.listeners.close(&self.poll)?;
         let last = self.listeners.accept_last();
         self.take_in(last, now_ms);

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    ADMIN, BINARY, Ending, Metrics, PATIENCE, Payload, Placement, Raw, Relay, Shape, eventually,
+    ADMIN, BINARY, Ending, Metrics, PATIENCE, Payload, Placement, Raw, Relay, Shape, Stopped,
+    eventually,
 };
 
 /// Connections to the admin listener that one worker has at a time.
@@ -317,6 +318,73 @@ fn readiness_ends_with_a_graceful_stop_and_the_rest_goes_on() {
     sender.read_response().expect(200);
     assert_eq!(relay.wait(), 0, "{}", relay.errors());
     drop(idle);
+}
+
+#[test]
+fn while_all_drain_it_is_asked_and_not_ready() {
+    let relay = Relay::with(2, &[ADMIN]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    segment.wait_until_held(1);
+    relay.signal(Signal::SIGWINCH);
+    eventually("all drain, and one is left", || {
+        (relay.worker_pids().is_empty() && relay.master().children().len() == 1).then_some(())
+    });
+    for _ in 0..3 {
+        relay.ask_admin("/readyz").expect(503);
+        relay.ask_admin("/healthz").expect(200);
+    }
+    assert_eq!(relay.status()["ready"], false);
+    // New workers answer, and the old one goes on with what it has.
+    relay.signal(Signal::SIGHUP);
+    eventually("it is ready", || (relay.ask_admin("/readyz").status() == 200).then_some(()));
+    relay.connect().put(&session.path, b"hello").read_response().expect(200);
+    assert_eq!(receiver.read_response().expect(200).text(), "hello");
+}
+
+#[test]
+fn who_came_before_the_last_worker_left_is_answered() {
+    let relay = Relay::with(1, &[ADMIN]);
+    let worker = relay.worker_pids()[0];
+    let stopped = Stopped::hold(&[worker]);
+    relay.signal(Signal::SIGWINCH);
+    eventually("it is told", || relay.errors().contains("SIGWINCH").then_some(()));
+    let mut asking: Vec<_> = (0..4).map(|_| Raw::connect(relay.admin())).collect();
+    for raw in &mut asking {
+        raw.get("/readyz");
+    }
+    drop(stopped);
+    for raw in &mut asking {
+        raw.read_response().expect(503);
+    }
+    drop(asking);
+    assert!(worker.is_gone_within(PATIENCE));
+}
+
+#[test]
+fn a_page_of_somebody_elses_name_is_told_nothing() {
+    let relay = Relay::with(1, &[ADMIN]);
+    let port = relay.admin().port();
+    let ask = |line: &str, host: &str| {
+        let mut raw = Raw::connect(relay.admin());
+        raw.send(format!("GET {line}\r\n{host}\r\n").as_bytes());
+        raw.read_response()
+    };
+    for page in ["/status", "/metrics", "/readyz"] {
+        let line = format!("{page} HTTP/1.1");
+        for name in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io"] {
+            let answer = ask(&line, &format!("Host: {name}:{port}\r\n")).expect_error(403);
+            assert!(answer.text().contains("localhost"), "{}", answer.text());
+        }
+        for name in ["127.0.0.1", "[::1]", "192.0.2.1", "localhost", "LocalHost"] {
+            ask(&line, &format!("Host: {name}:{port}\r\n")).expect(200);
+            ask(&line, &format!("Host: {name}\r\n")).expect(200);
+        }
+        ask(&format!("{page} HTTP/1.0"), "").expect(200);
+    }
+    ask("http://evil.example/status HTTP/1.1", "Host: evil.example\r\n").expect_error(403);
 }
 
 #[test]

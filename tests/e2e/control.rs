@@ -1,14 +1,15 @@
 //! The control socket: what it takes, from whom, and what `-s` says of it.
 
-use crate::harness::{BINARY, Relay, eventually};
+use crate::harness::{BINARY, PATIENCE, Relay, eventually};
 use crate::reload::{Ended, exchange, expect_failure, text};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn stop_and_quit_by_the_control_socket() {
@@ -36,6 +37,99 @@ fn who_has_no_control_socket_is_told_the_key() {
         let output = Command::new(BINARY).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_relay_is_stopped_whatever_its_file_has_come_to_be() {
+    let mut relay = Relay::https(1, &[]);
+    fs::write(relay.path("certificate.pem"), "nonsense").unwrap();
+    let bad = ["nonsense = 1", "timeouts.wait_timeout = \"soon\""];
+    relay.configure(1, &bad);
+    let reload = relay.request("reload").output().unwrap();
+    expect_failure(&reload, 1, &["nonsense"]);
+    let output = relay.request("stop").output().unwrap();
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\n"));
+    assert_eq!(relay.wait(), 0);
+}
+
+/// Somebody who speaks the protocol by hand.
+struct Asker(BufReader<UnixStream>);
+
+impl Asker {
+    fn new(relay: &Relay, request: &str) -> Self {
+        let mut stream = UnixStream::connect(relay.path("control")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+#[test]
+fn reloads_that_wait_keep_nobody_from_asking() {
+    /// As many as may wait.
+    const WAITERS_MAX: usize = 32;
+    let lines = ["generations_max = 2"];
+    let mut relay = Relay::with(1, &lines);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    segment.wait_until_held(1);
+    relay.reload(1, &lines);
+
+    let queue = || {
+        let mut asker = Asker::new(&relay, "reload");
+        assert_eq!(asker.line(), "heard\n");
+        assert!(asker.line().starts_with("note queued: "));
+        asker
+    };
+    let mut waiting: Vec<_> = (0..WAITERS_MAX).map(|_| queue()).collect();
+    let many = relay.request("reload").output().unwrap();
+    expect_failure(&many, 1, &["32 others wait"]);
+    // One that leaves makes room.
+    drop(waiting.pop());
+    waiting.push(eventually("there is room", || {
+        let mut asker = Asker::new(&relay, "reload");
+        (asker.line() == "heard\n" && asker.line().starts_with("note ")).then_some(asker)
+    }));
+    let output = relay.request("stop").output().unwrap();
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\n"));
+    for mut asker in waiting {
+        assert_eq!(asker.line(), "failed the relay is being stopped\n");
+        assert_eq!(asker.line(), "");
+    }
+    assert_eq!(relay.wait(), 0);
+}
+
+#[test]
+fn a_master_without_descriptors_does_not_spin() {
+    let relay = Relay::with(1, &[]);
+    let master = relay.master();
+    let limit = |files: u32| {
+        let pid = master.0.to_string();
+        let files = format!("--nofile={files}:");
+        let status = Command::new("prlimit").args(["--pid", &pid, &files]).status().unwrap();
+        assert!(status.success());
+    };
+    let open: Vec<u32> = master.fds().into_iter().map(|(number, _)| number).collect();
+    limit((0..).find(|number| !open.contains(number)).unwrap());
+    let mut asker = Asker::new(&relay, "reload");
+    eventually("it is in want of one", || {
+        relay.errors().contains("cannot accept requests").then_some(())
+    });
+    let (cpu, begun) = (master.cpu(), Instant::now());
+    thread::sleep(Duration::from_secs(1));
+    let (cpu, span) = (master.cpu() - cpu, begun.elapsed());
+    assert!(cpu < span / 4, "{cpu:?} of CPU in {span:?}");
+    limit(1000);
+    assert_eq!(asker.line(), "heard\n");
+    assert!(asker.line().starts_with("ok reloaded"));
 }
 
 #[test]

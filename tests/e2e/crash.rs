@@ -241,7 +241,7 @@ fn a_pair_that_has_not_begun_leaves_nothing_behind() {
         } else {
             drop(receiver);
         }
-        eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+        segment.wait_until_held(0);
         session.transfer(&payload, Shape::Length);
         relay.expect_nothing_held(&segment, &fds);
     }
@@ -331,10 +331,10 @@ fn a_place_held_by_a_dead_workers_wait_is_free_again() {
     let session = relay.session();
     let mut waiting = relay.on_worker(0, &segment, || relay.connect());
     waiting.get(&session.path);
-    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    segment.wait_until_held(1);
     relay.worker_pids()[0].signal(Signal::SIGKILL);
     assert!(waiting.is_gone_within(Duration::from_secs(5)));
-    eventually("its place is free", || (segment.places_held() == 0).then_some(()));
+    segment.wait_until_held(0);
     session.transfer(&Payload::new(2, 1000), Shape::Length);
 }
 

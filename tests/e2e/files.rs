@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::harness::{Curl, Payload, Placement, Relay, eventually};
+use crate::harness::{Curl, Payload, Placement, Relay};
 
 /// Names as they travel: what the sender's side says, and what `curl -J` and a browser are told.
 const NAMES: [(&str, &str, &str); 9] = [
@@ -146,7 +146,7 @@ fn curl_that_sends_first_waits_beyond_its_own_second() {
         let curl = Curl::new("-sS --fail-with-body").within(relay.directory());
         let curl = send.split(' ').fold(curl, |curl, argument| curl.arg(argument));
         let mut sending = curl.arg(&session.url).start();
-        eventually("it waits", || (segment.places_held() == 1).then_some(()));
+        segment.wait_until_held(1);
         // curl sends its body after a second without the interim answer, and stalls in TCP.
         thread::sleep(Duration::from_millis(1500));
         assert!(sending.is_running());

@@ -24,7 +24,7 @@ fn the_kernel_asks_after_every_client_as_often_as_configured() {
     expect_keep_alive(relay.address(), &idle);
     let mut receiver = relay.connect();
     receiver.get(&session.path);
-    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    segment.wait_until_held(1);
     expect_keep_alive(relay.address(), &receiver);
     let mut sender = relay.connect();
     sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
@@ -59,10 +59,10 @@ fn a_client_whose_machine_is_lost_frees_its_place() {
         let issued = Curl::on(&line.far, "-fsSX POST").arg(root).run().expect(0);
         let url = issued.text().trim_end();
         let mut lost = Curl::on(&line.far, party).arg(url).start();
-        eventually("it waits", || (segment.places_held() == 1).then_some(()));
+        segment.wait_until_held(1);
         line.cut();
         let cut = Instant::now();
-        eventually("the place is free", || (segment.places_held() == 0).then_some(()));
+        segment.wait_until_held(0);
         assert!(cut.elapsed() < Duration::from_secs(5), "{:?}", cut.elapsed());
         assert!(lost.is_running(), "it was told nothing");
         // Whoever comes now meets nobody's ghost.

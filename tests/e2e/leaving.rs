@@ -13,9 +13,9 @@ pub(crate) fn a_waiting_receiver_that_leaves_frees_its_place() {
     for leave in Raw::DEPARTURES {
         let mut gone = relay.connect();
         gone.get(&session.path);
-        eventually("it holds a place", || (segment.places_held() == 1).then_some(()));
+        segment.wait_until_held(1);
         leave(gone);
-        eventually("the place is free", || (segment.places_held() == 0).then_some(()));
+        segment.wait_until_held(0);
         relay.connect().request("HEAD", &session.path, &[]).read_response().expect(200);
     }
     session.transfer(&Payload::new(1, 500), Shape::Length);
@@ -30,9 +30,9 @@ pub(crate) fn a_waiting_sender_that_leaves_frees_its_place() {
         for body in [&b""[..], b"part", b"all of it."] {
             let mut gone = relay.connect();
             gone.request("PUT", &session.path, &[("Content-Length", "10")]).send(body);
-            eventually("it holds a place", || (segment.places_held() == 1).then_some(()));
+            segment.wait_until_held(1);
             leave(gone);
-            eventually("the place is free", || (segment.places_held() == 0).then_some(()));
+            segment.wait_until_held(0);
         }
     }
     session.transfer(&Payload::new(2, 500), Shape::Length);
@@ -203,7 +203,7 @@ fn a_sender_may_half_close_with_its_last_byte() {
             let session = relay.session();
             let mut receiver = relay.connect();
             receiver.get(&session.path);
-            eventually("it waits", || (segment.places_held() == 1).then_some(()));
+            segment.wait_until_held(1);
             let mut sender = relay.connect();
             sender.request("HEAD", &session.path, &[]).read_response().expect(200);
             // Its worker hears of the request and of its end at once.

@@ -33,7 +33,7 @@ fn waits_end_with_the_session_and_do_not_extend_it() {
     for session in [one, two, three] {
         expect_unknown_soon(&session);
     }
-    eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+    segment.wait_until_held(0);
 }
 
 #[test]

@@ -316,7 +316,7 @@ fn behind_a_trusted_proxy_each_client_has_its_own_share() {
     };
     let segment = relay.segment();
     let all_wait = |count| {
-        eventually("they wait", || (segment.places_held() == count).then_some(()));
+        segment.wait_until_held(count);
     };
     // A proxy's connection counts for the client of its last request at most.
     let mut idle: Vec<_> = (0..10).map(|_| connect()).collect();

@@ -160,7 +160,7 @@ fn quit_sends_away_a_pair_that_has_met_and_not_begun() {
     receiver.get(&session.path);
     let mut sender = relay.connect();
     sender.request("PUT", &session.path, &[("Content-Length", "10")]);
-    eventually("both are there", || (segment.places_held() == 2).then_some(()));
+    segment.wait_until_held(2);
     relay.signal(Signal::SIGQUIT);
     receiver.read_response().expect_error(503);
     sender.read_response().expect_error(503);

@@ -113,8 +113,8 @@ pub(super) enum Action {
     /// Let go of what was prepared for a generation.
     Discard(GenerationId),
     Answer(Asker, Outcome),
-    /// A reload has to wait for a generation to end.
-    Queued,
+    /// A reload has to wait: for one before it, or for a generation to end.
+    Queued(Option<Asker>),
     /// A reload has waited too long for this generation, which is ended.
     Hasten(GenerationId),
     /// Let the other program show that it could take over.

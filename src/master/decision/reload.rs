@@ -32,23 +32,25 @@ impl Decider {
             self.fail(asker, STOPPING);
             return;
         }
-        let is_new = self.queued.is_none();
         self.queue(asker, 0, now_ms);
-        if is_new && !self.may_reload() {
-            self.actions.push(Action::Queued);
+    }
+
+    fn queue(&mut self, asker: Option<Asker>, records: usize, now_ms: u64) {
+        let ends_ms = now_ms.saturating_add(self.terms.reload_timeout_ms);
+        let queued = self.queued.get_or_insert(Queued { askers: Vec::new(), ends_ms, records });
+        queued.askers.extend(asker);
+        queued.records = queued.records.max(records);
+        if !self.may_reload() {
+            self.actions.push(Action::Queued(asker));
         }
     }
 
-    pub(super) fn queue(
-        &mut self,
-        askers: impl IntoIterator<Item = Asker>,
-        records: usize,
-        now_ms: u64,
-    ) {
-        let ends_ms = now_ms.saturating_add(self.terms.reload_timeout_ms);
-        let queued = self.queued.get_or_insert(Queued { askers: Vec::new(), ends_ms, records });
-        queued.askers.extend(askers);
-        queued.records = queued.records.max(records);
+    /// Asks for one more reload, for whoever waits.
+    pub(super) fn queue_all(&mut self, askers: Vec<Asker>, records: usize, now_ms: u64) {
+        if askers.is_empty() {
+            self.queue(None, records, now_ms);
+        }
+        askers.into_iter().for_each(|asker| self.queue(Some(asker), records, now_ms));
     }
 
     /// One at a time, and while nothing else is under way.
@@ -96,7 +98,7 @@ impl Decider {
             // It is prepared again once it has room: who waits, waits for what is in the file by then.
             let askers = std::mem::take(&mut generation.askers);
             self.give_up(id, "it waits for worker records, until workers have drained");
-            self.queue(askers, terms.workers, now_ms);
+            self.queue_all(askers, terms.workers, now_ms);
             return;
         }
         generation.workers = free.into_iter().take(terms.workers).map(Worker::new).collect();

@@ -174,7 +174,7 @@ impl World {
                 assert!(self.asked.remove(&asker), "did not ask, or was answered");
                 self.answered.insert(asker, outcome);
             }
-            Action::Queued | Action::Retire => {}
+            Action::Queued(_) | Action::Retire => {}
         }
     }
 

@@ -181,8 +181,7 @@ impl Decider {
             }
             decider.generations.push(generation);
         }
-        decider.ask_for_reload(None, now_ms);
-        decider.queue(past.askers.iter().copied(), 0, now_ms);
+        decider.queue_all(past.askers.clone(), 0, now_ms);
         Ok(decider)
     }
 }

@@ -82,6 +82,14 @@ impl Pid {
         entries.filter_map(|e| link(e.ok()?)).collect()
     }
 
+    /// CPU time that it has used, user and system, in ticks of 10 ms.
+    pub(crate) fn cpu(self) -> Duration {
+        let stat = self.read("stat");
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field).map_or(0, |ticks| ticks.parse().unwrap());
+        Duration::from_millis(10 * (ticks(11) + ticks(12)))
+    }
+
     pub(crate) fn memory(self) -> MemoryUse {
         let rollup = self.read("smaps_rollup");
         let sum = |names: &[&str]| {

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use shm::Census;
 pub(crate) use shm::Counters;
 
+use super::patience::eventually;
 use super::proc::Pid;
 
 /// How the segment's file shows in `/proc/PID/fd` and `/proc/PID/maps`.
@@ -70,6 +71,14 @@ impl Segment {
     /// Places that are not free.
     pub(crate) fn places_held(&self) -> u64 {
         self.census().places_held as u64
+    }
+
+    /// Waits until exactly so many places are held.
+    #[track_caller]
+    pub(crate) fn wait_until_held(&self, places: u64) {
+        eventually(&format!("{places} places are held"), || {
+            (self.places_held() == places).then_some(())
+        });
     }
 
     /// Sessions that live.

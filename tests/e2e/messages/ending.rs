@@ -4,9 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{
-    Ending, MOUNT, MessageSession, Party, Relay, Role, Segment, TokenCookie, eventually,
-};
+use crate::harness::{Ending, MOUNT, MessageSession, Party, Relay, Role, TokenCookie};
 
 /// Within what a pending operation is answered.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -34,12 +32,6 @@ fn two_polls(session: &MessageSession) -> Vec<Party> {
         .into()
 }
 
-fn wait_until_held(segment: &Segment, places: usize) {
-    eventually(&format!("{places} places are taken"), || {
-        (segment.places_held() == places as u64).then_some(())
-    });
-}
-
 /// Asks on `host` for the end of a session, and says how long the slowest of `pending` then took.
 fn slowest_after_delete(host: &mut Party, pending: &mut [Party]) -> Duration {
     let begun = Instant::now();
@@ -60,7 +52,7 @@ fn heavy_delete_answers_a_hundred_pending_operations_at_once() {
     let segment = relay.segment();
     let sessions: Vec<_> = (0..25).map(|_| relay.message_session()).collect();
     let mut pending: Vec<_> = sessions.iter().map(four_pending).collect();
-    wait_until_held(&segment, 100);
+    segment.wait_until_held(100);
     for (session, pending) in sessions.iter().zip(&mut pending) {
         let took = slowest_after_delete(&mut session.host(), pending);
         assert!(took < AT_ONCE, "{took:?}");
@@ -74,7 +66,7 @@ fn heavy_deleting_fifty_sessions_answers_a_hundred_polls_at_once() {
     let segment = relay.segment();
     let sessions: Vec<_> = (0..50).map(|_| relay.message_session()).collect();
     let mut pending: Vec<_> = sessions.iter().flat_map(two_polls).collect();
-    wait_until_held(&segment, 100);
+    segment.wait_until_held(100);
     let mut hosts: Vec<_> = sessions.iter().map(MessageSession::host).collect();
     let begun = Instant::now();
     hosts.iter_mut().for_each(|host| {
@@ -108,7 +100,7 @@ fn heavy_each_of_a_hundred_sessions_ends_at_once_in_a_burst() {
             told.send((number, Instant::now(), answer)).unwrap();
         });
     }
-    wait_until_held(&segment, 100);
+    segment.wait_until_held(100);
     let asked: Vec<_> = hosts
         .iter_mut()
         .map(|host| {
@@ -228,7 +220,7 @@ fn expiry_ends_every_wait_with_410() {
     let lived = begun.elapsed();
     assert!(lived > Duration::from_millis(1500), "only {lived:?}");
     expect_unknown(&session);
-    eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+    segment.wait_until_held(0);
 
     let session = relay.message_session_by(&target, &[]);
     let mut sender = session.host();
@@ -249,7 +241,7 @@ fn waiting_does_not_prolong_a_session_and_a_message_does() {
     let last = Instant::now();
     session.pass(Role::Host, b"the last one");
     let mut polls = two_polls(&session);
-    wait_until_held(&segment, 2);
+    segment.wait_until_held(2);
     for poll in &mut polls {
         poll.read_response().expect_error(410);
     }

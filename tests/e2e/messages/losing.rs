@@ -79,7 +79,7 @@ pub(crate) fn a_lost_receiver_is_502_with_the_count_and_the_lane_is_free() {
         receiver.wait_until_acknowledged();
         receiver.into_raw().reset();
         expect_lost(&mut sender, 5..=5);
-        eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+        segment.wait_until_held(0);
         session.pass(from, b"the lane is free");
     }
 }
@@ -148,9 +148,9 @@ fn a_poll_of_a_dead_worker_is_replaced() {
     let session = relay.message_session();
     let mut poll = relay.on_worker(0, &segment, || session.host());
     poll.poll();
-    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    segment.wait_until_held(1);
     relay.worker_pids()[0].signal(Signal::SIGKILL);
     assert!(poll.is_gone_within(Duration::from_secs(5)));
-    eventually("its place is free", || (segment.places_held() == 0).then_some(()));
+    segment.wait_until_held(0);
     session.pass(Role::Guest, b"hello");
 }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::harness::{MessageSession, Party, Payload, Placement, Relay, Role, Segment, eventually};
+use crate::harness::{MessageSession, Party, Payload, Placement, Relay, Role, Segment};
 
 const MESSAGES: u64 = 10_000;
 /// Bodies go up to this many bytes.
@@ -99,7 +99,7 @@ fn heavy_ten_thousand_messages_in_both_directions_at_once() {
         let bytes = Role::BOTH
             .map(|from| (0..MESSAGES / 2).map(|n| bodies.of(from, n).len() as u64).sum::<u64>());
         placement.expect_moved(&segment, &before, bytes.iter().sum());
-        eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+        segment.wait_until_held(0);
     }
 }
 

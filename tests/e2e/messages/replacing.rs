@@ -85,12 +85,6 @@ impl Lane {
     }
 }
 
-fn wait_until_held(segment: &Segment, places: u64) {
-    eventually(&format!("{places} places are taken"), || {
-        (segment.places_held() == places).then_some(())
-    });
-}
-
 /// Somebody new, who asks on a new connection at once for what `gone` has left; and then waits until the relay is done
 /// with the one that is gone.
 fn replaced(relay: &Relay, segment: &Segment, ask: impl FnOnce(Raw) -> Raw) -> Raw {
@@ -116,9 +110,9 @@ fn a_waiting_receiver_that_is_gone_is_replaced() {
     for _ in 0..5 {
         for leave in Raw::DEPARTURES {
             for lane in Lane::of_each(&relay) {
-                wait_until_held(&segment, 0);
+                segment.wait_until_held(0);
                 let gone = lane.receives(relay.connect());
-                wait_until_held(&segment, 1);
+                segment.wait_until_held(1);
                 leave(gone);
                 let receiver = replaced(&relay, &segment, |raw| lane.receives(raw));
                 lane.expect_passes_to(&relay, receiver, b"hello");
@@ -130,10 +124,10 @@ fn a_waiting_receiver_that_is_gone_is_replaced() {
 /// A connection to `worker`, made before the receiver that waited on worker 0 left.
 fn after_a_receiver(relay: &Relay, lane: &Lane, worker: usize, leave: fn(Raw)) -> Raw {
     let segment = relay.segment();
-    wait_until_held(&segment, 0);
+    segment.wait_until_held(0);
     let next = relay.on_worker(worker, &segment, || relay.connect());
     let gone = relay.on_worker(0, &segment, || lane.receives(relay.connect()));
-    wait_until_held(&segment, 1);
+    segment.wait_until_held(1);
     leave(gone);
     next
 }
@@ -184,10 +178,10 @@ fn a_waiting_sender_that_is_gone_is_replaced() {
     for leave in Raw::DEPARTURES {
         for sent in [&b""[..], b"gone", b"was gone"] {
             for lane in Lane::of_each(&relay) {
-                wait_until_held(&segment, 0);
+                segment.wait_until_held(0);
                 let mut gone = lane.sends(relay.connect(), 8);
                 gone.send(sent);
-                wait_until_held(&segment, 1);
+                segment.wait_until_held(1);
                 leave(gone);
                 let sender = replaced(&relay, &segment, |raw| lane.says_hello(raw));
                 lane.expect_passes_from(&relay, sender, b"hello");
@@ -201,9 +195,9 @@ fn a_killed_curl_that_waits_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for lane in Lane::of_each(&relay) {
-        wait_until_held(&segment, 0);
+        segment.wait_until_held(0);
         let gone = lane.curl(&relay).arg("-d").arg("gone").start();
-        wait_until_held(&segment, 1);
+        segment.wait_until_held(1);
         gone.kill();
         let sender = replaced(&relay, &segment, |raw| lane.says_hello(raw));
         lane.expect_passes_from(&relay, sender, b"hello");
@@ -217,7 +211,7 @@ fn a_killed_curl_whose_body_fills_every_buffer_is_replaced() {
     Payload::new(1, LARGE_BYTES).write_file(&relay.path("large"));
     for lane in Lane::of_each(&relay) {
         let gone = lane.curl(&relay).arg("-T").arg("large").start();
-        wait_until_held(&segment, 1);
+        segment.wait_until_held(1);
         wait_until_stalled(&relay);
         gone.kill();
         let sender = replaced(&relay, &segment, |raw| lane.says_hello(raw));
@@ -300,13 +294,13 @@ fn one_whose_body_has_come_in_small_part_gives_way_to_nobody() {
                 first.send(b"part");
                 first
             };
-            eventually("it waits", || (segment.places_held() == 1).then_some(()));
+            segment.wait_until_held(1);
             let mut second = lane.sends(relay.connect(), 5);
             second.send(b"hello");
             second.read_response().expect_error(409);
             assert!(!first.has_news(), "the first one waits on");
             drop(first);
-            eventually("it has left", || (segment.places_held() == 0).then_some(()));
+            segment.wait_until_held(0);
         }
     }
 }

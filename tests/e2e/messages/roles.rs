@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{MOUNT, MessageSession, Relay, Role, eventually};
+use crate::harness::{MOUNT, MessageSession, Relay, Role};
 
 const MEANWHILE: Duration = Duration::from_millis(150);
 
@@ -70,7 +70,7 @@ fn a_party_may_receive_and_send_at_the_same_time() {
         assert_eq!(message.rest(receiver).0, b"world");
         sender.expect_delivered(10);
     }
-    eventually("the places are free", || (segment.places_held() == 0).then_some(()));
+    segment.wait_until_held(0);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_second_receiver_is_told_409() {
     for role in Role::BOTH {
         let mut first = session.party(role);
         first.poll();
-        eventually("it has a place", || (segment.places_held() == 1).then_some(()));
+        segment.wait_until_held(1);
         let mut second = session.party(role);
         for _ in 0..3 {
             let answer = second.poll().read_response().expect_error(409);
@@ -144,7 +144,7 @@ fn a_second_sender_is_told_409() {
     for role in Role::BOTH {
         let mut first = session.party(role);
         first.post("text/plain", b"");
-        eventually("it has a place", || (segment.places_held() == 1).then_some(()));
+        segment.wait_until_held(1);
         let mut second = session.party_from(role, [127, 0, 0, 2]);
         second.post("text/plain", b"me too").read_response().expect_error(409);
         assert_eq!(session.party(role.other()).poll().read_response().expect(200).body, b"");

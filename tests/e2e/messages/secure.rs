@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::harness::{MOUNT, MessageSession, Relay, Role, Stopped, eventually};
+use crate::harness::{MOUNT, MessageSession, Relay, Role, Stopped};
 
 /// An address of this machine's own.
 fn local(last: u8) -> Ipv4Addr {
@@ -90,7 +90,7 @@ pub(crate) fn a_guest_that_waits_is_sent_away_when_another_is_permitted() {
     polls.poll();
     let mut sends = session.party_from(Role::Guest, local(2));
     sends.post("text/plain", b"hello");
-    eventually("both wait", || (segment.places_held() == 2).then_some(()));
+    segment.wait_until_held(2);
     permit(&session, "127.0.0.3");
     polls.read_response().expect_error(403);
     sends.read_response().expect_error(403);
@@ -167,7 +167,7 @@ fn a_message_right_after_a_permit_waits_for_the_new_guest() {
         permit(&session, "127.0.0.2");
         let mut old = session.party_from(Role::Guest, local(2));
         old.poll();
-        eventually("it waits", || (segment.places_held() == 1).then_some(()));
+        segment.wait_until_held(1);
         let mut host = session.host();
         // Both are served in one turn, before the old guest has its own.
         let stopped = Stopped::hold(&relay.worker_pids());
@@ -180,6 +180,6 @@ fn a_message_right_after_a_permit_waits_for_the_new_guest() {
         assert_eq!(new.read_response().expect(200).body, b"for the new one");
         host.expect_delivered(15);
         session.delete().expect_empty(200);
-        eventually("nobody is left", || (segment.places_held() == 0).then_some(()));
+        segment.wait_until_held(0);
     }
 }

@@ -187,7 +187,7 @@ fn be_secure(host: &mut impl Client, guest: &mut impl Client) {
 fn delete(host: &mut impl Client, guest: &mut impl Client, location: &str, relay: &Relay) {
     let segment = relay.segment();
     guest.ask(&get(location));
-    crate::harness::eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    segment.wait_until_held(1);
     host.ask(&Request::new("DELETE", location, &[("Content-Length", "0")]));
     Expected { status: 200, cama: &[EXPIRED, EMPTY], beyond: &[ALWAYS], body: b"" }
         .check(&host.answer());
