@@ -12,8 +12,8 @@ mod supervisor;
 use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::sys::private::Address;
-use crate::sys::{private, process, signal, title};
-use crate::tls::CredentialsError;
+use crate::sys::{clock, private, process, signal, title};
+use crate::tls::{CredentialsError, Rotation};
 use crate::worker::{Generation, Inheritance};
 use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -128,13 +128,15 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     let (lifeline, writer) = process::lifeline().map_err(MasterError::os("make a pipe"))?;
-    let inheritance = Inheritance { segment, wakers: make_wakers()?, lifeline };
+    // Workers keep what they inherit for life, and so does the master.
+    let inheritance: &Inheritance =
+        Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()?, lifeline }));
+    let rotation = Rotation::new(inheritance.segment.ticket_keys(), clock::monotonic_ms())
+        .map_err(MasterError::os("draw random numbers"))?;
     let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
     let text = introduction(&first);
-    // Workers keep what they inherit for life, and so does the master.
-    let inheritance = Box::leak(Box::new(inheritance));
-    let outside = Outside { source, diagnostics, signals, control };
+    let outside = Outside { source, diagnostics, signals, control, rotation };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("fork a worker"))?;
     introduce(&text);

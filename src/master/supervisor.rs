@@ -14,6 +14,7 @@ use crate::relay::millis;
 use crate::sys::process::{self, Child};
 use crate::sys::{clock, listener, signal, title};
 use crate::tally::Tally;
+use crate::tls::Rotation;
 use crate::worker::{self, Generation, Inheritance};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -47,6 +48,8 @@ pub(super) struct Outside {
     pub(super) diagnostics: Diagnostics,
     pub(super) signals: SignalFd,
     pub(super) control: Option<control::Server>,
+    /// The keys of TLS tickets.
+    pub(super) rotation: Rotation,
 }
 
 /// A worker that has a process.
@@ -83,6 +86,9 @@ impl Supervisor {
             }
             self.bury_the_dead();
             self.hear_requests();
+            if let Err(error) = self.outside.rotation.turn(clock::monotonic_ms()) {
+                tracing::error!(%error, "the keys of TLS tickets stay as they are");
+            }
             self.decide(Event::Tick);
         }
         if let Some(control) = self.outside.control.take() {
@@ -100,7 +106,8 @@ impl Supervisor {
         fds.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
-        let due_ms = self.decider.due_ms().into_iter().chain(asked_ms).min();
+        let due_ms = self.decider.due_ms().into_iter().chain(asked_ms);
+        let due_ms = due_ms.chain([self.outside.rotation.due_ms()]).min();
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(clock::monotonic_ms()));
         let timeout = match left_ms {
             None => PollTimeout::NONE,
