@@ -35,5 +35,6 @@ mod ring;
 mod safe_conduct;
 mod tls;
 mod tls_cut;
+mod tls_end;
 mod tls_handshake;
 mod tls_reload;
