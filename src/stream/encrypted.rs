@@ -54,6 +54,10 @@ impl Encrypted {
         self.session.unread() as u64
     }
 
+    pub(super) fn is_resumed(&self) -> bool {
+        self.session.is_resumed()
+    }
+
     /// The payload that cannot be decrypted without the last `line_bytes` that were written.
     pub(super) fn lost_without(&self, line_bytes: u64) -> u64 {
         self.session.lost_without(line_bytes)
@@ -136,6 +140,26 @@ impl Encrypted {
         }
     }
 
+    /// Reads what has come, up to the first payload, so that an end which stands before any is known.
+    pub(super) fn look(&mut self, socket: &mut Socket) {
+        let mut line_bytes = 0;
+        while !self.broken && !self.session.is_readable() {
+            let moved = self.move_line(socket, LINE_BYTES_MIN, |session, line| {
+                line_bytes += line.len();
+                session.look(line)
+            });
+            match moved {
+                Ok(Got::Bytes(_)) if line_bytes <= EMPTY_BYTES_MAX => {}
+                Ok(Got::Dry) => return,
+                Ok(_) => self.broken = true,
+                Err(fault) => {
+                    tracing::debug!(%fault, "a TLS connection is broken");
+                    self.fail(socket);
+                }
+            }
+        }
+    }
+
     /// Gives `take` the next bytes of the line, or none where the session has enough to go on with; keeps what it
     /// leaves. Writes what the session answers.
     fn move_line(
@@ -209,11 +233,12 @@ impl Encrypted {
         self.broken = true;
     }
 
-    pub(super) fn say_goodbye(&mut self, socket: &mut Socket) {
+    /// `Put::Full`: it is not all on its way, and to be said again.
+    pub(super) fn say_goodbye(&mut self, socket: &mut Socket) -> Put {
         if !self.session.is_handshaking() && !std::mem::replace(&mut self.said_goodbye, true) {
             self.session.end();
-            self.flush(socket);
         }
+        self.flush(socket)
     }
 }
 

@@ -37,7 +37,7 @@ fn a_certificate_is_exchanged_beside_a_running_transfer() {
     eventually("a part has come", || (segment.sum().bytes_out >= 1 << 20).then_some(()));
 
     let made = Certificate::new();
-    put_in_place(&relay, &made.certificate, &made.key);
+    made.write(relay.directory());
     relay.reload(2, &[]);
     let new = made.client(ALL_VERSIONS);
     assert_ne!(kind(&relay, &new), HandshakeKind::Resumed);
