@@ -1,7 +1,7 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
-//! In this order: header, worker records, bell bitmaps, session slots, permits, guesses, chunk
-//! tags, chunks. Every part begins on a cache line, the chunks on a page.
+//! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
+//! session slots, permits, guesses, chunk tags, chunks. Every part begins on a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
 use crate::lane::LANE_CHUNKS_MAX;

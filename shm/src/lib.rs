@@ -36,6 +36,7 @@ mod slot;
 mod survey;
 mod sweep;
 mod sync;
+mod ticket_keys;
 
 pub use chunk::Pool;
 pub use doorbell::Doorbell;
@@ -56,3 +57,4 @@ pub use shared::{Found, Parts, Shared, TakeError};
 pub use slot::{Digest, Direction, End, LaneRef, Life, SessionRef, Slot, Terms};
 pub use survey::{LaneSight, Sight};
 pub use sweep::Census;
+pub use ticket_keys::{TICKET_KEY_BYTES, TicketKeys};

@@ -14,6 +14,7 @@ use crate::place::WORKER_RECORDS_MAX;
 use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
 use crate::slot::Slot;
+use crate::ticket_keys::TicketKeys;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
@@ -25,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// "iDontSt" and a format number.
-const MAGIC: u64 = 0x6944_6f6e_7453_7402;
+const MAGIC: u64 = 0x6944_6f6e_7453_7403;
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
@@ -33,6 +34,8 @@ const SEALS: SealFlag =
 const HEADER_WORDS: usize = 7;
 /// Where in the header the secret begins, in words.
 const SECRET_AT: usize = 8;
+/// Where in the header the keys of TLS tickets begin, in words.
+const TICKET_KEYS_AT: usize = 16;
 /// Bytes of the secret.
 pub const SECRET_BYTES: usize = 32;
 
@@ -302,6 +305,13 @@ impl Segment {
             *bytes = word.load(Ordering::Acquire).to_le_bytes();
         }
         secret
+    }
+
+    /// The keys of TLS session tickets.
+    #[must_use]
+    pub fn ticket_keys(&self) -> TicketKeys<'_> {
+        let end = TICKET_KEYS_AT + TicketKeys::WORDS;
+        TicketKeys::new(self.header().get(TICKET_KEYS_AT..end).unwrap_or_default())
     }
 
     /// How much each address may have at once.

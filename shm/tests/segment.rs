@@ -82,6 +82,10 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     let owner = Owner::new(WorkerId::new(7).unwrap(), 0);
     ours.keep_secret(&[7; 32]);
     assert_eq!((ours.secret(), theirs.secret()), ([7; 32], [7; 32]));
+    ours.ticket_keys().put(&[8; 32], 5);
+    let keys = theirs.ticket_keys();
+    assert_eq!((keys.current(), keys.drawn_ms(), keys.key(1)), (1, 5, Some([8; 32])));
+    assert_eq!(theirs.secret(), [7; 32], "they lie apart");
     let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99 };
     let session = ours.shared().issue(owner, &terms, 1).unwrap();
     assert_eq!(theirs.shared().life(session), Ok(Some(Life::Live)));

@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::sys::private::Address;
 use crate::sys::{self, clock, private, process, signal, title};
-use crate::tls::CredentialsError;
+use crate::tls::{CredentialsError, Rotation};
 use crate::worker::{Generation, Inheritance};
 use decision::Decider;
 use diagnostics::Diagnostics;
@@ -141,13 +141,14 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     if let Err(error) = segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
-    let inheritance = Inheritance { segment, wakers: make_wakers()? };
+    // Workers keep what they inherit for life, and so does the master.
+    let inheritance: &Inheritance =
+        Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()? }));
+    let rotation = rotation(inheritance)?;
     let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
     let text = introduction(&first);
-    // Workers keep what they inherit for life, and so does the master.
-    let inheritance = Box::leak(Box::new(inheritance));
-    let outside = Outside { program, source, diagnostics, signals, control };
+    let outside = Outside { program, source, diagnostics, signals, control, rotation };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("start the workers"))?;
     introduce(&text);
@@ -210,11 +211,11 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "a new program has taken over");
-    let inheritance = Box::leak(Box::new(inheritance));
+    let rotation = rotation(inheritance)?;
     let decider = Decider::after(&past, supervisor::terms(&current), clock::monotonic_ms())
         .map_err(|error| MasterError::TakeOver(error.into()))?;
     let workers = Workers::new(inheritance, processes);
-    let outside = Outside { program, source, diagnostics, signals, control };
+    let outside = Outside { program, source, diagnostics, signals, control, rotation };
     let current = Rc::new(current);
     let mut supervisor = Supervisor::with(inheritance, outside, decider, serving, current, workers);
     supervisor.supervise().map_err(MasterError::os("supervise the workers"))
@@ -233,6 +234,12 @@ fn make_segment(config: &Config) -> Result<Segment, MasterError> {
         .map_err(|error| MasterError::os("draw random numbers")(io::Error::other(error)))?;
     segment.keep_secret(&secret);
     Ok(segment)
+}
+
+/// The keys of TLS tickets, in good time from here on.
+fn rotation(inheritance: &'static Inheritance) -> Result<Rotation, MasterError> {
+    let rotation = Rotation::new(inheritance.segment.ticket_keys(), clock::monotonic_ms());
+    rotation.map_err(MasterError::os("draw random numbers"))
 }
 
 fn open_control(config: &Config) -> Result<Option<control::Server>, MasterError> {

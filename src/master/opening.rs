@@ -16,14 +16,14 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// Opens what `config` asks for.
-pub(super) fn first(config: Config, segment: &Segment) -> Result<Generation, MasterError> {
+pub(super) fn first(config: Config, segment: &'static Segment) -> Result<Generation, MasterError> {
     open(config, segment, Vec::new(), None)
 }
 
 /// Reads the configuration again and opens what `current` has not.
 pub(super) fn next(
     source: &Source,
-    segment: &Segment,
+    segment: &'static Segment,
     current: &Generation,
 ) -> Result<Generation, MasterError> {
     let config = load(source, current)?;
@@ -36,7 +36,7 @@ pub(super) fn next(
 /// The generation that the program before this one has left, with what it had open.
 pub(super) fn again(
     config: Config,
-    segment: &Segment,
+    segment: &'static Segment,
     listeners: Vec<OwnedFd>,
     admin: Option<OwnedFd>,
 ) -> Result<Generation, MasterError> {
@@ -49,7 +49,7 @@ pub(super) fn again(
 /// opening anything.
 pub(super) fn could_be_next(
     source: &Source,
-    segment: &Segment,
+    segment: &'static Segment,
     current: &Generation,
 ) -> Result<(), MasterError> {
     let config = load(source, current)?;
@@ -65,7 +65,7 @@ fn load(source: &Source, current: &Generation) -> Result<Config, MasterError> {
 /// Opens what is not in `opened`, which is told apart by the address as it was typed.
 fn open(
     config: Config,
-    segment: &Segment,
+    segment: &'static Segment,
     mut opened: Vec<(SocketAddr, Rc<TcpListener>)>,
     admin: Option<Rc<Socket>>,
 ) -> Result<Generation, MasterError> {
@@ -91,16 +91,15 @@ fn open_admin(address: &Address) -> Result<Socket, MasterError> {
     opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
 }
 
-/// How each listener answers TLS. What the tickets' keys come from lasts as long as the segment does, and whoever maps
-/// it works out the same keys.
+/// How each listener answers TLS. The tickets' keys are the segment's, so every worker has the same.
 fn make_acceptors(
     config: &Config,
-    segment: &Segment,
+    segment: &'static Segment,
 ) -> Result<Vec<Option<Acceptor>>, MasterError> {
     let make = |listener: &config::Listener| {
         let Some(Tls { certificate, key }) = &listener.tls else { return Ok(None) };
         let credentials = Credentials::load(certificate, key)?;
-        let made = Acceptor::new(&credentials, &segment.secret());
+        let made = Acceptor::new(&credentials, segment.ticket_keys());
         let address = listener.address;
         made.map(Some).map_err(|source| MasterError::Tls { address, source })
     };

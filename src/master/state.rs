@@ -83,7 +83,7 @@ pub(super) enum StateError {
 
 /// All that is taken over.
 pub(super) struct Restored {
-    pub(super) inheritance: Inheritance,
+    pub(super) inheritance: &'static Inheritance,
     /// The generation that served last, and its number if it serves still.
     pub(super) current: Generation,
     pub(super) serving: Option<GenerationId>,
@@ -181,7 +181,9 @@ impl State {
         let listeners = state.listeners.into_iter().map(|fd| take(fd, "a listener"));
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = state.admin.map(|fd| take(fd, "the admin listener")).transpose()?;
-        let current = opening::again(config, &segment, listeners, admin)
+        // For life, as with the program before.
+        let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers }));
+        let current = opening::again(config, &inheritance.segment, listeners, admin)
             .map_err(|error| StateError::Opening(Box::new(error)))?;
         let processes = state.workers.into_iter().map(WorkerState::restore);
         let processes: Vec<Process> = processes.collect::<Result<_, _>>()?;
@@ -192,7 +194,7 @@ impl State {
         }
         let control = state.control.map(control::Server::after).transpose();
         Ok(Restored {
-            inheritance: Inheritance { segment, wakers },
+            inheritance,
             current,
             serving: state.past.serving(),
             processes,

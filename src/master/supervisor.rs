@@ -14,6 +14,7 @@ use crate::control::{self, Request};
 use crate::relay::millis;
 use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
+use crate::tls::Rotation;
 use crate::worker::tether::News;
 use crate::worker::{Generation, Inheritance};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -57,6 +58,8 @@ pub(super) struct Outside {
     pub(super) diagnostics: Diagnostics,
     pub(super) signals: SignalFd,
     pub(super) control: Option<control::Server>,
+    /// The keys of TLS tickets.
+    pub(super) rotation: Rotation,
 }
 
 impl Supervisor {
@@ -129,6 +132,9 @@ impl Supervisor {
             self.decide(Event::Tried(outcome));
         }
         self.hear_requests();
+        if let Err(error) = self.outside.rotation.turn(clock::monotonic_ms()) {
+            tracing::error!(%error, "the keys of TLS tickets stay as they are");
+        }
         self.decide(Event::Tick);
         Ok(())
     }
@@ -140,7 +146,8 @@ impl Supervisor {
         fds.extend(self.trial.iter().map(Trial::poll_fd));
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
-        let due_ms = self.decider.due_ms().into_iter().chain(asked_ms).min();
+        let due_ms = self.decider.due_ms().into_iter().chain(asked_ms);
+        let due_ms = due_ms.chain([self.outside.rotation.due_ms()]).min();
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(clock::monotonic_ms()));
         let timeout = match left_ms {
             None => PollTimeout::NONE,

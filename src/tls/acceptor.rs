@@ -8,6 +8,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig, ServerConnection};
+use shm::TicketKeys;
 use std::sync::Arc;
 
 /// What may be spoken inside. HTTP/1.0 is HTTP/1.1 to us, and some clients ask for it by name.
@@ -20,9 +21,8 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Answers with `credentials`, and hands out tickets under a key that comes from `secret`: whoever knows both
-    /// takes them.
-    pub fn new(credentials: &Credentials, secret: &[u8]) -> Result<Self, Error> {
+    /// Answers with `credentials`, and hands out tickets under `keys`: whoever has both takes them.
+    pub fn new(credentials: &Credentials, keys: TicketKeys<'static>) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certified = &credentials.certified;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -30,7 +30,7 @@ impl Acceptor {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        config.ticketer = Arc::new(Tickets::new(secret, &certified.cert));
+        config.ticketer = Arc::new(Tickets::new(keys, &certified.cert));
         // A session is kept in its ticket or not at all: what a worker remembers the others would not know.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;

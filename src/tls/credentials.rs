@@ -12,6 +12,7 @@ use rustls::{Error, InconsistentKeys};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
+use zeroize::{Zeroize, Zeroizing};
 
 /// What such a file may hold at most: chains are a few KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -84,8 +85,10 @@ impl Credentials {
             |source| CredentialsError::Certificate { path: certificate.to_owned(), source };
         let in_key = |source| CredentialsError::Key { path: key.to_owned(), source };
         let chain = read(certificate).and_then(|text| chain(&text)).map_err(in_certificate)?;
-        let private = read(key).and_then(|text| private_key(&text)).map_err(in_key)?;
-        let signer = any_supported_type(&private).map_err(|it| in_key(FileError::Kind(it)))?;
+        let mut private = read(key).and_then(|text| private_key(&text)).map_err(in_key)?;
+        let signer = any_supported_type(&private);
+        private.zeroize();
+        let signer = signer.map_err(|it| in_key(FileError::Kind(it)))?;
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
             // A signer that does not tell its public key cannot be checked, and is believed.
@@ -96,13 +99,14 @@ impl Credentials {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+/// The text, which may be a key and is wiped when it is dropped.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let about = fs::metadata(path).map_err(FileError::Unreadable)?;
     // A pipe would keep us waiting.
     if !about.is_file() || about.len() > FILE_BYTES_MAX {
         return Err(FileError::NoFile);
     }
-    fs::read(path).map_err(FileError::Unreadable)
+    fs::read(path).map(Zeroizing::new).map_err(FileError::Unreadable)
 }
 
 fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileError> {

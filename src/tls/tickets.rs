@@ -1,65 +1,45 @@
-//! Session tickets that every worker makes and takes alike: sealed under keys that each works out for itself from a
-//! secret they share and the time.
+//! Session tickets that every worker makes and takes alike: sealed under keys that the master draws, in shared memory.
 //!
-//! Nobody has to be told of a new key: it is that of the current period, and the one of the period before is still
-//! taken. The key is bound to the certificate, so a ticket is good for its own listener and dies with an exchange of
-//! the certificate. What must always hold: no two tickets are sealed under the same key and nonce.
+//! A ticket tells the number of its key, so a worker need not be told of a new one: it uses the current key and takes
+//! tickets of the one before. Each ticket has a key of its own, which comes from that one, the certificate and a salt: so
+//! it is good for its own listener and dies with an exchange of the certificate. What must always hold: no two tickets
+//! are sealed under the same key and nonce, and no key is kept here.
 
+use super::rotation::PERIOD_MS;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::CertificateDer;
 use rustls::server::ProducesTickets;
+use shm::TicketKeys;
 use std::fmt;
-use std::time::SystemTime;
+use zeroize::Zeroizing;
 
-/// How long a key is the current one, and how long a ticket is good at least: at most twice as long.
-const PERIOD_SECONDS: u32 = 6 * 3600;
-/// A ticket begins with its salt, which makes the key that it alone is sealed with.
+/// A ticket begins with the number of its key.
+const NUMBER_BYTES: usize = 8;
+/// Then comes its salt, which makes the key that it alone is sealed with.
 const SALT_BYTES: usize = 24;
-const CONTEXT: &str = "idontstore 2026-11 TLS session tickets";
 
 /// Seals and opens tickets.
 pub(super) struct Tickets {
-    /// For this secret and this certificate.
-    base: [u8; blake3::KEY_LEN],
+    keys: TicketKeys<'static>,
+    /// The certificate's digest.
+    certificate: [u8; blake3::OUT_LEN],
 }
 
 impl Tickets {
-    pub(super) fn new(secret: &[u8], chain: &[CertificateDer<'_>]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-        hasher.update(secret);
-        if let Some(certificate) = chain.first() {
-            hasher.update(blake3::hash(certificate).as_bytes());
-        }
-        Self { base: *hasher.finalize().as_bytes() }
+    pub(super) fn new(keys: TicketKeys<'static>, chain: &[CertificateDer<'_>]) -> Self {
+        let certificate = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        Self { keys, certificate: *blake3::hash(certificate).as_bytes() }
     }
 
-    /// The key of the ticket with `salt`, made in `period`.
-    fn key(&self, period: u64, salt: &[u8]) -> Option<LessSafeKey> {
-        let period_key = blake3::keyed_hash(&self.base, &period.to_le_bytes());
-        let key = blake3::keyed_hash(period_key.as_bytes(), salt);
+    /// The key of the ticket with `salt` under the key `number`.
+    fn key(&self, number: u64, salt: &[u8; SALT_BYTES]) -> Option<LessSafeKey> {
+        let shared = Zeroizing::new(self.keys.key(number)?);
+        let mut input = [0; blake3::OUT_LEN + SALT_BYTES];
+        let (certificate, at_salt) = input.split_at_mut(blake3::OUT_LEN);
+        certificate.copy_from_slice(&self.certificate);
+        at_salt.copy_from_slice(salt);
+        let key = Zeroizing::new(blake3::keyed_hash(&shared, &input));
         UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok().map(LessSafeKey::new)
-    }
-
-    fn seal(&self, period: u64, plain: &[u8]) -> Option<Vec<u8>> {
-        let mut ticket = vec![0; SALT_BYTES];
-        getrandom::fill(&mut ticket).ok()?;
-        let key = self.key(period, &ticket)?;
-        let mut sealed = plain.to_vec();
-        key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).ok()?;
-        ticket.append(&mut sealed);
-        Some(ticket)
-    }
-
-    fn open(&self, period: u64, ticket: &[u8]) -> Option<Vec<u8>> {
-        let (salt, sealed) = ticket.split_at_checked(SALT_BYTES)?;
-        let mut plain = sealed.to_vec();
-        let bytes = self
-            .key(period, salt)?
-            .open_in_place(nonce(), Aad::empty(), &mut plain)
-            .ok()
-            .map(|opened| opened.len())?;
-        plain.truncate(bytes);
-        Some(plain)
     }
 }
 
@@ -68,32 +48,38 @@ fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
 
-/// The current period, counted from 1970; a clock before that is wrong and changes nothing.
-fn period() -> u64 {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    since.as_secs() / u64::from(PERIOD_SECONDS)
-}
-
 impl ProducesTickets for Tickets {
     fn enabled(&self) -> bool {
         true
     }
 
     fn lifetime(&self) -> u32 {
-        PERIOD_SECONDS
+        u32::try_from(PERIOD_MS / 1000).unwrap_or(u32::MAX)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.seal(period(), plain)
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).ok()?;
+        let number = self.keys.current();
+        let key = self.key(number, &salt)?;
+        let mut sealed = plain.to_vec();
+        key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).ok()?;
+        Some([&number.to_le_bytes()[..], &salt, &sealed].concat())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let now = period();
-        self.open(now, ticket).or_else(|| self.open(now.checked_sub(1)?, ticket))
+        let (number, rest) = ticket.split_first_chunk::<NUMBER_BYTES>()?;
+        let (salt, sealed) = rest.split_first_chunk::<SALT_BYTES>()?;
+        let mut plain = sealed.to_vec();
+        let key = self.key(u64::from_le_bytes(*number), salt)?;
+        let opened = key.open_in_place(nonce(), Aad::empty(), &mut plain).ok()?;
+        let bytes = opened.len();
+        plain.truncate(bytes);
+        Some(plain)
     }
 }
 
-/// Says nothing of the key.
+/// Says nothing of the keys.
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tickets")
@@ -104,41 +90,52 @@ impl fmt::Debug for Tickets {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::tls::rotation::tests::keys;
 
-    fn tickets(secret: &[u8], certificate: &'static [u8]) -> Tickets {
-        Tickets::new(secret, &[CertificateDer::from(certificate)])
+    fn tickets(keys: TicketKeys<'static>, certificate: &'static [u8]) -> Tickets {
+        Tickets::new(keys, &[CertificateDer::from(certificate)])
     }
 
     #[test]
-    fn whoever_shares_the_secret_opens_a_ticket() {
-        let (one, other) = (tickets(b"secret", b"certificate"), tickets(b"secret", b"certificate"));
+    fn whoever_shares_the_keys_opens_a_ticket() {
+        let keys = keys();
+        keys.put(&[1; 32], 0);
+        let (one, other) = (tickets(keys, b"certificate"), tickets(keys, b"certificate"));
         let ticket = one.encrypt(b"a session").unwrap();
         assert_eq!(other.decrypt(&ticket).unwrap(), b"a session");
     }
 
     #[test]
-    fn another_secret_or_certificate_does_not() {
-        let ticket = tickets(b"secret", b"certificate").encrypt(b"a session").unwrap();
-        assert_eq!(tickets(b"Secret", b"certificate").decrypt(&ticket), None);
-        assert_eq!(tickets(b"secret", b"Certificate").decrypt(&ticket), None);
+    fn another_key_or_certificate_does_not() {
+        let [one, other] = [keys(), keys()];
+        one.put(&[1; 32], 0);
+        other.put(&[2; 32], 0);
+        let ticket = tickets(one, b"certificate").encrypt(b"a session").unwrap();
+        assert_eq!(tickets(other, b"certificate").decrypt(&ticket), None);
+        assert_eq!(tickets(one, b"Certificate").decrypt(&ticket), None);
     }
 
     #[test]
-    fn a_key_is_taken_for_one_more_period() {
-        let it = tickets(b"secret", b"certificate");
-        let ticket = it.seal(7, b"a session").unwrap();
-        assert_eq!(it.open(7, &ticket).unwrap(), b"a session");
-        assert_eq!(it.open(8, &ticket), None);
-        let now = period();
-        assert!(it.decrypt(&it.seal(now, b"").unwrap()).is_some());
-        assert!(it.decrypt(&it.seal(now - 1, b"").unwrap()).is_some());
-        assert_eq!(it.decrypt(&it.seal(now - 3, b"").unwrap()), None);
-        assert_eq!(it.decrypt(&it.seal(now + 2, b"").unwrap()), None);
+    fn a_ticket_is_taken_until_two_keys_have_come_after_its_own() {
+        let keys = keys();
+        let it = tickets(keys, b"certificate");
+        assert_eq!(it.encrypt(b""), None, "there is no key yet");
+        for number in 1..5 {
+            keys.put(&[number; 32], 0);
+            let ticket = it.encrypt(b"a session").unwrap();
+            keys.put(&[number + 100; 32], 0);
+            assert_eq!(it.decrypt(&ticket).unwrap(), b"a session");
+            keys.put(&[number + 200; 32], 0);
+            assert_eq!(it.decrypt(&ticket), None);
+        }
     }
 
     #[test]
     fn what_is_no_ticket_is_not_opened() {
-        let it = tickets(b"secret", b"certificate");
+        let keys = keys();
+        keys.put(&[1; 32], 0);
+        keys.put(&[2; 32], 0);
+        let it = tickets(keys, b"certificate");
         let ticket = it.encrypt(b"a session").unwrap();
         for bytes in 0..ticket.len() {
             assert_eq!(it.decrypt(&ticket[..bytes]), None);
@@ -150,7 +147,9 @@ mod tests {
 
     #[test]
     fn two_tickets_of_one_session_differ() {
-        let it = tickets(b"secret", b"certificate");
+        let keys = keys();
+        keys.put(&[1; 32], 0);
+        let it = tickets(keys, b"certificate");
         assert_ne!(it.encrypt(b"a session"), it.encrypt(b"a session"));
     }
 }

@@ -12,6 +12,7 @@ mod lanes;
 mod permits;
 mod places;
 mod ring;
+mod ticket_keys;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, AtomicU64};
