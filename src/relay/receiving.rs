@@ -166,8 +166,11 @@ impl Receiving {
         now_ms: u64,
     ) -> Result<Turn<Received>, Refusal> {
         let lane = relay.shared().look(&self.end)?;
-        if self.phase == Phase::Sender && stream.is_leaving() {
-            return Ok(Turn::Over(Received::Left));
+        if self.phase == Phase::Sender {
+            stream.look();
+            if stream.is_leaving() {
+                return Ok(Turn::Over(Received::Left));
+            }
         }
         // Only one that has left gives way.
         let rival = relay.rival(&self.end)?;

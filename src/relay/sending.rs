@@ -175,6 +175,9 @@ impl Sending {
         if !self.begun && relay.is_barred(&self.end, self.cargo.admitted_as)? {
             return Ok(self.over(relay, Sent::Barred));
         }
+        if self.waited && matches!(self.phase, Phase::Receiver) {
+            stream.look();
+        }
         // Who only came now may have said all it will say; who was seen to wait, and left, is gone.
         if self.waited && matches!(self.phase, Phase::Receiver) && stream.is_leaving() {
             return Ok(self.left(relay));
@@ -262,9 +265,10 @@ impl Sending {
     fn await_receiver(
         &mut self,
         relay: &Relay,
-        stream: &Stream,
+        stream: &mut Stream,
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
+        stream.look();
         if stream.is_leaving() {
             return Ok(self.left(relay));
         }

@@ -27,11 +27,13 @@ pub(super) struct Encrypted {
     session: Session,
     broken: bool,
     said_goodbye: bool,
+    /// Bytes of the line that were looked at, since somebody last read.
+    looked_bytes: usize,
 }
 
 impl Encrypted {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, broken: false, said_goodbye: false }
+        Self { session, broken: false, said_goodbye: false, looked_bytes: 0 }
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -52,6 +54,10 @@ impl Encrypted {
 
     pub(super) fn unread(&self) -> u64 {
         self.session.unread() as u64
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.session.is_resumed()
     }
 
     /// The payload that cannot be decrypted without the last `line_bytes` that were written.
@@ -96,6 +102,7 @@ impl Encrypted {
         if self.broken {
             return Got::Broken;
         }
+        self.looked_bytes = 0;
         let most = room.len().clamp(LINE_BYTES_MIN, LINE_BYTES);
         let (mut filled, mut line_bytes) = (0, 0);
         loop {
@@ -132,6 +139,32 @@ impl Encrypted {
                 tracing::debug!(fault = %Fault::Flood, "a TLS connection is broken");
                 self.broken = true;
                 return Got::Broken;
+            }
+        }
+    }
+
+    /// Reads what has come, up to the first payload, so that an end which stands before any is known. Of a record that
+    /// is longer than a few KiB only its beginning is taken: it is no end.
+    pub(super) fn look(&mut self, socket: &mut Socket) {
+        while !self.broken && !self.session.is_readable() {
+            let most = LINE_BYTES_MIN.saturating_sub(self.looked_bytes);
+            if most == 0 {
+                return;
+            }
+            let mut line_bytes = 0;
+            let moved = self.move_line(socket, most, |session, line| {
+                line_bytes = line.len();
+                session.look(line)
+            });
+            self.looked_bytes += line_bytes;
+            match moved {
+                Ok(Got::Bytes(_)) => {}
+                Ok(Got::Dry) => return,
+                Ok(Got::End | Got::Broken) => self.broken = true,
+                Err(fault) => {
+                    tracing::debug!(%fault, "a TLS connection is broken");
+                    self.fail(socket);
+                }
             }
         }
     }
@@ -209,11 +242,12 @@ impl Encrypted {
         self.broken = true;
     }
 
-    pub(super) fn say_goodbye(&mut self, socket: &mut Socket) {
+    /// `Put::Full`: it is not all on its way, and to be said again.
+    pub(super) fn say_goodbye(&mut self, socket: &mut Socket) -> Put {
         if !self.session.is_handshaking() && !std::mem::replace(&mut self.said_goodbye, true) {
             self.session.end();
-            self.flush(socket);
         }
+        self.flush(socket)
     }
 }
 

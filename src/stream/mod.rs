@@ -60,6 +60,12 @@ impl Stream {
         self.tls.is_some()
     }
 
+    /// Whether the TLS session goes on where an earlier one ended.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_resumed())
+    }
+
     /// Brings the handshake as far as it goes now.
     pub fn shake(&mut self) -> Shaken {
         match &mut self.tls {
@@ -82,13 +88,22 @@ impl Stream {
     /// Whether the client has left, or has said all it will say, as far as epoll has told.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.socket.is_leaving() || self.tls.as_ref().is_some_and(|tls| tls.is_ended())
+        let has_left = |tls: &Encrypted| tls.is_ended() || tls.is_broken();
+        self.socket.is_leaving() || self.tls.as_deref().is_some_and(has_left)
     }
 
     /// Whether the connection is broken.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.socket.is_broken() || self.tls.as_ref().is_some_and(|tls| tls.is_broken())
+    }
+
+    /// To be called while nothing is read: with TLS, an end that the client has announced is known only to whoever looks
+    /// behind what the socket says. Payload that has come is kept, 4 KiB at most, and what is behind it not looked at.
+    pub fn look(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.look(&mut self.socket);
+        }
     }
 
     /// Reads into `room`, which must not be empty.
@@ -161,16 +176,21 @@ impl Stream {
     }
 
     /// Before an end that is to be seen as one: with TLS it is announced, so that nobody takes it for a cut.
-    pub fn say_goodbye(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.say_goodbye(&mut self.socket);
+    /// `Put::Full`: there is no room for that yet.
+    pub fn say_goodbye(&mut self) -> Put {
+        match &mut self.tls {
+            None => Put::Bytes(0),
+            Some(tls) => tls.say_goodbye(&mut self.socket),
         }
     }
 
-    /// Says that we have said all we will say.
-    pub fn shut(&mut self) {
-        self.say_goodbye();
-        self.socket.shut();
+    /// Says that we have said all we will say. `false`: there is no room for that yet.
+    pub fn shut(&mut self) -> bool {
+        let is_said = self.say_goodbye() != Put::Full;
+        if is_said {
+            self.socket.shut();
+        }
+        is_said
     }
 
     /// Our end's address.

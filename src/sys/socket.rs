@@ -205,10 +205,11 @@ impl Socket {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Says that we have said all we will say.
+    /// Says that we have said all we will say, once.
     pub fn shut(&mut self) {
-        self.shut = true;
-        if self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+        if !std::mem::replace(&mut self.shut, true)
+            && self.socket.shutdown(std::net::Shutdown::Write).is_err()
+        {
             self.broken = true;
         }
     }

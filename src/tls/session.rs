@@ -4,7 +4,7 @@
 //! the caller's and one record; what waits to be written is at most [`UNWRITTEN_BYTES_MAX`] and its overhead. Must
 //! always hold: what is said to be lost without some bytes of the line is never less than what really is.
 
-use rustls::{Error, ProtocolVersion, ServerConnection};
+use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConnection};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 
@@ -80,6 +80,12 @@ impl Session {
         self.connection.is_handshaking()
     }
 
+    /// Whether the keys come from an earlier session.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// Whether anything has come from the client.
     #[must_use]
     pub fn has_begun(&self) -> bool {
@@ -132,6 +138,14 @@ impl Session {
     /// Takes from `line` what it needs to agree on keys, and no more.
     pub fn shake(&mut self, line: &mut &[u8]) -> Result<(), Fault> {
         while self.is_handshaking() && !self.ended && !line.is_empty() {
+            self.step(line)?;
+        }
+        Ok(())
+    }
+
+    /// Takes from `line` until there is payload or the end, and no more.
+    pub fn look(&mut self, line: &mut &[u8]) -> Result<(), Fault> {
+        while self.ready == 0 && !self.ended && !line.is_empty() {
             self.step(line)?;
         }
         Ok(())

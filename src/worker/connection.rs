@@ -261,7 +261,7 @@ impl Connection {
     }
 
     /// The worker is to stop: whoever only waits is sent away, whoever transfers may finish.
-    pub(super) fn stop(&mut self) -> Next {
+    pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) -> Next {
         self.asked.keep_alive = false;
         self.service = Service::Ending;
         match &self.state {
@@ -269,8 +269,7 @@ impl Connection {
             State::ProxyLine(_) | State::Head
                 if self.inbox.is_empty() && self.stream.unread() == 0 =>
             {
-                self.stream.say_goodbye();
-                Next::Close
+                self.part(relay, now_ms)
             }
             // Its turn tells whether it waits, or somebody has begun with it who was not heard yet.
             _ => Next::Again,
@@ -353,21 +352,24 @@ impl Connection {
                 None
             }
             Got::Dry => Some(self.await_head(relay, now_ms)),
-            Got::End => Some(self.part()),
+            Got::End => Some(Step::Stop(self.part(relay, now_ms))),
             Got::Broken => Some(Step::Stop(Next::Close)),
         }
     }
 
     /// The end, between two requests.
-    fn part(&mut self) -> Step {
-        self.stream.say_goodbye();
-        Step::Stop(Next::Close)
+    fn part(&mut self, relay: &Relay, now_ms: u64) -> Next {
+        if self.stream.say_goodbye() == Put::Full {
+            self.linger(relay, now_ms);
+            return Next::Again;
+        }
+        Next::Close
     }
 
     fn await_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
         let is_ending = self.service == Service::Ending;
         if self.inbox.is_empty() && (is_ending || now_ms >= self.deadline_ms) {
-            return self.part();
+            return Step::Stop(self.part(relay, now_ms));
         }
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
@@ -413,6 +415,9 @@ impl Connection {
         let State::Door(door) = std::mem::replace(&mut self.state, State::Head) else {
             return Step::Go;
         };
+        if door.waits() {
+            self.stream.look();
+        }
         // A sender that has said all it will say may do so before it asks; who was told to wait, and
         // left, is gone.
         if self.stream.is_broken() || (self.stream.is_leaving() && door.waits()) {
@@ -549,19 +554,24 @@ impl Connection {
             });
             return;
         }
-        self.stream.shut();
-        self.inbox = Vec::new();
-        self.state = State::Drain { bytes_left: relay.config.limits.linger_bytes_max };
-        self.deadline_ms = now_ms.saturating_add(millis(timeouts.linger_timeout));
+        self.linger(relay, now_ms);
     }
 
-    /// Reads and drops, without parsing, within bounds.
+    /// Stays until the client has seen the end, for a while.
+    fn linger(&mut self, relay: &Relay, now_ms: u64) {
+        self.inbox = Vec::new();
+        self.state = State::Drain { bytes_left: relay.config.limits.linger_bytes_max };
+        self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.linger_timeout));
+    }
+
+    /// Says that this is the end, as soon as there is room for that; reads and drops, without parsing, within bounds.
     fn drain(&mut self, now_ms: u64) -> Step {
         let State::Drain { bytes_left } = &mut self.state else { return Step::Go };
+        let is_said = self.stream.shut();
         let mut room = [0; DRAIN_READ_BYTES];
         while now_ms < self.deadline_ms {
             match *bytes_left {
-                0 if self.stream.is_leaving() => break,
+                0 if is_said && self.stream.is_leaving() => break,
                 // A client that is not read from comes to a stop, and then sees its answer. A close would
                 // be a reset to it.
                 0 => return Step::Stop(Next::Wait),
@@ -570,6 +580,8 @@ impl Connection {
             match self.stream.recv(&mut room) {
                 Got::Bytes(bytes) => *bytes_left = bytes_left.saturating_sub(bytes as u64),
                 Got::Dry => return Step::Stop(Next::Wait),
+                // It may read on all the same.
+                Got::End if !is_said => return Step::Stop(Next::Wait),
                 Got::End | Got::Broken => break,
             }
         }

@@ -153,7 +153,9 @@ impl Connections {
 
     /// Tells every connection that the worker is to stop.
     pub(super) fn stop(&mut self, relay: &Relay, now_ms: u64) {
-        self.for_all(|it, key| it.turn(relay, key, now_ms, |it, _, _| it.stop()));
+        self.for_all(|it, key| {
+            it.turn(relay, key, now_ms, |it, relay, now_ms| it.stop(relay, now_ms))
+        });
     }
 
     fn for_all(&mut self, act: impl Fn(&mut Self, usize)) {

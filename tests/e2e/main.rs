@@ -36,6 +36,7 @@ mod ring;
 mod safe_conduct;
 mod tls;
 mod tls_cut;
+mod tls_end;
 mod tls_handshake;
 mod tls_reload;
 mod upgrade;

@@ -33,9 +33,26 @@ pub(crate) struct Call {
 
 impl Strace {
     pub(crate) fn attach(pids: &[Pid], output: &Path) -> Self {
+        Self::attach_with(pids, output, &[])
+    }
+
+    /// The call `number` of `name`, counted from 1 in each process, is not made: it fails with `error`.
+    pub(crate) fn attach_failing(
+        pids: &[Pid],
+        output: &Path,
+        name: &str,
+        number: usize,
+        error: &str,
+    ) -> Self {
+        let inject = format!("inject={name}:error={error}:when={number}");
+        Self::attach_with(pids, output, &["-e", &inject])
+    }
+
+    fn attach_with(pids: &[Pid], output: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new("strace");
         let (trace, raw) = (format!("trace={CALLS}"), format!("raw={CALLS}"));
-        command.args(["-qq", "-ff", "-e", &trace, "-e", &raw, "-o"]).arg(output);
+        command.args(["-qq", "-ff", "-e", &trace, "-e", &raw]).args(arguments);
+        command.arg("-o").arg(output);
         for pid in pids {
             command.args(["-p", &pid.0.to_string()]);
         }
