@@ -115,6 +115,22 @@ kinds! {
     }
 }
 
+kinds! {
+    /// How a TLS handshake ended.
+    Handshake {
+        /// With keys agreed on anew.
+        Full = "full",
+        /// With those that come from an earlier session's ticket.
+        Resumed = "resumed",
+        /// The client did not keep to the protocol, or to what is spoken of it here.
+        Failed = "failed",
+        /// The client left before its end.
+        Left = "client_left",
+        /// It was not over within `handshake_timeout`.
+        TooLate = "too_late",
+    }
+}
+
 /// Codes in the order of their tallies.
 const STATUSES: [Status; 20] = [
     Status::Ok,
@@ -167,6 +183,8 @@ pub enum Tally {
     WorkerForked,
     /// It ended though nobody had told it to: likewise.
     WorkerDied,
+    /// A TLS handshake was over.
+    Handshake(Handshake),
 }
 
 // Blocks of a record's tallies; each has room to grow.
@@ -193,6 +211,7 @@ impl Tally {
             .chain(Limit::ALL.iter().map(|limit| Self::Limit(*limit)))
             .chain(Kind::ALL.map(Self::Issued))
             .chain(ENDS.map(Self::Ended))
+            .chain(Handshake::ALL.iter().map(|end| Self::Handshake(*end)))
     }
 
     /// Counts it once in `record`.
@@ -219,6 +238,7 @@ impl Tally {
             Self::Issued(kind) => OTHERS + 6 + at(&Kind::ALL, kind),
             Self::Ended(end) => OTHERS + 12 + at(&ENDS, end),
             Self::Limit(limit) => OTHERS + 16 + limit as usize,
+            Self::Handshake(end) => OTHERS + 24 + end as usize,
         }
     }
 }

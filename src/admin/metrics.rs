@@ -5,7 +5,7 @@
 
 use super::snapshot::Snapshot;
 use crate::session::Kind;
-use crate::tally::{Api, Limit, ReceiverOutcome, SenderOutcome, Tally};
+use crate::tally::{Api, Handshake, Limit, ReceiverOutcome, SenderOutcome, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -60,6 +60,11 @@ impl Writer<'_, '_> {
             "limits_hit",
             "What was turned away because a limit of the configuration was reached",
             Limit::ALL.iter().map(|limit| ([("limit", limit.label())], Tally::Limit(*limit))),
+        )?;
+        self.totals(
+            "tls_handshakes",
+            "TLS handshakes over, by how they ended",
+            Handshake::ALL.iter().map(|it| ([("outcome", it.label())], Tally::Handshake(*it))),
         )?;
         self.tally("requests", "Request heads read", Tally::Request)?;
         let codes: Vec<_> = Tally::all()

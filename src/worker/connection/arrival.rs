@@ -8,6 +8,7 @@ use crate::address::{self, MalformedLine};
 use crate::http::Status;
 use crate::relay::{Relay, millis};
 use crate::stream::Shaken;
+use crate::tally::{Handshake, Tally};
 use crate::tls::{Acceptor, Fault};
 use crate::worker::answer::{Answer, Asked};
 
@@ -59,14 +60,24 @@ impl Connection {
     }
 
     pub(super) fn shake_hands(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        match self.stream.shake() {
+        let is_late = now_ms >= self.deadline_ms;
+        let shaken = self.stream.shake();
+        let end = match shaken {
+            Shaken::NotYet if !is_late => return Step::Stop(Next::Wait),
+            Shaken::NotYet => Handshake::TooLate,
+            Shaken::Done if self.stream.is_resumed() => Handshake::Resumed,
+            Shaken::Done => Handshake::Full,
+            Shaken::Left => Handshake::Left,
+            Shaken::Failed(_) => Handshake::Failed,
+        };
+        relay.count(Tally::Handshake(end));
+        match shaken {
             Shaken::Done => {
                 self.state = State::Head;
                 let timeout = millis(relay.config.timeouts.head_timeout);
                 self.deadline_ms = now_ms.saturating_add(timeout);
                 Step::Go
             }
-            Shaken::NotYet if now_ms < self.deadline_ms => Step::Stop(Next::Wait),
             Shaken::NotYet | Shaken::Left => Step::Stop(Next::Close),
             Shaken::Failed(Fault::PlainHttp) => {
                 self.stream.decrypt();
