@@ -52,7 +52,7 @@ fn head_tells_whether_the_key_lives_and_never_waits() {
 }
 
 #[test]
-fn head_and_prefetch_leave_a_waiting_transfer_alone() {
+pub(crate) fn head_and_prefetch_leave_a_waiting_transfer_alone() {
     let relay = Relay::start();
     let session = relay.session();
     let payload = Payload::new(2, 3000);

@@ -47,12 +47,12 @@ pub(crate) fn chunked_across_workers() {
 }
 
 #[test]
-fn chunked_on_one_worker() {
+pub(crate) fn chunked_on_one_worker() {
     each_byte_arrives_before_the_next_is_sent(true, Placement::SameWorker);
 }
 
 #[test]
-fn of_known_length_across_workers() {
+pub(crate) fn of_known_length_across_workers() {
     each_byte_arrives_before_the_next_is_sent(false, Placement::TwoWorkers);
 }
 

@@ -102,7 +102,7 @@ fn knock(relay: &Relay, stop: &AtomicBool) -> usize {
 }
 
 #[test]
-fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
+pub(crate) fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
     let relay = Relay::with(4, &[]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
@@ -185,7 +185,7 @@ fn heavy_a_worker_killed_under_sixty_transfers_harms_only_its_own() {
 }
 
 #[test]
-fn each_side_hears_at_once_when_the_others_worker_dies() {
+pub(crate) fn each_side_hears_at_once_when_the_others_worker_dies() {
     for victim in [0, 1] {
         let relay = Relay::with(2, &[]);
         let segment = relay.segment();
@@ -216,7 +216,7 @@ fn each_side_hears_at_once_when_the_others_worker_dies() {
 }
 
 #[test]
-fn a_pair_that_has_not_begun_leaves_nothing_behind() {
+pub(crate) fn a_pair_that_has_not_begun_leaves_nothing_behind() {
     for victim in [0, 1] {
         let relay = Relay::with(2, &[]);
         let segment = relay.segment();
@@ -325,7 +325,7 @@ fn heavy_workers_killed_again_and_again_under_load_leak_nothing() {
 }
 
 #[test]
-fn a_place_held_by_a_dead_workers_wait_is_free_again() {
+pub(crate) fn a_place_held_by_a_dead_workers_wait_is_free_again() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
@@ -364,7 +364,7 @@ fn workers_that_die_again_and_again_come_back_with_patience() {
 }
 
 #[test]
-fn workers_leave_when_the_master_dies() {
+pub(crate) fn workers_leave_when_the_master_dies() {
     let mut relay = Relay::with(4, &[]);
     let workers = relay.worker_pids();
     let session = relay.session();

@@ -84,7 +84,7 @@ fn heavy_two_hundred_transfers_over_four_workers_are_all_right() {
 }
 
 #[test]
-fn of_many_on_one_key_exactly_one_pair_wins() {
+pub(crate) fn of_many_on_one_key_exactly_one_pair_wins() {
     let relay = Relay::with(4, &[NO_BUDGET]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
@@ -118,7 +118,7 @@ fn of_many_on_one_key_exactly_one_pair_wins() {
 }
 
 #[test]
-fn revoking_in_the_midst_of_arrivals_leaves_nothing() {
+pub(crate) fn revoking_in_the_midst_of_arrivals_leaves_nothing() {
     let relay = Relay::with(4, &[NO_BUDGET]);
     let segment = relay.segment();
     let fds = relay.fd_counts();

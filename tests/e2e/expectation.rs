@@ -55,7 +55,7 @@ pub(crate) fn a_late_continue_is_left_out_once_bytes_have_come() {
 }
 
 #[test]
-fn no_interim_answer_is_given_unasked() {
+pub(crate) fn no_interim_answer_is_given_unasked() {
     let relay = Relay::start();
     let session = relay.session();
     let receiver = session.receiver(&Payload::new(1, 5));
@@ -75,7 +75,7 @@ fn another_expectation_is_refused() {
 }
 
 #[test]
-fn a_sender_is_not_read_before_the_pairing() {
+pub(crate) fn a_sender_is_not_read_before_the_pairing() {
     let relay = Relay::start();
     let segment = relay.segment();
     let session = relay.session();
@@ -138,7 +138,7 @@ pub(crate) fn what_follows_a_final_answer_is_never_parsed() {
 }
 
 #[test]
-fn lingering_is_bounded_in_bytes_and_time() {
+pub(crate) fn lingering_is_bounded_in_bytes_and_time() {
     let relay = Relay::with(
         1,
         &["timeouts.linger_timeout = \"1s\"", "limits.linger_bytes_max = \"64KiB\""],

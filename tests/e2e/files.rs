@@ -84,7 +84,7 @@ fn a_long_name_is_cut_at_255_bytes() {
 }
 
 #[test]
-fn the_readme_example_by_form_and_by_upload() {
+pub(crate) fn the_readme_example_by_form_and_by_upload() {
     let relay = Relay::with(2, &[]);
     fs::create_dir(relay.path("out")).unwrap();
     for (send, receive, name) in [
@@ -114,7 +114,7 @@ fn the_readme_example_by_form_and_by_upload() {
 }
 
 #[test]
-fn an_empty_file_by_curl() {
+pub(crate) fn an_empty_file_by_curl() {
     let relay = Relay::start();
     fs::write(relay.path("empty"), "").unwrap();
     for send in ["-F file=@empty", "-T empty"] {
@@ -136,7 +136,7 @@ fn an_empty_file_by_curl() {
 }
 
 #[test]
-fn curl_that_sends_first_waits_beyond_its_own_second() {
+pub(crate) fn curl_that_sends_first_waits_beyond_its_own_second() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let payload = Payload::new(1, 5_000_000);

@@ -54,7 +54,7 @@ pub(crate) fn an_empty_file_part_is_an_empty_file() {
 }
 
 #[test]
-fn faults_before_the_file_are_the_senders_alone() {
+pub(crate) fn faults_before_the_file_are_the_senders_alone() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let payload = Payload::new(2, 2000);
@@ -126,7 +126,7 @@ pub(crate) fn faults_within_the_file_abort_the_receiver_visibly() {
 }
 
 #[test]
-fn a_broken_form_in_one_piece_is_never_complete() {
+pub(crate) fn a_broken_form_in_one_piece_is_never_complete() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -139,7 +139,7 @@ fn a_broken_form_in_one_piece_is_never_complete() {
 }
 
 #[test]
-fn too_much_after_the_file_aborts_the_receiver() {
+pub(crate) fn too_much_after_the_file_aborts_the_receiver() {
     let relay = Relay::with(1, &["limits.form_overhead_bytes_max = \"4KiB\""]);
     let session = relay.session();
     let (mut receiver, head, mut sender) = begun(&relay, &session);
@@ -172,7 +172,7 @@ pub(crate) fn the_receivers_final_chunk_waits_for_the_end_of_the_form() {
 }
 
 #[test]
-fn the_receivers_head_comes_once_the_parts_header_is_complete() {
+pub(crate) fn the_receivers_head_comes_once_the_parts_header_is_complete() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -205,7 +205,7 @@ pub(crate) fn a_form_of_curl_with_several_fields() {
 }
 
 #[test]
-fn what_follows_a_faulty_chunked_form_is_no_request() {
+pub(crate) fn what_follows_a_faulty_chunked_form_is_no_request() {
     let relay = Relay::start();
     let session = relay.session();
     let waiting = session.receiver(&Payload::new(3, 10));

@@ -226,7 +226,7 @@ fn chunk_lines_and_trailers_are_bounded() {
 }
 
 #[test]
-fn what_is_allowed_is_understood() {
+pub(crate) fn what_is_allowed_is_understood() {
     let relay = Relay::start();
     for (head, body) in [
         ("^^PUT KEY HTTP/1.1^host:a^content-length:\t 5 ^^", "hello"),
@@ -253,7 +253,7 @@ fn what_is_allowed_is_understood() {
 }
 
 #[test]
-fn a_body_on_get_or_delete_is_not_taken_for_a_request() {
+pub(crate) fn a_body_on_get_or_delete_is_not_taken_for_a_request() {
     let relay = Relay::start();
     let session = relay.session();
     for method in ["GET", "HEAD", "DELETE"] {

@@ -32,7 +32,7 @@ fn long_heads_are_refused_by_the_part_that_is_too_long() {
 }
 
 #[test]
-fn a_head_not_in_time_is_408() {
+pub(crate) fn a_head_not_in_time_is_408() {
     let relay = Relay::with(1, &["timeouts.head_timeout = \"1s\""]);
     for start in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n"] {
         let begun = Instant::now();
@@ -51,7 +51,7 @@ fn a_head_not_in_time_is_408() {
 }
 
 #[test]
-fn a_kept_connection_is_closed_when_it_idles() {
+pub(crate) fn a_kept_connection_is_closed_when_it_idles() {
     let relay = Relay::with(1, &["timeouts.idle_timeout = \"1s\""]);
     let mut raw = relay.connect();
     raw.get("/").read_response().expect(200);

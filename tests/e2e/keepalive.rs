@@ -39,7 +39,7 @@ fn the_kernel_asks_after_every_client_as_often_as_configured() {
 }
 
 #[test]
-fn a_client_whose_machine_is_lost_frees_its_place() {
+pub(crate) fn a_client_whose_machine_is_lost_frees_its_place() {
     let parties = ["-fsSN -o -", "-fsS -T /dev/null"];
     for party in parties {
         let Some(line) = Line::lay() else { return };

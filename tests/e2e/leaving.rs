@@ -195,7 +195,7 @@ pub(crate) fn a_killed_curl_sender_leaves_a_partial_file_and_a_working_key() {
 
 /// A sender may say at once that it has said all: what it sent is relayed, and answered.
 #[test]
-fn a_sender_may_half_close_with_its_last_byte() {
+pub(crate) fn a_sender_may_half_close_with_its_last_byte() {
     for workers in [1, 4] {
         let relay = Relay::with(workers, &[]);
         let segment = relay.segment();

@@ -17,7 +17,7 @@ fn expect_unknown_soon(session: &Session) {
 }
 
 #[test]
-fn waits_end_with_the_session_and_do_not_extend_it() {
+pub(crate) fn waits_end_with_the_session_and_do_not_extend_it() {
     let relay = Relay::with(2, &[SHORT_LIFE]);
     let segment = relay.segment();
     let begun = Instant::now();
@@ -37,7 +37,7 @@ fn waits_end_with_the_session_and_do_not_extend_it() {
 }
 
 #[test]
-fn a_running_transfer_outlives_the_session() {
+pub(crate) fn a_running_transfer_outlives_the_session() {
     let relay = Relay::with(2, &[SHORT_LIFE]);
     let session = relay.session();
     let begun = Instant::now();
@@ -55,7 +55,7 @@ fn a_running_transfer_outlives_the_session() {
 }
 
 #[test]
-fn expired_slots_are_issued_again() {
+pub(crate) fn expired_slots_are_issued_again() {
     let relay = Relay::with(2, &["timeouts.session_lifetime = \"1s\"", "memory.sessions_max = 2"]);
     let old = [relay.session(), relay.session()];
     relay.connect().request("POST", "/", &[]).read_response().expect_error(503);
@@ -68,7 +68,7 @@ fn expired_slots_are_issued_again() {
 }
 
 #[test]
-fn a_transfer_below_the_minimum_rate_is_cut() {
+pub(crate) fn a_transfer_below_the_minimum_rate_is_cut() {
     let relay =
         Relay::with(2, &["limits.rate_bytes_min = \"1KiB\"", "timeouts.rate_window = \"1s\""]);
     let segment = relay.segment();
@@ -91,7 +91,7 @@ fn a_transfer_below_the_minimum_rate_is_cut() {
 }
 
 #[test]
-fn a_transfer_above_the_minimum_rate_goes_on() {
+pub(crate) fn a_transfer_above_the_minimum_rate_goes_on() {
     let relay = Relay::with(2, &["limits.rate_bytes_min = 100", "timeouts.rate_window = \"1s\""]);
     let session = relay.session();
     let payload = Payload::new(1, 6000);
@@ -107,7 +107,7 @@ fn a_transfer_above_the_minimum_rate_goes_on() {
 }
 
 #[test]
-fn a_receiver_that_stops_reading_is_cut_by_the_minimum_rate() {
+pub(crate) fn a_receiver_that_stops_reading_is_cut_by_the_minimum_rate() {
     let relay = Relay::with(2, &["timeouts.rate_window = \"1s\""]);
     let segment = relay.segment();
     let session = relay.session();

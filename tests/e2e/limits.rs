@@ -173,7 +173,7 @@ pub(crate) fn those_that_are_turned_away_do_not_fill_the_relay() {
 }
 
 #[test]
-fn connections_are_unlimited_where_the_configuration_says_so() {
+pub(crate) fn connections_are_unlimited_where_the_configuration_says_so() {
     let lines = ["limits.connections_per_address_max = 0", "limits.sessions_per_address_max = 0"];
     let relay = Relay::with(1, &lines);
     let held: Vec<_> = (0..1100).map(|_| ask_from(&relay, GREEDY)).collect();
@@ -201,7 +201,7 @@ fn an_address_has_exactly_its_sessions_over_all_workers() {
 }
 
 #[test]
-fn sessions_that_expire_make_room_for_their_issuer() {
+pub(crate) fn sessions_that_expire_make_room_for_their_issuer() {
     let lines =
         [ROOMY, "limits.sessions_per_address_max = 4", "timeouts.session_lifetime = \"2s\""];
     let relay = Relay::with(4, &lines);
@@ -268,7 +268,7 @@ fn guesses_beyond_the_budget_are_429_while_good_keys_work() {
 }
 
 #[test]
-fn a_killed_worker_leaves_its_addresses_their_whole_share() {
+pub(crate) fn a_killed_worker_leaves_its_addresses_their_whole_share() {
     let lines =
         [ROOMY, "limits.connections_per_address_max = 12", "limits.sessions_per_address_max = 6"];
     let relay = Relay::with(4, &lines);

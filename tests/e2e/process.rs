@@ -73,7 +73,7 @@ fn shared_memory_never_holds_a_key_or_a_token() {
 }
 
 #[test]
-fn term_and_int_stop_at_once() {
+pub(crate) fn term_and_int_stop_at_once() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut relay = Relay::with(2, &[]);
         let workers = relay.worker_pids();
@@ -94,7 +94,7 @@ fn term_and_int_stop_at_once() {
 }
 
 #[test]
-fn quit_lets_running_transfers_finish() {
+pub(crate) fn quit_lets_running_transfers_finish() {
     let mut relay = Relay::with(2, &[]);
     let workers = relay.worker_pids();
     let session = relay.session();
@@ -119,7 +119,7 @@ fn quit_lets_running_transfers_finish() {
 }
 
 #[test]
-fn quit_has_a_deadline() {
+pub(crate) fn quit_has_a_deadline() {
     let mut relay = Relay::with(2, &["timeouts.stop_timeout = \"1s\""]);
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -152,7 +152,7 @@ fn term_cuts_a_graceful_stop_short() {
 }
 
 #[test]
-fn quit_sends_away_a_pair_that_has_met_and_not_begun() {
+pub(crate) fn quit_sends_away_a_pair_that_has_met_and_not_begun() {
     let mut relay = Relay::with(2, &["timeouts.stop_timeout = \"60s\""]);
     let segment = relay.segment();
     let session = relay.session();

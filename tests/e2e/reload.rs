@@ -137,7 +137,7 @@ fn the_admin_listener_stays_or_moves() {
 }
 
 #[test]
-fn a_wait_is_answered_by_the_next_generation() {
+pub(crate) fn a_wait_is_answered_by_the_next_generation() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let sessions = [relay.session(), relay.session()];
@@ -163,7 +163,7 @@ fn a_wait_is_answered_by_the_next_generation() {
 }
 
 #[test]
-fn a_transfer_goes_on() {
+pub(crate) fn a_transfer_goes_on() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let payload = Payload::new(3, 8 << 20);
@@ -190,7 +190,7 @@ fn a_transfer_goes_on() {
 }
 
 #[test]
-fn connections_that_stand_idle_have_their_next_request_answered() {
+pub(crate) fn connections_that_stand_idle_have_their_next_request_answered() {
     let relay = Relay::with(1, &[]);
     let segment = relay.segment();
     let (mut fresh, mut kept, mut idle) = (relay.connect(), relay.connect(), relay.connect());
@@ -208,7 +208,7 @@ fn connections_that_stand_idle_have_their_next_request_answered() {
 }
 
 #[test]
-fn connections_that_come_before_a_busy_worker_knows_are_served() {
+pub(crate) fn connections_that_come_before_a_busy_worker_knows_are_served() {
     let relay = Relay::with(1, &[]);
     // It is in the middle of something.
     let stopped = Stopped::hold(&relay.worker_pids());
@@ -272,7 +272,7 @@ fn what_only_a_restart_can_change_is_refused_by_name() {
 }
 
 #[test]
-fn at_the_drain_deadline_waits_end_and_transfers_go_on() {
+pub(crate) fn at_the_drain_deadline_waits_end_and_transfers_go_on() {
     let lines = ["timeouts.drain_timeout = \"500ms\""];
     let relay = Relay::with(2, &lines);
     let segment = relay.segment();
@@ -347,7 +347,7 @@ impl Drop for Ended {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_drains_is_swept_and_not_replaced() {
+pub(crate) fn a_worker_that_dies_while_it_drains_is_swept_and_not_replaced() {
     let relay = Relay::with(1, &[]);
     let segment = relay.segment();
     let session = relay.session();

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 #[test]
-fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
+pub(crate) fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
     for placement in [Placement::SameWorker, Placement::TwoWorkers] {
         let relay = Relay::with(2, &[]);
         let segment = relay.segment();
@@ -36,7 +36,7 @@ fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
 }
 
 #[test]
-fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity() {
+pub(crate) fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity() {
     // A socket that runs dry publishes a part of a chunk. So the lane is smaller than what a socket
     // holds, and the sender's worker finds all of it there.
     let small = ["memory.chunk_bytes = \"4KiB\"", "memory.lane_bytes_max = \"32KiB\""];
@@ -121,7 +121,7 @@ fn payload_is_received_into_the_segment_and_sent_from_it() {
 }
 
 #[test]
-fn the_receiver_gets_what_the_segment_holds() {
+pub(crate) fn the_receiver_gets_what_the_segment_holds() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.session();
@@ -150,7 +150,7 @@ fn the_receiver_gets_what_the_segment_holds() {
 }
 
 #[test]
-fn pairs_share_the_chunks_of_a_small_segment() {
+pub(crate) fn pairs_share_the_chunks_of_a_small_segment() {
     let relay = Relay::with(2, &["memory.segment_bytes = \"8MiB\""]);
     let segment = relay.segment();
     let fds = relay.fd_counts();

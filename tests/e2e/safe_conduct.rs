@@ -116,7 +116,7 @@ fn keys_and_tokens_are_never_twice_the_same() {
 }
 
 #[test]
-fn a_thousand_connections_spread_evenly_over_the_workers() {
+pub(crate) fn a_thousand_connections_spread_evenly_over_the_workers() {
     let relay = Relay::with(4, &[]);
     let segment = relay.segment();
     let before = segment.all();
@@ -176,7 +176,7 @@ fn not_revoked_without_the_token() {
 }
 
 #[test]
-fn revoking_ends_every_wait_at_once() {
+pub(crate) fn revoking_ends_every_wait_at_once() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for first in ["GET", "PUT"] {
@@ -204,7 +204,7 @@ fn revoking_ends_every_wait_at_once() {
 }
 
 #[test]
-fn revoking_cuts_a_running_transfer_visibly() {
+pub(crate) fn revoking_cuts_a_running_transfer_visibly() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let mut receiver = relay.connect();

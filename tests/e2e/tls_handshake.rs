@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 
-use crate::harness::{Raw, Relay, eventually};
+use crate::harness::{ADMIN, PATIENCE, Raw, Relay, eventually};
 
 fn openssl(relay: &Relay, arguments: &str) -> (bool, String) {
     let mut command = Command::new("openssl");
@@ -86,6 +86,63 @@ fn a_session_is_resumed_at_every_worker() {
             (now.len() == 4 && now != pids && now.iter().all(ready)).then_some(())
         });
         assert_eq!(kinds(&relay, &client, 1), [HandshakeKind::Resumed]);
+    }
+}
+
+#[test]
+fn a_ticket_is_taken_until_two_keys_have_come_after_its_own() {
+    let relay = Relay::https(2, &[]);
+    let segment = relay.segment();
+    assert_eq!(segment.ticket_key(), 1, "the master has drawn the first");
+    for (round, version) in [&TLS12, &TLS13].into_iter().enumerate() {
+        let key = |number: u8| segment.put_ticket_key(u8::try_from(round).unwrap() * 10 + number);
+        let client = relay.certificate().client(&[version]);
+        assert_ne!(kinds(&relay, &client, 1), [HandshakeKind::Resumed]);
+        key(1);
+        assert_eq!(kinds(&relay, &client, 2), [HandshakeKind::Resumed; 2]);
+        key(2);
+        key(3);
+        // The next session begins under the new key, and goes on at any worker.
+        let again = kinds(&relay, &client, 2);
+        assert_ne!(again[0], HandshakeKind::Resumed);
+        assert_eq!(again[1], HandshakeKind::Resumed);
+    }
+    let before = segment.ticket_key();
+    relay.reload(2, &[]);
+    assert_eq!(segment.ticket_key(), before, "a reload is no reason for another key");
+}
+
+#[test]
+fn handshakes_are_counted_by_how_they_end() {
+    let relay = Relay::https(1, &[ADMIN, "timeouts.handshake_timeout = \"3s\""]);
+    let expect = |outcome: &str, count: u64| {
+        let name = format!("tls_handshakes_total{{outcome=\"{outcome}\"}}");
+        eventually(&format!("{count} {outcome}"), || {
+            (relay.metrics().value(&name) == count).then_some(())
+        });
+    };
+    for (version, full) in [(&TLS12, 1), (&TLS13, 2)] {
+        let client = relay.certificate().client(&[version]);
+        for resumed in 0..3 {
+            Raw::connect_by(&client, relay.address()).get("/").read_response().expect(200);
+            expect("full", full);
+            expect("resumed", 2 * (full - 1) + resumed);
+        }
+    }
+    // A connection that says nothing is made for it.
+    let hello = hello(&relay);
+    expect("client_left", 1);
+    Raw::connect_plain(relay.address()).get("/").read_response().expect(400);
+    Raw::connect_plain(relay.address()).send(&[0; 64]);
+    expect("failed", 2);
+    Raw::connect_plain(relay.address()).send(&hello[..10]);
+    expect("client_left", 2);
+    let mut late = Raw::connect_plain(relay.address());
+    late.send(&hello[..10]);
+    assert!(late.is_gone_within(PATIENCE));
+    expect("too_late", 1);
+    for (outcome, count) in [("full", 2), ("resumed", 4), ("failed", 2), ("client_left", 2)] {
+        expect(outcome, count);
     }
 }
 
@@ -183,6 +240,38 @@ fn a_balancers_line_comes_before_the_handshake() {
     }
 }
 
+#[test]
+fn what_is_said_before_a_balancers_line_is_plain_and_what_comes_behind_it_is_not() {
+    let table = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n\
+                 tls = { certificate = 'certificate.pem', key = 'key.pem' }";
+    let refused = |relay: &Relay, sent: &[u8]| {
+        let mut raw = Raw::connect_plain(relay.listener(1));
+        raw.send(sent);
+        let answer = raw.read_response().expect_error(400);
+        raw.expect_close();
+        answer.text().to_owned()
+    };
+    let relay = Relay::https(1, &["trusted_proxies = [\"192.0.2.0/24\"]", table]);
+    let said = refused(&relay, &hello(&relay));
+    assert!(said.contains("trusted proxies"), "{said}");
+
+    let lines = ["trusted_proxies = [\"127.0.0.0/8\"]", "limits.connections_per_address_max = 1"];
+    let relay = Relay::https(1, &[lines[0], lines[1], table]);
+    let said = refused(&relay, &hello(&relay));
+    assert!(said.contains("PROXY"), "{said}");
+    // Whose connection is one too many is known only behind the line.
+    let client = relay.certificate().client(rustls::ALL_VERSIONS);
+    let connect = || {
+        let mut raw = Raw::connect_by(&client, relay.listener(1));
+        raw.line().write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n").unwrap();
+        raw.get("/");
+        raw
+    };
+    let mut first = connect();
+    first.read_response().expect(200);
+    connect().read_response().expect_error(429);
+}
+
 /// Processor time of every worker so far, in clock ticks.
 fn worker_ticks(relay: &Relay) -> u64 {
     let ticks = |stat: String| -> u64 {
@@ -192,9 +281,33 @@ fn worker_ticks(relay: &Relay) -> u64 {
     relay.worker_pids().iter().map(|pid| ticks(pid.read("stat"))).sum()
 }
 
+fn bent(bytes: &[u8], round: usize) -> Vec<u8> {
+    let mut bent = bytes.to_vec();
+    bent[round * 7 % bytes.len()] ^= 1 << (round % 8);
+    bent
+}
+
+/// A client that has had the relay's first flight, and what it would say next: the end of the handshake in TLS 1.3, its
+/// half of the key exchange in TLS 1.2.
+fn second_flight(relay: &Relay, client: &Arc<ClientConfig>) -> (Raw, Vec<u8>) {
+    let mut raw = Raw::connect_by(client, relay.address());
+    let mut line = raw.line().try_clone().unwrap();
+    raw.tls().write_tls(&mut line).unwrap();
+    let mut flight = Vec::new();
+    // It may begin before all of the relay's is here, with a few bytes that mean nothing.
+    while flight.len() < 50 {
+        assert!(raw.tls().read_tls(&mut line).unwrap() > 0, "closed");
+        raw.tls().process_new_packets().unwrap();
+        while raw.tls().wants_write() {
+            raw.tls().write_tls(&mut flight).unwrap();
+        }
+    }
+    (raw, flight)
+}
+
 #[test]
 fn heavy_three_thousand_handshakes_torn_apart_leave_nothing() {
-    let relay = Relay::https(2, &["timeouts.handshake_timeout = \"2s\""]);
+    let relay = Relay::https(2, &["timeouts.handshake_timeout = \"5s\""]);
     let segment = relay.segment();
     relay.connect().request("GET", "/", &[]).read_response().expect(200);
     eventually("it is closed", || (segment.sum().open == 0).then_some(()));
@@ -203,30 +316,48 @@ fn heavy_three_thousand_handshakes_torn_apart_leave_nothing() {
     let memory = || relay.worker_pids().iter().map(|p| p.memory().private_kib).sum::<u64>();
     let mut at_first = 0;
     for round in 0..3000_usize {
+        // Both versions meet all stages, and the stages all bytes.
         let client = relay.certificate().client(&[if round % 2 == 0 { &TLS12 } else { &TLS13 }]);
-        match round % 6 {
+        let at = |bytes: &[u8]| round * 7 % bytes.len();
+        let plain = || Raw::connect_plain(relay.address());
+        match round % 9 {
             // Within the first flight, at every byte of it.
-            0 => Raw::connect_plain(relay.address()).send(&hello[..round % hello.len()]),
+            0 => plain().send(&hello[..at(&hello)]),
             1 => {
-                let mut raw = Raw::connect_plain(relay.address());
-                raw.send(&hello[..round % hello.len()]);
+                let mut raw = plain();
+                raw.send(&hello[..at(&hello)]);
                 raw.reset();
             }
             // With the answer on its way.
-            2 => Raw::connect_plain(relay.address()).send(&hello),
+            2 => plain().send(&hello),
             3 => {
-                let mut raw = Raw::connect_plain(relay.address());
+                let mut raw = plain();
                 raw.send(&hello);
                 raw.read_exactly(1 + round % 100);
                 raw.reset();
             }
             // With a bent byte somewhere.
             4 => {
-                let mut bent = hello.clone();
-                bent[round % hello.len()] ^= 1 << (round % 8);
-                let mut raw = Raw::connect_plain(relay.address());
-                raw.send(&bent);
+                let mut raw = plain();
+                raw.send(&bent(&hello, round));
                 raw.has_news();
+            }
+            // Within the second flight, which ends the exchange of keys.
+            5 => {
+                let (raw, flight) = second_flight(&relay, &client);
+                raw.line().write_all(&flight[..at(&flight)]).unwrap();
+            }
+            6 => {
+                let (raw, flight) = second_flight(&relay, &client);
+                raw.line().write_all(&flight[..at(&flight)]).unwrap();
+                raw.reset();
+            }
+            7 => {
+                let (raw, flight) = second_flight(&relay, &client);
+                raw.line().write_all(&bent(&flight, round)).unwrap();
+                if round % 4 == 0 {
+                    raw.reset();
+                }
             }
             // With the handshake done, and a part of a request's record.
             _ => {
@@ -235,7 +366,7 @@ fn heavy_three_thousand_handshakes_torn_apart_leave_nothing() {
                 raw.tls().writer().write_all(b"GET / HTTP/1.1\r\n").unwrap();
                 let mut record = Vec::new();
                 raw.tls().write_tls(&mut record).unwrap();
-                raw.line().write_all(&record[..round % record.len()]).unwrap();
+                raw.line().write_all(&record[..at(&record)]).unwrap();
                 if round % 4 == 0 {
                     raw.reset();
                 }

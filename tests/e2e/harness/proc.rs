@@ -21,6 +21,8 @@ pub(crate) struct Pid(pub(crate) i32);
 pub(crate) struct MemoryUse {
     pub(crate) private_kib: u64,
     pub(crate) pss_kib: u64,
+    /// What it has written to of its own, though others may still see the same pages since a fork.
+    pub(crate) anonymous_kib: u64,
 }
 
 impl Pid {
@@ -99,6 +101,7 @@ impl Pid {
         MemoryUse {
             private_kib: sum(&["Private_Clean:", "Private_Dirty:"]),
             pss_kib: sum(&["Pss:"]),
+            anonymous_kib: sum(&["Anonymous:"]),
         }
     }
 

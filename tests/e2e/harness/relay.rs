@@ -31,10 +31,17 @@ pub(crate) struct Relay {
     /// The first listener's.
     address: Option<SocketAddr>,
     /// The first listener's, if it speaks HTTPS.
-    certificate: Option<Certificate>,
+    certificates: Option<Certificates>,
     workers: AtomicUsize,
     /// What it wrote to stdout so far.
     said: Arc<Mutex<String>>,
+}
+
+/// What a listener shows, now and after an exchange.
+#[derive(Debug)]
+struct Certificates {
+    first: Certificate,
+    next: Certificate,
 }
 
 /// A session as its issuer sees it.
@@ -78,13 +85,12 @@ impl Relay {
     }
 
     fn run(mut command: Command, workers: usize, lines: &[&str]) -> Self {
-        let certificate = tls::is_over_tls().then(Certificate::new);
+        let make = || Certificates { first: Certificate::new(), next: Certificate::new() };
+        let certificates = tls::is_over_tls().then(make);
         let directory = tempfile::tempdir().unwrap();
-        configure(directory.path(), workers, lines, certificate.is_some());
-        let file = directory.path().join("certificate.pem");
-        if let Some(Certificate { certificate, key, .. }) = &certificate {
-            fs::write(&file, certificate).unwrap();
-            fs::write(directory.path().join("key.pem"), key).unwrap();
+        configure(directory.path(), workers, lines, certificates.is_some());
+        if let Some(Certificates { first, .. }) = &certificates {
+            first.write(directory.path());
         }
         let errors = File::create(directory.path().join("stderr")).unwrap();
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
@@ -94,13 +100,13 @@ impl Relay {
         let listening =
             first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
         let workers = AtomicUsize::new(workers);
-        let mut relay = Self { master, directory, address: None, certificate, workers, said };
+        let mut relay = Self { master, directory, address: None, certificates, workers, said };
         let line = listening
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
         relay.address = Some(line);
-        if let Some(certificate) = &relay.certificate {
-            tls::open_port(line, certificate, &file);
+        if let Some(Certificates { first, next }) = &relay.certificates {
+            tls::open_port(line, [first, next], &relay.path("certificate.pem"));
         }
         relay.wait_until_served();
         relay
@@ -118,7 +124,7 @@ impl Relay {
 
     /// Changes the configuration file; nothing else.
     pub(crate) fn configure(&self, workers: usize, lines: &[&str]) {
-        configure(self.directory(), workers, lines, self.certificate.is_some());
+        configure(self.directory(), workers, lines, self.certificates.is_some());
     }
 
     /// `idontstore -s REQUEST`, not run yet.
@@ -161,7 +167,14 @@ impl Relay {
 
     /// What the first listener shows.
     pub(crate) fn certificate(&self) -> &Certificate {
-        self.certificate.as_ref().expect("it speaks HTTPS")
+        &self.certificates.as_ref().expect("it speaks HTTPS").first
+    }
+
+    /// Puts the next certificate in place for a reload, if it speaks HTTPS.
+    pub(crate) fn exchange_certificate(&self) {
+        if let Some(Certificates { next, .. }) = &self.certificates {
+            next.write(self.directory());
+        }
     }
 
     /// The address of the listener `index`, in the order of the configuration.
@@ -174,7 +187,7 @@ impl Relay {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
         format!("{scheme}://{}{path}", self.address())
     }
 

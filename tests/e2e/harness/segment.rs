@@ -59,6 +59,16 @@ impl Segment {
         })
     }
 
+    /// The number of the key that tickets are sealed under.
+    pub(crate) fn ticket_key(&self) -> u64 {
+        self.mapped.ticket_keys().current()
+    }
+
+    /// Draws another one, as the master does every six hours.
+    pub(crate) fn put_ticket_key(&self, byte: u8) {
+        self.mapped.ticket_keys().put(&[byte; shm::TICKET_KEY_BYTES], 0);
+    }
+
     fn census(&self) -> Census {
         self.mapped.shared().census()
     }

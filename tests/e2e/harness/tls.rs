@@ -58,9 +58,10 @@ pub(super) fn client_of(address: SocketAddr) -> Option<Arc<ClientConfig>> {
     PORTS.lock().unwrap().get(&address).map(|port| Arc::clone(&port.client))
 }
 
-/// From now on `address` speaks TLS with the certificate that lies in `file`.
-pub(super) fn open_port(address: SocketAddr, certificate: &Certificate, file: &Path) {
-    let client = certificate.client(rustls::ALL_VERSIONS);
+/// From now on `address` speaks TLS with the certificate that lies in `file`. Whoever connects trusts that `next` as well:
+/// a handshake may come long after its client was made.
+pub(super) fn open_port(address: SocketAddr, [certificate, next]: [&Certificate; 2], file: &Path) {
+    let client = Certificate::client_of(&[certificate, next], rustls::ALL_VERSIONS);
     let port = Port { client, certificate: file.to_owned() };
     PORTS.lock().unwrap().insert(address, port);
 }
@@ -80,13 +81,27 @@ impl Certificate {
         }
     }
 
+    /// Puts it where a relay in `directory` reads it.
+    pub(crate) fn write(&self, directory: &Path) {
+        std::fs::write(directory.join("certificate.pem"), &self.certificate).unwrap();
+        std::fs::write(directory.join("key.pem"), &self.key).unwrap();
+    }
+
     /// A client that trusts it alone, and remembers its sessions.
     pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
+        Self::client_of(&[self], versions)
+    }
+
+    /// A client that trusts these.
+    fn client_of(
+        trusted: &[&Self],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).unwrap();
+        trusted.iter().for_each(|it| roots.add(it.der.clone()).unwrap());
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(versions)
             .unwrap()

@@ -61,7 +61,7 @@ fn heavy_delete_answers_a_hundred_pending_operations_at_once() {
 }
 
 #[test]
-fn heavy_deleting_fifty_sessions_answers_a_hundred_polls_at_once() {
+pub(crate) fn heavy_deleting_fifty_sessions_answers_a_hundred_polls_at_once() {
     let relay = Relay::with(4, &[]);
     let segment = relay.segment();
     let sessions: Vec<_> = (0..50).map(|_| relay.message_session()).collect();
@@ -117,7 +117,7 @@ fn heavy_each_of_a_hundred_sessions_ends_at_once_in_a_burst() {
 }
 
 #[test]
-fn a_deleted_session_is_unknown_and_its_cookie_is_taken_back() {
+pub(crate) fn a_deleted_session_is_unknown_and_its_cookie_is_taken_back() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let answer = session.delete().expect_empty(200);
@@ -158,7 +158,7 @@ fn a_key_never_issued_is_answered_as_one_that_is_dead() {
 }
 
 #[test]
-fn only_the_host_deletes() {
+pub(crate) fn only_the_host_deletes() {
     let relay = Relay::with(1, &[]);
     let (session, other) = (relay.message_session(), relay.message_session());
     let wrong =
@@ -186,7 +186,7 @@ fn the_token_is_known_in_each_of_its_forms() {
 }
 
 #[test]
-fn a_message_on_its_way_is_cut_visibly() {
+pub(crate) fn a_message_on_its_way_is_cut_visibly() {
     let relay = Relay::with(2, &[]);
     for in_chunks in [false, true] {
         let session = relay.message_session();
@@ -207,7 +207,7 @@ fn a_message_on_its_way_is_cut_visibly() {
 }
 
 #[test]
-fn expiry_ends_every_wait_with_410() {
+pub(crate) fn expiry_ends_every_wait_with_410() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let target = format!("{MOUNT}?timeout=2");
@@ -229,7 +229,7 @@ fn expiry_ends_every_wait_with_410() {
 }
 
 #[test]
-fn waiting_does_not_prolong_a_session_and_a_message_does() {
+pub(crate) fn waiting_does_not_prolong_a_session_and_a_message_does() {
     let relay = Relay::with(2, &["timeouts.session_lifetime = \"3s\""]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -253,7 +253,7 @@ fn waiting_does_not_prolong_a_session_and_a_message_does() {
 /// A message that runs is not cut by the end of the lifetime, and keeps the session alive: for those that
 /// wait in the other lane, and for the host.
 #[test]
-fn a_session_lives_while_a_message_runs() {
+pub(crate) fn a_session_lives_while_a_message_runs() {
     let relay = Relay::with(2, &[]);
     let target = format!("{MOUNT}?timeout=1");
     let session = relay.message_session_by(&target, &[]);

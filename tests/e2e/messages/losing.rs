@@ -95,7 +95,7 @@ fn expect_lost(sender: &mut Party, delivered: RangeInclusive<u64>) {
 }
 
 #[test]
-fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
+pub(crate) fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
     // A FIN alone may be a half-close: only bytes that go to nobody tell.
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
@@ -110,7 +110,7 @@ fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
 }
 
 #[test]
-fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
+pub(crate) fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
@@ -142,7 +142,7 @@ fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
 }
 
 #[test]
-fn a_poll_of_a_dead_worker_is_replaced() {
+pub(crate) fn a_poll_of_a_dead_worker_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();

@@ -2,13 +2,13 @@
 
 mod allocating;
 mod crowd;
-mod ending;
+pub(crate) mod ending;
 pub(crate) mod losing;
-mod order;
+pub(crate) mod order;
 pub(crate) mod passing;
 pub(crate) mod receipt;
-mod replacing;
-mod roles;
+pub(crate) mod replacing;
+pub(crate) mod roles;
 pub(crate) mod secure;
-mod timeout;
+pub(crate) mod timeout;
 pub(crate) mod transcript;

@@ -81,7 +81,7 @@ fn parties(
 }
 
 #[test]
-fn heavy_ten_thousand_messages_in_both_directions_at_once() {
+pub(crate) fn heavy_ten_thousand_messages_in_both_directions_at_once() {
     let bodies = Bodies::new();
     for placement in [Placement::SameWorker, Placement::TwoWorkers] {
         let relay = Relay::with(2, &[]);
@@ -135,7 +135,7 @@ fn heavy_ten_thousand_messages_back_and_forth() {
 }
 
 #[test]
-fn a_hundred_messages_on_fresh_connections() {
+pub(crate) fn a_hundred_messages_on_fresh_connections() {
     let relay = Relay::with(2, &[]);
     let bodies = Bodies::new();
     let session = relay.message_session();

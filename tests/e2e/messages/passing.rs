@@ -60,7 +60,7 @@ pub(crate) fn an_empty_message_is_a_message() {
 }
 
 #[test]
-fn a_form_passes_as_it_is() {
+pub(crate) fn a_form_passes_as_it_is() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let kind = "multipart/form-data; boundary=b";
@@ -139,7 +139,7 @@ pub(crate) fn a_large_message_passes_in_either_shape() {
 }
 
 #[test]
-fn an_old_receiver_of_a_chunked_message_is_told_505_and_the_sender_waits_on() {
+pub(crate) fn an_old_receiver_of_a_chunked_message_is_told_505_and_the_sender_waits_on() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut sender = session.host();
@@ -166,7 +166,7 @@ pub(crate) fn an_old_receiver_gets_a_message_of_known_length() {
 }
 
 #[test]
-fn a_sender_that_asks_first_is_answered_100_once_somebody_listens() {
+pub(crate) fn a_sender_that_asks_first_is_answered_100_once_somebody_listens() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let (mut receiver, mut sender) = (session.guest(), session.host());

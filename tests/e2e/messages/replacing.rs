@@ -104,7 +104,7 @@ fn wait_until_stalled(relay: &Relay) {
 }
 
 #[test]
-fn a_waiting_receiver_that_is_gone_is_replaced() {
+pub(crate) fn a_waiting_receiver_that_is_gone_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for _ in 0..5 {
@@ -133,7 +133,7 @@ fn after_a_receiver(relay: &Relay, lane: &Lane, worker: usize, leave: fn(Raw)) -
 }
 
 #[test]
-fn it_is_replaced_on_its_own_worker_and_on_another() {
+pub(crate) fn it_is_replaced_on_its_own_worker_and_on_another() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for worker in [0, 1] {
@@ -148,7 +148,7 @@ fn it_is_replaced_on_its_own_worker_and_on_another() {
 }
 
 #[test]
-fn nothing_is_delivered_to_a_receiver_that_has_left() {
+pub(crate) fn nothing_is_delivered_to_a_receiver_that_has_left() {
     let relay = Relay::with(2, &[]);
     for worker in [0, 1] {
         for leave in Raw::DEPARTURES {
@@ -172,7 +172,7 @@ fn nothing_is_delivered_to_a_receiver_that_has_left() {
 }
 
 #[test]
-fn a_waiting_sender_that_is_gone_is_replaced() {
+pub(crate) fn a_waiting_sender_that_is_gone_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for leave in Raw::DEPARTURES {
@@ -191,7 +191,7 @@ fn a_waiting_sender_that_is_gone_is_replaced() {
 }
 
 #[test]
-fn a_killed_curl_that_waits_is_replaced() {
+pub(crate) fn a_killed_curl_that_waits_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for lane in Lane::of_each(&relay) {
@@ -205,7 +205,7 @@ fn a_killed_curl_that_waits_is_replaced() {
 }
 
 #[test]
-fn a_killed_curl_whose_body_fills_every_buffer_is_replaced() {
+pub(crate) fn a_killed_curl_whose_body_fills_every_buffer_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     Payload::new(1, LARGE_BYTES).write_file(&relay.path("large"));
@@ -229,7 +229,7 @@ fn stalled(relay: &Relay, lane: &Lane) -> Raw {
 }
 
 #[test]
-fn one_with_an_unread_body_gives_way_to_the_same_address_and_is_told() {
+pub(crate) fn one_with_an_unread_body_gives_way_to_the_same_address_and_is_told() {
     let relay = Relay::with(2, &[]);
     for lane in Lane::of_each(&relay) {
         let mut first = stalled(&relay, &lane);
@@ -242,7 +242,7 @@ fn one_with_an_unread_body_gives_way_to_the_same_address_and_is_told() {
 }
 
 #[test]
-fn one_with_an_unread_body_gives_way_to_no_other_address() {
+pub(crate) fn one_with_an_unread_body_gives_way_to_no_other_address() {
     let relay = Relay::with(2, &[]);
     for lane in Lane::of_each(&relay) {
         let mut first = stalled(&relay, &lane);
@@ -257,7 +257,7 @@ fn one_with_an_unread_body_gives_way_to_no_other_address() {
 /// What a client has read is read before the relay knows of it: its next poll, on another connection
 /// and worker, finds its last one in the place still, and waits for it.
 #[test]
-fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
+pub(crate) fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
     let relay = Relay::with(4, &[]);
     let session = relay.message_session();
     let level = [("X-Receipt", "acked"), ("Content-Length", "5")];
@@ -279,7 +279,7 @@ fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
 
 /// Only where a FIN might go unseen is a sender that waits taken for dead.
 #[test]
-fn one_whose_body_has_come_in_small_part_gives_way_to_nobody() {
+pub(crate) fn one_whose_body_has_come_in_small_part_gives_way_to_nobody() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for lane in Lane::of_each(&relay) {

@@ -7,7 +7,7 @@ use crate::harness::{MOUNT, MessageSession, Relay, Role};
 const MEANWHILE: Duration = Duration::from_millis(150);
 
 #[test]
-fn each_partys_message_answers_the_others_poll() {
+pub(crate) fn each_partys_message_answers_the_others_poll() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for from in Role::BOTH {
@@ -27,7 +27,7 @@ fn each_partys_message_answers_the_others_poll() {
 }
 
 #[test]
-fn nobody_hears_himself() {
+pub(crate) fn nobody_hears_himself() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for role in Role::BOTH {
@@ -45,7 +45,7 @@ fn nobody_hears_himself() {
 }
 
 #[test]
-fn a_party_may_receive_and_send_at_the_same_time() {
+pub(crate) fn a_party_may_receive_and_send_at_the_same_time() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -74,7 +74,7 @@ fn a_party_may_receive_and_send_at_the_same_time() {
 }
 
 #[test]
-fn a_wrong_token_is_a_guests() {
+pub(crate) fn a_wrong_token_is_a_guests() {
     let relay = Relay::with(1, &[]);
     let (session, other) = (relay.message_session(), relay.message_session());
     for cookie in ["token=\"\"", "token=", "token=\"x\"", &format!("token=\"{}\"", other.token)] {
@@ -90,7 +90,7 @@ fn a_wrong_token_is_a_guests() {
 }
 
 #[test]
-fn a_second_receiver_is_told_409() {
+pub(crate) fn a_second_receiver_is_told_409() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -112,7 +112,7 @@ fn a_second_receiver_is_told_409() {
 }
 
 #[test]
-fn who_has_read_a_message_may_ask_for_the_next_on_another_connection() {
+pub(crate) fn who_has_read_a_message_may_ask_for_the_next_on_another_connection() {
     let relay = Relay::with(2, &[]);
     for (level, in_chunks) in [("sent", false), ("sent", true), ("acked", false), ("acked", true)] {
         let session = relay.message_session();
@@ -137,7 +137,7 @@ fn who_has_read_a_message_may_ask_for_the_next_on_another_connection() {
 }
 
 #[test]
-fn a_second_sender_is_told_409() {
+pub(crate) fn a_second_sender_is_told_409() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -160,7 +160,7 @@ fn renewed_for(session: &MessageSession, head: &crate::harness::Head) -> Option<
 }
 
 #[test]
-fn the_hosts_cookie_is_renewed_and_a_guest_gets_none() {
+pub(crate) fn the_hosts_cookie_is_renewed_and_a_guest_gets_none() {
     let relay = Relay::with(2, &["timeouts.session_lifetime = \"100s\""]);
     let lifetime = 97..=101;
     let session = relay.message_session();

@@ -109,7 +109,7 @@ fn what_is_no_number_of_seconds_is_400() {
 }
 
 #[test]
-fn a_message_that_comes_in_time_is_no_timeout() {
+pub(crate) fn a_message_that_comes_in_time_is_no_timeout() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let mut guest = session.guest();
@@ -119,7 +119,7 @@ fn a_message_that_comes_in_time_is_no_timeout() {
 }
 
 #[test]
-fn after_a_timeout_the_connection_goes_on() {
+pub(crate) fn after_a_timeout_the_connection_goes_on() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut guest = session.guest();

@@ -214,7 +214,7 @@ fn replay<C: Client>() {
 }
 
 #[test]
-fn over_bare_sockets() {
+pub(crate) fn over_bare_sockets() {
     replay::<OverSockets>();
 }
 
