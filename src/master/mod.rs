@@ -144,7 +144,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     // Workers keep what they inherit for life, and so does the master.
     let inheritance: &Inheritance =
         Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()? }));
-    let rotation = rotate_ticket_keys(inheritance)?;
+    let rotation = rotation(inheritance)?;
     let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
     let text = introduction(&first);
@@ -211,7 +211,7 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "a new program has taken over");
-    let rotation = rotate_ticket_keys(inheritance)?;
+    let rotation = rotation(inheritance)?;
     let decider = Decider::after(&past, supervisor::terms(&current), clock::monotonic_ms())
         .map_err(|error| MasterError::TakeOver(error.into()))?;
     let workers = Workers::new(inheritance, processes);
@@ -219,11 +219,6 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let current = Rc::new(current);
     let mut supervisor = Supervisor::with(inheritance, outside, decider, serving, current, workers);
     supervisor.supervise().map_err(MasterError::os("supervise the workers"))
-}
-
-fn rotate_ticket_keys(inheritance: &'static Inheritance) -> Result<Rotation, MasterError> {
-    let rotation = Rotation::new(inheritance.segment.ticket_keys(), clock::monotonic_ms());
-    rotation.map_err(MasterError::os("draw random numbers"))
 }
 
 fn show_title() {
@@ -239,6 +234,12 @@ fn make_segment(config: &Config) -> Result<Segment, MasterError> {
         .map_err(|error| MasterError::os("draw random numbers")(io::Error::other(error)))?;
     segment.keep_secret(&secret);
     Ok(segment)
+}
+
+/// The keys of TLS tickets, in good time from here on.
+fn rotation(inheritance: &'static Inheritance) -> Result<Rotation, MasterError> {
+    let rotation = Rotation::new(inheritance.segment.ticket_keys(), clock::monotonic_ms());
+    rotation.map_err(MasterError::os("draw random numbers"))
 }
 
 fn open_control(config: &Config) -> Result<Option<control::Server>, MasterError> {

@@ -178,11 +178,11 @@ impl State {
             })
         });
         let wakers = wakers.collect::<Result<_, _>>()?;
-        // Kept for life, as the program before did.
-        let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers }));
         let listeners = state.listeners.into_iter().map(|fd| take(fd, "a listener"));
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = state.admin.map(|fd| take(fd, "the admin listener")).transpose()?;
+        // For life, as with the program before.
+        let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers }));
         let current = opening::again(config, &inheritance.segment, listeners, admin)
             .map_err(|error| StateError::Opening(Box::new(error)))?;
         let processes = state.workers.into_iter().map(WorkerState::restore);

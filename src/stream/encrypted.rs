@@ -27,11 +27,13 @@ pub(super) struct Encrypted {
     session: Session,
     broken: bool,
     said_goodbye: bool,
+    /// Bytes of the line that were looked at, since somebody last read.
+    looked_bytes: usize,
 }
 
 impl Encrypted {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, broken: false, said_goodbye: false }
+        Self { session, broken: false, said_goodbye: false, looked_bytes: 0 }
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -100,6 +102,7 @@ impl Encrypted {
         if self.broken {
             return Got::Broken;
         }
+        self.looked_bytes = 0;
         let most = room.len().clamp(LINE_BYTES_MIN, LINE_BYTES);
         let (mut filled, mut line_bytes) = (0, 0);
         loop {
@@ -140,18 +143,24 @@ impl Encrypted {
         }
     }
 
-    /// Reads what has come, up to the first payload, so that an end which stands before any is known.
+    /// Reads what has come, up to the first payload, so that an end which stands before any is known. Of a record that
+    /// is longer than a few KiB only its beginning is taken: it is no end.
     pub(super) fn look(&mut self, socket: &mut Socket) {
-        let mut line_bytes = 0;
         while !self.broken && !self.session.is_readable() {
-            let moved = self.move_line(socket, LINE_BYTES_MIN, |session, line| {
-                line_bytes += line.len();
+            let most = LINE_BYTES_MIN.saturating_sub(self.looked_bytes);
+            if most == 0 {
+                return;
+            }
+            let mut line_bytes = 0;
+            let moved = self.move_line(socket, most, |session, line| {
+                line_bytes = line.len();
                 session.look(line)
             });
+            self.looked_bytes += line_bytes;
             match moved {
-                Ok(Got::Bytes(_)) if line_bytes <= EMPTY_BYTES_MAX => {}
+                Ok(Got::Bytes(_)) => {}
                 Ok(Got::Dry) => return,
-                Ok(_) => self.broken = true,
+                Ok(Got::End | Got::Broken) => self.broken = true,
                 Err(fault) => {
                     tracing::debug!(%fault, "a TLS connection is broken");
                     self.fail(socket);

@@ -99,7 +99,7 @@ impl Stream {
     }
 
     /// To be called while nothing is read: with TLS, an end that the client has announced is known only to whoever looks
-    /// behind what the socket says. Payload that has come is kept, some KiB at most, and what is behind it not looked at.
+    /// behind what the socket says. Payload that has come is kept, 4 KiB at most, and what is behind it not looked at.
     pub fn look(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.look(&mut self.socket);

@@ -213,6 +213,7 @@ over_tls! {
     }
     renewal_load: renewal_load {
         heavy_a_hundred_reloads_under_load_lose_nothing_and_leave_nothing,
+        heavy_twenty_upgrades_under_load_lose_nothing_and_leave_nothing,
     }
     process: process {
         quit_lets_running_transfers_finish,
@@ -360,6 +361,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
         "it is about processes, files and sockets, whatever passes",
         &[
             ("crash", &["workers_that_die_again_and_again_come_back_with_patience"]),
+            ("upgrade", &[]),
             ("keepalive", &["the_kernel_asks_after_every_client_as_often_as_configured"]),
             (
                 "process",
@@ -409,11 +411,9 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
         &[("ring", &["payload_is_received_into_the_segment_and_sent_from_it"])],
     ),
     ("HTTPS has limits of its own there, and a test of its own", &[("memory", &[])]),
-    ("it is about processes, and says itself what is spoken", &[("upgrade", &[])]),
     (
         "it is about load, and once is enough",
         &[
-            ("renewal_load", &["heavy_twenty_upgrades_under_load_lose_nothing_and_leave_nothing"]),
             ("crash", &["heavy_workers_killed_again_and_again_under_load_leak_nothing"]),
             (
                 "crowd",

@@ -205,9 +205,18 @@ pub(crate) fn sessions_that_expire_make_room_for_their_issuer() {
     let lines =
         [ROOMY, "limits.sessions_per_address_max = 4", "timeouts.session_lifetime = \"2s\""];
     let relay = Relay::with(4, &lines);
-    for _ in 0..2 {
+    let mut rounds = 0;
+    for _ in 0..6 {
+        let began = Instant::now();
         let sessions = sessions_from(&relay, GREEDY);
-        assert_eq!(sessions.len(), 4);
+        // Where that took longer than a session lives, its place may have been given away again.
+        if began.elapsed() < Duration::from_secs(2) {
+            assert_eq!(sessions.len(), 4);
+            rounds += 1;
+        }
+        if rounds == 2 {
+            return;
+        }
         // Nobody but their issuer looks at them: no place is taken, and none is left.
         for session in &sessions {
             eventually("it has expired", || {
@@ -216,6 +225,7 @@ pub(crate) fn sessions_that_expire_make_room_for_their_issuer() {
             });
         }
     }
+    panic!("too slow a machine: {rounds} of 2 rounds were quick enough to tell");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::harness::{PATIENCE, Payload, Raw, Relay, Segment, Shape, Strace, eventually};
+use crate::harness::{PATIENCE, Payload, Raw, Relay, Segment, Shape, Strace, eventually, stays};
 
 /// Says inside TLS that this was all, and leaves the line open.
 fn announce_end(raw: &mut Raw) {
@@ -92,6 +92,26 @@ fn whoever_waits_may_change_its_keys_and_is_still_heard() {
     relay.connect().put(&session.path, b"again").read_response().expect(200);
     assert_eq!(receiver.read_response().expect(200).text(), "again");
     receiver.read_response().expect(200);
+}
+
+#[test]
+fn of_a_long_record_only_the_beginning_is_taken_before_a_receiver_comes() {
+    let relay = Relay::https(1, &[]);
+    let segment = relay.segment();
+    let session = relay.session();
+    let payload = Payload::new(3, 100_000);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "100000")]);
+    eventually("it waits", || (segment.places_held() == 1).then_some(()));
+    sender.send(&payload.bytes());
+    let left = || crate::harness::tcp_queues(relay.address(), sender.local_addr());
+    eventually("some of it is looked at", || {
+        left().filter(|(_, unread)| *unread < 100_000).map(|_| ())
+    });
+    let (_, unread) = stays("no more is taken", Duration::from_millis(300), left).unwrap();
+    assert!(unread >= 100_000 - 4096, "{unread} bytes are left in the kernel");
+    session.receiver(&payload).join().unwrap().expect_all(&payload);
+    assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), payload.len());
 }
 
 /// How many times workers call `sendto` for one connection, which ends with a notice.

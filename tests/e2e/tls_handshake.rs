@@ -114,7 +114,7 @@ fn a_ticket_is_taken_until_two_keys_have_come_after_its_own() {
 
 #[test]
 fn handshakes_are_counted_by_how_they_end() {
-    let relay = Relay::https(1, &[ADMIN, "timeouts.handshake_timeout = \"500ms\""]);
+    let relay = Relay::https(1, &[ADMIN, "timeouts.handshake_timeout = \"3s\""]);
     let expect = |outcome: &str, count: u64| {
         let name = format!("tls_handshakes_total{{outcome=\"{outcome}\"}}");
         eventually(&format!("{count} {outcome}"), || {
@@ -307,7 +307,7 @@ fn second_flight(relay: &Relay, client: &Arc<ClientConfig>) -> (Raw, Vec<u8>) {
 
 #[test]
 fn heavy_three_thousand_handshakes_torn_apart_leave_nothing() {
-    let relay = Relay::https(2, &["timeouts.handshake_timeout = \"2s\""]);
+    let relay = Relay::https(2, &["timeouts.handshake_timeout = \"5s\""]);
     let segment = relay.segment();
     relay.connect().request("GET", "/", &[]).read_response().expect(200);
     eventually("it is closed", || (segment.sum().open == 0).then_some(()));

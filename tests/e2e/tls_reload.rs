@@ -6,7 +6,8 @@ use std::thread;
 
 use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 
-use crate::harness::{Certificate, Payload, Raw, Relay, eventually};
+use crate::harness::{Certificate, Payload, Raw, Relay, eventually, over_tls};
+use crate::upgrade::{install, installed};
 
 fn put_in_place(relay: &Relay, certificate: &str, key: &str) {
     fs::write(relay.path("certificate.pem"), certificate).unwrap();
@@ -64,6 +65,22 @@ fn a_reload_with_the_same_certificate_keeps_sessions_of_tls() {
     kind(&relay, &client);
     relay.reload(2, &[]);
     assert_eq!(kind(&relay, &client), HandshakeKind::Resumed);
+}
+
+#[test]
+fn an_upgrade_keeps_sessions_of_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = installed(&directory);
+    let mut relay = None;
+    over_tls(|| relay = Some(Relay::of(&program, 2, &[])));
+    let relay = relay.unwrap();
+    let segment = relay.segment();
+    let client = relay.certificate().client(ALL_VERSIONS);
+    kind(&relay, &client);
+    install(&program, |bytes| bytes.push(0));
+    relay.upgrade(2, &[]);
+    assert_eq!(kind(&relay, &client), HandshakeKind::Resumed);
+    assert_eq!(segment.ticket_key(), 1, "the new program goes on with the keys of the old one");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) use proc::{Pid, Stopped, tcp_queues, tcp_unread};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session};
 pub(crate) use response::{Ending, Head, Response};
-pub(crate) use segment::Segment;
+pub(crate) use segment::{Counters, Segment};
 pub(crate) use strace::{Strace, segment_addresses};
 pub(crate) use tls::{Certificate, over_tls};
 pub(crate) use transfer::{Checked, Placement, Shape, send_payload};
