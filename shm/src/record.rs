@@ -111,6 +111,12 @@ impl WorkerRecord {
         }
     }
 
+    /// Reads the tally `index`; one beyond [`TALLIES`] is 0.
+    #[must_use]
+    pub fn tallied(&self, index: usize) -> u64 {
+        self.tallies.get(index).map_or(0, |tally| tally.load(Ordering::Relaxed))
+    }
+
     /// Adds one to the tally `index`; one beyond [`TALLIES`] is not counted.
     pub fn tally(&self, index: usize) {
         if let Some(tally) = self.tallies.get(index) {

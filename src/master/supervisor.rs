@@ -4,13 +4,13 @@
 //! what it answers.
 
 use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
-use super::diagnostics::Diagnostics;
 use super::program::{Program, Trial};
 use super::state::State;
 use super::workers::{Dead, Workers};
 use super::{cause, explain, opening};
 use crate::config::Source;
 use crate::control::{self, Request};
+use crate::diagnostics::Diagnostics;
 use crate::relay::millis;
 use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
@@ -259,7 +259,7 @@ impl Supervisor {
         let Some(next) = self.generations.get(&id) else { return };
         if id != Decider::FIRST {
             opening::take_over(&self.current, next);
-            self.outside.diagnostics.set_level(next.config.log_level);
+            self.outside.diagnostics.change(&next.config.log);
             tracing::info!(generation = id, workers = next.config.workers, "reloaded");
         }
         self.current = Rc::clone(next);
@@ -297,7 +297,7 @@ impl Supervisor {
             return Event::NotForked { record, why: "its generation is gone".to_owned() };
         };
         let diagnostics = &self.outside.diagnostics;
-        let begin = || diagnostics.set_level(generation.config.log_level);
+        let begin = || diagnostics.change(&generation.config.log);
         match self.workers.fork(generation, record, begin) {
             Ok(()) => Event::Forked(record),
             Err(error) => {
