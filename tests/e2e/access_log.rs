@@ -10,7 +10,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    ADMIN, AccessLog, BINARY, Entry, Metrics, Payload, Raw, Relay, Role, Session, Shape, eventually,
+    ADMIN, AccessLog, BINARY, Entry, Metrics, Payload, Raw, Relay, Role, Session, Shape,
+    eventually, stays,
 };
 
 fn relay_with(log: &AccessLog, workers: usize, more: &[&str]) -> Relay {
@@ -337,6 +338,27 @@ fn each_request_of_a_connection_has_its_line() {
     let entries = log.entries(3);
     let requests: Vec<_> = entries.iter().map(|it| it.request.clone().unwrap()).collect();
     assert_eq!(requests, ["GET / HTTP/1.1", "GET /a HTTP/1.1", "GET /b HTTP/1.1"]);
+}
+
+#[test]
+fn an_answer_that_was_not_taken_counts_for_what_was_sent_of_it() {
+    let log = AccessLog::combined();
+    let relay = relay_with(&log, 1, &[]);
+    let one = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut raw = relay.connect();
+    raw.send(one.as_bytes());
+    let whole = raw.read_response().expect(200).body.len() as u64;
+    // More answers than the line and both sockets hold.
+    let mut raw = Raw::connect_with_receive_buffer(relay.address(), 4096);
+    raw.send(one.repeat(10_000).as_bytes());
+    let lines = || log.text().matches('\n').count();
+    let answered = stays("the line is full", Duration::from_millis(300), lines);
+    assert!((2..10_000).contains(&answered), "{answered}");
+    raw.reset();
+    let entries = log.entries(answered + 1);
+    let (last, others) = entries.split_last().unwrap();
+    assert!(others.iter().all(|it| it.bytes == whole));
+    assert!(last.bytes < whole, "{last:?}");
 }
 
 #[test]
