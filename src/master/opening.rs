@@ -95,7 +95,7 @@ fn open(
 }
 
 /// Opens the log that the requests to a generation of workers are written to.
-fn open_access_log(config: &Config) -> Result<Option<Sink>, MasterError> {
+pub(super) fn open_access_log(config: &Config) -> Result<Option<Sink>, MasterError> {
     let open = |path: &PathBuf| {
         Sink::open(path).map_err(|source| MasterError::Access { path: path.clone(), source })
     };

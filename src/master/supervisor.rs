@@ -5,6 +5,7 @@
 
 use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
 use super::program::{Program, Trial};
+use super::reopening::{self, Reopened};
 use super::state::State;
 use super::workers::{Dead, Workers};
 use super::{cause, explain, opening};
@@ -27,11 +28,12 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 /// The signals that the master obeys.
-pub(super) const SIGNALS: [Signal; 6] = [
+pub(super) const SIGNALS: [Signal; 7] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGHUP,
+    Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGWINCH,
 ];
@@ -155,6 +157,11 @@ impl Supervisor {
     fn obey(&mut self, signal: Signal) {
         tracing::info!(signal = signal.as_str(), "told by a signal");
         self.decide(match signal {
+            Signal::SIGUSR1 => {
+                // Whoever sent it reads of a failure in the log.
+                let _ = self.reopen();
+                return;
+            }
             Signal::SIGHUP => Event::Reload(None),
             Signal::SIGUSR2 => Event::Upgrade(None),
             Signal::SIGWINCH => Event::Drain,
@@ -165,10 +172,15 @@ impl Supervisor {
 
     fn hear_requests(&mut self) {
         let Some(control) = &mut self.outside.control else { return };
-        for (asker, request) in control.requests(clock::monotonic_ms()) {
+        for (number, request) in control.requests(clock::monotonic_ms()) {
             tracing::info!(?request, "told by the control socket");
-            let asker = Some(asker);
+            let asker = Some(number);
             self.decide(match request {
+                Request::Reopen => {
+                    let answer = self.reopen();
+                    self.tell(number, &answer);
+                    continue;
+                }
                 Request::Reload => Event::Reload(asker),
                 Request::Upgrade => Event::Upgrade(asker),
                 Request::Quit => Event::Stop { graceful: true, asker },
@@ -278,8 +290,32 @@ impl Supervisor {
             Outcome::Stopping => Ok("stopping".to_owned()),
             Outcome::Failed(why) => Err(why),
         };
+        self.tell(asker, &answer);
+    }
+
+    fn tell(&mut self, asker: Asker, answer: &control::Answer) {
         if let Some(control) = &mut self.outside.control {
-            control.answer(asker, &answer);
+            control.answer(asker, answer);
+        }
+    }
+
+    /// Goes on in access logs that are opened anew.
+    fn reopen(&self) -> control::Answer {
+        let (decider, workers) = (&self.decider, &self.workers);
+        let reopened = reopening::reopen(&self.generations, &self.current, decider, workers);
+        match reopened {
+            Ok(Reopened { logs, workers, untold: 0 }) => {
+                tracing::info!(logs, workers, "access logs were opened anew");
+                Ok(format!("reopened: access logs: {logs}, workers: {workers}"))
+            }
+            Ok(Reopened { untold, .. }) => {
+                Err(format!("workers that go on in the old access log: {untold}"))
+            }
+            Err(error) => {
+                let why = explain(&error);
+                tracing::error!("access logs stay as they were: {why}");
+                Err(why)
+            }
         }
     }
 

@@ -38,7 +38,7 @@ use shm::{Owner, Phase, Segment, WorkerId};
 use socket2::Socket;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tether::{News, Order, Told, WorkerEnd};
@@ -291,11 +291,20 @@ impl Worker {
                 }
                 Told::Order(Order::Drain) if !self.leaving => self.begin_to_drain(now_ms)?,
                 Told::Order(_) => {}
+                Told::Reopen(log) => self.reopen(&log),
                 Told::Gone => {
                     self.over = true;
                     return Ok(());
                 }
             }
+        }
+    }
+
+    fn reopen(&self, log: &OwnedFd) {
+        if let Some(access) = &self.relay.access
+            && let Err(error) = access.reopen(log)
+        {
+            tracing::error!(%error, "the access log stays the old one");
         }
     }
 

@@ -36,6 +36,7 @@ mod receipt;
 mod reload;
 mod renewal_load;
 mod ring;
+mod rotation;
 mod safe_conduct;
 mod tls;
 mod tls_cut;
