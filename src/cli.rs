@@ -15,6 +15,7 @@ use crate::config::{Config, Source};
 use crate::control::{self, Request};
 use crate::master::{self, explain};
 use crate::sys::private::Address;
+use crate::sys::sink::Sink;
 use crate::sys::{listener, private};
 
 /// A relay that two parties meet at, over HTTP, and that never stores what passes.
@@ -125,7 +126,8 @@ impl Args {
             return answer(out, &config.dump());
         }
         if self.test {
-            return match try_addresses(&config) {
+            let tried = try_addresses(&config).and_then(|()| try_log(&config));
+            return match tried {
                 Ok(()) => answer(out, &format!("{source} is valid\n")),
                 Err(error) => complain(err, &error, Exit::Config),
             };
@@ -174,17 +176,18 @@ fn ask(source: Source, request: Request, out: &mut impl Write, err: &mut impl Wr
     }
 }
 
-/// An address that this machine does not let us listen on.
+/// What this machine does not let us have.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-struct AddressError {
-    address: Address,
-    source: io::Error,
+enum TryError {
+    #[error("cannot listen on {address}")]
+    Address { address: Address, source: io::Error },
+    #[error("cannot write to {} (log.access)", path.display())]
+    Log { path: PathBuf, source: io::Error },
 }
 
 /// Whether all addresses could be listened on. One that is held, most likely by the running
 /// program whose next configuration this is, is no fault.
-fn try_addresses(config: &Config) -> Result<(), AddressError> {
+fn try_addresses(config: &Config) -> Result<(), TryError> {
     for listener in &config.listeners {
         let opened = listener::open(listener.address, config.keep_alive());
         judge(&Address::Tcp(listener.address), opened.map(drop))?;
@@ -200,10 +203,16 @@ fn try_addresses(config: &Config) -> Result<(), AddressError> {
     }
 }
 
-fn judge(address: &Address, opened: io::Result<()>) -> Result<(), AddressError> {
+/// Whether the access log could be opened. To open it would be to make it.
+fn try_log(config: &Config) -> Result<(), TryError> {
+    let Some(path) = config.log.access.clone() else { return Ok(()) };
+    Sink::probe(&path).map_err(|source| TryError::Log { path, source })
+}
+
+fn judge(address: &Address, opened: io::Result<()>) -> Result<(), TryError> {
     match opened {
         Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
-            Err(AddressError { address: address.clone(), source })
+            Err(TryError::Address { address: address.clone(), source })
         }
         _ => Ok(()),
     }

@@ -2,14 +2,17 @@
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
 //! `multipart`, `session`, `control` and `tls` know no one above them; `stream` is `sys` with or without `tls`;
-//! `relay` knows them and `shm`; `tally` says what is counted; `admin` tells of it; `worker` drives `relay` and
+//! `access` writes requests down and `diagnostics` what else happens; `relay` knows them and `shm`;
+//! `tally` says what is counted; `admin` tells of it; `worker` drives `relay` and
 //! `admin` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
 
+pub mod access;
 pub mod address;
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod diagnostics;
 pub mod http;
 pub mod master;
 pub mod multipart;

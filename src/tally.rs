@@ -185,6 +185,14 @@ pub enum Tally {
     WorkerDied,
     /// A TLS handshake was over.
     Handshake(Handshake),
+    /// A line found no room in the access log.
+    AccessDropped,
+    /// A line found no room at standard error.
+    DiagnosticDropped,
+    /// A part of a line is what the access log ended with: counted in one record by all who share the log.
+    AccessTorn,
+    /// That line was ended: likewise.
+    AccessMended,
 }
 
 // Blocks of a record's tallies; each has room to grow.
@@ -203,7 +211,16 @@ impl Tally {
             let receivers = ReceiverOutcome::ALL.iter().map(|end| Self::Receiver(*api, *end));
             [Self::Begun(*api)].into_iter().chain(senders).chain(receivers)
         };
-        let others = [Self::Request, Self::UnknownKey, Self::WorkerForked, Self::WorkerDied];
+        let others = [
+            Self::Request,
+            Self::UnknownKey,
+            Self::WorkerForked,
+            Self::WorkerDied,
+            Self::AccessDropped,
+            Self::DiagnosticDropped,
+            Self::AccessTorn,
+            Self::AccessMended,
+        ];
         others
             .into_iter()
             .chain(STATUSES.map(Self::Answer))
@@ -217,6 +234,12 @@ impl Tally {
     /// Counts it once in `record`.
     pub fn count(self, record: &WorkerRecord) {
         record.tally(self.index());
+    }
+
+    /// How often it was counted in `record`.
+    #[must_use]
+    pub fn read(self, record: &WorkerRecord) -> u64 {
+        record.tallied(self.index())
     }
 
     /// How often it was counted, of a record's tallies.
@@ -239,6 +262,10 @@ impl Tally {
             Self::Ended(end) => OTHERS + 12 + at(&ENDS, end),
             Self::Limit(limit) => OTHERS + 16 + limit as usize,
             Self::Handshake(end) => OTHERS + 24 + end as usize,
+            Self::AccessDropped => OTHERS + 32,
+            Self::DiagnosticDropped => OTHERS + 33,
+            Self::AccessTorn => OTHERS + 34,
+            Self::AccessMended => OTHERS + 35,
         }
     }
 }

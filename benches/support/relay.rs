@@ -73,7 +73,7 @@ impl Relay {
         let file = directory.path().join("relay.toml");
         let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
         let memory = format!("[memory]\nsessions_max = {SESSIONS_MAX}\n");
-        let common = format!("workers = {workers}\nlog_level = \"warn\"\n");
+        let common = format!("workers = {workers}\nlog.level = \"warn\"\n");
         fs::write(&file, common + listener + &memory)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_idontstore"));
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::piped());

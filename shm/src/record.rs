@@ -6,7 +6,7 @@ use crossbeam_utils::CachePadded;
 use std::sync::atomic::AtomicU64 as PlainU64;
 
 /// Tallies in a record: words that the caller counts in as it likes.
-pub const TALLIES: usize = 128;
+pub const TALLIES: usize = 160;
 
 /// One worker's record. Records are made once for [`crate::WORKER_RECORDS_MAX`], whatever the number
 /// of workers, so that later generations of workers find theirs.
@@ -109,6 +109,12 @@ impl WorkerRecord {
             2 => Phase::Stopping,
             _ => Phase::Absent,
         }
+    }
+
+    /// Reads the tally `index`; one beyond [`TALLIES`] is 0.
+    #[must_use]
+    pub fn tallied(&self, index: usize) -> u64 {
+        self.tallies.get(index).map_or(0, |tally| tally.load(Ordering::Relaxed))
     }
 
     /// Adds one to the tally `index`; one beyond [`TALLIES`] is not counted.

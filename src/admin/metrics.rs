@@ -38,7 +38,8 @@ impl Collector for Snapshot {
         out.sessions()?;
         out.transfers()?;
         out.memory()?;
-        out.workers()
+        out.workers()?;
+        out.logs()
     }
 }
 
@@ -171,6 +172,15 @@ impl Writer<'_, '_> {
         self.tally("workers_forked", "Worker processes started", Tally::WorkerForked)?;
         let help = "Worker processes that ended though nobody had told them to";
         self.tally("workers_died", help, Tally::WorkerDied)
+    }
+
+    fn logs(&mut self) -> fmt::Result {
+        let logs = [("access", Tally::AccessDropped), ("diagnostics", Tally::DiagnosticDropped)];
+        self.totals(
+            "log_lines_dropped",
+            "Lines that a log had no room for",
+            logs.map(|(log, tally)| ([("log", log)], tally)),
+        )
     }
 
     fn tally(&mut self, name: &str, help: &str, tally: Tally) -> fmt::Result {

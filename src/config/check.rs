@@ -54,13 +54,6 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Limits of an address: so many words at most are looked at for one that has reached its own.
 const SEATS_MAX: u64 = 1 << 16;
 
-const LOG_LEVELS: [(&str, tracing::Level); 5] = [
-    ("error", tracing::Level::ERROR),
-    ("warn", tracing::Level::WARN),
-    ("info", tracing::Level::INFO),
-    ("debug", tracing::Level::DEBUG),
-    ("trace", tracing::Level::TRACE),
-];
 const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
 
 /// The key of a section, from the section as typed and the section of the defaults.
@@ -69,6 +62,9 @@ macro_rules! key {
         Key { name: stringify!($name), typed: &$file.$name, default: &$default.$name }
     };
 }
+
+// Behind the macro, which it uses.
+mod log;
 
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out. Paths are relative to
 /// `directory`.
@@ -112,9 +108,9 @@ impl Check<'_> {
             generations_max: self
                 .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
             control_socket: self.control_socket(&key!(file, default, control_socket)),
-            log_level: self.choice(&key!(file, default, log_level), &LOG_LEVELS),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
+            log: self.log(&file.log, &default.log),
             admin: self.admin(file, default),
             memory: self.memory(file, default, limits.connections_max, host),
             exchange: self.exchange(&file.exchange, &default.exchange),
@@ -137,12 +133,16 @@ impl Check<'_> {
 
     /// `None` for none.
     pub(super) fn control_socket(&mut self, key: &Key<'_>) -> Option<PathBuf> {
-        let allowed =
-            format!("\"none\", or an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes");
+        self.path_or_none(key, SOCKET_PATH_BYTES_MAX)
+    }
+
+    /// `None` for none.
+    fn path_or_none(&mut self, key: &Key<'_>, bytes_max: usize) -> Option<PathBuf> {
+        let allowed = format!("\"none\", or an absolute path of at most {bytes_max} bytes");
         self.value(key, &allowed, |value| {
             let path = value.as_str()?;
             let good = path.starts_with('/')
-                && path.len() <= SOCKET_PATH_BYTES_MAX
+                && path.len() <= bytes_max
                 && !path.chars().any(char::is_control);
             (good || path == NONE).then(|| good.then(|| PathBuf::from(path)))
         })

@@ -11,7 +11,10 @@ use toml::Value;
 
 use super::check::NONE;
 use super::unit::{duration_text, size_text};
-use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts, Tls};
+use super::{
+    AccessFormat, Admin, Config, Exchange, Limits, Listener, Log, LogFormat, Memory, Messages,
+    Receipt, Timeouts, Tls,
+};
 
 impl Config {
     /// The configuration as TOML, every key with its value.
@@ -25,13 +28,11 @@ impl Config {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "workers = {}", self.workers)?;
         writeln!(out, "generations_max = {}", self.generations_max)?;
-        let socket = self.control_socket.as_deref().map(Path::to_string_lossy);
-        let socket = Value::String(socket.unwrap_or(NONE.into()).into_owned());
-        writeln!(out, "control_socket = {socket}")?;
-        writeln!(out, "log_level = \"{}\"", self.log_level.as_str().to_ascii_lowercase())?;
+        writeln!(out, "control_socket = {}", path_or_none(self.control_socket.as_deref()))?;
         let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
         writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
         self.listeners.iter().try_for_each(|listener| listener.write(out))?;
+        self.log.write(out)?;
         self.admin.write(out)?;
         self.memory.write(out)?;
         self.exchange.write(out)?;
@@ -49,6 +50,23 @@ impl Listener {
         let [certificate, key] =
             [certificate, key].map(|path| Value::from(path.to_string_lossy().as_ref()));
         writeln!(out, "tls = {{ certificate = {certificate}, key = {key} }}")
+    }
+}
+
+impl Log {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n[log]\nlevel = \"{}\"", self.level.as_str().to_ascii_lowercase())?;
+        let format = match self.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        writeln!(out, "format = \"{format}\"")?;
+        writeln!(out, "access = {}", path_or_none(self.access.as_deref()))?;
+        let format = match self.access_format {
+            AccessFormat::Combined => "combined",
+            AccessFormat::Json => "json",
+        };
+        writeln!(out, "access_format = \"{format}\"")
     }
 }
 
@@ -83,6 +101,11 @@ impl Messages {
         duration(out, "wait_timeout_max", self.wait_timeout_max)?;
         duration(out, "session_lifetime_max", self.session_lifetime_max)
     }
+}
+
+/// Written as TOML writes it: a path may hold a quote.
+fn path_or_none(path: Option<&Path>) -> Value {
+    Value::String(path.map_or(NONE.into(), Path::to_string_lossy).into_owned())
 }
 
 fn receipt_text(receipt: Receipt) -> &'static str {

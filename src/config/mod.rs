@@ -41,12 +41,12 @@ pub struct Config {
     pub generations_max: usize,
     /// Where the master listens for its operator; an absolute path.
     pub control_socket: Option<PathBuf>,
-    /// The most talkative level that is written.
-    pub log_level: tracing::Level,
     /// Who is believed for whom it speaks.
     pub trusted_proxies: Networks,
     /// Where to listen: at least one, none twice.
     pub listeners: Vec<Listener>,
+    /// What is written down, and where.
+    pub log: Log,
     /// For whoever runs the program.
     pub admin: Admin,
     /// The shared-memory segment.
@@ -106,6 +106,37 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The PEM file of its key.
     pub key: PathBuf,
+}
+
+/// The section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The most talkative level of diagnostics that is written.
+    pub level: tracing::Level,
+    /// How diagnostics are written.
+    pub format: LogFormat,
+    /// The file that requests are written to; an absolute path. `None`: they are not.
+    pub access: Option<PathBuf>,
+    /// How they are written there.
+    pub access_format: AccessFormat,
+}
+
+/// How diagnostics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// How requests are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// nginx's `combined`, and more behind it.
+    Combined,
+    /// A JSON object a line.
+    Json,
 }
 
 /// The section `[admin]`.

@@ -23,7 +23,13 @@ fn the_default_is_the_documented_one() {
     assert_eq!(config.listeners, [Listener { address, proxy_protocol: false, tls: None }]);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!((config.generations_max, &config.control_socket), (4, &None));
-    assert_eq!(config.log_level, tracing::Level::INFO);
+    let log = Log {
+        level: tracing::Level::INFO,
+        format: LogFormat::Text,
+        access: None,
+        access_format: AccessFormat::Combined,
+    };
+    assert_eq!(config.log, log);
     assert!(config.workers.get() <= WORKERS_MAX);
     let Memory { segment_bytes, geometry } = &config.memory;
     assert!((8 << 20..=64 << 20).contains(segment_bytes));
@@ -113,13 +119,17 @@ fn the_default_text_documents_every_key_of_a_dump() {
 fn a_dump_parses_back_to_the_same() {
     let unusual = r#"
         workers = 3
-        log_level = "trace"
         trusted_proxies = ["10.0.0.0/8", "0::1", "::ffff:192.0.2.0/120", "10.0.0.0/8"]
         listener = [
             { address = "[::1]:0" },
             { address = "[::1]:0", proxy_protocol = true },
             { address = "0.0.0.0:81", proxy_protocol = false },
         ]
+        [log]
+        level = "trace"
+        format = "json"
+        access = "/var/log/a \"quoted\" name.log"
+        access_format = "json"
         [admin]
         listen = "unix:/run/a \"quoted\" name.sock"
         [memory]
@@ -204,7 +214,7 @@ fn a_wrong_shape_is_refused_with_its_place() {
 
 #[test]
 fn every_bad_value_is_told_at_once_with_what_is_allowed() {
-    let text = "workers = 65\nlog_level = \"loud\"\n[timeouts]\nhead_timeout = \"1 s\"\n";
+    let text = "workers = 65\nlog.level = \"loud\"\n[timeouts]\nhead_timeout = \"1 s\"\n";
     let report = refusal(text);
     for part in [
         "test.toml:1:11",
@@ -227,8 +237,13 @@ fn values_outside_their_range_are_refused() {
         ("", "workers", "-1"),
         ("", "workers", "\"2\""),
         ("", "workers", "2.0"),
-        ("", "log_level", "\"INFO\""),
-        ("", "log_level", "3"),
+        ("[log]", "level", "\"INFO\""),
+        ("[log]", "level", "3"),
+        ("[log]", "format", "\"combined\""),
+        ("[log]", "access", "\"access.log\""),
+        ("[log]", "access", "\"\""),
+        ("[log]", "access", "\"/var/log/a\\nb\""),
+        ("[log]", "access_format", "\"text\""),
         ("[memory]", "segment_bytes", "\"7MiB\""),
         ("[memory]", "segment_bytes", "\"2TiB\""),
         ("[memory]", "chunk_bytes", "\"auto\""),

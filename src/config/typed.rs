@@ -16,9 +16,9 @@ pub(super) struct File {
     pub(super) workers: Typed,
     pub(super) generations_max: Typed,
     pub(super) control_socket: Typed,
-    pub(super) log_level: Typed,
     pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
+    pub(super) log: Log,
     pub(super) admin: Admin,
     pub(super) memory: Memory,
     pub(super) exchange: Exchange,
@@ -40,6 +40,15 @@ pub(super) struct Listener {
 pub(super) struct Tls {
     pub(super) certificate: Spanned<Value>,
     pub(super) key: Spanned<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[log]`")]
+pub(super) struct Log {
+    pub(super) level: Typed,
+    pub(super) format: Typed,
+    pub(super) access: Typed,
+    pub(super) access_format: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -42,6 +42,8 @@ const FAILED: &str = "failed";
 pub enum Request {
     /// Read the configuration again: new workers take over, the old ones drain
     Reload,
+    /// Open the access log anew, as after it was renamed
+    Reopen,
     /// Become the program that is installed now: its workers take over, the old ones drain
     Upgrade,
     /// Stop at once
@@ -54,6 +56,7 @@ impl Request {
     fn as_str(self) -> &'static str {
         match self {
             Self::Reload => "reload",
+            Self::Reopen => "reopen",
             Self::Upgrade => "upgrade",
             Self::Stop => "stop",
             Self::Quit => "quit",
@@ -61,7 +64,7 @@ impl Request {
     }
 
     fn parse(line: &[u8]) -> Option<Self> {
-        let all = [Self::Reload, Self::Upgrade, Self::Stop, Self::Quit];
+        let all = [Self::Reload, Self::Reopen, Self::Upgrade, Self::Stop, Self::Quit];
         all.into_iter().find(|request| request.as_str().as_bytes() == line)
     }
 
@@ -69,7 +72,7 @@ impl Request {
     fn takes_long(self) -> bool {
         match self {
             Self::Reload | Self::Upgrade => true,
-            Self::Stop | Self::Quit => false,
+            Self::Reopen | Self::Stop | Self::Quit => false,
         }
     }
 }
@@ -169,7 +172,7 @@ mod tests {
             let (answered, notes) = asked(&format!("heard\nnote one\nnote two 2\n{written}"));
             assert_eq!((answered.unwrap(), notes), (answer, vec!["one".into(), "two 2".into()]));
         }
-        for request in [Request::Reload, Request::Stop, Request::Quit] {
+        for request in [Request::Reload, Request::Reopen, Request::Stop, Request::Quit] {
             assert_eq!(Request::parse(request.as_str().as_bytes()), Some(request));
         }
         assert_eq!(Request::parse(b"reload "), None);

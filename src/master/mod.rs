@@ -5,25 +5,25 @@
 
 mod backoff;
 mod decision;
-mod diagnostics;
 mod opening;
 mod program;
+mod reopening;
 mod state;
 mod supervisor;
 mod workers;
 
 use crate::config::{Config, ConfigError, Source};
 use crate::control;
+use crate::diagnostics::{self, Diagnostics};
 use crate::sys::private::Address;
 use crate::sys::{self, clock, private, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
 use crate::worker::{Generation, Inheritance};
 use decision::Decider;
-use diagnostics::Diagnostics;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::wait::WaitStatus;
 use program::Program;
-use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX};
+use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId};
 use state::{Restored, State};
 use std::error::Error;
 use std::fs::File;
@@ -52,6 +52,15 @@ pub enum MasterError {
     Admin {
         /// Where.
         address: Address,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("cannot write to {} (log.access)", path.display())]
+    Access {
+        /// Which file.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -124,7 +133,7 @@ pub fn explain(error: &dyn Error) -> String {
 /// Runs the relay with `config`, which came from `source`, until it is told to stop.
 pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let program = Program::this();
-    let diagnostics = Diagnostics::begin(config.log_level);
+    let diagnostics = Diagnostics::begin(&config.log);
     show_title();
     let files = process::raise_open_files();
     let files = files.map_err(MasterError::os("raise the limit of open files"))?;
@@ -148,6 +157,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let first = opening::first(config, &inheritance.segment)?;
     let control = open_control(&first.config)?;
     let text = introduction(&first);
+    count_in_book(inheritance);
     let outside = Outside { program, source, diagnostics, signals, control, rotation };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("start the workers"))?;
@@ -203,7 +213,7 @@ fn restore(state: RawFd) -> Result<Restored, MasterError> {
 fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let program = Program::this();
     let Restored { inheritance, current, serving, processes, control, past } = restore(state)?;
-    let diagnostics = Diagnostics::begin(current.config.log_level);
+    let diagnostics = Diagnostics::begin(&current.config.log);
     show_title();
     // Those that came meanwhile were blocked, and are told of now.
     let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
@@ -211,6 +221,7 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
         tracing::debug!(%error, "the segment is not locked in memory");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "a new program has taken over");
+    count_in_book(inheritance);
     let rotation = rotation(inheritance)?;
     let decider = Decider::after(&past, supervisor::terms(&current), clock::monotonic_ms())
         .map_err(|error| MasterError::TakeOver(error.into()))?;
@@ -219,6 +230,12 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let current = Rc::new(current);
     let mut supervisor = Supervisor::with(inheritance, outside, decider, serving, current, workers);
     supervisor.supervise().map_err(MasterError::os("supervise the workers"))
+}
+
+/// The master's own lines that find no room are counted where worker 0 counts.
+fn count_in_book(inheritance: &'static Inheritance) {
+    let book = WorkerId::new(0).and_then(|first| inheritance.segment.shared().record(first));
+    book.inspect(|book| diagnostics::count_in(book));
 }
 
 fn show_title() {

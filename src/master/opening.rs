@@ -6,6 +6,7 @@
 use super::MasterError;
 use crate::config::{self, Config, Source, Tls};
 use crate::sys::private::Address;
+use crate::sys::sink::Sink;
 use crate::sys::{listener, private};
 use crate::tls::{Acceptor, Credentials};
 use crate::worker::Generation;
@@ -13,6 +14,7 @@ use shm::Segment;
 use socket2::Socket;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Opens what `config` asks for.
@@ -42,7 +44,9 @@ pub(super) fn again(
 ) -> Result<Generation, MasterError> {
     let acceptors = make_acceptors(&config, segment)?;
     let listeners = listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
-    Ok(Generation { config, listeners, acceptors, admin: admin.map(|fd| Rc::new(fd.into())) })
+    let access = open_access_log(&config)?;
+    let admin = admin.map(|fd| Rc::new(fd.into()));
+    Ok(Generation { config, listeners, acceptors, admin, access })
 }
 
 /// Whether the configuration could be what `current` is followed by, as far as that can be known without
@@ -53,6 +57,9 @@ pub(super) fn could_be_next(
     current: &Generation,
 ) -> Result<(), MasterError> {
     let config = load(source, current)?;
+    if let Some(path) = &config.log.access {
+        Sink::probe(path).map_err(|source| MasterError::Access { path: path.clone(), source })?;
+    }
     make_acceptors(&config, segment).map(drop)
 }
 
@@ -83,7 +90,16 @@ fn open(
         (Some(address), None) => Some(Rc::new(open_admin(address)?)),
         (_, admin) => admin,
     };
-    Ok(Generation { config, listeners, acceptors, admin })
+    let access = open_access_log(&config)?;
+    Ok(Generation { config, listeners, acceptors, admin, access })
+}
+
+/// Opens the log that the requests to a generation of workers are written to.
+pub(super) fn open_access_log(config: &Config) -> Result<Option<Sink>, MasterError> {
+    let open = |path: &PathBuf| {
+        Sink::open(path).map_err(|source| MasterError::Access { path: path.clone(), source })
+    };
+    config.log.access.as_ref().map(open).transpose()
 }
 
 fn open_admin(address: &Address) -> Result<Socket, MasterError> {

@@ -4,13 +4,14 @@
 //! what it answers.
 
 use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
-use super::diagnostics::Diagnostics;
 use super::program::{Program, Trial};
+use super::reopening::{self, Reopened};
 use super::state::State;
 use super::workers::{Dead, Workers};
 use super::{cause, explain, opening};
 use crate::config::Source;
 use crate::control::{self, Request};
+use crate::diagnostics::Diagnostics;
 use crate::relay::millis;
 use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
@@ -28,11 +29,12 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 /// The signals that the master obeys.
-pub(super) const SIGNALS: [Signal; 6] = [
+pub(super) const SIGNALS: [Signal; 7] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGHUP,
+    Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGWINCH,
 ];
@@ -162,6 +164,11 @@ impl Supervisor {
     fn obey(&mut self, signal: Signal) {
         tracing::info!(signal = signal.as_str(), "told by a signal");
         self.decide(match signal {
+            Signal::SIGUSR1 => {
+                // Whoever sent it reads of a failure in the log.
+                let _ = self.reopen();
+                return;
+            }
             Signal::SIGHUP => Event::Reload(None),
             Signal::SIGUSR2 => Event::Upgrade(None),
             Signal::SIGWINCH => Event::Drain,
@@ -172,10 +179,15 @@ impl Supervisor {
 
     fn hear_requests(&mut self) {
         let Some(control) = &mut self.outside.control else { return };
-        for (asker, request) in control.requests(clock::monotonic_ms()) {
+        for (number, request) in control.requests(clock::monotonic_ms()) {
             tracing::info!(?request, "told by the control socket");
-            let asker = Some(asker);
+            let asker = Some(number);
             self.decide(match request {
+                Request::Reopen => {
+                    let answer = self.reopen();
+                    self.tell(number, &answer);
+                    continue;
+                }
                 Request::Reload => Event::Reload(asker),
                 Request::Upgrade => Event::Upgrade(asker),
                 Request::Quit => Event::Stop { graceful: true, asker },
@@ -266,7 +278,7 @@ impl Supervisor {
         let Some(next) = self.generations.get(&id) else { return };
         if id != Decider::FIRST {
             opening::take_over(&self.current, next);
-            self.outside.diagnostics.set_level(next.config.log_level);
+            self.outside.diagnostics.change(&next.config.log);
             tracing::info!(generation = id, workers = next.config.workers, "reloaded");
         }
         self.current = Rc::clone(next);
@@ -285,8 +297,32 @@ impl Supervisor {
             Outcome::Stopping => Ok("stopping".to_owned()),
             Outcome::Failed(why) => Err(why),
         };
+        self.tell(asker, &answer);
+    }
+
+    fn tell(&mut self, asker: Asker, answer: &control::Answer) {
         if let Some(control) = &mut self.outside.control {
-            control.answer(asker, &answer);
+            control.answer(asker, answer);
+        }
+    }
+
+    /// Goes on in access logs that are opened anew.
+    fn reopen(&self) -> control::Answer {
+        let (decider, workers) = (&self.decider, &self.workers);
+        let reopened = reopening::reopen(&self.generations, &self.current, decider, workers);
+        match reopened {
+            Ok(Reopened { logs, workers, untold: 0 }) => {
+                tracing::info!(logs, workers, "access logs were opened anew");
+                Ok(format!("reopened: access logs: {logs}, workers: {workers}"))
+            }
+            Ok(Reopened { untold, .. }) => {
+                Err(format!("workers that go on in the old access log: {untold}"))
+            }
+            Err(error) => {
+                let why = explain(&error);
+                tracing::error!("access logs stay as they were: {why}");
+                Err(why)
+            }
         }
     }
 
@@ -304,7 +340,7 @@ impl Supervisor {
             return Event::NotForked { record, why: "its generation is gone".to_owned() };
         };
         let diagnostics = &self.outside.diagnostics;
-        let begin = || diagnostics.set_level(generation.config.log_level);
+        let begin = || diagnostics.change(&generation.config.log);
         match self.workers.fork(generation, record, begin) {
             Ok(()) => Event::Forked(record),
             Err(error) => {

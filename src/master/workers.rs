@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use shm::{Owner, WorkerId};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 /// All workers that have a process.
@@ -89,6 +89,17 @@ impl Workers {
         if let Err(error) = told {
             tracing::warn!(%error, ?order, worker = record.index(), "a worker cannot be told");
         }
+    }
+
+    /// Hands over the access log, opened anew. `Some(false)`: that worker could not be told; `None`: it is no more.
+    pub(super) fn reopen(&self, process: &Process, log: BorrowedFd<'_>) -> Option<bool> {
+        let Err(error) = process.tether.reopen(log) else { return Some(true) };
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return None;
+        }
+        let worker = process.record.index();
+        tracing::error!(%error, worker, "a worker goes on in the old access log");
+        Some(false)
     }
 
     /// Forks a worker of `generation`. In the child `prepare` is called, and this does not return.

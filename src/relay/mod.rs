@@ -21,6 +21,7 @@ pub use outcome::{Received, Report, Sent};
 pub use receiving::{Receiving, Reception};
 pub use sending::{Cargo, Sending};
 
+use crate::access::AccessLog;
 use crate::config::Config;
 use crate::session::Addresses;
 use crate::tally::Tally;
@@ -47,6 +48,8 @@ pub struct Relay {
     pub record: &'static WorkerRecord,
     /// Makes digests of clients' addresses.
     pub addresses: Addresses,
+    /// Where requests are written down, if they are.
+    pub access: Option<AccessLog>,
     /// The settings.
     pub config: &'static Config,
     /// One a worker record: what wakes it.

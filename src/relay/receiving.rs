@@ -138,6 +138,12 @@ impl Receiving {
         self.phase == Phase::Sender
     }
 
+    /// Payload bytes that the client's socket took.
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        self.taken
+    }
+
     /// Its connection ends after the answer. To be said while it [waits](Self::is_waiting).
     pub fn close_after(&mut self) {
         self.reception.keep_alive = false;

@@ -3,6 +3,7 @@
 //! Whoever sees two of them can tell whether they are the same session, and nothing else: without the
 //! secret no key leads to its hash, and no hash leads anywhere.
 
+use super::SessionKey;
 use std::fmt;
 
 /// Sets these hashes apart from all that is made with the same secret.
@@ -23,6 +24,12 @@ impl SessionHash {
         let mut hash = [0; HASH_BYTES];
         hasher.finalize_xof().fill(&mut hash);
         Self(hash)
+    }
+
+    /// The hash of the session that `key` is good for.
+    #[must_use]
+    pub fn of(secret: &[u8; blake3::KEY_LEN], key: &SessionKey) -> Self {
+        Self::new(secret, &key.digest())
     }
 }
 

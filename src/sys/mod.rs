@@ -12,6 +12,7 @@ pub mod private;
 pub mod process;
 pub mod program;
 pub mod signal;
+pub mod sink;
 pub mod socket;
 pub mod title;
 

@@ -1,6 +1,6 @@
 //! Signals as something to read, so that they only record and one loop decides.
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 
@@ -9,6 +9,12 @@ use std::io;
 pub fn listen(signals: &[Signal]) -> io::Result<SignalFd> {
     let set = block(signals)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Lets a file that may not grow any more (`RLIMIT_FSIZE`) be a write that fails, and not a death.
+pub fn survive_file_limit() {
+    // SAFETY: no handler of ours is installed.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// The next signal that has come, if there is one.

@@ -114,6 +114,11 @@ impl Answer {
         self.status
     }
 
+    /// Bytes of the body that is written.
+    pub(super) fn body_bytes(&self, asked: &Asked) -> u64 {
+        if asked.head_only { 0 } else { self.body.len() as u64 }
+    }
+
     /// Writes the answer to the end of `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>, asked: &Asked) {
         let mut head = ResponseHead::start(out, self.status, SystemTime::now());

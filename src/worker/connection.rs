@@ -4,6 +4,7 @@
 //! States are named by what they wait for. Requests are served one after the other: nothing of the
 //! next one is looked at before the last one is answered.
 
+mod account;
 mod arrival;
 
 use super::admission::{Admission, TurnedAway};
@@ -13,12 +14,13 @@ use super::origin::Peer;
 use super::outcomes;
 use super::request;
 use super::route::{self, Action};
+use crate::access::Note;
 use crate::address::Scheme;
 use crate::http::{self, Fault, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
 use crate::stream::Stream;
 use crate::sys::{Got, Put};
-use crate::tally::{ReceiverOutcome, SenderOutcome, Tally};
+use crate::tally::Tally;
 use crate::tls::Acceptor;
 use shm::{Direction, LaneRef, Role, TakeError};
 
@@ -51,6 +53,8 @@ pub(super) struct Connection {
     outbox: Outbox,
     state: State,
     asked: Asked,
+    /// What will be written down of the request, if anything.
+    note: Option<Box<Note>>,
     deadline_ms: u64,
     service: Service,
 }
@@ -147,6 +151,7 @@ impl Connection {
             outbox: Outbox::default(),
             state: State::Head,
             asked: Asked::unreadable(peer.address),
+            note: None,
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             service: Service::Lasting,
         }
@@ -211,6 +216,7 @@ impl Connection {
 
     /// Gives up all it has.
     pub(super) fn close(&mut self, relay: &Relay) {
+        self.account_for_parting(relay);
         self.leave(relay);
         self.admission.release(relay);
     }
@@ -277,15 +283,7 @@ impl Connection {
     }
 
     fn stop_waiting(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        match &self.state {
-            State::Sending(it) => {
-                relay.count(Tally::Sender(it.manner().api(), SenderOutcome::Stopped));
-            }
-            State::Receiving(it) => {
-                relay.count(Tally::Receiver(it.manner().api(), ReceiverOutcome::Stopped));
-            }
-            _ => {}
-        }
+        self.account_for_stop(relay);
         self.leave(relay);
         self.send_away(relay, now_ms);
         Step::Go
@@ -311,7 +309,9 @@ impl Connection {
                         let client = self.peer.client(&request, &relay.config.trusted_proxies);
                         self.asked = request::asked(&request, client, body_bytes);
                         self.asked.keep_alive &= self.service == Service::Lasting;
+                        let head = self.inbox.get(..bytes).unwrap_or_default();
                         if let Err(why) = self.admission.count_for(relay, client, now_ms) {
+                            self.note = account::note(relay, &request, head, now_ms);
                             return self.turn_away(relay, why, now_ms);
                         }
                         let local = || self.stream.local_address();
@@ -319,6 +319,7 @@ impl Connection {
                             if self.stream.is_encrypted() { Scheme::Https } else { Scheme::Http };
                         let origin = self.peer.origin(&request, own, local);
                         let action = route::route(relay, &request, &self.asked, &origin, now_ms);
+                        self.note = account::note(relay, &request, head, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         return self.act(relay, action, now_ms);
                     }
@@ -400,6 +401,9 @@ impl Connection {
         match action {
             Action::Answer(answer) => self.answer(relay, &answer, now_ms),
             Action::Enter { lane, errand, wait } => {
+                if let Some(note) = &mut self.note {
+                    note.asks_for(errand.role());
+                }
                 let wait_ends_ms = now_ms.saturating_add(millis(wait));
                 self.state = State::Door(Door::new(lane, errand, wait_ends_ms, now_ms));
             }
@@ -458,6 +462,7 @@ impl Connection {
         let turn = sending.turn(relay, stream, inbox, outbox, now_ms);
         // Nothing but an interim answer, which the socket has room for.
         outbox.flush(stream);
+        account::of_sender(&mut self.note, sending, &turn, now_ms);
         let report = match turn {
             Turn::Wait if self.service == Service::Ending && sending.is_waiting() => {
                 return self.stop_waiting(relay, now_ms);
@@ -482,7 +487,9 @@ impl Connection {
 
     fn receive(&mut self, relay: &Relay, now_ms: u64) -> Step {
         let State::Receiving(receiving) = &mut self.state else { return Step::Go };
-        let received = match receiving.turn(relay, &mut self.stream, &mut self.outbox, now_ms) {
+        let turn = receiving.turn(relay, &mut self.stream, &mut self.outbox, now_ms);
+        account::of_receiver(&mut self.note, receiving, &turn, now_ms);
+        let received = match turn {
             Turn::Wait if self.service == Service::Ending && receiving.is_waiting() => {
                 return self.stop_waiting(relay, now_ms);
             }
@@ -519,6 +526,7 @@ impl Connection {
     fn answer(&mut self, relay: &Relay, answer: &Answer, now_ms: u64) {
         answer.write(self.outbox.bytes(), &self.asked);
         relay.count(Tally::Answer(answer.status()));
+        self.account_for_answer(relay, answer, now_ms);
         self.state = State::Answer;
         self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.head_timeout));
     }
@@ -536,6 +544,7 @@ impl Connection {
 
     /// The answer is written: the next request, or the end.
     fn after_answer(&mut self, relay: &Relay, now_ms: u64) {
+        self.write_down(relay, now_ms);
         let timeouts = &relay.config.timeouts;
         if self.asked.goes_on() {
             if self.peer.is_proxy {

@@ -158,6 +158,11 @@ impl Connections {
         });
     }
 
+    /// Writes down what is cut off, as the worker ends.
+    pub(super) fn forsake(&mut self, relay: &Relay) {
+        self.slab.iter_mut().for_each(|(_, entry)| entry.connection.forsake(relay));
+    }
+
     fn for_all(&mut self, act: impl Fn(&mut Self, usize)) {
         let keys: Vec<usize> = self.slab.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| act(self, key));

@@ -114,10 +114,7 @@ impl Door {
     }
 
     fn role(&self) -> Role {
-        match self.errand {
-            Errand::Send(_) => Role::Sender,
-            Errand::Receive(_) => Role::Receiver,
-        }
+        self.errand.role()
     }
 
     /// The name under which it asks a holder to give way: whose it is, where that matters.

@@ -19,10 +19,13 @@ mod route;
 pub mod tether;
 mod wheel;
 
+use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::diagnostics;
 use crate::relay::{Relay, millis};
 use crate::session::Addresses;
+use crate::sys::sink::Sink;
 use crate::sys::{clock, process, signal, title};
 use crate::tls::Acceptor;
 use connections::Connections;
@@ -35,7 +38,7 @@ use shm::{Owner, Phase, Segment, WorkerId};
 use socket2::Socket;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tether::{News, Order, Told, WorkerEnd};
@@ -76,6 +79,8 @@ pub struct Generation {
     pub acceptors: Vec<Option<Acceptor>>,
     /// The admin listener, if there is one.
     pub admin: Option<Rc<Socket>>,
+    /// The access log, if there is one.
+    pub access: Option<Sink>,
 }
 
 impl Generation {
@@ -95,6 +100,7 @@ impl Inheritance {
         let mut keep = process::raw(&self.wakers);
         keep.extend(generation.listeners.iter().map(|listener| listener.as_raw_fd()));
         keep.extend(generation.admin.iter().map(|listener| listener.as_raw_fd()));
+        keep.extend(generation.access.iter().map(|log| log.as_fd().as_raw_fd()));
         keep.push(self.segment.fd().as_raw_fd());
         keep
     }
@@ -148,7 +154,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let Inheritance { segment, wakers } = inheritance;
-        let Generation { config, listeners, acceptors, admin } = generation;
+        let Generation { config, listeners, acceptors, admin, access } = generation;
         let poll = Poll::new()?;
         signal::block(&SIGNALS_IGNORED)?;
         let watched = [
@@ -158,11 +164,20 @@ impl Worker {
         for (fd, token) in watched {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
+        let record = segment.shared().record(id).ok_or_else(missing)?;
+        diagnostics::count_in(record);
+        let common = WorkerId::new(0).and_then(|first| segment.shared().record(first));
+        let books = (record, common.ok_or_else(missing)?);
+        let access = access.as_ref().map(|sink| {
+            let mount = config.messages.mount.as_str();
+            AccessLog::new(sink, config.log.access_format, mount, segment.secret(), books)
+        });
         let relay = Relay {
             segment,
             owner: Owner::new(id, epoch),
-            record: segment.shared().record(id).ok_or_else(missing)?,
+            record,
             addresses: Addresses::new(segment.secret()),
+            access,
             config,
             wakers,
         };
@@ -218,6 +233,7 @@ impl Worker {
             self.leave_admin(now_ms)?;
             self.leave_in_time(now_ms);
         }
+        self.connections.forsake(&self.relay);
         Ok(())
     }
 
@@ -275,11 +291,20 @@ impl Worker {
                 }
                 Told::Order(Order::Drain) if !self.leaving => self.begin_to_drain(now_ms)?,
                 Told::Order(_) => {}
+                Told::Reopen(log) => self.reopen(&log),
                 Told::Gone => {
                     self.over = true;
                     return Ok(());
                 }
             }
+        }
+    }
+
+    fn reopen(&self, log: &OwnedFd) {
+        if let Some(access) = &self.relay.access
+            && let Err(error) = access.reopen(log)
+        {
+            tracing::error!(%error, "the access log stays the old one");
         }
     }
 
@@ -321,7 +346,7 @@ impl Worker {
             self.connections.stop(&self.relay, now_ms);
         }
         let is_late = self.stops_ms.is_some_and(|stops_ms| now_ms >= stops_ms);
-        let is_asked = self.stops_ms.is_none() && self.admin.as_ref().is_some_and(Admin::is_asked);
+        let is_asked = self.admin.as_ref().is_some_and(Admin::is_asked);
         self.over |= is_late || (self.leaving && self.connections.is_empty() && !is_asked);
     }
 }

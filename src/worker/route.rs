@@ -11,8 +11,8 @@ use super::{exchange, messages};
 use crate::http::{Method, Request, Status};
 use crate::relay::{Cargo, Reception, Relay};
 use crate::session::{self, IssueError, Issued, Kind, Session, SessionKey};
-use crate::tally::{Limit, Tally};
-use shm::{End, LaneRef, Refusal};
+use crate::tally::{Api, Limit, Tally};
+use shm::{End, LaneRef, Refusal, Role};
 use std::time::Duration;
 
 /// What a request asks for.
@@ -34,6 +34,16 @@ pub(super) enum Action {
 pub(super) enum Errand {
     Send(Box<Cargo>),
     Receive(Box<Reception>),
+}
+
+impl Errand {
+    /// Which place it takes.
+    pub(super) fn role(&self) -> Role {
+        match self {
+            Self::Send(_) => Role::Sender,
+            Self::Receive(_) => Role::Receiver,
+        }
+    }
 }
 
 impl From<Answer> for Action {
@@ -58,6 +68,11 @@ pub(super) fn route(
         Some(path) => messages::route(relay, request, asked, origin, path, now_ms),
         None => exchange::route(relay, request, asked, origin, now_ms),
     }
+}
+
+/// Which API `request` is for.
+pub(super) fn api(relay: &Relay, request: &Request<'_>) -> Api {
+    below_mount(relay, request.path).map_or(Api::Exchange, |_| Api::Messages)
 }
 
 /// Whether `request` may bring a body that is not empty, as the routes of both APIs have it.
@@ -86,6 +101,9 @@ pub(super) fn issue(
 ) -> Result<Issued, Answer> {
     let quota = admission::sessions_of(relay, asked.client);
     let issued = session::issue(relay.segment, relay.owner, quota, kind, lifetime, now_ms);
+    if let (Ok(issued), Some(log)) = (&issued, &relay.access) {
+        log.name(&issued.key);
+    }
     let issued = issued.map_err(|error| match error {
         IssueError::TooMany => {
             relay.count(Tally::Limit(Limit::SessionsPerAddress));
@@ -110,7 +128,11 @@ pub(super) fn find(
     is_ours: impl FnOnce(Kind) -> bool,
     now_ms: u64,
 ) -> Option<Session> {
-    session::find(relay.shared(), key, now_ms).filter(|session| is_ours(session.kind))
+    let found = session::find(relay.shared(), key, now_ms).filter(|it| is_ours(it.kind))?;
+    if let Some(log) = &relay.access {
+        log.name(key);
+    }
+    Some(found)
 }
 
 /// Deletes the session.

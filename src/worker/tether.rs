@@ -34,16 +34,19 @@ pub struct MasterEnd(Channel);
 pub struct WorkerEnd(Channel);
 
 /// What a worker hears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Told {
     Nothing,
     Order(Order),
+    /// Requests are to be written here from now on.
+    Reopen(OwnedFd),
     /// The master is gone.
     Gone,
 }
 
 const DRAIN: u8 = b'd';
 const QUIT: u8 = b'q';
+const REOPEN: u8 = b'r';
 const SERVES: u8 = b's';
 const CLOSED: u8 = b'c';
 
@@ -61,6 +64,11 @@ impl MasterEnd {
             Order::Quit => QUIT,
         };
         self.0.tell(word, None)
+    }
+
+    /// Hands over the access log, opened anew. An error as above.
+    pub fn reopen(&self, log: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.tell(REOPEN, Some(log))
     }
 
     /// The next news.
@@ -97,6 +105,7 @@ impl WorkerEnd {
             return match self.0.hear() {
                 Heard::Message(DRAIN, _) => Told::Order(Order::Drain),
                 Heard::Message(QUIT, _) => Told::Order(Order::Quit),
+                Heard::Message(REOPEN, Some(log)) => Told::Reopen(log),
                 Heard::Message(..) => continue,
                 Heard::Nothing => Told::Nothing,
                 Heard::Gone => Told::Gone,

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Curl, Raw, Relay, eventually};
 
-const DEBUG: &str = "log_level = \"debug\"";
+const DEBUG: &str = "log.level = \"debug\"";
 const PROXY: &str = "127.0.0.2";
 const STRANGER: &str = "127.0.0.3";
 const TRUSTED: &str = "trusted_proxies = [\"127.0.0.2\", \"10.0.0.0/8\", \"fd00::/8\"]";

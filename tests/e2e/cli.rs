@@ -100,7 +100,7 @@ fn a_bad_configuration_is_78_with_the_place_and_what_is_allowed() {
         row(2, 15, "[memory]\nchunk_bytes = 5000\n", &["chunk_bytes"]),
         row(2, 11, "[[listener]]\naddress = \"localhost:1\"\n", &["address"]),
         row(2, 11, "[exchange]\nreceipt = \"later\"\n", &["acked", "sent"]),
-        row(1, 13, "log_level = \"loud\"\n", &["debug"]),
+        row(2, 9, "[log]\nlevel = \"loud\"\n", &["debug"]),
         row(3, 1, "\n\nworkers 1\n", &[]),
     ] {
         for option in [&["-t"][..], &["-T"], &[]] {

@@ -358,6 +358,10 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
     ("it is about schemes and addresses, and says itself what is spoken", &[("address", &[])]),
     ("it is about what clients never see", &[("admin", &[]), ("cli", &[]), ("control", &[])]),
     (
+        "it is about logs, whatever is logged",
+        &[("access_log", &[]), ("access_loss", &[]), ("diagnostics", &[]), ("rotation", &[])],
+    ),
+    (
         "it is about processes, files and sockets, whatever passes",
         &[
             ("crash", &["workers_that_die_again_and_again_come_back_with_patience"]),

@@ -6,6 +6,8 @@
 
 mod harness;
 
+mod access_log;
+mod access_loss;
 mod address;
 mod admin;
 mod answers;
@@ -15,6 +17,7 @@ mod conformance;
 mod control;
 mod crash;
 mod crowd;
+mod diagnostics;
 mod exchange;
 mod expectation;
 mod files;
@@ -33,6 +36,7 @@ mod receipt;
 mod reload;
 mod renewal_load;
 mod ring;
+mod rotation;
 mod safe_conduct;
 mod tls;
 mod tls_cut;

@@ -43,7 +43,7 @@ fn every_listener_serves_the_same_sessions() {
 
 #[test]
 fn keys_and_tokens_never_enter_the_log() {
-    let relay = Relay::with(2, &["log_level = \"trace\""]);
+    let relay = Relay::with(2, &["log.level = \"trace\""]);
     let session = relay.session();
     session.transfer(&Payload::new(1, 1000), Shape::Length);
     let revoked = relay.session();

@@ -73,7 +73,7 @@ fn hup_reloads_as_well() {
 fn the_log_level_may_change() {
     let relay = Relay::with(1, &[]);
     drop(relay.session());
-    relay.reload(1, &["log_level = \"debug\""]);
+    relay.reload(1, &["log.level = \"debug\""]);
     let issued = || relay.errors().matches("a session was issued").count();
     assert_eq!(issued(), 0);
     drop(relay.session());

@@ -242,6 +242,11 @@ impl Decider {
         self.generations.is_empty()
     }
 
+    /// Whose worker has `record`.
+    pub(super) fn generation_of(&self, record: WorkerId) -> Option<GenerationId> {
+        self.generations.iter().find(|it| it.has(record)).map(|it| it.id)
+    }
+
     /// Whether the worker at `record` was told to end.
     pub(super) fn is_leaving(&self, record: WorkerId) -> bool {
         let is_its = |it: &&Generation| it.has(record);

@@ -2,6 +2,7 @@
 //! sent and got, and an observer of the shared segment. Tests are meant to read like sentences; all that is not a
 //! sentence lives here. Nothing in here sleeps for luck: it polls for a condition until a deadline and then says which.
 
+mod access;
 mod curl;
 mod message;
 mod metrics;
@@ -17,6 +18,7 @@ mod strace;
 mod tls;
 mod transfer;
 
+pub(crate) use access::{AccessLog, Entry};
 pub(crate) use curl::{Curl, RunningCurl};
 pub(crate) use message::{Coming, MOUNT, MessageSession, Party, Role, TRUNCATED, TokenCookie};
 pub(crate) use metrics::{ADMIN, Metrics};

@@ -64,17 +64,29 @@ impl Relay {
 
     /// `workers` workers, and lines of configuration as dotted keys: `timeouts.wait_timeout = "1s"`.
     pub(crate) fn with(workers: usize, lines: &[&str]) -> Self {
-        Self::run(Command::new(BINARY), workers, lines)
+        Self::run(Command::new(BINARY), workers, lines, None)
+    }
+
+    /// The same, but what it says on stderr goes elsewhere, and `environment` is added to its own.
+    pub(crate) fn saying(
+        errors: impl Into<Stdio>,
+        environment: &[(&str, &str)],
+        workers: usize,
+        lines: &[&str],
+    ) -> Self {
+        let mut command = Command::new(BINARY);
+        command.envs(environment.iter().copied());
+        Self::run(command, workers, lines, Some(errors.into()))
     }
 
     /// The same on a machine of the test's own; its first listener is reached from there alone.
     pub(crate) fn on(machine: &Machine, workers: usize, lines: &[&str]) -> Self {
-        Self::run(machine.command(BINARY), workers, lines)
+        Self::run(machine.command(BINARY), workers, lines, None)
     }
 
     /// The same of a program that is installed elsewhere.
     pub(crate) fn of(program: &Path, workers: usize, lines: &[&str]) -> Self {
-        Self::run(Command::new(program), workers, lines)
+        Self::run(Command::new(program), workers, lines, None)
     }
 
     /// Its first listener speaks HTTPS.
@@ -84,7 +96,7 @@ impl Relay {
         relay.unwrap()
     }
 
-    fn run(mut command: Command, workers: usize, lines: &[&str]) -> Self {
+    fn run(mut command: Command, workers: usize, lines: &[&str], errors: Option<Stdio>) -> Self {
         let make = || Certificates { first: Certificate::new(), next: Certificate::new() };
         let certificates = tls::is_over_tls().then(make);
         let directory = tempfile::tempdir().unwrap();
@@ -92,7 +104,8 @@ impl Relay {
         if let Some(Certificates { first, .. }) = &certificates {
             first.write(directory.path());
         }
-        let errors = File::create(directory.path().join("stderr")).unwrap();
+        let own = || File::create(directory.path().join("stderr")).unwrap().into();
+        let errors = errors.unwrap_or_else(own);
         command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
         let mut master =
             command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
