@@ -32,6 +32,7 @@ mod memory;
 mod messages;
 mod outcomes;
 mod process;
+mod proxies;
 mod receipt;
 mod reload;
 mod renewal_load;
