@@ -20,6 +20,7 @@ pub struct WorkerRecord {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     phase: AtomicU32,
+    beats: PlainU64,
     reclaimed: PlainU64,
     tallies: [PlainU64; TALLIES],
 }
@@ -60,6 +61,7 @@ impl WorkerRecord {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             phase: AtomicU32::new(0),
+            beats: PlainU64::new(0),
             reclaimed: PlainU64::new(0),
             tallies: [const { PlainU64::new(0) }; TALLIES],
         }
@@ -115,6 +117,17 @@ impl WorkerRecord {
     #[must_use]
     pub fn tallied(&self, index: usize) -> u64 {
         self.tallies.get(index).map_or(0, |tally| tally.load(Ordering::Relaxed))
+    }
+
+    /// Says that the worker goes on: for each turn of its loop.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the worker, and those before it, have said that they go on.
+    #[must_use]
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// Adds one to the tally `index`; one beyond [`TALLIES`] is not counted.

@@ -449,6 +449,7 @@ impl Check<'_> {
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
             rate_window: self.duration(&key!(file, default, rate_window), &most),
             start_timeout: self.duration(&key!(file, default, start_timeout), &most),
+            hang_timeout: self.duration(&key!(file, default, hang_timeout), &(100 * MS..=DAY)),
             reload_timeout: self.duration(&key!(file, default, reload_timeout), &most),
             stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
             drain_timeout: self.duration(&key!(file, default, drain_timeout), &most),

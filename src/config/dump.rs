@@ -149,6 +149,7 @@ impl Timeouts {
         duration(out, "linger_timeout", self.linger_timeout)?;
         duration(out, "rate_window", self.rate_window)?;
         duration(out, "start_timeout", self.start_timeout)?;
+        duration(out, "hang_timeout", self.hang_timeout)?;
         duration(out, "reload_timeout", self.reload_timeout)?;
         duration(out, "stop_timeout", self.stop_timeout)?;
         duration(out, "drain_timeout", self.drain_timeout)

@@ -248,6 +248,8 @@ pub struct Timeouts {
     pub rate_window: Duration,
     /// For workers that are started to serve, and for a program that is to take over to show that it could.
     pub start_timeout: Duration,
+    /// For a worker to give a sign of life.
+    pub hang_timeout: Duration,
     /// For a reload to wait until others have drained.
     pub reload_timeout: Duration,
     /// For running transfers, after a graceful stop was asked for.

@@ -66,6 +66,7 @@ fn the_default_is_the_documented_one() {
         linger_timeout: Duration::from_secs(2),
         rate_window: Duration::from_secs(60),
         start_timeout: Duration::from_secs(10),
+        hang_timeout: Duration::from_secs(10),
         reload_timeout: Duration::from_secs(3600),
         stop_timeout: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(300),

@@ -114,6 +114,7 @@ pub(super) struct Timeouts {
     pub(super) linger_timeout: Typed,
     pub(super) rate_window: Typed,
     pub(super) start_timeout: Typed,
+    pub(super) hang_timeout: Typed,
     pub(super) reload_timeout: Typed,
     pub(super) stop_timeout: Typed,
     pub(super) drain_timeout: Typed,

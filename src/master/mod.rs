@@ -7,6 +7,7 @@ mod backoff;
 mod decision;
 mod opening;
 mod program;
+mod pulse;
 mod reopening;
 mod state;
 mod supervisor;

@@ -6,6 +6,7 @@
 use super::MasterError;
 use super::decision::{GenerationId, Past, PastError};
 use super::opening;
+use super::pulse::Pulse;
 use super::workers::{Process, Workers};
 use crate::config::{self, ConfigError};
 use crate::control;
@@ -212,7 +213,7 @@ impl WorkerState {
         let tether = take(self.tether, "a worker's tether")?.into();
         let child = Child { pid: Pid::from_raw(self.pid), pidfd };
         let (is_silent, born_ms) = (self.is_silent, self.born_ms);
-        Ok(Process { record, child, tether, is_silent, born_ms })
+        Ok(Process { record, child, tether, is_silent, born_ms, pulse: Pulse::default() })
     }
 }
 

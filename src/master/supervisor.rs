@@ -3,7 +3,7 @@
 //! Signals, deaths, news and requests only record; one loop hands them to the decider, one by one, and does
 //! what it answers.
 
-use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
+use super::decision::{Action, Asker, Decider, Event, GenerationId, Order, Outcome, Terms};
 use super::program::{Program, Trial};
 use super::reopening::{self, Reopened};
 use super::state::State;
@@ -133,6 +133,7 @@ impl Supervisor {
             self.trial = None;
             self.decide(Event::Tried(outcome));
         }
+        self.end_the_hung();
         self.hear_requests();
         if let Err(error) = self.outside.rotation.turn(clock::monotonic_ms()) {
             tracing::error!(%error, "the keys of TLS tickets stay as they are");
@@ -149,6 +150,7 @@ impl Supervisor {
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
         let due_ms = self.decider.due_ms().into_iter().chain(asked_ms);
+        let due_ms = due_ms.chain(self.workers.due_ms(self.hang_timeout_ms()));
         let due_ms = due_ms.chain([self.outside.rotation.due_ms()]).min();
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(clock::monotonic_ms()));
         let timeout = match left_ms {
@@ -194,6 +196,23 @@ impl Supervisor {
                 Request::Stop => Event::Stop { graceful: false, asker },
             });
         }
+    }
+
+    /// Kills who does not go on: what it serves is lost, and would be held for ever.
+    fn end_the_hung(&mut self) {
+        let hang_timeout_ms = self.hang_timeout_ms();
+        for record in self.workers.ask(clock::monotonic_ms(), hang_timeout_ms) {
+            tracing::error!(
+                worker = record.index(),
+                hang_timeout_ms,
+                "a worker hangs, and is killed"
+            );
+            self.workers.send(record, Order::Kill);
+        }
+    }
+
+    fn hang_timeout_ms(&self) -> u64 {
+        millis(self.current.config.timeouts.hang_timeout)
     }
 
     fn bury_the_dead(&mut self) {

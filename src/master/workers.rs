@@ -5,6 +5,7 @@
 //! epoch; sweep what it owned and ring those it leaves behind.
 
 use super::decision::Order;
+use super::pulse::Pulse;
 use crate::sys::clock;
 use crate::sys::process::{self, Child};
 use crate::tally::Tally;
@@ -34,6 +35,7 @@ pub(super) struct Process {
     /// Nothing more is to be heard from it: it has closed its end, or has said all that it will.
     pub(super) is_silent: bool,
     pub(super) born_ms: u64,
+    pub(super) pulse: Pulse,
 }
 
 /// A worker that is no more, and swept.
@@ -71,6 +73,27 @@ impl Workers {
             heard.extend(news.map(|news| (process.record, news)));
         }
         heard
+    }
+
+    /// When to ask the next worker whether it goes on.
+    pub(super) fn due_ms(&self, hang_timeout_ms: u64) -> Option<u64> {
+        self.processes.iter().map(|it| it.pulse.due_ms(hang_timeout_ms)).min()
+    }
+
+    /// Asks all who are to be asked whether they go on. Returns who does not.
+    pub(super) fn ask(&mut self, now_ms: u64, hang_timeout_ms: u64) -> Vec<WorkerId> {
+        let Inheritance { segment, wakers } = self.inheritance;
+        let mut hung = Vec::new();
+        let due = |it: &&mut Process| it.pulse.due_ms(hang_timeout_ms) <= now_ms;
+        for process in self.processes.iter_mut().filter(due) {
+            let beats = segment.shared().record(process.record).map_or(0, shm::WorkerRecord::beats);
+            if process.pulse.ask(beats, now_ms, hang_timeout_ms) {
+                hung.push(process.record);
+            }
+            // One that sleeps has no other reason to say that it could.
+            let _ = wakers.get(process.record.index()).map(|waker| waker.write(1));
+        }
+        hung
     }
 
     pub(super) fn send(&self, record: WorkerId, order: Order) {
@@ -123,7 +146,8 @@ impl Workers {
         tracing::debug!(worker, pid, "forked a worker");
         book.inspect(|book| Tally::WorkerForked.count(book));
         let born_ms = clock::monotonic_ms();
-        self.processes.push(Process { record, child, tether, is_silent: false, born_ms });
+        let pulse = Pulse::default();
+        self.processes.push(Process { record, child, tether, is_silent: false, born_ms, pulse });
         Ok(())
     }
 

@@ -210,6 +210,7 @@ impl Worker {
         self.relay.record.enter(Phase::Serving);
         self.tether.tell(News::Serves);
         while !self.over {
+            self.relay.record.beat();
             // Taken before the kernel is asked and heard after: whoever hears of news that a client's
             // leaving came before knows that it has left.
             bell.take(|slot| rung.push(slot));

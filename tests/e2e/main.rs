@@ -23,6 +23,7 @@ mod expectation;
 mod files;
 mod form;
 mod framing;
+mod hanging;
 mod heads;
 mod keepalive;
 mod leaving;

@@ -347,7 +347,11 @@ impl Relay {
 /// Writes the configuration file: the lines, and a control socket.
 fn configure(directory: &Path, workers: usize, lines: &[&str], is_https: bool) {
     let control = format!("control_socket = {:?}", directory.join("control"));
-    let lines: Vec<_> = lines.iter().copied().chain([control.as_str()]).collect();
+    // Tests stop workers for as long as they like.
+    let patience = "timeouts.hang_timeout = \"1h\"";
+    let is_patient = !lines.iter().any(|line| line.contains("hang_timeout"));
+    let own = [control.as_str()].into_iter().chain(is_patient.then_some(patience));
+    let lines: Vec<_> = lines.iter().copied().chain(own).collect();
     fs::write(directory.join("test.toml"), config_text(workers, &lines, is_https)).unwrap();
 }
 
