@@ -169,6 +169,15 @@ impl SenderEnd {
         Ok(true)
     }
 
+    /// Before an idle lane sleeps with chunks in flight: where fewer are free than it holds, others wait for them, and
+    /// it announces that it sleeps until one comes back. `false`: one has already.
+    pub fn wait_if_short(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        if self.held() == 0 || shared.pool.has_more_than(self.held()) {
+            return Ok(true);
+        }
+        self.wait_for_room(shared)
+    }
+
     /// Whether the receiver has not set AckRecv for all that was published.
     pub fn is_unacked(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
         Ok(self.acked(shared.lane(self.at)?)? < self.published)

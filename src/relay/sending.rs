@@ -480,9 +480,10 @@ impl Sending {
             return Ok(Turn::Again);
         }
         self.end.shed(relay.shared())?;
-        // Chunks that are still in flight come back without a bell.
+        // Chunks that are still in flight come back without a bell, unless there are too few of them.
         self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
-        Ok(Turn::Wait)
+        let wait = self.end.wait_if_short(relay.shared())?;
+        Ok(if wait { Turn::Wait } else { Turn::Again })
     }
 
     fn no_room(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {

@@ -425,6 +425,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 &[
                     "heavy_two_hundred_transfers_over_four_workers_are_all_right",
                     "heavy_transfers_of_one_size_finish_together",
+                    "lanes_that_trickle_hold_up_nobody_though_chunks_are_fewer",
                 ],
             ),
             (

@@ -180,3 +180,39 @@ fn heavy_transfers_of_one_size_finish_together() {
     println!("first {first:.3} s, last {last:.3} s");
     assert!(first * 8.0 > last, "first {first:.3} s, last {last:.3} s");
 }
+
+#[test]
+fn lanes_that_trickle_hold_up_nobody_though_chunks_are_fewer() {
+    // The pool has some thirty chunks, and nobody waits for one for long.
+    let relay = Relay::with(
+        2,
+        &[
+            "memory.segment_bytes = \"8MiB\"",
+            "memory.lane_bytes_max = \"1MiB\"",
+            "timeouts.chunk_wait = \"500ms\"",
+        ],
+    );
+    const ROUNDS: usize = 50;
+    let mut trickles: Vec<_> = (0..60)
+        .map(|seed| {
+            let payload = Payload::new(seed, ROUNDS as u64);
+            let session = relay.session();
+            let receiving = session.receiver(&payload);
+            let mut sender = relay.connect();
+            sender.request("PUT", &session.path, &[("Content-Length", &ROUNDS.to_string())]);
+            (payload, receiving, sender)
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        for (payload, _, sender) in &mut trickles {
+            sender.send(&payload.bytes()[round..=round]);
+        }
+        if round % 10 == 5 {
+            relay.session().transfer(&Payload::new(9, 4 << 20), Shape::Length);
+        }
+    }
+    for (payload, receiving, mut sender) in trickles {
+        assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), payload.len());
+        receiving.join().unwrap().expect_all(&payload);
+    }
+}

@@ -11,7 +11,7 @@ use crate::upgrade::{install, installed};
 const TRANSFERS: u64 = 200;
 /// Workers of one generation after the other.
 const WORKERS: [usize; 3] = [2, 3, 1];
-// More chunks than transfers: one that gets a little at a time holds one for up to a second.
+/// Small chunks, so that all transfers together have some to spare.
 const LINES: [&str; 2] = ["memory.chunk_bytes = \"64KiB\"", "memory.lane_bytes_max = \"1MiB\""];
 
 /// Exchanges, each on connections of its own.
