@@ -27,6 +27,8 @@ pub(super) struct Host {
     pub(super) ram_bytes: u64,
     /// The tightest memory limit among this process's control groups, in bytes.
     pub(super) cgroup_limit_bytes: Option<u64>,
+    /// What the running program has, where there is one: it cannot become larger or smaller.
+    pub(super) segment_bytes: Option<u64>,
 }
 
 impl Host {
@@ -39,6 +41,7 @@ impl Host {
             ram_bytes: ram_bytes(&meminfo).unwrap_or(0),
             cgroup_limit_bytes: cgroup_path(&cgroup)
                 .and_then(|path| tightest_limit(Path::new("/sys/fs/cgroup"), path)),
+            segment_bytes: None,
         }
     }
 
@@ -55,7 +58,8 @@ impl Host {
 
     /// The size behind `segment_bytes = "auto"`.
     pub(super) fn segment_bytes_auto(&self) -> u64 {
-        segment_bytes_auto(self.ram_bytes, self.cgroup_limit_bytes)
+        let fresh = || segment_bytes_auto(self.ram_bytes, self.cgroup_limit_bytes);
+        self.segment_bytes.unwrap_or_else(fresh)
     }
 }
 
@@ -116,6 +120,7 @@ mod tests {
             cpus: NonZeroUsize::new(cpus).unwrap(),
             ram_bytes: 0,
             cgroup_limit_bytes: None,
+            segment_bytes: None,
         };
         assert_eq!(host(3).workers_auto().get(), 3);
         assert_eq!(host(200).workers_auto().get(), WORKERS_MAX);

@@ -270,9 +270,22 @@ pub enum Source {
 impl Source {
     /// Reads it and checks it.
     pub fn load(&self) -> Result<Config, ConfigError> {
+        self.load_on(&host::Host::probe())
+    }
+
+    /// The same for a program that runs with `running`: `"auto"` stands for the segment that it has.
+    pub fn load_again(&self, running: &Config) -> Result<Config, ConfigError> {
+        let segment_bytes = Some(running.memory.segment_bytes);
+        self.load_on(&host::Host { segment_bytes, ..host::Host::probe() })
+    }
+
+    fn load_on(&self, host: &host::Host) -> Result<Config, ConfigError> {
         match self {
-            Self::Embedded => Ok(embedded()),
-            Self::File(path) => load(path),
+            Self::Embedded => parse_within(Path::new(""), DEFAULT_TEXT, "built-in", host),
+            Self::File(path) => {
+                let directory = path.parent().unwrap_or(Path::new(""));
+                parse_within(directory, &read(path)?, &path.display().to_string(), host)
+            }
         }
     }
 }
@@ -286,12 +299,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// Reads the file at `path` and checks it.
-fn load(path: &Path) -> Result<Config, ConfigError> {
-    let directory = path.parent().unwrap_or(Path::new(""));
-    parse_within(directory, &read(path)?, &path.display().to_string())
-}
-
 fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
@@ -299,15 +306,19 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// Checks `text`; `origin` is what errors call it, usually its path. Paths in it are relative to the working directory.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
-    parse_within(Path::new(""), text, origin)
+    parse_within(Path::new(""), text, origin, &host::Host::probe())
 }
 
 /// Paths in the text are relative to `directory`.
-fn parse_within(directory: &Path, text: &str, origin: &str) -> Result<Config, ConfigError> {
+fn parse_within(
+    directory: &Path,
+    text: &str,
+    origin: &str,
+    host: &host::Host,
+) -> Result<Config, ConfigError> {
     let refuse = |faults| ConfigError::Refused(Refusal::new(origin, text, faults));
     let typed = toml::from_str(text).map_err(|error| refuse(vec![Fault::of_shape(&error)]))?;
-    let host = host::Host::probe();
-    check::check(&typed, &default_typed(), &host, directory).map_err(refuse)
+    check::check(&typed, &default_typed(), host, directory).map_err(refuse)
 }
 
 /// The configuration of a program that was given none.

@@ -175,12 +175,30 @@ fn a_dump_parses_back_to_the_same() {
 fn a_file_is_read_and_named_in_its_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("my.toml");
-    assert!(matches!(load(&path), Err(ConfigError::Unreadable { .. })));
+    let load = || Source::File(path.clone()).load();
+    assert!(matches!(load(), Err(ConfigError::Unreadable { .. })));
     std::fs::write(&path, "workers = 2\n").unwrap();
-    assert_eq!(load(&path).unwrap().workers.get(), 2);
+    assert_eq!(load().unwrap().workers.get(), 2);
     std::fs::write(&path, "# one\nworkers = 0\n").unwrap();
     let place = format!("{}:2:11", path.display());
-    assert!(load(&path).unwrap_err().to_string().contains(&place));
+    assert!(load().unwrap_err().to_string().contains(&place));
+}
+
+#[test]
+fn what_is_automatic_stays_while_the_program_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my.toml");
+    std::fs::write(&path, "memory.segment_bytes = \"11MiB\"\n").unwrap();
+    let source = Source::File(path.clone());
+    let running = source.load().unwrap();
+    // As if the machine had had other memory at the start.
+    std::fs::write(&path, "workers = 2\n").unwrap();
+    let next = source.load_again(&running).unwrap();
+    assert_eq!(next.memory, running.memory);
+    assert_ne!(source.load().unwrap().memory, running.memory);
+    std::fs::write(&path, "memory.segment_bytes = \"12MiB\"\n").unwrap();
+    let next = source.load_again(&running).unwrap();
+    assert!(!running.keys_fixed_until_restart(&next).is_empty());
 }
 
 #[test]

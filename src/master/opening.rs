@@ -64,7 +64,7 @@ pub(super) fn could_be_next(
 }
 
 fn load(source: &Source, current: &Generation) -> Result<Config, MasterError> {
-    let config = source.load()?;
+    let config = source.load_again(&current.config)?;
     let keys = current.config.keys_fixed_until_restart(&config);
     if keys.is_empty() { Ok(config) } else { Err(MasterError::Fixed { keys: keys.join(", ") }) }
 }
