@@ -66,23 +66,31 @@ macro_rules! key {
 // Behind the macro, which it uses.
 mod log;
 
-/// Works out the configuration that `file` asks for, with `default` for what it leaves out. Paths are relative to
-/// `directory`.
+/// Works out the configuration that `file` asks for, with `default` for what it leaves out.
 pub(super) fn check(
     file: &typed::File,
     default: &typed::File,
     host: &Host,
-    directory: &Path,
+    files: Files<'_>,
 ) -> Result<Config, Vec<Fault>> {
-    within(directory, |check| check.config(file, default, host))
+    within(files, |check| check.config(file, default, host))
+}
+
+/// What to make of the names of files.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Files<'d> {
+    /// They are relative to this directory, and are looked at.
+    In(&'d Path),
+    /// They were looked at before, and may have gone since.
+    Known,
 }
 
 /// What `work` makes of it, if it finds no fault.
 pub(super) fn within<T>(
-    directory: &Path,
+    files: Files<'_>,
     work: impl FnOnce(&mut Check<'_>) -> T,
 ) -> Result<T, Vec<Fault>> {
-    let mut check = Check { directory, faults: Vec::new() };
+    let mut check = Check { files, faults: Vec::new() };
     let made = work(&mut check);
     if check.faults.is_empty() { Ok(made) } else { Err(check.faults) }
 }
@@ -96,7 +104,7 @@ pub(super) struct Key<'t> {
 
 /// Collects faults; a value at fault is stood in for by the default until the whole is refused.
 pub(super) struct Check<'d> {
-    directory: &'d Path,
+    files: Files<'d>,
     faults: Vec<Fault>,
 }
 
@@ -178,6 +186,9 @@ impl Check<'_> {
         let certificate = self.path("certificate", &typed.certificate);
         let key = self.path("key", &typed.key);
         let tls = Tls { certificate: certificate?, key: key? };
+        if let Files::Known = self.files {
+            return Some(tls);
+        }
         let (name, place, source) = match Credentials::load(&tls.certificate, &tls.key) {
             Ok(_) => return Some(tls),
             Err(CredentialsError::Certificate { source, .. }) => {
@@ -191,7 +202,11 @@ impl Check<'_> {
 
     fn path(&mut self, name: &str, typed: &Spanned<Value>) -> Option<PathBuf> {
         let text = typed.get_ref().as_str().filter(|text| !text.is_empty());
-        let path = text.and_then(|text| std::path::absolute(self.directory.join(text)).ok());
+        let directory = match self.files {
+            Files::In(directory) => directory,
+            Files::Known => Path::new(""),
+        };
+        let path = text.and_then(|text| std::path::absolute(directory.join(text)).ok());
         if path.is_none() {
             let allowed = "allowed: the path of a PEM file".to_owned();
             self.fault(format!("bad value for `{name}`"), typed.span(), allowed);

@@ -4,7 +4,7 @@
 //! Must always hold: nothing else in the text matters, as long as it is TOML. A relay is to be stopped, and asked how it
 //! is, whatever its file has come to be.
 
-use super::check::{Check, Key, within};
+use super::check::{Check, Files, Key, within};
 use super::report::Fault;
 use super::typed::Typed;
 use super::{ConfigError, DEFAULT_TEXT, Refusal, Source, read};
@@ -60,7 +60,7 @@ impl Source {
         let found = typed(&text).and_then(|file| {
             let default = typed(DEFAULT_TEXT)?;
             let key = Key { name, typed: &file, default: &default };
-            within(Path::new(""), |check| rule(check, &key))
+            within(Files::In(Path::new("")), |check| rule(check, &key))
         });
         found.map_err(|faults| ConfigError::Refused(Refusal::new(&origin, &text, faults)))
     }

@@ -25,6 +25,7 @@ use crate::address::Networks;
 use crate::sys::listener::KeepAlive;
 use crate::sys::private::Address;
 
+use check::Files;
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
 use report::Fault;
 pub use report::{ConfigError, Refusal};
@@ -281,10 +282,10 @@ impl Source {
 
     fn load_on(&self, host: &host::Host) -> Result<Config, ConfigError> {
         match self {
-            Self::Embedded => parse_within(Path::new(""), DEFAULT_TEXT, "built-in", host),
+            Self::Embedded => parse_with(DEFAULT_TEXT, "built-in", host, Files::In(Path::new(""))),
             Self::File(path) => {
                 let directory = path.parent().unwrap_or(Path::new(""));
-                parse_within(directory, &read(path)?, &path.display().to_string(), host)
+                parse_with(&read(path)?, &path.display().to_string(), host, Files::In(directory))
             }
         }
     }
@@ -306,19 +307,23 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// Checks `text`; `origin` is what errors call it, usually its path. Paths in it are relative to the working directory.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
-    parse_within(Path::new(""), text, origin, &host::Host::probe())
+    parse_with(text, origin, &host::Host::probe(), Files::In(Path::new("")))
 }
 
-/// Paths in the text are relative to `directory`.
-fn parse_within(
-    directory: &Path,
+/// The configuration that a running program has printed. Files that it names were looked at then, and are not now.
+pub fn parse_dump(text: &str, origin: &str) -> Result<Config, ConfigError> {
+    parse_with(text, origin, &host::Host::probe(), Files::Known)
+}
+
+fn parse_with(
     text: &str,
     origin: &str,
     host: &host::Host,
+    files: Files<'_>,
 ) -> Result<Config, ConfigError> {
     let refuse = |faults| ConfigError::Refused(Refusal::new(origin, text, faults));
     let typed = toml::from_str(text).map_err(|error| refuse(vec![Fault::of_shape(&error)]))?;
-    check::check(&typed, &default_typed(), host, directory).map_err(refuse)
+    check::check(&typed, &default_typed(), host, files).map_err(refuse)
 }
 
 /// The configuration of a program that was given none.

@@ -23,6 +23,7 @@ use crate::worker::{Generation, Inheritance};
 use decision::Decider;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, getpid, getppid};
 use program::Program;
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId};
 use state::{Restored, State};
@@ -146,6 +147,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
             "one worker cannot hold them all"
         );
     }
+    signal::hear_of_children();
     let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
     let segment = make_segment(&config)?;
     if let Err(error) = segment.lock() {
@@ -187,36 +189,37 @@ pub fn take_over(predecessor: &Predecessor, source: Source) -> Result<(), Master
     match predecessor.asked_at {
         None => go_on(predecessor.state, source),
         Some(asked_at) => {
-            let verdict = could_go_on(predecessor.state, &source);
-            let text = match &verdict {
+            let text = match could_go_on(predecessor.state, &source) {
                 Ok(()) => program::YES.to_owned(),
-                Err(error) => format!("{}{}", program::NO, explain(error)),
+                Err(error) => format!("{}{}", program::NO, explain(&error)),
             };
             let asked_at = sys::program::take(asked_at);
             let told = asked_at.and_then(|fd| File::from(fd).write_all(text.as_bytes()));
-            verdict.and(told.map_err(MasterError::os("say whether it could take over")))
+            told.map_err(MasterError::os("say whether it could take over"))
         }
     }
 }
 
 /// Does all that [`go_on`] does, short of anything that could be noticed.
 fn could_go_on(state: RawFd, source: &Source) -> Result<(), MasterError> {
-    let restored = restore(state)?;
+    let restored = restore(state, getppid())?;
     Decider::after(&restored.past, supervisor::terms(&restored.current), 0)
         .map_err(|error| MasterError::TakeOver(error.into()))?;
     opening::could_be_next(source, &restored.inheritance.segment, &restored.current)
 }
 
-fn restore(state: RawFd) -> Result<Restored, MasterError> {
-    State::restore(state).map_err(|error| MasterError::TakeOver(error.into()))
+fn restore(state: RawFd, master: Pid) -> Result<Restored, MasterError> {
+    State::restore(state, master).map_err(|error| MasterError::TakeOver(error.into()))
 }
 
 fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let program = Program::this();
-    let Restored { inheritance, current, serving, processes, control, past } = restore(state)?;
+    let Restored { inheritance, current, lack, processes, control, past } =
+        restore(state, getpid())?;
     let diagnostics = Diagnostics::begin(&current.config.log);
     show_title();
     // Those that came meanwhile were blocked, and are told of now.
+    signal::hear_of_children();
     let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
     if let Err(error) = inheritance.segment.lock() {
         tracing::debug!(%error, "the segment is not locked in memory");
@@ -229,7 +232,8 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let workers = Workers::new(inheritance, processes);
     let outside = Outside { program, source, diagnostics, signals, control, rotation };
     let current = Rc::new(current);
-    let mut supervisor = Supervisor::with(inheritance, outside, decider, serving, current, workers);
+    let mut supervisor =
+        Supervisor::after(inheritance, outside, decider, past.serving(), current, lack, workers);
     supervisor.supervise().map_err(MasterError::os("supervise the workers"))
 }
 

@@ -3,7 +3,7 @@
 //! Called at the start and for each reload. A socket whose address stays is kept, so that no connection
 //! in its queue is lost; nothing of what serves is touched before the new generation takes over.
 
-use super::MasterError;
+use super::{MasterError, explain};
 use crate::config::{self, Config, Source, Tls};
 use crate::sys::private::Address;
 use crate::sys::sink::Sink;
@@ -35,22 +35,26 @@ pub(super) fn next(
     open(config, segment, opened, same_admin)
 }
 
-/// The generation that the program before this one has left, with what it had open.
+/// The generation that the program before this one has left, with what it had open; and why no worker of it can be
+/// forked, if its certificates are gone since.
 pub(super) fn again(
     config: Config,
     segment: &'static Segment,
     listeners: Vec<OwnedFd>,
     admin: Option<OwnedFd>,
-) -> Result<Generation, MasterError> {
-    let acceptors = make_acceptors(&config, segment)?;
+    access: Option<Sink>,
+) -> (Generation, Option<String>) {
+    let (acceptors, lack) = match make_acceptors(&config, segment) {
+        Ok(acceptors) => (acceptors, None),
+        Err(error) => (Vec::new(), Some(explain(&error))),
+    };
     let listeners = listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
-    let access = open_access_log(&config)?;
     let admin = admin.map(|fd| Rc::new(fd.into()));
-    Ok(Generation { config, listeners, acceptors, admin, access })
+    (Generation { config, listeners, acceptors, admin, access }, lack)
 }
 
 /// Whether the configuration could be what `current` is followed by, as far as that can be known without
-/// opening anything.
+/// anybody noticing.
 pub(super) fn could_be_next(
     source: &Source,
     segment: &'static Segment,
@@ -59,6 +63,13 @@ pub(super) fn could_be_next(
     let config = load(source, current)?;
     if let Some(path) = &config.log.access {
         Sink::probe(path).map_err(|source| MasterError::Access { path: path.clone(), source })?;
+    }
+    let is_open = |it: &&config::Listener| {
+        current.config.listeners.iter().any(|other| other.address == it.address)
+    };
+    for config::Listener { address, .. } in config.listeners.iter().filter(|it| !is_open(it)) {
+        let address = *address;
+        listener::probe(address).map_err(|source| MasterError::Listen { address, source })?;
     }
     make_acceptors(&config, segment).map(drop)
 }

@@ -6,16 +6,17 @@
 use super::cause;
 use super::state::{State, TAKE_OVER, TRY};
 use crate::sys::process::{self, Child};
-use crate::sys::program;
+use crate::sys::program::{self, Identity};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{dup2_stdout, pipe2};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 
 /// The most that a trial's verdict is read of.
 const VERDICT_BYTES_MAX: u64 = 4096;
@@ -25,16 +26,26 @@ pub(super) const NO: &str = "no: ";
 
 /// How this program was started.
 #[derive(Debug)]
-pub(super) struct Program(Vec<CString>);
+pub(super) struct Program {
+    arguments: Vec<CString>,
+    /// What has shown last that it could take over.
+    tried: Option<Identity>,
+}
 
 impl Program {
     /// This one. To be called before its title is set.
     pub(super) fn this() -> Self {
-        Self(program::arguments())
+        Self { arguments: program::arguments(), tried: None }
+    }
+
+    fn find(&self) -> io::Result<(PathBuf, Identity)> {
+        program::find(self.arguments.first().ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// Starts what is installed now, to show that it could go on from `state`.
-    pub(super) fn try_out(&self, state: &State) -> io::Result<Trial> {
+    pub(super) fn try_out(&mut self, state: &State) -> io::Result<Trial> {
+        let (path, identity) = self.find()?;
+        self.tried = Some(identity);
         let (verdict, says) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let memory = state.write()?;
         let nothing = File::options().write(true).open("/dev/null")?;
@@ -44,22 +55,28 @@ impl Program {
             let variables = [(TAKE_OVER, memory.as_raw_fd()), (TRY, says.as_raw_fd())];
             // What our own standard output is read for is not what another program may say there.
             let _ = dup2_stdout(nothing);
-            let error = program::become_program(&self.0, &variables, &fds);
+            let error = program::become_program(&path, &self.arguments, &variables, &fds);
             let _ = nix::unistd::write(&says, format!("{NO}{error}").as_bytes());
             std::process::exit(1);
         };
         Ok(Trial { child, verdict: verdict.into() })
     }
 
-    /// Becomes what is installed now, which goes on from `state`. Returns only if it could not be started.
+    /// Becomes what was tried, which goes on from `state`. Returns only if it could not be started, or is not there
+    /// any more.
     pub(super) fn become_next(&self, state: &State) -> io::Error {
-        let memory = match state.write() {
-            Ok(memory) => memory,
+        let found = self.find().and_then(|(path, identity)| match self.tried == Some(identity) {
+            true => Ok(path),
+            false => Err(io::Error::other("it was replaced since it was tried")),
+        });
+        let (path, memory) = match found.and_then(|path| Ok((path, state.write()?))) {
+            Ok(both) => both,
             Err(error) => return error,
         };
         let mut fds = state.fds();
         fds.push(memory.as_raw_fd());
-        program::become_program(&self.0, &[(TAKE_OVER, memory.as_raw_fd())], &fds)
+        let variables = [(TAKE_OVER, memory.as_raw_fd())];
+        program::become_program(&path, &self.arguments, &variables, &fds)
     }
 }
 
@@ -83,19 +100,17 @@ impl Trial {
         // It would block only where a process that the program has started lives on.
         let _ = (&self.verdict).take(VERDICT_BYTES_MAX).read_to_end(&mut said);
         let said = String::from_utf8_lossy(&said);
-        Some(match (said.strip_prefix(NO), status) {
-            (Some(why), _) => Err(format!("the new program cannot take over: {why}")),
-            (None, WaitStatus::Exited(_, 0)) if said == YES => Ok(()),
-            (None, status) => {
-                Err(format!("the new program cannot take over: {}, without a word", cause(status)))
-            }
-        })
+        let why = match (said.strip_prefix(NO), status) {
+            (None, WaitStatus::Exited(_, 0)) if said == YES => return Some(Ok(())),
+            (Some(why), _) => why.to_owned(),
+            (None, status) => format!("{}, without a word", cause(status)),
+        };
+        Some(Err(format!("the new program cannot take over: {why}")))
     }
 
-    /// Ends it.
-    pub(super) fn abandon(self) {
-        // It is our child and not reaped.
-        let _ = kill(self.child.pid, Signal::SIGKILL);
-        let _ = waitpid(self.child.pid, None);
+    /// Ends it; it is to be reaped in time.
+    pub(super) fn abandon(self) -> Child {
+        process::send(&self.child, Signal::SIGKILL);
+        self.child
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! What must always hold: a program that does not understand the table takes nothing over, and says why.
 
-use super::MasterError;
-use super::decision::{GenerationId, Past, PastError};
+use super::decision::{Past, PastError};
 use super::opening;
 use super::pulse::Pulse;
 use super::workers::{Process, Workers};
@@ -12,9 +11,10 @@ use crate::config::{self, ConfigError};
 use crate::control;
 use crate::sys::process::Child;
 use crate::sys::program;
+use crate::sys::sink::Sink;
 use crate::worker::{Generation, Inheritance};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 use shm::{AttachError, Segment, WORKER_RECORDS_MAX, WorkerId};
 use std::fs::File;
@@ -35,6 +35,8 @@ const STATE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
     format: u32,
+    /// The master's process.
+    pid: i32,
     segment: RawFd,
     wakers: Vec<RawFd>,
     /// What the generation runs with that served last, every value worked out.
@@ -42,6 +44,8 @@ pub(super) struct State {
     /// In the order of the configuration.
     listeners: Vec<RawFd>,
     admin: Option<RawFd>,
+    /// The access log.
+    access: Option<RawFd>,
     control: Option<control::Past>,
     workers: Vec<WorkerState>,
     past: Past,
@@ -78,16 +82,15 @@ pub(super) enum StateError {
     Config(#[from] ConfigError),
     #[error("cannot go on with the control socket")]
     Control(#[source] io::Error),
-    #[error("cannot go on as the running generation")]
-    Opening(#[source] Box<MasterError>),
 }
 
 /// All that is taken over.
 pub(super) struct Restored {
     pub(super) inheritance: &'static Inheritance,
-    /// The generation that served last, and its number if it serves still.
+    /// The generation that served last.
     pub(super) current: Generation,
-    pub(super) serving: Option<GenerationId>,
+    /// Why no worker of it can be forked, if so.
+    pub(super) lack: Option<String>,
     pub(super) processes: Vec<Process>,
     pub(super) control: Option<control::Server>,
     pub(super) past: Past,
@@ -111,11 +114,13 @@ impl State {
         };
         Self {
             format: FORMAT,
+            pid: getpid().as_raw(),
             segment: inheritance.segment.fd().as_raw_fd(),
             wakers: inheritance.wakers.iter().map(|it| it.as_fd().as_raw_fd()).collect(),
             config: current.config.dump(),
             listeners: current.listeners.iter().map(|it| it.as_raw_fd()).collect(),
             admin: current.admin.as_ref().map(|it| it.as_raw_fd()),
+            access: current.access.as_ref().map(|it| it.as_fd().as_raw_fd()),
             control: control.map(control::Server::past),
             workers: workers.processes().iter().map(worker).collect(),
             past,
@@ -127,7 +132,8 @@ impl State {
         let workers = self.workers.iter().flat_map(|it| [it.pidfd, it.tether]);
         let control = self.control.iter().flat_map(control::Past::fds);
         let mut fds = vec![self.segment];
-        fds.extend(self.wakers.iter().chain(&self.listeners).chain(&self.admin));
+        fds.extend(self.wakers.iter().chain(&self.listeners));
+        fds.extend(self.admin.iter().chain(&self.access));
         fds.extend(workers.chain(control));
         fds
     }
@@ -157,11 +163,15 @@ impl State {
         serde_json::from_slice(&text).map_err(StateError::Nonsense)
     }
 
-    /// Takes over what is open, whose table is behind `fd`.
-    pub(super) fn restore(fd: RawFd) -> Result<Restored, StateError> {
+    /// Takes over what is open, whose table is behind `fd`. `master` is the process that is, or would become, the
+    /// workers' parent.
+    pub(super) fn restore(fd: RawFd, master: Pid) -> Result<Restored, StateError> {
         let state = Self::read(fd)?;
+        if master.as_raw() != state.pid {
+            return Err(StateError::Contradiction("it was not started in the master's place"));
+        }
         let segment = Segment::attach(take(state.segment, "the segment")?)?;
-        let config = config::parse(&state.config, "the running configuration")?;
+        let config = config::parse_dump(&state.config, "the running configuration")?;
         if config.memory.geometry != segment.geometry() {
             return Err(StateError::Contradiction("the segment is not as it is configured"));
         }
@@ -184,8 +194,10 @@ impl State {
         let admin = state.admin.map(|fd| take(fd, "the admin listener")).transpose()?;
         // For life, as with the program before.
         let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers }));
-        let current = opening::again(config, &inheritance.segment, listeners, admin)
-            .map_err(|error| StateError::Opening(Box::new(error)))?;
+        let access =
+            state.access.map(|fd| take(fd, "the access log").map(Sink::new)).transpose()?;
+        let (current, lack) =
+            opening::again(config, &inheritance.segment, listeners, admin, access);
         let processes = state.workers.into_iter().map(WorkerState::restore);
         let processes: Vec<Process> = processes.collect::<Result<_, _>>()?;
         let mut living: Vec<usize> = processes.iter().map(|it| it.record.index()).collect();
@@ -197,7 +209,7 @@ impl State {
         Ok(Restored {
             inheritance,
             current,
-            serving: state.past.serving(),
+            lack,
             processes,
             control: control.map_err(StateError::Control)?,
             past: state.past,

@@ -13,6 +13,7 @@ use crate::config::Source;
 use crate::control::{self, Request};
 use crate::diagnostics::Diagnostics;
 use crate::relay::millis;
+use crate::sys::process::{self, Child};
 use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
 use crate::tls::Rotation;
@@ -49,6 +50,16 @@ pub(super) struct Supervisor {
     current: Rc<Generation>,
     workers: Workers,
     trial: Option<Trial>,
+    /// Trials that were ended, until they are reaped.
+    abandoned: Vec<Child>,
+    /// As long as the workers that serve are another program's.
+    heir: Option<Heir>,
+}
+
+/// What is still another program's.
+struct Heir {
+    serving: Option<GenerationId>,
+    lack: Option<String>,
 }
 
 /// What the master reads from and writes to.
@@ -73,21 +84,46 @@ impl Supervisor {
     ) -> Self {
         let decider = Decider::new(terms(&first), clock::monotonic_ms());
         let workers = Workers::new(inheritance, Vec::new());
-        Self::with(inheritance, outside, decider, Some(Decider::FIRST), Rc::new(first), workers)
+        let current = Rc::new(first);
+        let generations = BTreeMap::from([(Decider::FIRST, Rc::clone(&current))]);
+        let (trial, abandoned, heir) = (None, Vec::new(), None);
+        Self {
+            inheritance,
+            outside,
+            decider,
+            generations,
+            current,
+            workers,
+            trial,
+            abandoned,
+            heir,
+        }
     }
 
     /// Of a relay whose master was another program until now. `current` served last, and serves still if
-    /// its number is given.
-    pub(super) fn with(
+    /// its number is given; no worker of it can be forked if it has a `lack`.
+    pub(super) fn after(
         inheritance: &'static Inheritance,
         outside: Outside,
         decider: Decider,
         serving: Option<GenerationId>,
         current: Rc<Generation>,
+        lack: Option<String>,
         workers: Workers,
     ) -> Self {
         let generations = serving.map(|id| (id, Rc::clone(&current))).into_iter().collect();
-        Self { inheritance, outside, decider, generations, current, workers, trial: None }
+        let (trial, abandoned, heir) = (None, Vec::new(), Some(Heir { serving, lack }));
+        Self {
+            inheritance,
+            outside,
+            decider,
+            generations,
+            current,
+            workers,
+            trial,
+            abandoned,
+            heir,
+        }
     }
 
     /// Forks the first workers, and waits until they serve, or were stopped before.
@@ -129,6 +165,7 @@ impl Supervisor {
             });
         }
         self.bury_the_dead();
+        self.abandoned.retain(|child| process::reap(child).is_none());
         if let Some(outcome) = self.trial.as_mut().and_then(Trial::outcome) {
             self.trial = None;
             self.decide(Event::Tried(outcome));
@@ -147,6 +184,8 @@ impl Supervisor {
         let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.workers.poll_fds());
         fds.extend(self.trial.iter().map(Trial::poll_fd));
+        let ended = self.abandoned.iter().map(|child| child.pidfd.as_fd());
+        fds.extend(ended.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
         let due_ms = self.decider.due_ms().into_iter().chain(asked_ms);
@@ -246,7 +285,7 @@ impl Supervisor {
             Action::Serve(id) => self.serve(id),
             Action::Retire => self.close_but_current(self.generations.values()),
             Action::Close { generation, why } => {
-                tracing::error!(generation, "no reload, everything stays as it was: {why}");
+                tracing::error!(generation, "no reload, {}: {why}", self.consequence());
                 self.close_but_current(self.generations.get(&generation));
             }
             Action::Send { record, order } => self.workers.send(record, order),
@@ -271,7 +310,7 @@ impl Supervisor {
             Action::Try => return self.try_program(),
             Action::NoUpgrade(why) => {
                 tracing::error!("no upgrade, everything stays as it was: {why}");
-                self.trial.take().into_iter().for_each(Trial::abandon);
+                self.abandoned.extend(self.trial.take().map(Trial::abandon));
             }
             Action::Replace => return Some(self.replace()),
         }
@@ -287,7 +326,7 @@ impl Supervisor {
             }
             Err(error) => {
                 let why = explain(&error);
-                tracing::error!("no reload, everything stays as it was: {why}");
+                tracing::error!("no reload, {}: {why}", self.consequence());
                 Event::NotPrepared { generation, why }
             }
         }
@@ -301,6 +340,15 @@ impl Supervisor {
             tracing::info!(generation = id, workers = next.config.workers, "reloaded");
         }
         self.current = Rc::clone(next);
+        self.heir = None;
+    }
+
+    /// What becomes of a reload that fails.
+    fn consequence(&self) -> &'static str {
+        match self.heir {
+            None => "everything stays as it was",
+            Some(_) => "the new program goes on with the old workers",
+        }
     }
 
     fn close_but_current<'a>(&self, generations: impl IntoIterator<Item = &'a Rc<Generation>>) {
@@ -314,6 +362,9 @@ impl Supervisor {
                 env!("CARGO_PKG_VERSION")
             )),
             Outcome::Stopping => Ok("stopping".to_owned()),
+            Outcome::Failed(why) if self.heir.is_some() => {
+                Err(format!("{}: {why}", self.consequence()))
+            }
             Outcome::Failed(why) => Err(why),
         };
         self.tell(asker, &answer);
@@ -355,6 +406,12 @@ impl Supervisor {
 
     /// Forks. In the child this does not return.
     fn fork(&mut self, generation: GenerationId, record: WorkerId) -> Event {
+        if let Some(Heir { serving, lack: Some(lack) }) = &self.heir
+            && *serving == Some(generation)
+        {
+            tracing::error!(worker = record.index(), "cannot fork a worker: {lack}");
+            return Event::NotForked { record, why: lack.clone() };
+        }
         let Some(generation) = self.generations.get(&generation) else {
             return Event::NotForked { record, why: "its generation is gone".to_owned() };
         };

@@ -12,7 +12,7 @@ use crate::tally::Tally;
 use crate::worker::tether::{self, MasterEnd, News};
 use crate::worker::{self, Generation, Inheritance};
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use shm::{Owner, WorkerId};
 use std::io;
@@ -98,9 +98,8 @@ impl Workers {
 
     pub(super) fn send(&self, record: WorkerId, order: Order) {
         let Some(process) = self.processes.iter().find(|it| it.record == record) else { return };
-        // It is not reaped yet, so the pid is still its own; it may have ended all the same.
         let signal = |signal| {
-            let _ = kill(process.child.pid, signal);
+            process::send(&process.child, signal);
             Ok(())
         };
         let told = match order {

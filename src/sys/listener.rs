@@ -25,19 +25,29 @@ pub struct KeepAlive {
 
 /// Opens a listener on `address`: non-blocking, closed on exec, alone on its address.
 pub fn open(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<TcpListener> {
+    let socket = bind(address)?;
+    socket.set_nonblocking(true)?;
+    // For the connections that will be accepted: they inherit it.
+    socket.set_tcp_nodelay(true)?;
+    keep_alive.set(&socket)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether `address` could be listened on, without anybody being able to connect meanwhile.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // So that a restart does not wait for old connections to time out.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_nonblocking(true)?;
-    // For the connections that will be accepted: they inherit it.
-    socket.set_tcp_nodelay(true)?;
-    keep_alive.set(&socket)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 impl KeepAlive {

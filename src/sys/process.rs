@@ -1,12 +1,13 @@
 //! Processes: fork, hear of a death, die with the parent, inherit only what is on the list.
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// A child process.
 #[derive(Debug)]
@@ -61,9 +62,21 @@ pub fn reap(child: &Child) -> Option<WaitStatus> {
     match waitpid(child.pid, Some(WaitPidFlag::WNOHANG)) {
         Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
         Ok(status) => Some(status),
-        // Already reaped: it is gone all the same.
-        Err(_) => Some(WaitStatus::Exited(child.pid, 0)),
+        // It is somebody else's to reap: only its pidfd tells whether it still runs.
+        Err(_) => has_ended(child).then_some(WaitStatus::Exited(child.pid, 0)),
     }
+}
+
+fn has_ended(child: &Child) -> bool {
+    let mut fds = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Sends `signal` to `child`, and never to another process that has come to its pid. Nothing happens where it is gone.
+pub fn send(child: &Child, signal: Signal) {
+    let (fd, nothing) = (child.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: the only pointer is null, which the call allows.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_int, nothing, 0) };
 }
 
 /// Closes every descriptor above standard error that is not in `keep`.

@@ -11,6 +11,13 @@ pub fn listen(signals: &[Signal]) -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
+/// Lets ends of children be told, whatever was inherited: where they are ignored, the kernel reaps for us, and how a
+/// child ended is lost.
+pub fn hear_of_children() {
+    // SAFETY: no handler of ours is installed.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
 /// Lets a file that may not grow any more (`RLIMIT_FSIZE`) be a write that fails, and not a death.
 pub fn survive_file_limit() {
     // SAFETY: no handler of ours is installed.

@@ -71,7 +71,9 @@ impl Sink {
         Ok(tried?)
     }
 
-    fn new(fd: OwnedFd) -> Self {
+    /// One that is open.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
         let is_socket = Cell::new(is_socket(fd.as_fd()));
         Self { fd, is_socket }
     }

@@ -1,7 +1,7 @@
 //! When the keys of session tickets are drawn anew. Called by the master, whose clock alone decides.
 //!
-//! What must always hold: a key is current for one period and taken for one more, whatever becomes of workers, and across
-//! masters that take over the segment from one another. What a ticket was sealed with is nowhere after that.
+//! What must always hold: a key is current for one period and taken for one more, whatever becomes of workers or is
+//! written to the segment; a program that takes over goes on where the one before left off. What a ticket was sealed with is nowhere after that.
 
 use shm::{TICKET_KEY_BYTES, TicketKeys};
 use std::io;
@@ -20,9 +20,9 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Goes on with `keys` where another master left off, or draws the first.
+    /// Goes on with `keys` where another program left off, or draws the first.
     pub fn new(keys: TicketKeys<'static>, now_ms: u64) -> io::Result<Self> {
-        let mut rotation = Self { keys, due_ms: now_ms };
+        let mut rotation = Self { keys, due_ms: due_ms(keys.current(), keys.drawn_ms(), now_ms) };
         rotation.turn(now_ms)?;
         Ok(rotation)
     }
@@ -35,11 +35,6 @@ impl Rotation {
 
     /// Draws a key if it is time to. With a failure everything stays as it is for a while.
     pub fn turn(&mut self, now_ms: u64) -> io::Result<()> {
-        if now_ms < self.due_ms {
-            return Ok(());
-        }
-        // Another master may have been here.
-        self.due_ms = due_ms(self.keys.current(), self.keys.drawn_ms(), now_ms);
         if now_ms < self.due_ms {
             return Ok(());
         }
@@ -91,18 +86,26 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_next_master_goes_on_where_the_last_left_off() {
+    fn the_next_program_goes_on_where_the_last_left_off() {
         let keys = keys();
-        let mut old = Rotation::new(keys, 1000).unwrap();
-        let mut new = Rotation::new(keys, 5000).unwrap();
-        assert_eq!((keys.current(), new.due_ms()), (1, 1000 + PERIOD_MS));
-        // Both still run: one of them draws.
-        new.turn(1000 + PERIOD_MS).unwrap();
-        old.turn(1001 + PERIOD_MS).unwrap();
-        assert_eq!((keys.current(), old.due_ms()), (2, new.due_ms()));
+        Rotation::new(keys, 1000).unwrap();
+        let mut next = Rotation::new(keys, 5000).unwrap();
+        assert_eq!((keys.current(), next.due_ms()), (1, 1000 + PERIOD_MS));
+        next.turn(1000 + PERIOD_MS).unwrap();
+        assert_eq!(keys.current(), 2);
         // One that comes after the time draws at once.
         Rotation::new(keys, 1000 + 3 * PERIOD_MS).unwrap();
         assert_eq!(keys.current(), 3);
+    }
+
+    #[test]
+    fn what_a_worker_writes_puts_nothing_off() {
+        let keys = keys();
+        let mut rotation = Rotation::new(keys, 1000).unwrap();
+        keys.put(&[1; 32], 900 + PERIOD_MS);
+        let before = keys.current();
+        rotation.turn(1000 + PERIOD_MS).unwrap();
+        assert_eq!(keys.current(), before + 1);
     }
 
     #[test]

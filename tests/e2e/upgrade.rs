@@ -111,7 +111,7 @@ fn a_program_that_cannot_take_over_changes_nothing() {
         expect_failure(&relay.request("upgrade").output().unwrap(), 1, parts);
         assert!(relay.errors().contains("no upgrade"), "{}", relay.errors());
         exchange(&relay);
-        assert_eq!(state(), before, "{parts:?}");
+        eventually("nothing is left of it", || (state() == before).then_some(()));
     };
     replace(&program, &fs::read("/bin/true").unwrap(), 0o755);
     refused(&["exit code 0, without a word"]);
@@ -122,7 +122,11 @@ fn a_program_that_cannot_take_over_changes_nothing() {
     replace(&program, b"#!/bin/sh\nexec sleep 1000\n", 0o755);
     refused(&["start_timeout"]);
     replace(&program, b"\x7fELF", 0o755);
-    refused(&["exit code 127"]);
+    refused(&["Exec format error"]);
+    // It would not be the workers' parent.
+    let real = format!("#!/bin/sh\n{BINARY} \"$@\"\nexit\n");
+    replace(&program, real.as_bytes(), 0o755);
+    refused(&["it was not started in the master's place"]);
     install(&program, |bytes| bytes.push(0));
     fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
     refused(&["Permission denied"]);
@@ -157,7 +161,65 @@ fn a_configuration_that_is_no_good_refuses_an_upgrade() {
     let mut command = std::process::Command::new(BINARY);
     let output = command.arg("-c").arg(&good).args(["-s", "upgrade"]).output().unwrap();
     expect_failure(&output, 1, &["allowed: a duration"]);
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    relay.configure(1, &[&format!("[[listener]]\naddress = \"{address}\"")]);
+    let output = relay.request("upgrade").output().unwrap();
+    expect_failure(&output, 1, &[&format!("cannot listen on {address}")]);
     assert_eq!(relay.worker_pids(), before);
+    exchange(&relay);
+}
+
+/// A script that becomes `program` once `go` is there, and says by another file that it runs.
+fn waiting(program: &Path, go: &Path) -> String {
+    let (runs, go, program) = (runs(go), go.display(), program.display());
+    format!(
+        "#!/bin/sh\n: > {}\nwhile ! [ -e {go} ]; do sleep 0.01; done\nexec {program} \"$@\"\n",
+        runs.display()
+    )
+}
+
+fn runs(go: &Path) -> PathBuf {
+    go.with_extension("runs")
+}
+
+#[test]
+fn a_program_that_was_replaced_since_it_was_tried_does_not_take_over() {
+    let (relay, program, _directory) = relay(1, &["timeouts.start_timeout = \"60s\""]);
+    let go = program.with_extension("go");
+    replace(&program, waiting(Path::new(BINARY), &go).as_bytes(), 0o755);
+    let asked = relay.request("upgrade").spawn().unwrap();
+    eventually("it is tried", || runs(&go).exists().then_some(()));
+    replace(&program, b"#!/bin/sh\nexit 1\n", 0o755);
+    fs::write(&go, "").unwrap();
+    expect_failure(&asked.wait_with_output().unwrap(), 1, &["replaced since it was tried"]);
+    exchange(&relay);
+}
+
+#[test]
+fn certificates_that_go_while_it_is_upgraded_are_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = installed(&directory);
+    let mut relay = None;
+    crate::harness::over_tls(|| relay = Some(Relay::of(&program, 1, &[])));
+    let relay = relay.unwrap();
+    let certificate = relay.path("certificate.pem");
+    let worker = relay.worker_pids();
+    // It is gone once the trial has found it good.
+    let script = format!(
+        "#!/bin/sh\n[ -n \"$IDONTSTORE_TRY\" ] || mv {0} {0}.gone\nexec {BINARY} \"$@\"\n",
+        certificate.display()
+    );
+    replace(&program, script.as_bytes(), 0o755);
+    let output = relay.request("upgrade").output().unwrap();
+    expect_failure(&output, 1, &["the new program goes on with the old workers", "certificate"]);
+    assert_eq!(relay.worker_pids(), worker);
+    exchange(&relay);
+    // Nor is a worker replaced that dies, until they are back.
+    worker[0].signal(Signal::SIGKILL);
+    eventually("it cannot be", || relay.errors().contains("cannot fork").then_some(()));
+    fs::rename(certificate.with_extension("pem.gone"), &certificate).unwrap();
+    assert!(relay.request("reload").output().unwrap().status.success());
     exchange(&relay);
 }
 
@@ -165,11 +227,7 @@ fn a_configuration_that_is_no_good_refuses_an_upgrade() {
 fn of_two_upgrades_at_once_the_second_is_refused_and_a_reload_waits() {
     let (relay, program, _directory) = relay(1, &["timeouts.start_timeout = \"60s\""]);
     let go = program.with_extension("go");
-    let waits = format!(
-        "#!/bin/sh\nwhile ! [ -e {0} ]; do sleep 0.01; done\nexec {0} \"$@\"\n",
-        go.display()
-    );
-    replace(&program, waits.as_bytes(), 0o755);
+    replace(&program, waiting(&go, &go).as_bytes(), 0o755);
     let mut first = Ended(relay.request("upgrade").spawn().unwrap());
     eventually("it is tried", || (relay.master().children().len() == 2).then_some(()));
     let output = relay.request("upgrade").output().unwrap();
