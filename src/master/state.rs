@@ -41,6 +41,9 @@ pub(super) struct State {
     config: String,
     /// In the order of the configuration.
     listeners: Vec<RawFd>,
+    /// They are the service manager's.
+    #[serde(default)]
+    is_activated: bool,
     admin: Option<RawFd>,
     control: Option<control::Past>,
     workers: Vec<WorkerState>,
@@ -87,6 +90,7 @@ pub(super) struct Restored {
     pub(super) inheritance: &'static Inheritance,
     /// The generation that served last, and its number if it serves still.
     pub(super) current: Generation,
+    pub(super) is_activated: bool,
     pub(super) serving: Option<GenerationId>,
     pub(super) processes: Vec<Process>,
     pub(super) control: Option<control::Server>,
@@ -97,6 +101,7 @@ impl State {
     pub(super) fn new(
         inheritance: &Inheritance,
         current: &Generation,
+        is_activated: bool,
         past: Past,
         workers: &Workers,
         control: Option<&control::Server>,
@@ -115,6 +120,7 @@ impl State {
             wakers: inheritance.wakers.iter().map(|it| it.as_fd().as_raw_fd()).collect(),
             config: current.config.dump(),
             listeners: current.listeners.iter().map(|it| it.as_raw_fd()).collect(),
+            is_activated,
             admin: current.admin.as_ref().map(|it| it.as_raw_fd()),
             control: control.map(control::Server::past),
             workers: workers.processes().iter().map(worker).collect(),
@@ -197,6 +203,7 @@ impl State {
         Ok(Restored {
             inheritance,
             current,
+            is_activated: state.is_activated,
             serving: state.past.serving(),
             processes,
             control: control.map_err(StateError::Control)?,
