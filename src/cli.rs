@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::admin;
 use crate::config::{Config, Source};
@@ -72,6 +72,12 @@ enum Exit {
     Usage = 2,
     /// The configuration was wrong; sysexits.h calls it EX_CONFIG.
     Config = 78,
+}
+
+/// The definition of the command line, from which the manual page and the shells' completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Does what the command line asks for; `run` is the program itself, and returns when it has been stopped.
@@ -265,8 +271,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        use clap::CommandFactory;
-        Args::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

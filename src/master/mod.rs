@@ -3,8 +3,10 @@
 //! It has one thread for life. It never parses a stranger's bytes, never reads payload, and trusts
 //! nothing that it reads in shared memory: its indices come from its own loops.
 
+mod activation;
 mod backoff;
 mod decision;
+mod notify;
 mod opening;
 mod program;
 mod pulse;
@@ -20,10 +22,12 @@ use crate::sys::private::Address;
 use crate::sys::{self, clock, private, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
 use crate::worker::{Generation, Inheritance};
+use activation::ActivationError;
 use decision::Decider;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid};
+use notify::Notifier;
 use program::Program;
 use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId};
 use state::{Restored, State};
@@ -49,6 +53,9 @@ pub enum MasterError {
         #[source]
         source: io::Error,
     },
+    /// The listeners that the service manager has opened are not to be had.
+    #[error("cannot listen")]
+    Activation(#[from] ActivationError),
     /// The admin listener cannot be opened.
     #[error("cannot open the admin listener {address}")]
     Admin {
@@ -135,6 +142,8 @@ pub fn explain(error: &dyn Error) -> String {
 /// Runs the relay with `config`, which came from `source`, until it is told to stop.
 pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let program = Program::this();
+    let given = activation::given()?;
+    let is_activated = given.is_some();
     let diagnostics = Diagnostics::begin(&config.log);
     show_title();
     let files = process::raise_open_files();
@@ -157,11 +166,21 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let inheritance: &Inheritance =
         Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()? }));
     let rotation = rotation(inheritance)?;
-    let first = opening::first(config, &inheritance.segment)?;
+    let first = opening::first(config, &inheritance.segment, given)?;
     let control = open_control(&first.config)?;
     let text = introduction(&first);
     count_in_book(inheritance);
-    let outside = Outside { program, source, diagnostics, signals, control, rotation };
+    let notifier = Notifier::from_environment(false);
+    let outside = Outside {
+        program,
+        source,
+        diagnostics,
+        signals,
+        control,
+        rotation,
+        notifier,
+        is_activated,
+    };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("start the workers"))?;
     introduce(&text);
@@ -205,7 +224,8 @@ fn could_go_on(state: RawFd, source: &Source) -> Result<(), MasterError> {
     let restored = restore(state, getppid())?;
     Decider::after(&restored.past, supervisor::terms(&restored.current), 0)
         .map_err(|error| MasterError::TakeOver(error.into()))?;
-    opening::could_be_next(source, &restored.inheritance.segment, &restored.current)
+    let Restored { inheritance, current, is_activated, .. } = &restored;
+    opening::could_be_next(source, &inheritance.segment, current, *is_activated)
 }
 
 fn restore(state: RawFd, master: Pid) -> Result<Restored, MasterError> {
@@ -214,7 +234,7 @@ fn restore(state: RawFd, master: Pid) -> Result<Restored, MasterError> {
 
 fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let program = Program::this();
-    let Restored { inheritance, current, lack, processes, control, past } =
+    let Restored { inheritance, current, lack, is_activated, processes, control, past } =
         restore(state, getpid())?;
     let diagnostics = Diagnostics::begin(&current.config.log);
     show_title();
@@ -230,7 +250,17 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let decider = Decider::after(&past, supervisor::terms(&current), clock::monotonic_ms())
         .map_err(|error| MasterError::TakeOver(error.into()))?;
     let workers = Workers::new(inheritance, processes);
-    let outside = Outside { program, source, diagnostics, signals, control, rotation };
+    let notifier = Notifier::from_environment(true);
+    let outside = Outside {
+        program,
+        source,
+        diagnostics,
+        signals,
+        control,
+        rotation,
+        notifier,
+        is_activated,
+    };
     let current = Rc::new(current);
     let mut supervisor =
         Supervisor::after(inheritance, outside, decider, past.serving(), current, lack, workers);

@@ -3,6 +3,7 @@
 //! Called at the start and for each reload. A socket whose address stays is kept, so that no connection
 //! in its queue is lost; nothing of what serves is touched before the new generation takes over.
 
+use super::activation::{self, Given};
 use super::{MasterError, explain};
 use crate::config::{self, Config, Source, Tls};
 use crate::sys::private::Address;
@@ -17,9 +18,19 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// Opens what `config` asks for.
-pub(super) fn first(config: Config, segment: &'static Segment) -> Result<Generation, MasterError> {
-    open(config, segment, Vec::new(), None)
+/// Opens what `config` asks for, or takes the listeners that are `given`.
+pub(super) fn first(
+    config: Config,
+    segment: &'static Segment,
+    given: Option<Given>,
+) -> Result<Generation, MasterError> {
+    let Some(given) = given else { return open(config, segment, Vec::new(), None) };
+    activation::check(&config, given.iter().map(|(address, _)| *address))?;
+    for (address, listener) in &given {
+        let set = config.keep_alive().apply(listener);
+        set.map_err(|source| MasterError::Listen { address: *address, source })?;
+    }
+    open(config, segment, given, None)
 }
 
 /// Reads the configuration again and opens what `current` has not.
@@ -27,8 +38,9 @@ pub(super) fn next(
     source: &Source,
     segment: &'static Segment,
     current: &Generation,
+    is_activated: bool,
 ) -> Result<Generation, MasterError> {
-    let config = load(source, current)?;
+    let config = load(source, current, is_activated)?;
     let addresses = current.config.listeners.iter().map(|listener| listener.address);
     let opened = addresses.zip(current.listeners.iter().cloned()).collect();
     let same_admin = current.admin.clone().filter(|_| current.config.admin == config.admin);
@@ -59,8 +71,9 @@ pub(super) fn could_be_next(
     source: &Source,
     segment: &'static Segment,
     current: &Generation,
+    is_activated: bool,
 ) -> Result<(), MasterError> {
-    let config = load(source, current)?;
+    let config = load(source, current, is_activated)?;
     if let Some(path) = &config.log.access {
         Sink::probe(path).map_err(|source| MasterError::Access { path: path.clone(), source })?;
     }
@@ -74,10 +87,16 @@ pub(super) fn could_be_next(
     make_acceptors(&config, segment).map(drop)
 }
 
-fn load(source: &Source, current: &Generation) -> Result<Config, MasterError> {
+fn load(source: &Source, current: &Generation, is_activated: bool) -> Result<Config, MasterError> {
     let config = source.load_again(&current.config)?;
     let keys = current.config.keys_fixed_until_restart(&config);
-    if keys.is_empty() { Ok(config) } else { Err(MasterError::Fixed { keys: keys.join(", ") }) }
+    if !keys.is_empty() {
+        return Err(MasterError::Fixed { keys: keys.join(", ") });
+    }
+    if is_activated {
+        activation::check(&config, current.config.listeners.iter().map(|it| it.address))?;
+    }
+    Ok(config)
 }
 
 /// Opens what is not in `opened`, which is told apart by the address as it was typed.

@@ -43,6 +43,9 @@ pub(super) struct State {
     config: String,
     /// In the order of the configuration.
     listeners: Vec<RawFd>,
+    /// They are the service manager's.
+    #[serde(default)]
+    is_activated: bool,
     admin: Option<RawFd>,
     /// The access log.
     access: Option<RawFd>,
@@ -91,6 +94,7 @@ pub(super) struct Restored {
     pub(super) current: Generation,
     /// Why no worker of it can be forked, if so.
     pub(super) lack: Option<String>,
+    pub(super) is_activated: bool,
     pub(super) processes: Vec<Process>,
     pub(super) control: Option<control::Server>,
     pub(super) past: Past,
@@ -100,6 +104,7 @@ impl State {
     pub(super) fn new(
         inheritance: &Inheritance,
         current: &Generation,
+        is_activated: bool,
         past: Past,
         workers: &Workers,
         control: Option<&control::Server>,
@@ -119,6 +124,7 @@ impl State {
             wakers: inheritance.wakers.iter().map(|it| it.as_fd().as_raw_fd()).collect(),
             config: current.config.dump(),
             listeners: current.listeners.iter().map(|it| it.as_raw_fd()).collect(),
+            is_activated,
             admin: current.admin.as_ref().map(|it| it.as_raw_fd()),
             access: current.access.as_ref().map(|it| it.as_fd().as_raw_fd()),
             control: control.map(control::Server::past),
@@ -210,6 +216,7 @@ impl State {
             inheritance,
             current,
             lack,
+            is_activated: state.is_activated,
             processes,
             control: control.map_err(StateError::Control)?,
             past: state.past,

@@ -4,6 +4,7 @@
 //! what it answers.
 
 use super::decision::{Action, Asker, Decider, Event, GenerationId, Order, Outcome, Terms};
+use super::notify::Notifier;
 use super::program::{Program, Trial};
 use super::reopening::{self, Reopened};
 use super::state::State;
@@ -73,6 +74,9 @@ pub(super) struct Outside {
     pub(super) control: Option<control::Server>,
     /// The keys of TLS tickets.
     pub(super) rotation: Rotation,
+    pub(super) notifier: Notifier,
+    /// The listeners are the service manager's, and stay when we go.
+    pub(super) is_activated: bool,
 }
 
 impl Supervisor {
@@ -129,6 +133,7 @@ impl Supervisor {
     /// Forks the first workers, and waits until they serve, or were stopped before.
     pub(super) fn start(&mut self) -> io::Result<()> {
         self.decide(Event::Tick);
+        self.notify();
         while !self.decider.serves() && !self.decider.is_over() {
             if self.decider.is_idle() {
                 return Err(io::Error::other("see above"));
@@ -141,6 +146,7 @@ impl Supervisor {
     /// Looks after the workers until all have stopped, as they were told to.
     pub(super) fn supervise(&mut self) -> io::Result<()> {
         self.decide(Event::Tick);
+        self.notify();
         while !self.decider.is_over() {
             self.turn()?;
         }
@@ -176,7 +182,13 @@ impl Supervisor {
             tracing::error!(%error, "the keys of TLS tickets stay as they are");
         }
         self.decide(Event::Tick);
+        self.notify();
         Ok(())
+    }
+
+    /// Tells the service manager how things stand.
+    fn notify(&mut self) {
+        self.outside.notifier.tell(&self.decider.standing(), clock::monotonic_ms());
     }
 
     /// Sleeps until a signal, a death, news, a request, or the next thing that is due.
@@ -188,9 +200,10 @@ impl Supervisor {
         fds.extend(ended.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
+        let told_ms = self.outside.notifier.due_ms();
         let due_ms = self.decider.due_ms().into_iter().chain(asked_ms);
         let due_ms = due_ms.chain(self.workers.due_ms(self.hang_timeout_ms()));
-        let due_ms = due_ms.chain([self.outside.rotation.due_ms()]).min();
+        let due_ms = due_ms.chain([self.outside.rotation.due_ms()]).chain(told_ms).min();
         let left_ms = due_ms.map(|due_ms| due_ms.saturating_sub(clock::monotonic_ms()));
         let timeout = match left_ms {
             None => PollTimeout::NONE,
@@ -280,7 +293,10 @@ impl Supervisor {
 
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Prepare(id) => return Some(self.prepare(id)),
+            Action::Prepare(id) => {
+                self.outside.notifier.renewing();
+                return Some(self.prepare(id));
+            }
             Action::Fork { generation, record } => return Some(self.fork(generation, record)),
             Action::Serve(id) => self.serve(id),
             Action::Retire => self.close_but_current(self.generations.values()),
@@ -291,9 +307,7 @@ impl Supervisor {
             Action::Send { record, order } => self.workers.send(record, order),
             Action::CloseListeners => {
                 tracing::info!("stopping");
-                // For every process that shares it: a connection that nobody would accept is refused.
-                let generations = self.generations.values().chain([&self.current]);
-                generations.flat_map(|it| &it.listeners).for_each(|it| listener::close(it));
+                self.close_listeners();
             }
             Action::Discard(id) => {
                 self.generations.remove(&id);
@@ -307,7 +321,10 @@ impl Supervisor {
                     "ended, as a reload waits for longer than reload_timeout"
                 );
             }
-            Action::Try => return self.try_program(),
+            Action::Try => {
+                self.outside.notifier.renewing();
+                return self.try_program();
+            }
             Action::NoUpgrade(why) => {
                 tracing::error!("no upgrade, everything stays as it was: {why}");
                 self.abandoned.extend(self.trial.take().map(Trial::abandon));
@@ -318,7 +335,8 @@ impl Supervisor {
     }
 
     fn prepare(&mut self, generation: GenerationId) -> Event {
-        match opening::next(&self.outside.source, &self.inheritance.segment, &self.current) {
+        let Outside { source, is_activated, .. } = &self.outside;
+        match opening::next(source, &self.inheritance.segment, &self.current, *is_activated) {
             Ok(opened) => {
                 let terms = terms(&opened);
                 self.generations.insert(generation, Rc::new(opened));
@@ -353,6 +371,15 @@ impl Supervisor {
 
     fn close_but_current<'a>(&self, generations: impl IntoIterator<Item = &'a Rc<Generation>>) {
         generations.into_iter().for_each(|it| opening::close_but(it, &self.current));
+    }
+
+    /// For every process that shares them: a connection that nobody would accept is refused. One to a service
+    /// manager's listener waits there until we are started again.
+    fn close_listeners(&self) {
+        if !self.outside.is_activated {
+            let generations = self.generations.values().chain([&self.current]);
+            generations.flat_map(|it| &it.listeners).for_each(|it| listener::close(it));
+        }
     }
 
     fn answer(&mut self, asker: Asker, outcome: Outcome) {
@@ -429,7 +456,8 @@ impl Supervisor {
     /// All that another program needs to go on from here.
     fn state(&self) -> State {
         let control = self.outside.control.as_ref();
-        State::new(self.inheritance, &self.current, self.decider.past(), &self.workers, control)
+        let (past, is_activated) = (self.decider.past(), self.outside.is_activated);
+        State::new(self.inheritance, &self.current, is_activated, past, &self.workers, control)
     }
 
     fn try_program(&mut self) -> Option<Event> {

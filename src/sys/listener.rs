@@ -1,6 +1,6 @@
 //! Listening sockets, opened once by the master and shared by every worker.
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -48,6 +48,26 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     }
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Makes `fd`, on which another program has begun to listen, a listener as [`open`] makes them, but for the
+/// keep-alive. An error, if it is anything but a TCP socket that listens.
+pub fn adopt(fd: OwnedFd) -> io::Result<TcpListener> {
+    let socket = Socket::from(fd);
+    let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if getsockopt(&socket, sockopt::SockType)? != SockType::Stream {
+        return wrong("it is not for streams");
+    }
+    if socket.local_addr()?.as_socket().is_none() {
+        return wrong("it has no IP address");
+    }
+    if !getsockopt(&socket, sockopt::AcceptConn)? {
+        return wrong("it does not listen");
+    }
+    socket.set_nonblocking(true)?;
+    // An error of anything that is not TCP.
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
 }
 
 impl KeepAlive {

@@ -8,6 +8,7 @@ mod harness;
 
 mod access_log;
 mod access_loss;
+mod activation;
 mod address;
 mod admin;
 mod answers;
@@ -40,6 +41,7 @@ mod renewal_load;
 mod ring;
 mod rotation;
 mod safe_conduct;
+mod service;
 mod tls;
 mod tls_cut;
 mod tls_end;

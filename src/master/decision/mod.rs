@@ -14,11 +14,13 @@ mod generation;
 mod reload;
 #[cfg(test)]
 mod simulation;
+mod standing;
 mod upgrade;
 
 use generation::{Generation, Phase, Says, State, Worker};
 use reload::{Handover, Queued};
 use shm::{WORKER_RECORDS_MAX, WorkerId};
+pub(super) use standing::Standing;
 use upgrade::Upgrade;
 pub(super) use upgrade::{Past, PastError};
 

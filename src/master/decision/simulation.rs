@@ -360,6 +360,9 @@ impl World {
         assert_eq!(self.processes.len(), terms.workers);
         let serves = |it: &Process| it.told.is_none() && it.serves && it.generation == *id;
         assert!(self.processes.values().all(serves));
+        let serving = Some((*id, terms.workers));
+        let told = Standing { serving, leaving: 0, is_renewing: false, stops_ms: None };
+        assert_eq!(self.decider.standing(), told);
     }
 }
 

@@ -1,9 +1,11 @@
 //! The program under test: the real binary with a configuration of the test's own, on a port the kernel chose, ended
 //! by pid whatever happens. Also the session that a test asks it for.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +25,9 @@ use super::tls::{self, Certificate};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 
+/// Where the first listener is, unless the test has it.
+const ANY: &str = "127.0.0.1:0";
+
 /// A running master with its workers.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -32,6 +37,8 @@ pub(crate) struct Relay {
     address: Option<SocketAddr>,
     /// The first listener's, if it speaks HTTPS.
     certificates: Option<Certificates>,
+    /// Where its configuration has the first listener.
+    own: String,
     workers: AtomicUsize,
     /// What it wrote to stdout so far.
     said: Arc<Mutex<String>>,
@@ -64,7 +71,7 @@ impl Relay {
 
     /// `workers` workers, and lines of configuration as dotted keys: `timeouts.wait_timeout = "1s"`.
     pub(crate) fn with(workers: usize, lines: &[&str]) -> Self {
-        Self::run(Command::new(BINARY), workers, lines, None)
+        Self::run(unread(BINARY), workers, lines)
     }
 
     /// The same, but what it says on stderr goes elsewhere, and `environment` is added to its own.
@@ -74,19 +81,19 @@ impl Relay {
         workers: usize,
         lines: &[&str],
     ) -> Self {
-        let mut command = Command::new(BINARY);
+        let mut command = unread(BINARY);
         command.envs(environment.iter().copied());
-        Self::run(command, workers, lines, Some(errors.into()))
+        Self::run_at(ANY.to_owned(), command, workers, lines, Some(errors.into()))
     }
 
     /// The same on a machine of the test's own; its first listener is reached from there alone.
     pub(crate) fn on(machine: &Machine, workers: usize, lines: &[&str]) -> Self {
-        Self::run(machine.command(BINARY), workers, lines, None)
+        Self::run(machine.command(BINARY), workers, lines)
     }
 
     /// The same of a program that is installed elsewhere.
     pub(crate) fn of(program: &Path, workers: usize, lines: &[&str]) -> Self {
-        Self::run(Command::new(program), workers, lines, None)
+        Self::run(unread(program), workers, lines)
     }
 
     /// Its first listener speaks HTTPS.
@@ -96,24 +103,46 @@ impl Relay {
         relay.unwrap()
     }
 
-    fn run(mut command: Command, workers: usize, lines: &[&str], errors: Option<Stdio>) -> Self {
+    /// The same of a program whose first listener is opened and kept by the test, as by a service manager.
+    pub(crate) fn activated(
+        program: &Path,
+        listener: &TcpListener,
+        workers: usize,
+        lines: &[&str],
+    ) -> Self {
+        let own = listener.local_addr().unwrap().to_string();
+        Self::run_at(own, handed(program, listener, 1), workers, lines, None)
+    }
+
+    /// The same as `command` starts it.
+    pub(crate) fn run(command: Command, workers: usize, lines: &[&str]) -> Self {
+        Self::run_at(ANY.to_owned(), command, workers, lines, None)
+    }
+
+    fn run_at(
+        own: String,
+        mut command: Command,
+        workers: usize,
+        lines: &[&str],
+        errors: Option<Stdio>,
+    ) -> Self {
         let make = || Certificates { first: Certificate::new(), next: Certificate::new() };
         let certificates = tls::is_over_tls().then(make);
         let directory = tempfile::tempdir().unwrap();
-        configure(directory.path(), workers, lines, certificates.is_some());
+        configure(directory.path(), &own, workers, lines, certificates.is_some());
         if let Some(Certificates { first, .. }) = &certificates {
             first.write(directory.path());
         }
-        let own = || File::create(directory.path().join("stderr")).unwrap().into();
-        let errors = errors.unwrap_or_else(own);
-        command.arg("-c").arg(directory.path().join("test.toml")).stdin(Stdio::null());
+        let file = || File::create(directory.path().join("stderr")).unwrap().into();
+        let errors = errors.unwrap_or_else(file);
+        command.arg("-c").arg(directory.path().join("test.toml"));
         let mut master =
             command.stdout(Stdio::piped()).stderr(errors).spawn().expect("starting the relay");
         let said = Arc::new(Mutex::new(String::new()));
         let listening =
             first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
         let workers = AtomicUsize::new(workers);
-        let mut relay = Self { master, directory, address: None, certificates, workers, said };
+        let mut relay = Self { master, directory, address: None, certificates, own, workers, said };
         let line = listening
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
@@ -137,7 +166,8 @@ impl Relay {
 
     /// Changes the configuration file; nothing else.
     pub(crate) fn configure(&self, workers: usize, lines: &[&str]) {
-        configure(self.directory(), workers, lines, self.certificates.is_some());
+        let is_https = self.certificates.is_some();
+        configure(self.directory(), &self.own, workers, lines, is_https);
     }
 
     /// `idontstore -s REQUEST`, not run yet.
@@ -344,22 +374,38 @@ impl Relay {
     }
 }
 
+fn unread(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A command that hands `socket` to the program as the first of `count` descriptors.
+pub(crate) fn handed(program: &Path, socket: &impl AsFd, count: usize) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let hand = "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    let socket: OwnedFd = socket.as_fd().try_clone_to_owned().unwrap();
+    command.args(["-c", hand]).arg(program).env("LISTEN_FDS", count.to_string()).stdin(socket);
+    command
+}
+
 /// Writes the configuration file: the lines, and a control socket.
-fn configure(directory: &Path, workers: usize, lines: &[&str], is_https: bool) {
+fn configure(directory: &Path, own: &str, workers: usize, lines: &[&str], is_https: bool) {
     let control = format!("control_socket = {:?}", directory.join("control"));
     // Tests stop workers for as long as they like.
     let patience = "timeouts.hang_timeout = \"1h\"";
     let is_patient = !lines.iter().any(|line| line.contains("hang_timeout"));
-    let own = [control.as_str()].into_iter().chain(is_patient.then_some(patience));
-    let lines: Vec<_> = lines.iter().copied().chain(own).collect();
-    fs::write(directory.join("test.toml"), config_text(workers, &lines, is_https)).unwrap();
+    let added = [control.as_str()].into_iter().chain(is_patient.then_some(patience));
+    let lines: Vec<_> = lines.iter().copied().chain(added).collect();
+    fs::write(directory.join("test.toml"), config_text(own, workers, &lines, is_https)).unwrap();
 }
 
 /// The test's own listener comes first; whole tables after it.
-fn config_text(workers: usize, lines: &[&str], is_https: bool) -> String {
+fn config_text(own: &str, workers: usize, lines: &[&str], is_https: bool) -> String {
     let (tables, keys): (Vec<_>, Vec<_>) = lines.iter().partition(|l| l.starts_with('['));
     let tls = "tls = { certificate = 'certificate.pem', key = 'key.pem' }";
-    let own = ["[[listener]]", "address = \"127.0.0.1:0\"", if is_https { tls } else { "" }];
+    let address = format!("address = \"{own}\"");
+    let own = ["[[listener]]", &address, if is_https { tls } else { "" }];
     let lines = keys.into_iter().copied().chain(own).chain(tables.into_iter().copied());
     lines.fold(format!("workers = {workers}\n"), |text, line| text + line + "\n")
 }

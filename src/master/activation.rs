@@ -1,0 +1,134 @@
+//! Socket activation: listeners that whoever started us has opened and keeps (sd_listen_fds(3)).
+//!
+//! Called once at the start, and asked before each reload. What must always hold: the configuration asks for
+//! exactly the listeners that there are, and nobody stops listening on one: who holds it would be refused too.
+
+use crate::config::Config;
+use crate::sys::{listener, program};
+use std::env;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::RawFd;
+use std::process;
+use std::rc::Rc;
+
+/// The first descriptor that is handed over.
+const FIRST: RawFd = 3;
+
+/// Listeners that were handed over, each with its address.
+pub(super) type Given = Vec<(SocketAddr, Rc<TcpListener>)>;
+
+/// Why the listeners that were handed over are not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivationError {
+    /// The environment does not say how many there are.
+    #[error("LISTEN_FDS is {0:?}, and not a number")]
+    Count(String),
+    /// One is not open.
+    #[error("descriptor {fd}, which LISTEN_FDS counts, cannot be taken")]
+    Descriptor {
+        /// Which.
+        fd: RawFd,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// One is of another kind: a Unix socket, datagrams, or not a socket that listens.
+    #[error("descriptor {fd}, which LISTEN_FDS counts, is not a TCP socket that listens")]
+    Kind {
+        /// Which.
+        fd: RawFd,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The configuration asks for others.
+    #[error(
+        "listeners come from the service manager, and have to be the configured ones: configured {}, given {}",
+        List(configured),
+        List(given)
+    )]
+    Mismatch {
+        /// The configuration's.
+        configured: Vec<SocketAddr>,
+        /// The service manager's.
+        given: Vec<SocketAddr>,
+    },
+}
+
+struct List<'a>(&'a [SocketAddr]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<String> = self.0.iter().map(SocketAddr::to_string).collect();
+        f.write_str(if addresses.is_empty() { "none" } else { "" })?;
+        f.write_str(&addresses.join(", "))
+    }
+}
+
+/// What was handed over to this very process, if anything was. To be called once, before anything is opened.
+pub(super) fn given() -> Result<Option<Given>, ActivationError> {
+    let variable = |name| env::var(name).ok();
+    let is_ours = variable("LISTEN_PID").is_some_and(|pid| pid.parse() == Ok(process::id()));
+    let Some(count) = variable("LISTEN_FDS").filter(|_| is_ours) else { return Ok(None) };
+    let fds = match count.parse::<u16>() {
+        Ok(count) => FIRST..FIRST.saturating_add(count.into()),
+        Err(_) => return Err(ActivationError::Count(count)),
+    };
+    let given = fds.map(take).collect::<Result<Given, _>>()?;
+    Ok(if given.is_empty() { None } else { Some(given) })
+}
+
+fn take(fd: RawFd) -> Result<(SocketAddr, Rc<TcpListener>), ActivationError> {
+    let taken = program::take(fd).map_err(|source| ActivationError::Descriptor { fd, source })?;
+    let adopted = listener::adopt(taken).and_then(|it| Ok((it.local_addr()?, Rc::new(it))));
+    adopted.map_err(|source| ActivationError::Kind { fd, source })
+}
+
+/// Whether `config` asks for the listeners at `given`, and for no others.
+pub(super) fn check(
+    config: &Config,
+    given: impl Iterator<Item = SocketAddr>,
+) -> Result<(), ActivationError> {
+    let configured: Vec<_> = config.listeners.iter().map(|it| it.address).collect();
+    let given: Vec<_> = given.collect();
+    let sorted = |addresses: &[SocketAddr]| {
+        let mut sorted = addresses.to_vec();
+        sorted.sort_unstable();
+        sorted
+    };
+    if sorted(&configured) == sorted(&given) {
+        Ok(())
+    } else {
+        Err(ActivationError::Mismatch { configured, given })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn given_and_configured_have_to_be_the_same_in_any_order() {
+        let text = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\n";
+        let config = config::parse(text, "test").unwrap();
+        let check = |given: &[&str]| {
+            check(&config, given.iter().map(|it| it.parse().unwrap())).map_err(|it| it.to_string())
+        };
+        check(&["0.0.0.0:80", "[::]:80"]).unwrap();
+        check(&["[::]:80", "0.0.0.0:80"]).unwrap();
+        for given in [
+            &["0.0.0.0:80"][..],
+            &["0.0.0.0:80", "[::]:81"],
+            &["0.0.0.0:80", "0.0.0.0:80"],
+            &["0.0.0.0:80", "[::]:80", "127.0.0.1:9"],
+        ] {
+            let why = check(given).unwrap_err();
+            let end = format!("configured 0.0.0.0:80, [::]:80, given {}", given.join(", "));
+            assert!(why.ends_with(&end), "{why}");
+        }
+    }
+}
