@@ -366,6 +366,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
         &[
             ("crash", &["workers_that_die_again_and_again_come_back_with_patience"]),
             ("hanging", &[]),
+            ("sandbox", &[]),
             ("upgrade", &[]),
             ("keepalive", &["the_kernel_asks_after_every_client_as_often_as_configured"]),
             (

@@ -40,6 +40,7 @@ mod renewal_load;
 mod ring;
 mod rotation;
 mod safe_conduct;
+mod sandbox;
 mod tls;
 mod tls_cut;
 mod tls_end;
