@@ -46,4 +46,5 @@ mod tls_cut;
 mod tls_end;
 mod tls_handshake;
 mod tls_reload;
+mod traces;
 mod upgrade;
