@@ -2,7 +2,7 @@
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
 //! `multipart`, `session`, `control` and `tls` know no one above them; `stream` is `sys` with or without `tls`;
-//! `access` writes requests down and `diagnostics` what else happens; `relay` knows them and `shm`;
+//! `access` writes requests down and `diagnostics` what else happens; `relay` knows them and `shm`; `sandbox` knows `sys`;
 //! `tally` says what is counted; `admin` tells of it; `worker` drives `relay` and
 //! `admin` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
 
@@ -17,6 +17,7 @@ pub mod http;
 pub mod master;
 pub mod multipart;
 pub mod relay;
+pub mod sandbox;
 pub mod session;
 pub mod stream;
 pub mod sys;

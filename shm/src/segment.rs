@@ -15,7 +15,7 @@ use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
 use crate::slot::Slot;
 use crate::ticket_keys::TicketKeys;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -223,6 +223,8 @@ impl Segment {
 
     fn map(fd: OwnedFd, geometry: &Geometry, layout: &Layout) -> std::io::Result<Self> {
         let map = MmapOptions::new().len(layout.total).populate().map_raw(&fd)?;
+        // What strangers send is in no core dump. A kernel that cannot promise it is no reason to stop.
+        let _ = map.advise(Advice::DontDump);
         let base = map.as_mut_ptr();
         // SAFETY: `layout` was computed for this geometry and the map is `layout.total` long, so
         // every part lies inside; offsets are multiples of the parts' alignment and the map is

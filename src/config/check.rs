@@ -18,6 +18,7 @@ use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
 use crate::sys::private::Address;
+use crate::sys::user::User;
 use crate::tls::{Credentials, CredentialsError};
 
 use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
@@ -54,6 +55,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Limits of an address: so many words at most are looked at for one that has reached its own.
 const SEATS_MAX: u64 = 1 << 16;
 
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
 
 /// The key of a section, from the section as typed and the section of the defaults.
@@ -116,6 +118,8 @@ impl Check<'_> {
             generations_max: self
                 .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
             control_socket: self.control_socket(&key!(file, default, control_socket)),
+            user: self.user(&key!(file, default, user)),
+            sandbox: self.choice(&key!(file, default, sandbox), &SWITCH),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
             log: self.log(&file.log, &default.log),
@@ -154,6 +158,11 @@ impl Check<'_> {
                 && !path.chars().any(char::is_control);
             (good || path == NONE).then(|| good.then(|| PathBuf::from(path)))
         })
+    }
+
+    fn user(&mut self, key: &Key<'_>) -> User {
+        let allowed = "the name of a user of this machine, or its number as text";
+        self.value(key, allowed, |value| User::find(value.as_str()?))
     }
 
     fn listeners(&mut self, file: &typed::File, default: &typed::File) -> Vec<Listener> {

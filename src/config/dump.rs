@@ -29,6 +29,8 @@ impl Config {
         writeln!(out, "workers = {}", self.workers)?;
         writeln!(out, "generations_max = {}", self.generations_max)?;
         writeln!(out, "control_socket = {}", path_or_none(self.control_socket.as_deref()))?;
+        writeln!(out, "user = {}", Value::from(self.user.name.as_str()))?;
+        writeln!(out, "sandbox = \"{}\"", if self.sandbox { "on" } else { "off" })?;
         let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
         writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
         self.listeners.iter().try_for_each(|listener| listener.write(out))?;

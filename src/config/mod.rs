@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::address::Networks;
 use crate::sys::listener::KeepAlive;
 use crate::sys::private::Address;
+use crate::sys::user::User;
 
 use check::Files;
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
@@ -42,6 +43,10 @@ pub struct Config {
     pub generations_max: usize,
     /// Where the master listens for its operator; an absolute path.
     pub control_socket: Option<PathBuf>,
+    /// Whom workers become where the master is root.
+    pub user: User,
+    /// Whether workers are denied all that they do not need.
+    pub sandbox: bool,
     /// Who is believed for whom it speaks.
     pub trusted_proxies: Networks,
     /// Where to listen: at least one, none twice.
@@ -69,6 +74,7 @@ impl Config {
         let (ours, theirs) = (&self.memory, &next.memory);
         let keys = [
             ("control_socket", self.control_socket != next.control_socket),
+            ("sandbox", self.sandbox != next.sandbox),
             ("memory.segment_bytes", ours.segment_bytes != theirs.segment_bytes),
             ("memory.chunk_bytes", ours.geometry.chunk_bytes != theirs.geometry.chunk_bytes),
             ("memory.lane_bytes_max", ours.lane_bytes() != theirs.lane_bytes()),

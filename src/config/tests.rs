@@ -23,6 +23,7 @@ fn the_default_is_the_documented_one() {
     assert_eq!(config.listeners, [Listener { address, proxy_protocol: false, tls: None }]);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!((config.generations_max, &config.control_socket), (4, &None));
+    assert_eq!((config.user.name.as_str(), config.sandbox), ("nobody", true));
     let log = Log {
         level: tracing::Level::INFO,
         format: LogFormat::Text,
@@ -75,6 +76,19 @@ fn the_default_is_the_documented_one() {
 }
 
 #[test]
+fn workers_become_a_user_that_there_is() {
+    for user in ["root", "nobody", "0", "4000000001"] {
+        let config = parse(&format!("user = \"{user}\"\n"), "good").unwrap();
+        assert_eq!(config.user.name, user);
+    }
+    for value in ["\"no such user\"", "\"\"", "\"-1\"", "\"4294967296\"", "1000", "true"] {
+        let text = format!("workers = 1\nuser = {value}\n");
+        assert_refused(&text, &["bad value for `user`", "test.toml:2:8", "user of this machine"]);
+    }
+    assert_refused("sandbox = true\n", &["test.toml:1:11", "allowed: \"on\", \"off\""]);
+}
+
+#[test]
 fn the_admin_listener_has_an_address_of_its_own() {
     let listen = |text: &str| format!("[admin]\nlisten = \"{text}\"\n");
     for text in ["none", "[::1]:9180", "127.0.0.1:0", "unix:/run/a.sock"] {
@@ -120,6 +134,8 @@ fn the_default_text_documents_every_key_of_a_dump() {
 fn a_dump_parses_back_to_the_same() {
     let unusual = r#"
         workers = 3
+        user = "0"
+        sandbox = "off"
         trusted_proxies = ["10.0.0.0/8", "0::1", "::ffff:192.0.2.0/120", "10.0.0.0/8"]
         listener = [
             { address = "[::1]:0" },

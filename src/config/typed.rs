@@ -16,6 +16,8 @@ pub(super) struct File {
     pub(super) workers: Typed,
     pub(super) generations_max: Typed,
     pub(super) control_socket: Typed,
+    pub(super) user: Typed,
+    pub(super) sandbox: Typed,
     pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
     pub(super) log: Log,

@@ -18,6 +18,7 @@ mod workers;
 use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::diagnostics::{self, Diagnostics};
+use crate::sandbox::{self, SandboxError};
 use crate::sys::private::Address;
 use crate::sys::{self, clock, private, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
@@ -110,6 +111,9 @@ pub enum MasterError {
     /// The program before this one cannot be gone on from.
     #[error("cannot take over from the program before")]
     TakeOver(#[source] Box<dyn Error + Send + Sync>),
+    /// The kernel refuses to be refused.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The kernel refused something else.
     #[error("cannot {what}")]
     Os {
@@ -146,6 +150,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let is_activated = given.is_some();
     let diagnostics = Diagnostics::begin(&config.log);
     show_title();
+    harden(&config)?;
     let files = process::raise_open_files();
     let files = files.map_err(MasterError::os("raise the limit of open files"))?;
     let most = config.limits.connections_max;
@@ -222,6 +227,7 @@ pub fn take_over(predecessor: &Predecessor, source: Source) -> Result<(), Master
 /// Does all that [`go_on`] does, short of anything that could be noticed.
 fn could_go_on(state: RawFd, source: &Source) -> Result<(), MasterError> {
     let restored = restore(state, getppid())?;
+    harden(&restored.current.config)?;
     Decider::after(&restored.past, supervisor::terms(&restored.current), 0)
         .map_err(|error| MasterError::TakeOver(error.into()))?;
     let Restored { inheritance, current, is_activated, .. } = &restored;
@@ -238,6 +244,7 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
         restore(state, getpid())?;
     let diagnostics = Diagnostics::begin(&current.config.log);
     show_title();
+    harden(&current.config)?;
     // Those that came meanwhile were blocked, and are told of now.
     signal::hear_of_children();
     let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
@@ -271,6 +278,11 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
 fn count_in_book(inheritance: &'static Inheritance) {
     let book = WorkerId::new(0).and_then(|first| inheritance.segment.shared().record(first));
     book.inspect(|book| diagnostics::count_in(book));
+}
+
+/// A program that is executed, as for an upgrade, has to do it anew.
+fn harden(config: &Config) -> Result<(), MasterError> {
+    if config.sandbox { Ok(sandbox::harden()?) } else { Ok(()) }
 }
 
 fn show_title() {

@@ -15,5 +15,6 @@ pub mod signal;
 pub mod sink;
 pub mod socket;
 pub mod title;
+pub mod user;
 
 pub use socket::{Got, Put, Socket};

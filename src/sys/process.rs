@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -105,6 +106,14 @@ pub fn raise_open_files() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(hard)
+}
+
+/// No core dumps, no debugger but root's, and no program that is executed brings privileges. What is executed has to ask
+/// for the second again, and so has whoever becomes another user.
+pub fn keep_to_itself() -> Result<(), Errno> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    set_dumpable(false)?;
+    set_no_new_privs()
 }
 
 /// The raw numbers of anything that has one.

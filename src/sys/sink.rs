@@ -6,7 +6,7 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::sys::uio::writev;
 use nix::unistd::{AccessFlags, faccessat};
@@ -123,8 +123,10 @@ fn is_pipe(path: &Path) -> bool {
     stat(path).is_ok_and(|found| kind(&found) == SFlag::S_IFIFO)
 }
 
+/// Asked as a socket is: a C library may ask for the kind of a file by a call that takes a path, which workers may not
+/// make.
 fn is_socket(fd: BorrowedFd<'_>) -> bool {
-    fstat(fd).is_ok_and(|found| kind(&found) == SFlag::S_IFSOCK)
+    getsockopt(&fd, sockopt::SockType).is_ok()
 }
 
 fn kind(found: &FileStat) -> SFlag {

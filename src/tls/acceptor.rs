@@ -37,6 +37,14 @@ impl Acceptor {
         Ok(Self { config: Arc::new(config) })
     }
 
+    /// Lets the library look at the machine, as it does when it is first asked for random numbers in a process. To be
+    /// called by each process that accepts, while files can still be looked at.
+    pub fn prepare(&self) {
+        let mut drawn = [0];
+        // Should it fail now, it fails again in the handshake, which is then refused.
+        let _ = self.config.crypto_provider().secure_random.fill(&mut drawn);
+    }
+
     /// A session with a client that has just connected.
     pub fn accept(&self) -> Result<Session, Error> {
         ServerConnection::new(Arc::clone(&self.config)).map(Session::new)

@@ -24,6 +24,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::diagnostics;
 use crate::relay::{Relay, millis};
+use crate::sandbox;
 use crate::session::Addresses;
 use crate::sys::sink::Sink;
 use crate::sys::{clock, process, signal, title};
@@ -125,6 +126,9 @@ pub fn run(
     keep.push(tether.as_raw_fd());
     process::close_all_but(&keep);
     let mut worker = Worker::new(id, epoch, tether, inheritance, generation)?;
+    generation.acceptors.iter().flatten().for_each(Acceptor::prepare);
+    let Config { user, sandbox, .. } = &generation.config;
+    sandbox::enter(user, *sandbox).map_err(io::Error::other)?;
     worker.work()
 }
 

@@ -248,6 +248,10 @@ over_tls! {
     keepalive: keepalive {
         a_client_whose_machine_is_lost_frees_its_place,
     }
+    traces: traces {
+        heavy_a_body_leaves_nothing_on_any_disk,
+        no_session_is_given_what_another_left_in_the_segment,
+    }
 }
 
 /// A module, and tests of it.
@@ -366,6 +370,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
         &[
             ("crash", &["workers_that_die_again_and_again_come_back_with_patience"]),
             ("hanging", &[]),
+            ("sandbox", &[]),
             ("upgrade", &[]),
             ("activation", &[]),
             ("service", &[]),

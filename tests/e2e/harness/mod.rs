@@ -26,7 +26,7 @@ pub(crate) use metrics::{ADMIN, Metrics};
 pub(crate) use network::{Line, NEAR, Timer, tcp_timer};
 pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
-pub(crate) use proc::{Pid, Stopped, tcp_queues, tcp_unread};
+pub(crate) use proc::{Pid, Stopped, is_root_and_may_look_in, tcp_queues, tcp_unread};
 pub(crate) use proxy::{Front, Kind};
 pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session, handed};

@@ -34,6 +34,11 @@ impl Payload {
         Self { block: block.into(), len }
     }
 
+    /// One that says `mark` again and again.
+    pub(crate) fn of(mark: &[u8], len: u64) -> Self {
+        Self { block: mark.repeat(LARGE_BLOCK_BYTES / mark.len()).into(), len }
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.len
     }

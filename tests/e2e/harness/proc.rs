@@ -16,6 +16,23 @@ use super::patience::eventually;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Pid(pub(crate) i32);
 
+/// Whether this process may look into those under the sandbox, as most tests have to: it takes `CAP_SYS_PTRACE`.
+pub(crate) fn may_look_in() -> bool {
+    const SYS_PTRACE: u32 = 19;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ours = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    u64::from_str_radix(ours, 16).unwrap() & (1 << SYS_PTRACE) != 0
+}
+
+/// The same, with a word about what is skipped where it may not, or is not root.
+pub(crate) fn is_root_and_may_look_in() -> bool {
+    let may = nix::unistd::geteuid().is_root() && may_look_in();
+    if !may {
+        eprintln!("skipped: only root may look into processes under the sandbox");
+    }
+    may
+}
+
 /// User memory of a process, KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemoryUse {

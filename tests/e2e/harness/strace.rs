@@ -32,8 +32,14 @@ pub(crate) struct Call {
 }
 
 impl Strace {
+    /// Watches for calls that move bytes.
     pub(crate) fn attach(pids: &[Pid], output: &Path) -> Self {
-        Self::attach_with(pids, output, &[])
+        Self::attach_with(pids, CALLS, output, &[])
+    }
+
+    /// Watches for the calls named, as strace names them.
+    pub(crate) fn watch(pids: &[Pid], calls: &str, output: &Path) -> Self {
+        Self::attach_with(pids, calls, output, &[])
     }
 
     /// The call `number` of `name`, counted from 1 in each process, is not made: it fails with `error`.
@@ -45,12 +51,12 @@ impl Strace {
         error: &str,
     ) -> Self {
         let inject = format!("inject={name}:error={error}:when={number}");
-        Self::attach_with(pids, output, &["-e", &inject])
+        Self::attach_with(pids, CALLS, output, &["-e", &inject])
     }
 
-    fn attach_with(pids: &[Pid], output: &Path, arguments: &[&str]) -> Self {
+    fn attach_with(pids: &[Pid], calls: &str, output: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new("strace");
-        let (trace, raw) = (format!("trace={CALLS}"), format!("raw={CALLS}"));
+        let (trace, raw) = (format!("trace={calls}"), format!("raw={CALLS}"));
         command.args(["-qq", "-ff", "-e", &trace, "-e", &raw]).args(arguments);
         command.arg("-o").arg(output);
         for pid in pids {
@@ -74,9 +80,14 @@ impl Strace {
 
     /// What `pid` did while it was traced.
     pub(crate) fn calls(&self, pid: Pid) -> Vec<Call> {
+        self.text(pid).lines().filter_map(Call::parse).collect()
+    }
+
+    /// The same, as strace has written it.
+    pub(crate) fn text(&self, pid: Pid) -> String {
         let mut path = self.output.clone().into_os_string();
         path.push(format!(".{}", pid.0));
-        fs::read_to_string(path).unwrap().lines().filter_map(Call::parse).collect()
+        fs::read_to_string(path).unwrap()
     }
 }
 

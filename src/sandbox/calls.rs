@@ -1,0 +1,116 @@
+//! The system calls that a worker makes while it serves, and no others: a list, and the seccomp filter made of it.
+//!
+//! Whoever adds a call to the worker adds it here; the end-to-end tests run under this list and show what is missing.
+
+use libc::{c_int, c_long};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+use std::collections::BTreeMap;
+
+/// Allowed with any arguments.
+const CALLS: &[c_long] = &[
+    // Connections, bells, the tether and the log.
+    libc::SYS_accept4,
+    libc::SYS_close,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // A log that is replaced by another, under its number.
+    libc::SYS_dup3,
+    // Memory; see below for what is mapped.
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    // Clocks, where they are not read without a call; random numbers; locks that libraries use.
+    libc::SYS_clock_gettime,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_gettimeofday,
+    libc::SYS_sched_yield,
+    // Signals, and how a process ends: by itself, by a panic, by a stack that is full.
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+];
+
+/// What a socket is asked: the three counts of its queues, and not to block (`linux/sockios.h`).
+const IOCTLS: [libc::Ioctl; 4] = [libc::TIOCOUTQ, 0x894b, libc::FIONREAD, libc::FIONBIO];
+
+const FCNTLS: [c_int; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// Options that are set, by level.
+const SOCKET_OPTIONS: [(c_int, c_int); 2] =
+    [(libc::SOL_SOCKET, libc::SO_LINGER), (libc::IPPROTO_TCP, libc::TCP_NODELAY)];
+
+/// From now on, every call that is not on the list is answered `EPERM`.
+pub(super) fn deny_all_others() -> Result<(), seccompiler::Error> {
+    apply_filter(&filter()?)
+}
+
+fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let is = |argument, value: u64| condition(argument, SeccompCmpOp::Eq, value);
+    let lacks = |argument, bits: c_int| condition(argument, SeccompCmpOp::MaskedEq(word(bits)), 0);
+    let has =
+        |argument, bit: c_int| condition(argument, SeccompCmpOp::MaskedEq(word(bit)), word(bit));
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let mut allow = |call: c_long, conditions: Vec<SeccompCondition>| {
+        let rule = SeccompRule::new(conditions)?;
+        rules.entry(call).or_default().push(rule);
+        Ok::<_, seccompiler::BackendError>(())
+    };
+    for request in IOCTLS {
+        allow(libc::SYS_ioctl, vec![is(1, request & 0xffff_ffff)?])?;
+    }
+    for command in FCNTLS {
+        allow(libc::SYS_fcntl, vec![is(1, word(command))?])?;
+    }
+    for (level, name) in SOCKET_OPTIONS {
+        allow(libc::SYS_setsockopt, vec![is(1, word(level))?, is(2, word(name))?])?;
+    }
+    // Memory of its own, and none of it is a program.
+    allow(libc::SYS_mmap, vec![lacks(2, libc::PROT_EXEC)?, has(3, libc::MAP_ANONYMOUS)?])?;
+    allow(libc::SYS_mprotect, vec![lacks(2, libc::PROT_EXEC)?])?;
+    // Its title.
+    allow(libc::SYS_prctl, vec![is(0, word(libc::PR_SET_NAME))?])?;
+    // To abort is to signal oneself.
+    allow(libc::SYS_tgkill, vec![is(0, word(nix::unistd::getpid().as_raw()))?])?;
+    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, refused, SeccompAction::Allow, machine)?.try_into()
+}
+
+fn condition(
+    argument: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
+    // All are of 32 bits: the kernel looks at no more, whatever stands above.
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+fn word(value: c_int) -> u64 {
+    value.cast_unsigned().into()
+}

@@ -1,0 +1,68 @@
+//! The sandbox: what is given up before the first byte of a stranger is read.
+//!
+//! The master calls [`harden`] when it begins, each worker calls [`enter`] once all is made that it needs. What must
+//! always hold: a worker names no path, opens no socket and starts no program, whoever has taken it over; and what
+//! it is refused is an error (`EPERM`, `EACCES`), never its death, since a call that a library makes for the first
+//! time on some machine must not become a crash that is repeated for ever.
+
+mod calls;
+mod paths;
+
+use crate::sys::process;
+use crate::sys::user::{self, User};
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+/// Why something could not be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The user.
+    #[error("cannot become the user {name} (key `user`): {errno}")]
+    User {
+        /// Which one was to be.
+        name: String,
+        /// Why not.
+        errno: Errno,
+    },
+    /// The capabilities.
+    #[error("cannot give up all capabilities: {0}")]
+    Capabilities(Errno),
+    /// New privileges, core dumps, being looked into.
+    #[error("cannot keep to ourselves: {0}")]
+    Privacy(Errno),
+    /// Paths.
+    #[error("landlock failed (`sandbox = \"off\"` does without): {0}")]
+    Paths(#[from] landlock::RulesetError),
+    /// System calls.
+    #[error("seccomp failed (`sandbox = \"off\"` does without): {0}")]
+    Calls(#[from] seccompiler::Error),
+}
+
+/// For the master, and whoever becomes it: no core dumps, nobody looks in, no new privileges by what is executed.
+pub fn harden() -> Result<(), SandboxError> {
+    process::keep_to_itself().map_err(SandboxError::Privacy)?;
+    if !paths::can_be_denied() {
+        tracing::warn!("the kernel has no landlock: only seccomp keeps workers from files");
+    }
+    Ok(())
+}
+
+/// For a worker that has all it needs: becomes `user`, if it is root, with no capability; and if the sandbox
+/// `is_on`, denies itself every path and every system call that is not on the list, for good.
+pub fn enter(user: &User, is_on: bool) -> Result<(), SandboxError> {
+    let failed = |errno| SandboxError::User { name: user.name.clone(), errno };
+    user.become_it().map_err(failed)?;
+    match user::give_up_capabilities() {
+        // A service manager may forbid the call to a user that never had any, or has one to open ports with: then no
+        // call is left that it would be good for.
+        Err(errno) if !geteuid().is_root() => tracing::debug!(%errno, "capabilities are kept"),
+        done => done.map_err(SandboxError::Capabilities)?,
+    }
+    if is_on {
+        // Again: becoming another user has undone a part of it.
+        process::keep_to_itself().map_err(SandboxError::Privacy)?;
+        paths::deny_all()?;
+        calls::deny_all_others()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Users of this machine, and to become one of them.
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{self, Gid, Uid, getgrouplist, getppid, setgroups, setresgid, setresuid};
+use std::ffi::CString;
+
+/// The user that owns nothing, and its number wherever Linux runs, also where no list of users says so.
+const NOBODY: (&str, u32) = ("nobody", 65534);
+
+/// `_LINUX_CAPABILITY_VERSION_3` of `linux/capability.h`: two sets of 32 bits for each kind.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// A user, as the machine knew it when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// As it was asked for.
+    pub name: String,
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl User {
+    /// Finds a user by name, or by number, of which the machine need not know anything.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let number = || name.parse().ok().or((name == NOBODY.0).then_some(NOBODY.1));
+        let known = unistd::User::from_name(name).ok().flatten();
+        let known = known.or_else(|| unistd::User::from_uid(number()?.into()).ok().flatten());
+        let name = name.to_owned();
+        let Some(known) = known else {
+            let (uid, gid) = (number()?.into(), number()?.into());
+            return Some(Self { name, uid, gid, groups: vec![gid] });
+        };
+        let groups = CString::new(known.name).ok().and_then(|it| getgrouplist(&it, known.gid).ok());
+        let groups = groups.unwrap_or_else(|| vec![known.gid]);
+        Some(Self { name, uid: known.uid, gid: known.gid, groups })
+    }
+
+    /// Becomes this user, for good, if this process is root's. It dies with its parent as before. Without root there
+    /// is no choice, and nothing is done.
+    pub fn become_it(&self) -> Result<(), Errno> {
+        let root = Uid::from_raw(0);
+        if !unistd::geteuid().is_root() || self.uid == root {
+            return Ok(());
+        }
+        // The one that we shall die with: it lives, or its death would have ended this process.
+        let parent = getppid();
+        setgroups(&self.groups)?;
+        setresgid(self.gid, self.gid, self.gid)?;
+        setresuid(self.uid, self.uid, self.uid)?;
+        if setresuid(root, root, root).is_ok() {
+            return Err(Errno::EPERM);
+        }
+        // Who becomes another forgets it (prctl(2)).
+        set_pdeathsig(Signal::SIGKILL)?;
+        if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
+    }
+}
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+/// Gives up all capabilities, whoever this process is.
+pub fn give_up_capabilities() -> Result<(), Errno> {
+    let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    // Effective, permitted and inheritable, twice.
+    let none = [0u32; 6];
+    // SAFETY: the kernel reads the header and as many words as this version has, both of which live through the call.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    Errno::result(done).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name_and_by_number() {
+        let root = User::find("root").unwrap();
+        assert_eq!((root.uid.as_raw(), root.gid.as_raw()), (0, 0));
+        let by_number = User::find("0").unwrap();
+        assert_eq!((by_number.uid, by_number.groups), (root.uid, root.groups));
+        assert!(!User::find("nobody").unwrap().uid.is_root());
+        let unknown = User::find("4000000001").unwrap();
+        assert_eq!((unknown.uid.as_raw(), unknown.gid.as_raw()), (4_000_000_001, 4_000_000_001));
+        for name in ["", "no such user", "-1", "4294967296"] {
+            assert_eq!(User::find(name), None, "{name:?}");
+        }
+    }
+}

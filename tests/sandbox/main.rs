@@ -1,0 +1,181 @@
+//! A process under the workers' sandbox tries what a worker never has to do, and is refused each time: by an error,
+//! and not by its death. The same attempts in a free process show that it is the sandbox that refuses.
+
+#![allow(clippy::unwrap_used)]
+#![allow(unsafe_code)]
+
+mod attempts;
+
+use attempts::{Attempt, Stage};
+use idontstore::sandbox;
+use idontstore::sys::process::fork_child;
+use idontstore::sys::user::User;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+/// How few attempts would be too few.
+const ATTEMPTS_MIN: usize = 30;
+
+/// Runs `body` in a process of its own, which tells what it wants to by the file; returns that, and how it ended.
+fn in_child(body: impl FnOnce(&mut File)) -> (String, WaitStatus) {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let Some(child) = fork_child().unwrap() else {
+        body(&mut File::from(writer));
+        // SAFETY: ends the process, and runs nothing of the test harness that was copied.
+        unsafe { libc::_exit(0) }
+    };
+    drop(writer);
+    let mut said = String::new();
+    File::from(reader).read_to_string(&mut said).unwrap();
+    (said, waitpid(child.pid, None).unwrap())
+}
+
+/// What each attempt came to, in a process that has called `prepare`.
+fn attempt_all(prepare: impl FnOnce()) -> BTreeMap<String, i32> {
+    let stage = Stage::set();
+    let (said, ended) = in_child(|out| {
+        prepare();
+        for Attempt { name, make, .. } in attempts::ALL {
+            let errno = if make(&stage) < 0 { Errno::last_raw() } else { 0 };
+            writeln!(out, "{name}={errno}").unwrap();
+        }
+    });
+    assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?} after {said}");
+    let lines = said.lines().map(|line| line.rsplit_once('=').unwrap());
+    lines.map(|(name, errno)| (name.to_owned(), errno.parse().unwrap())).collect()
+}
+
+fn is_refused(errno: i32) -> bool {
+    errno == libc::EPERM || errno == libc::EACCES
+}
+
+fn nobody() -> User {
+    User::find("nobody").unwrap()
+}
+
+#[track_caller]
+fn expect_all_refused(user: &User) {
+    let outcomes = attempt_all(|| sandbox::enter(user, true).unwrap());
+    assert!(outcomes.len() >= ATTEMPTS_MIN, "only {}", outcomes.len());
+    let done: Vec<_> = outcomes.iter().filter(|(_, errno)| !is_refused(**errno)).collect();
+    assert!(done.is_empty(), "not refused: {done:?}");
+}
+
+#[test]
+fn whatever_a_worker_does_not_need_is_refused() {
+    expect_all_refused(&nobody());
+}
+
+#[test]
+fn it_is_refused_to_a_process_that_is_root_still() {
+    expect_all_refused(&User::find("root").unwrap());
+}
+
+#[test]
+fn a_free_process_is_refused_nothing_of_it() {
+    let outcomes = attempt_all(|| ());
+    let is_root = nix::unistd::geteuid().is_root();
+    let expected = |it: &&Attempt| is_root || !it.takes_root;
+    let refused: Vec<_> = attempts::ALL
+        .iter()
+        .filter(|it| !it.machine_may_refuse)
+        .filter(expected)
+        .filter(|it| is_refused(outcomes[it.name]))
+        .map(|it| it.name)
+        .collect();
+    assert!(refused.is_empty(), "not the sandbox's doing: {refused:?}");
+}
+
+#[test]
+fn without_the_sandbox_a_worker_is_no_longer_root_and_has_no_capability() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let (said, _) = in_child(|out| {
+        sandbox::enter(&nobody(), false).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let shown = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb"];
+        for line in status.lines().filter(|it| shown.iter().any(|name| it.starts_with(name))) {
+            writeln!(out, "{}", line.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap();
+        }
+        // SAFETY: no pointers.
+        let back = unsafe { libc::setresuid(0, 0, 0) };
+        let mut signal = 0;
+        // SAFETY: the kernel writes one int.
+        unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
+        writeln!(out, "back {back}, dies by {signal}").unwrap();
+    });
+    let none = "0000000000000000";
+    let expected = format!(
+        "Uid: 65534 65534 65534 65534\nGid: 65534 65534 65534 65534\nGroups: 65534\n\
+         CapInh: {none}\nCapPrm: {none}\nCapEff: {none}\nCapAmb: {none}\nback -1, dies by 9\n"
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_holds_for_the_master_is_neither_dumped_nor_looked_into() {
+    let (said, _) = in_child(|out| {
+        sandbox::harden().unwrap();
+        let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE);
+        let dumpable = nix::sys::prctl::get_dumpable().unwrap();
+        let alone = nix::sys::prctl::get_no_new_privs().unwrap();
+        writeln!(out, "{:?} {dumpable} {alone}", limit.unwrap()).unwrap();
+    });
+    assert_eq!(said, "(0, 0) false true\n");
+}
+
+#[test]
+fn what_a_worker_is_for_works_still() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (said, ended) = in_child(|out| {
+        sandbox::enter(&nobody(), true).unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        served.set_nonblocking(true).unwrap();
+        served.set_nodelay(true).unwrap();
+        served.write_all(b"hello").unwrap();
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).unwrap();
+        // More than what is taken by moving the end of the heap.
+        let memory = vec![1u8; 4 << 20];
+        writeln!(out, "{}", memory.len()).unwrap();
+    });
+    assert_eq!((said.as_str(), matches!(ended, WaitStatus::Exited(_, 0))), ("4194304\n", true));
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "hello");
+}
+
+/// Under a filter, as of a service manager, that refuses to change capabilities, and nothing else.
+#[test]
+fn a_manager_that_forbids_to_change_capabilities_is_no_reason_to_stop() {
+    let (said, ended) = in_child(|out| {
+        nobody().become_it().unwrap();
+        let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+        let machine = std::env::consts::ARCH.try_into().unwrap();
+        let rules = [(libc::SYS_capset, Vec::new())].into();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, machine).unwrap();
+        let filter: BpfProgram = filter.try_into().unwrap();
+        seccompiler::apply_filter(&filter).unwrap();
+        let entered = sandbox::enter(&nobody(), true);
+        writeln!(out, "{entered:?}").unwrap();
+    });
+    assert_eq!((said.as_str(), matches!(ended, WaitStatus::Exited(_, 0))), ("Ok(())\n", true));
+}
+
+#[test]
+fn who_aborts_dies_of_that() {
+    let (_, ended) = in_child(|_| {
+        sandbox::enter(&nobody(), true).unwrap();
+        std::process::abort();
+    });
+    assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGABRT, _)), "{ended:?}");
+}
