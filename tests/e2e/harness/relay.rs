@@ -23,6 +23,17 @@ use super::tls::{self, Certificate};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 
+/// The program, which may not open anew what it is given as descriptor `number`, as if that were another user's.
+pub(crate) fn shut_out(number: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("chmod 0 /proc/self/fd/{number} && exec \"$@\""), "sh"]);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["setpriv", "--bounding-set=-dac_override,-dac_read_search"]);
+    }
+    command.arg(BINARY);
+    command
+}
+
 /// A running master with its workers.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -96,7 +107,13 @@ impl Relay {
         relay.unwrap()
     }
 
-    fn run(mut command: Command, workers: usize, lines: &[&str], errors: Option<Stdio>) -> Self {
+    /// The same of a command that becomes the program; where it says nothing else, stderr goes to a file.
+    pub(crate) fn run(
+        mut command: Command,
+        workers: usize,
+        lines: &[&str],
+        errors: Option<Stdio>,
+    ) -> Self {
         let make = || Certificates { first: Certificate::new(), next: Certificate::new() };
         let certificates = tls::is_over_tls().then(make);
         let directory = tempfile::tempdir().unwrap();
