@@ -176,10 +176,10 @@ pub fn unblock_stderr() {
     }
 }
 
-/// Writes a line to standard error.
-pub fn write_stderr(line: &[u8]) -> Wrote {
+/// Writes a line, or what there is of one, to standard error.
+pub fn write_stderr(parts: &[IoSlice<'_>]) -> Wrote {
     let stderr = io::stderr();
-    put(stderr.as_fd(), manner(stderr.as_fd()), &[IoSlice::new(line)])
+    put(stderr.as_fd(), manner(stderr.as_fd()), parts)
 }
 
 /// Whether standard error is what `JOURNAL_STREAM` names: the journal's socket (sd-daemon(3)).
