@@ -2,13 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::harness::{ADMIN, AccessLog, Payload, Pid, Relay, Shape, eventually};
+use crate::harness::{ADMIN, AccessLog, Payload, Pid, Relay, Shape, eventually, shut_out};
+use crate::reload::expect_children;
 
 const DROPPED: &str = "log_lines_dropped_total{log=\"access\"}";
 
@@ -60,8 +64,33 @@ fn a_pipe_that_nobody_reads_costs_lines_and_no_transfer() {
     assert!(relay.metrics().value(DROPPED) >= dropped);
 }
 
+#[test]
+fn a_pipe_keeps_lines_for_its_reader_across_generations() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let lines = [format!("log.access = {path:?}")];
+    let lines = lines.each_ref().map(String::as_str);
+    let relay = Relay::with(1, &lines);
+    relay.connect().get("/first").read_response().expect(404);
+    relay.reload(1, &lines);
+    expect_children(&relay, 1);
+    relay.connect().get("/second").read_response().expect(404);
+    let nobody_waits = OFlag::O_NONBLOCK.bits();
+    let mut reader = File::options().read(true).custom_flags(nobody_waits).open(&path).unwrap();
+    let mut read = Vec::new();
+    let wanted = ["\"GET /first HTTP/1.1\" 404", "\"GET /second HTTP/1.1\" 404"];
+    eventually("both lines", || {
+        // It fails once all is read.
+        let _ = reader.read_to_end(&mut read);
+        let text = String::from_utf8_lossy(&read);
+        wanted.iter().all(|it| text.contains(it)).then_some(())
+    });
+    assert_eq!(read.iter().filter(|byte| **byte == b'\n').count(), 2);
+}
+
 /// Lets files that `pid` writes to grow to `bytes` and no further.
-fn limit_files(pid: Pid, bytes: &str) {
+pub(crate) fn limit_files(pid: Pid, bytes: &str) {
     let arguments = [format!("--pid={}", pid.0), format!("--fsize={bytes}:unlimited")];
     let output = Command::new("prlimit").args(arguments).output().expect("prlimit");
     assert!(output.status.success(), "{output:?}");
@@ -111,4 +140,17 @@ fn standard_output_may_be_the_log() {
     relay.connect().get("/").read_response().expect(200);
     let said = relay.wait_for_output("\"GET / HTTP/1.1\" 200");
     assert!(said.contains("Try it: in one shell"), "{said}");
+}
+
+#[test]
+fn another_users_standard_output_may_be_the_log() {
+    let mut relay = Relay::run(shut_out(1), 1, &["log.access = \"/dev/stdout\""], None);
+    relay.connect().get("/").read_response().expect(200);
+    relay.wait_for_output("\"GET / HTTP/1.1\" 200");
+    let output = relay.request("reopen").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    relay.connect().get("/more").read_response().expect(404);
+    relay.wait_for_output("\"GET /more HTTP/1.1\" 404");
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.wait(), 0);
 }

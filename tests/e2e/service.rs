@@ -88,7 +88,7 @@ fn the_service_manager_hears_of_each_step() {
     let directory = TempDir::new().unwrap();
     let manager = Manager::at(&directory.path().join("notify"));
     let program = installed(&directory);
-    let mut relay = Relay::run(manager.command(&program), 2, &[]);
+    let mut relay = Relay::run(manager.command(&program), 2, &[], None);
     assert!(manager.status().starts_with("not serving"));
     assert_eq!(manager.step(), ready(&relay));
     let version = env!("CARGO_PKG_VERSION");
@@ -155,7 +155,7 @@ fn the_watchdog_hears_of_the_master_until_that_stands_still() {
     let program = installed(&directory);
     let mut command = manager.command(&program);
     command.env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
-    let relay = Relay::run(command, 1, &[]);
+    let relay = Relay::run(command, 1, &[], None);
     let ping = || while manager.message() != "WATCHDOG=1" {};
     // A program that pinged at every opportunity would do it as often as it wakes.
     ping();

@@ -27,6 +27,16 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 
 /// Where the first listener is, unless the test has it.
 const ANY: &str = "127.0.0.1:0";
+/// The program, which may not open anew what it is given as descriptor `number`, as if that were another user's.
+pub(crate) fn shut_out(number: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("chmod 0 /proc/self/fd/{number} && exec \"$@\""), "sh"]);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["setpriv", "--bounding-set=-dac_override,-dac_read_search"]);
+    }
+    command.arg(BINARY);
+    command
+}
 
 /// A running master with its workers.
 #[derive(Debug)]
@@ -71,7 +81,7 @@ impl Relay {
 
     /// `workers` workers, and lines of configuration as dotted keys: `timeouts.wait_timeout = "1s"`.
     pub(crate) fn with(workers: usize, lines: &[&str]) -> Self {
-        Self::run(unread(BINARY), workers, lines)
+        Self::run(unread(BINARY), workers, lines, None)
     }
 
     /// The same, but what it says on stderr goes elsewhere, and `environment` is added to its own.
@@ -88,12 +98,12 @@ impl Relay {
 
     /// The same on a machine of the test's own; its first listener is reached from there alone.
     pub(crate) fn on(machine: &Machine, workers: usize, lines: &[&str]) -> Self {
-        Self::run(machine.command(BINARY), workers, lines)
+        Self::run(machine.command(BINARY), workers, lines, None)
     }
 
     /// The same of a program that is installed elsewhere.
     pub(crate) fn of(program: &Path, workers: usize, lines: &[&str]) -> Self {
-        Self::run(unread(program), workers, lines)
+        Self::run(unread(program), workers, lines, None)
     }
 
     /// Its first listener speaks HTTPS.
@@ -114,9 +124,14 @@ impl Relay {
         Self::run_at(own, handed(program, listener, 1), workers, lines, None)
     }
 
-    /// The same as `command` starts it.
-    pub(crate) fn run(command: Command, workers: usize, lines: &[&str]) -> Self {
-        Self::run_at(ANY.to_owned(), command, workers, lines, None)
+    /// The same of a command that becomes the program; where it says nothing else, stderr goes to a file.
+    pub(crate) fn run(
+        command: Command,
+        workers: usize,
+        lines: &[&str],
+        errors: Option<Stdio>,
+    ) -> Self {
+        Self::run_at(ANY.to_owned(), command, workers, lines, errors)
     }
 
     fn run_at(
