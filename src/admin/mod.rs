@@ -74,51 +74,47 @@ impl Admin {
     }
 
     /// Deals with an event of one of its sockets.
-    pub fn note(
-        &mut self,
-        relay: &Relay,
-        poll: &Poll,
-        token: Token,
-        now_ms: u64,
-    ) -> io::Result<()> {
+    pub fn note(&mut self, relay: &Relay, poll: &Poll, token: Token, now_ms: u64) {
         match token.0.checked_sub(self.first_token + 1) {
             Some(key) => self.drive(relay, key),
             None if self.is_closed => {}
-            None => self.accept(poll, now_ms)?,
+            None => self.accept(poll, now_ms),
         }
-        Ok(())
     }
 
     /// Does what is due.
-    pub fn run(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+    pub fn run(&mut self, poll: &Poll, now_ms: u64) {
         self.connections.retain(|_, connection| now_ms < connection.deadline_ms);
         if self.resumes_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            epoll::add_exclusive(poll, self.listener.as_raw_fd(), Token(self.first_token))?;
-            self.resumes_ms = None;
+            let listener = self.listener.as_raw_fd();
+            self.resumes_ms = match epoll::add_exclusive(poll, listener, Token(self.first_token)) {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot watch the admin listener");
+                    Some(now_ms.saturating_add(PAUSE_MS))
+                }
+            };
         }
-        Ok(())
     }
 
     /// Accepts those who have come, as this worker may have been the one that was woken for them, and then
     /// no more.
-    pub fn close(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+    pub fn close(&mut self, poll: &Poll, now_ms: u64) {
         if self.is_closed {
-            return Ok(());
+            return;
         }
         for _ in 0..LAST_ACCEPTS_MAX {
             let Ok(Some(socket)) = private::accept(self.listener) else { break };
             self.take_in(poll, socket, now_ms);
         }
-        self.unwatch(poll)
+        self.unwatch(poll);
     }
 
     /// Watches the listener no more.
-    fn unwatch(&mut self, poll: &Poll) -> io::Result<()> {
-        self.is_closed = true;
-        match self.resumes_ms.take() {
-            Some(_) => Ok(()),
-            None => epoll::remove(poll, self.listener.as_raw_fd()),
-        }
+    fn unwatch(&mut self, poll: &Poll) {
+        (self.is_closed, self.resumes_ms) = (true, None);
+        // It fails where it is not watched, which is what was wanted.
+        let _ = epoll::remove(poll, self.listener.as_raw_fd());
     }
 
     /// Whether somebody waits for an answer.
@@ -128,19 +124,18 @@ impl Admin {
     }
 
     /// Accepts one; whatever waits behind it is an event of its own.
-    fn accept(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
+    fn accept(&mut self, poll: &Poll, now_ms: u64) {
         match private::accept(self.listener) {
             Ok(Some(socket)) => self.take_in(poll, socket, now_ms),
             Ok(None) => {}
             // The master has stopped listening here.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.unwatch(poll)?,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.unwatch(poll),
             Err(error) => {
                 tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept admin connections");
-                epoll::remove(poll, self.listener.as_raw_fd())?;
+                let _ = epoll::remove(poll, self.listener.as_raw_fd());
                 self.resumes_ms = Some(now_ms.saturating_add(PAUSE_MS));
             }
         }
-        Ok(())
     }
 
     fn take_in(&mut self, poll: &Poll, socket: Socket, now_ms: u64) {

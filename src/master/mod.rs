@@ -172,7 +172,8 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
         Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()? }));
     let rotation = rotation(inheritance)?;
     let first = opening::first(config, &inheritance.segment, given)?;
-    let control = open_control(&first.config)?;
+    let control = open_control(&first.config);
+    let control = control.inspect_err(|_| opening::close_admin(&first))?;
     let text = introduction(&first);
     count_in_book(inheritance);
     let notifier = Notifier::from_environment(false);
@@ -189,7 +190,8 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("start the workers"))?;
     introduce(&text);
-    supervisor.supervise().map_err(MasterError::os("supervise the workers"))
+    supervisor.supervise();
+    Ok(())
 }
 
 /// A program that has left this process to us, or would.
@@ -271,7 +273,8 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     let current = Rc::new(current);
     let mut supervisor =
         Supervisor::after(inheritance, outside, decider, past.serving(), current, lack, workers);
-    supervisor.supervise().map_err(MasterError::os("supervise the workers"))
+    supervisor.supervise();
+    Ok(())
 }
 
 /// The master's own lines that find no room are counted where worker 0 counts.

@@ -116,11 +116,12 @@ fn open(
     };
     let listeners = config.listeners.iter().map(|listener| open(listener.address));
     let listeners = listeners.collect::<Result<_, _>>()?;
+    let access = open_access_log(&config)?;
+    // The last that may fail, as it may leave a file.
     let admin = match (&config.admin.listen, admin) {
         (Some(address), None) => Some(Rc::new(open_admin(address)?)),
         (_, admin) => admin,
     };
-    let access = open_access_log(&config)?;
     Ok(Generation { config, listeners, acceptors, admin, access })
 }
 
@@ -173,6 +174,11 @@ pub(super) fn close_but(generation: &Generation, kept: &Generation) {
     {
         private::close(admin);
     }
+}
+
+/// Closes the admin listener.
+pub(super) fn close_admin(generation: &Generation) {
+    generation.admin.iter().for_each(|it| private::close(it));
 }
 
 fn has(generation: &Generation, listener: &Rc<TcpListener>) -> bool {

@@ -20,6 +20,7 @@ use crate::tally::Tally;
 use crate::tls::Rotation;
 use crate::worker::tether::News;
 use crate::worker::{Generation, Inheritance};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -29,6 +30,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
 
 /// The signals that the master obeys.
 pub(super) const SIGNALS: [Signal; 7] = [
@@ -40,6 +43,9 @@ pub(super) const SIGNALS: [Signal; 7] = [
     Signal::SIGUSR2,
     Signal::SIGWINCH,
 ];
+
+/// How long to sleep where the kernel cannot say when there is something to do.
+const POLL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The master's hands and eyes.
 pub(super) struct Supervisor {
@@ -55,6 +61,8 @@ pub(super) struct Supervisor {
     abandoned: Vec<Child>,
     /// As long as the workers that serve are another program's.
     heir: Option<Heir>,
+    /// Why the first workers did not come to serve.
+    failure: Option<String>,
 }
 
 /// What is still another program's.
@@ -101,6 +109,7 @@ impl Supervisor {
             trial,
             abandoned,
             heir,
+            failure: None,
         }
     }
 
@@ -127,6 +136,7 @@ impl Supervisor {
             trial,
             abandoned,
             heir,
+            failure: None,
         }
     }
 
@@ -136,30 +146,34 @@ impl Supervisor {
         self.notify();
         while !self.decider.serves() && !self.decider.is_over() {
             if self.decider.is_idle() {
-                return Err(io::Error::other("see above"));
+                self.leave_no_files();
+                return Err(io::Error::other(self.failure.take().unwrap_or_default()));
             }
-            self.turn()?;
+            self.turn();
         }
         Ok(())
     }
 
     /// Looks after the workers until all have stopped, as they were told to.
-    pub(super) fn supervise(&mut self) -> io::Result<()> {
+    pub(super) fn supervise(&mut self) {
         self.decide(Event::Tick);
         self.notify();
         while !self.decider.is_over() {
-            self.turn()?;
+            self.turn();
         }
-        if let Some(control) = self.outside.control.take() {
-            control.remove();
-        }
+        self.leave_no_files();
         let census = self.inheritance.segment.shared().census();
         tracing::info!(?census, "stopped");
-        Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
-        self.sleep()?;
+    /// Takes the files of Unix sockets away.
+    fn leave_no_files(&mut self) {
+        self.outside.control.take().into_iter().for_each(control::Server::remove);
+        opening::close_admin(&self.current);
+    }
+
+    fn turn(&mut self) {
+        self.sleep();
         while let Some(signal) = signal::next(&self.outside.signals) {
             self.obey(signal);
         }
@@ -183,7 +197,6 @@ impl Supervisor {
         }
         self.decide(Event::Tick);
         self.notify();
-        Ok(())
     }
 
     /// Tells the service manager how things stand.
@@ -192,7 +205,7 @@ impl Supervisor {
     }
 
     /// Sleeps until a signal, a death, news, a request, or the next thing that is due.
-    fn sleep(&self) -> io::Result<()> {
+    fn sleep(&self) {
         let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.workers.poll_fds());
         fds.extend(self.trial.iter().map(Trial::poll_fd));
@@ -210,8 +223,13 @@ impl Supervisor {
             Some(ms) => PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX),
         };
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            // For want of memory: whoever is to be heard can be heard all the same, but no workers may be lost for it.
+            Err(errno) => {
+                let error = io::Error::from(errno);
+                tracing::error!(%error, "the master cannot wait for events");
+                thread::sleep(POLL_PAUSE);
+            }
         }
     }
 
@@ -300,6 +318,8 @@ impl Supervisor {
             Action::Fork { generation, record } => return Some(self.fork(generation, record)),
             Action::Serve(id) => self.serve(id),
             Action::Retire => self.close_but_current(self.generations.values()),
+            // At the start, whoever started us is told.
+            Action::Close { generation: Decider::FIRST, why } => self.failure = Some(why),
             Action::Close { generation, why } => {
                 tracing::error!(generation, "no reload, {}: {why}", self.consequence());
                 self.close_but_current(self.generations.get(&generation));
@@ -311,7 +331,9 @@ impl Supervisor {
             }
             Action::Discard(id) => {
                 self.generations.remove(&id);
-                tracing::info!(generation = id, "a generation of workers is gone");
+                if self.failure.is_none() {
+                    tracing::info!(generation = id, "a generation of workers is gone");
+                }
             }
             Action::Answer(asker, outcome) => self.answer(asker, outcome),
             Action::Queued(asker) => self.put_off(asker),
@@ -447,7 +469,10 @@ impl Supervisor {
         match self.workers.fork(generation, record, begin) {
             Ok(()) => Event::Forked(record),
             Err(error) => {
-                tracing::error!(%error, worker = record.index(), "cannot fork a worker");
+                // Of a generation in the making it will be said why it does not come to serve.
+                if self.decider.serves() && Rc::ptr_eq(generation, &self.current) {
+                    tracing::error!(%error, worker = record.index(), "cannot fork a worker");
+                }
                 Event::NotForked { record, why: format!("cannot fork a worker: {error}") }
             }
         }

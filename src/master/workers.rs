@@ -108,7 +108,10 @@ impl Workers {
             Order::Term => signal(Signal::SIGTERM),
             Order::Kill => signal(Signal::SIGKILL),
         };
-        if let Err(error) = told {
+        if let Err(error) = told
+            // Who is gone will be reaped.
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
             tracing::warn!(%error, ?order, worker = record.index(), "a worker cannot be told");
         }
     }
@@ -134,8 +137,9 @@ impl Workers {
         let book = self.inheritance.segment.shared().record(record);
         let epoch = book.map_or(0, shm::WorkerRecord::epoch);
         let (tether, its_end) = tether::pair()?;
-        // Whoever dies before we could watch it has begun nothing that would have to be swept.
-        let Some(child) = process::fork_child()? else {
+        // One that cannot be watched is no more, but may have served for a moment.
+        let forked = process::fork_child().inspect_err(|_| self.clean_up_after(record))?;
+        let Some(child) = forked else {
             prepare();
             // For life, as the process ends with it.
             let generation = Box::leak(Box::new(Rc::clone(generation)));

@@ -9,6 +9,9 @@ use nix::sys::socket::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// How often a message is asked for that the kernel has no memory for: no event tells of it a second time.
+const ATTEMPTS: usize = 8;
+
 /// One end of it: non-blocking, closed on exec.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
@@ -50,18 +53,25 @@ impl Channel {
 
     /// The next message.
     pub fn hear(&self) -> Heard {
+        let tries = (0..ATTEMPTS).map(|_| self.try_to_hear());
+        let mut heard =
+            tries.skip_while(|it| matches!(it, Err(Errno::EINTR | Errno::ENOMEM | Errno::ENOBUFS)));
+        match heard.next() {
+            Some(Ok(heard)) => heard,
+            // It is not the other end that has failed.
+            None | Some(Err(Errno::EAGAIN)) => Heard::Nothing,
+            Some(Err(_)) => Heard::Gone,
+        }
+    }
+
+    fn try_to_hear(&self) -> Result<Heard, Errno> {
         let mut word = [0];
         let mut room = nix::cmsg_space!(RawFd);
         let mut parts = [IoSliceMut::new(&mut word)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received =
-            match recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, Some(&mut room), flags) {
-                Ok(received) => received,
-                Err(Errno::EAGAIN | Errno::EINTR) => return Heard::Nothing,
-                Err(_) => return Heard::Gone,
-            };
+        let received = recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
         if received.bytes == 0 {
-            return Heard::Gone;
+            return Ok(Heard::Gone);
         }
         let mut fd = None;
         for message in received.cmsgs().into_iter().flatten() {
@@ -70,7 +80,7 @@ impl Channel {
                 fd = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next_back();
             }
         }
-        Heard::Message(word.into_iter().next().unwrap_or(0), fd)
+        Ok(Heard::Message(word.into_iter().next().unwrap_or(0), fd))
     }
 }
 

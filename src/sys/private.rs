@@ -82,7 +82,8 @@ pub fn listen(address: &Address) -> io::Result<Socket> {
             bound?;
         }
     }
-    listener.listen(BACKLOG)?;
+    // What is bound has a file already.
+    listener.listen(BACKLOG).inspect_err(|_| close(&listener))?;
     Ok(listener)
 }
 
@@ -101,10 +102,15 @@ fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// Stops listening, in every process that shares the socket.
+/// Stops listening, in every process that shares the socket, and takes the socket's file away.
 pub fn close(listener: &Socket) {
     // It fails where nobody listens any more, which is what was wanted.
     let _ = listener.shutdown(Shutdown::Both);
+    let Ok(address) = listener.local_addr() else { return };
+    if let Some(path) = address.as_pathname() {
+        // Somebody else's by now is one that is listened behind. It is only litter if this fails.
+        let _ = remove_stale(path, &address);
+    }
 }
 
 /// The next connection, non-blocking and closed on exec. `None`: there is none now.
@@ -165,8 +171,13 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(listen(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        drop(listen(&address).unwrap());
-        std::fs::remove_file(&path).unwrap();
+        let (second, other) = (listen(&address).unwrap(), directory.path().join("b.sock"));
+        std::fs::rename(&path, &other).unwrap();
+        let third = listen(&address).unwrap();
+        close(&second);
+        assert!(path.exists(), "it is another's by now");
+        close(&third);
+        assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
         assert_eq!(listen(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");

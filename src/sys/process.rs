@@ -19,7 +19,8 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-/// Forks. `Ok(None)` in the child, which dies with the parent.
+/// Forks. `Ok(None)` in the child, which dies with the parent. After an error there is no child, but there may have
+/// been one for a moment.
 ///
 /// Precondition: one thread, as the master is for life; otherwise the child could inherit a lock
 /// that nobody will release.
@@ -38,8 +39,12 @@ pub fn fork_child() -> io::Result<Option<Child>> {
         },
         ForkResult::Child => {
             // An error must not return: the child would go on as a second master.
-            let mortal = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok();
-            if !mortal || getppid() != parent {
+            if let Err(errno) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL) {
+                let error = io::Error::from(errno);
+                tracing::error!(%error, "a child cannot be made to die with its parent");
+                std::process::exit(1);
+            }
+            if getppid() != parent {
                 std::process::exit(1);
             }
             Ok(None)

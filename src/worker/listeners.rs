@@ -78,16 +78,11 @@ impl Listeners {
     }
 
     /// Accepts a few from listener `index`, then lets other workers go first.
-    pub(super) fn accept(
-        &mut self,
-        poll: &Poll,
-        index: usize,
-        now_ms: u64,
-    ) -> io::Result<Vec<Accepted>> {
+    pub(super) fn accept(&mut self, poll: &Poll, index: usize, now_ms: u64) -> Vec<Accepted> {
         let mut accepted = Vec::new();
         let both = self.sockets.get(index).zip(self.settings.get(index));
         let Some((listener, settings)) = both.filter(|_| self.watched) else {
-            return Ok(accepted);
+            return accepted;
         };
         let acceptor = self.acceptors.get(index).and_then(Option::as_ref);
         while accepted.len() < ACCEPTS_MAX {
@@ -99,20 +94,22 @@ impl Listeners {
                 Err(error) if is_about_one_connection(&error) => {}
                 // The master has stopped listening, and will tell us why.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    self.unwatch(poll)?;
-                    return Ok(accepted);
+                    self.unwatch(poll);
+                    return accepted;
                 }
                 Err(error) => {
                     tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot accept connections");
-                    self.unwatch(poll)?;
-                    self.resumes_ms = Some(now_ms.saturating_add(PAUSE_MS));
-                    return Ok(accepted);
+                    self.pause(poll, now_ms);
+                    return accepted;
                 }
             }
         }
-        epoll::remove(poll, listener.as_raw_fd())?;
-        epoll::add_exclusive(poll, listener.as_raw_fd(), Token(self.first_token + index))?;
-        Ok(accepted)
+        let again = epoll::remove(poll, listener.as_raw_fd())
+            .and_then(|()| self.watch_one(poll, index, listener));
+        if let Err(error) = again {
+            self.put_off(poll, &error, now_ms);
+        }
+        accepted
     }
 
     /// Those that came before the listeners were left: this worker may have been the one that was woken
@@ -135,34 +132,53 @@ impl Listeners {
     }
 
     /// Watches the listeners again if their pause is over.
-    pub(super) fn resume(&mut self, poll: &Poll, now_ms: u64) -> io::Result<()> {
-        match self.resumes_ms {
-            Some(at_ms) if at_ms <= now_ms => self.watch(poll),
-            _ => Ok(()),
+    pub(super) fn resume(&mut self, poll: &Poll, now_ms: u64) {
+        if self.resumes_ms.is_some_and(|at_ms| at_ms <= now_ms)
+            && let Err(error) = self.watch(poll)
+        {
+            self.put_off(poll, &error, now_ms);
         }
     }
 
     /// Accepts no more.
-    pub(super) fn close(&mut self, poll: &Poll) -> io::Result<()> {
+    pub(super) fn close(&mut self, poll: &Poll) {
         self.resumes_ms = None;
-        self.unwatch(poll)
+        self.unwatch(poll);
+    }
+
+    /// The kernel has no memory for the watch, most likely: others accept meanwhile, and who is served here must
+    /// not suffer for it.
+    fn put_off(&mut self, poll: &Poll, error: &io::Error, now_ms: u64) {
+        tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot watch the listeners");
+        self.pause(poll, now_ms);
+    }
+
+    fn pause(&mut self, poll: &Poll, now_ms: u64) {
+        self.unwatch(poll);
+        self.resumes_ms = Some(now_ms.saturating_add(PAUSE_MS));
     }
 
     fn watch(&mut self, poll: &Poll) -> io::Result<()> {
+        // Also where only some come to be watched.
+        self.watched = true;
         for (index, listener) in self.sockets.iter().enumerate() {
-            epoll::add_exclusive(poll, listener.as_raw_fd(), Token(self.first_token + index))?;
+            self.watch_one(poll, index, listener)?;
         }
-        (self.watched, self.resumes_ms) = (true, None);
+        self.resumes_ms = None;
         Ok(())
     }
 
-    fn unwatch(&mut self, poll: &Poll) -> io::Result<()> {
+    fn watch_one(&self, poll: &Poll, index: usize, listener: &TcpListener) -> io::Result<()> {
+        epoll::add_exclusive(poll, listener.as_raw_fd(), Token(self.first_token + index))
+    }
+
+    fn unwatch(&mut self, poll: &Poll) {
         if std::mem::replace(&mut self.watched, false) {
             for listener in self.sockets {
-                epoll::remove(poll, listener.as_raw_fd())?;
+                // It fails for one that is not watched, which is what was wanted.
+                let _ = epoll::remove(poll, listener.as_raw_fd());
             }
         }
-        Ok(())
     }
 }
 

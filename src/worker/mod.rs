@@ -132,6 +132,10 @@ pub fn run(
     worker.work()
 }
 
+fn failed(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
 struct Worker {
     relay: Relay,
     poll: Poll,
@@ -159,14 +163,15 @@ impl Worker {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let Inheritance { segment, wakers } = inheritance;
         let Generation { config, listeners, acceptors, admin, access } = generation;
-        let poll = Poll::new()?;
+        let poll = Poll::new().map_err(|error| failed("making an epoll instance", &error))?;
         signal::block(&SIGNALS_IGNORED)?;
         let watched = [
             (wakers.get(id.index()).ok_or_else(missing)?.as_fd().as_raw_fd(), WAKER),
             (tether.as_raw_fd(), TETHER),
         ];
         for (fd, token) in watched {
-            poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+            let watched = poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);
+            watched.map_err(|error| failed("watching the master", &error))?;
         }
         let record = segment.shared().record(id).ok_or_else(missing)?;
         diagnostics::count_in(record);
@@ -185,16 +190,12 @@ impl Worker {
             config,
             wakers,
         };
-        let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN));
+        let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN)).transpose();
+        let settings = &config.listeners;
+        let listeners = Listeners::new(&poll, listeners, settings, acceptors, FIRST_LISTENER);
         Ok(Self {
-            admin: admin.transpose()?,
-            listeners: Listeners::new(
-                &poll,
-                listeners,
-                &config.listeners,
-                acceptors,
-                FIRST_LISTENER,
-            )?,
+            admin: admin.map_err(|error| failed("watching the admin listener", &error))?,
+            listeners: listeners.map_err(|error| failed("watching the listeners", &error))?,
             connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
             relay,
             poll,
@@ -212,7 +213,10 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut rung = Vec::new();
         self.relay.record.enter(Phase::Serving);
-        self.tether.tell(News::Serves);
+        // Unheard, it would be waited for.
+        self.tether
+            .tell(News::Serves)
+            .map_err(|error| failed("telling the master that it serves", &error))?;
         while !self.over {
             self.relay.record.beat();
             // Taken before the kernel is asked and heard after: whoever hears of news that a client's
@@ -228,14 +232,14 @@ impl Worker {
             }
             bell.unpark();
             let now_ms = clock::monotonic_ms();
-            events.iter().try_for_each(|event| self.note(event, now_ms))?;
+            events.iter().for_each(|event| self.note(event, now_ms));
             rung.drain(..).for_each(|slot| self.connections.ring(slot));
             self.connections.run(&self.relay, now_ms);
-            self.listeners.resume(&self.poll, now_ms)?;
+            self.listeners.resume(&self.poll, now_ms);
             if let Some(admin) = &mut self.admin {
-                admin.run(&self.poll, now_ms)?;
+                admin.run(&self.poll, now_ms);
             }
-            self.leave_admin(now_ms)?;
+            self.leave_admin(now_ms);
             self.leave_in_time(now_ms);
         }
         self.connections.forsake(&self.relay);
@@ -243,11 +247,10 @@ impl Worker {
     }
 
     /// Who drains answers on the admin listener to its end: it may be the last one that could.
-    fn leave_admin(&mut self, now_ms: u64) -> io::Result<()> {
+    fn leave_admin(&mut self, now_ms: u64) {
         let is_done = self.leaving && self.stops_ms.is_none() && self.connections.is_empty();
-        match &mut self.admin {
-            Some(admin) if is_done => admin.close(&self.poll, now_ms),
-            _ => Ok(()),
+        if let Some(admin) = self.admin.as_mut().filter(|_| is_done) {
+            admin.close(&self.poll, now_ms);
         }
     }
 
@@ -267,39 +270,40 @@ impl Worker {
         Some(Duration::from_millis(next.saturating_sub(now_ms)))
     }
 
-    fn note(&mut self, event: &mio::event::Event, now_ms: u64) -> io::Result<()> {
+    fn note(&mut self, event: &mio::event::Event, now_ms: u64) {
         match event.token() {
             // Edge-triggered and never read: every write is an event.
             WAKER => {}
-            TETHER => self.obey(now_ms)?,
+            TETHER => self.obey(now_ms),
             token if token.0 < FIRST_LISTENER + self.listeners.len() => {
-                let accepted =
-                    self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms)?;
+                let accepted = self.listeners.accept(&self.poll, token.0 - FIRST_LISTENER, now_ms);
                 self.take_in(accepted, now_ms);
             }
             token if (ADMIN..ADMIN_END).contains(&token.0) => {
                 if let Some(admin) = &mut self.admin {
-                    admin.note(&self.relay, &self.poll, token, now_ms)?;
+                    admin.note(&self.relay, &self.poll, token, now_ms);
                 }
             }
             token => self.connections.note(token, event),
         }
-        Ok(())
     }
 
-    fn obey(&mut self, now_ms: u64) -> io::Result<()> {
+    fn obey(&mut self, now_ms: u64) {
         loop {
             match self.tether.hear() {
-                Told::Nothing => return Ok(()),
-                Told::Order(Order::Quit) if self.stops_ms.is_none() => {
-                    self.begin_to_stop(now_ms)?
-                }
-                Told::Order(Order::Drain) if !self.leaving => self.begin_to_drain(now_ms)?,
+                Told::Nothing => return,
+                Told::Order(Order::Quit) if self.stops_ms.is_none() => self.begin_to_stop(now_ms),
+                Told::Order(Order::Drain) if !self.leaving => self.begin_to_drain(now_ms),
                 Told::Order(_) => {}
-                Told::Reopen(log) => self.reopen(&log),
+                Told::Reopen(Some(log)) => self.reopen(&log),
+                Told::Reopen(None) => {
+                    tracing::error!(
+                        "the access log stays the old one: there is no descriptor left"
+                    );
+                }
                 Told::Gone => {
                     self.over = true;
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -321,28 +325,27 @@ impl Worker {
 
     /// Another generation has taken over: no new connections; who is here is served to the end, and
     /// meets those who come to the others in the segment.
-    fn begin_to_drain(&mut self, now_ms: u64) -> io::Result<()> {
+    fn begin_to_drain(&mut self, now_ms: u64) {
         title::set(&format!("{} draining", title(self.relay.owner.worker)));
         let timeout = millis(self.relay.config.timeouts.drain_timeout);
         (self.leaving, self.drained_ms) = (true, Some(now_ms.saturating_add(timeout)));
         self.relay.record.enter(Phase::Stopping);
-        self.listeners.close(&self.poll)?;
+        self.listeners.close(&self.poll);
         let last = self.listeners.accept_last();
         self.take_in(last, now_ms);
-        self.tether.tell(News::Closed);
+        // A master that is not told waits no longer than it has patience.
+        let _ = self.tether.tell(News::Closed);
         self.connections.drain(&self.relay, now_ms);
-        Ok(())
     }
 
     /// Graceful stop: no new connections; who waits is sent away; transfers finish.
-    fn begin_to_stop(&mut self, now_ms: u64) -> io::Result<()> {
+    fn begin_to_stop(&mut self, now_ms: u64) {
         let timeout = millis(self.relay.config.timeouts.stop_timeout);
         self.stops_ms = Some(now_ms.saturating_add(timeout));
         self.relay.record.enter(Phase::Stopping);
         (self.leaving, self.drained_ms) = (true, None);
-        self.listeners.close(&self.poll)?;
+        self.listeners.close(&self.poll);
         self.connections.stop(&self.relay, now_ms);
-        Ok(())
     }
 
     fn leave_in_time(&mut self, now_ms: u64) {

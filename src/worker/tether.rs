@@ -38,8 +38,8 @@ pub struct WorkerEnd(Channel);
 pub(super) enum Told {
     Nothing,
     Order(Order),
-    /// Requests are to be written here from now on.
-    Reopen(OwnedFd),
+    /// Requests are to be written here from now on. `None`: this process has no descriptor left for it.
+    Reopen(Option<OwnedFd>),
     /// The master is gone.
     Gone,
 }
@@ -88,16 +88,15 @@ impl MasterEnd {
 }
 
 impl WorkerEnd {
-    /// Tells the master.
-    pub(super) fn tell(&self, news: News) {
-        let word = match news {
-            News::Serves => SERVES,
-            News::Closed => CLOSED,
+    /// Tells the master. A worker says two things in its life, which fit: an error where the kernel has no memory,
+    /// or the master is gone.
+    pub(super) fn tell(&self, news: News) -> io::Result<()> {
+        match news {
+            News::Serves => self.0.tell(SERVES, None),
+            News::Closed => self.0.tell(CLOSED, None),
             // That is told by closing it.
-            News::Gone => return,
-        };
-        // A worker says two things in its life, which fit; a master that is gone is noticed elsewhere.
-        let _ = self.0.tell(word, None);
+            News::Gone => Ok(()),
+        }
     }
 
     pub(super) fn hear(&self) -> Told {
@@ -105,7 +104,7 @@ impl WorkerEnd {
             return match self.0.hear() {
                 Heard::Message(DRAIN, _) => Told::Order(Order::Drain),
                 Heard::Message(QUIT, _) => Told::Order(Order::Quit),
-                Heard::Message(REOPEN, Some(log)) => Told::Reopen(log),
+                Heard::Message(REOPEN, log) => Told::Reopen(log),
                 Heard::Message(..) => continue,
                 Heard::Nothing => Told::Nothing,
                 Heard::Gone => Told::Gone,

@@ -21,6 +21,7 @@ mod crowd;
 mod diagnostics;
 mod exchange;
 mod expectation;
+mod faults;
 mod files;
 mod form;
 mod framing;

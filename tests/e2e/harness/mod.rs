@@ -32,6 +32,6 @@ pub(crate) use raw::{Piece, Raw};
 pub(crate) use relay::{BINARY, Relay, Session, handed, shut_out};
 pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::{Counters, Segment};
-pub(crate) use strace::{Strace, segment_addresses};
+pub(crate) use strace::{Fault, Strace, segment_addresses};
 pub(crate) use tls::{Certificate, over_tls};
 pub(crate) use transfer::{Checked, Placement, Shape, form_around, send_payload};

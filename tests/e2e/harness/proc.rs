@@ -75,13 +75,17 @@ impl Pid {
     }
 
     pub(crate) fn children(self) -> Vec<Pid> {
-        let pids = fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok().map(Pid));
         let mut children: Vec<_> =
-            pids.filter(|p| p.stat().is_some_and(|(_, parent)| parent == self.0)).collect();
+            all().filter(|p| p.stat().is_some_and(|(_, parent)| parent == self.0)).collect();
         children.sort_unstable();
         children
+    }
+
+    /// Those that are alive in the process group that it leads, or has led.
+    pub(crate) fn group(self) -> Vec<Pid> {
+        let leader = Some(nix::unistd::Pid::from_raw(self.0));
+        let group = |p: &Pid| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(p.0))).ok();
+        all().filter(|p| group(p) == leader && p.is_alive()).collect()
     }
 
     pub(crate) fn signal(self, signal: Signal) {
@@ -103,10 +107,19 @@ impl Pid {
 
     /// CPU time that it has used, user and system, in ticks of 10 ms.
     pub(crate) fn cpu(self) -> Duration {
+        self.cpu_fields(&[11, 12])
+    }
+
+    /// The same together with its children's that have ended.
+    pub(crate) fn cpu_of_all(self) -> Duration {
+        self.cpu_fields(&[11, 12, 13, 14])
+    }
+
+    fn cpu_fields(self, numbers: &[usize]) -> Duration {
         let stat = self.read("stat");
         let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks = |field: usize| fields.get(field).map_or(0, |ticks| ticks.parse().unwrap());
-        Duration::from_millis(10 * (ticks(11) + ticks(12)))
+        let ticks = |field: &usize| fields.get(*field).map_or(0, |ticks| ticks.parse().unwrap());
+        Duration::from_millis(10 * numbers.iter().map(ticks).sum::<u64>())
     }
 
     pub(crate) fn memory(self) -> MemoryUse {
@@ -133,6 +146,11 @@ impl Pid {
         }
         true
     }
+}
+
+fn all() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok().map(Pid))
 }
 
 /// Processes that stand still; they go on when this goes, also when the test fails.

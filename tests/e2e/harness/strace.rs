@@ -14,11 +14,38 @@ use super::segment::MEMFD_NAME;
 
 const CALLS: &str = "recvfrom,recvmsg,read,readv,sendto,sendmsg,write,writev,splice,sendfile";
 
+/// What is done to calls of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault<'a> {
+    /// Which calls, by name, with commas between them.
+    pub(crate) calls: &'a str,
+    /// As strace has it: `error=EMFILE`, `signal=SIGSTOP`.
+    pub(crate) effect: &'a str,
+    /// Which of them, counted from 1 in each process: `3`, `1..3`, `1+`.
+    pub(crate) when: &'a str,
+}
+
+impl Fault<'_> {
+    fn arguments(&self) -> [String; 4] {
+        let Self { calls, effect, when } = self;
+        let inject = format!("inject={calls}:{effect}:when={when}");
+        ["-e".to_owned(), format!("trace={calls}"), "-e".to_owned(), inject]
+    }
+
+    /// A program that meets it from its start, and so do its children, each for itself; to be completed by the
+    /// program. What runs is the program, strace is nobody's parent and ends with the last of them.
+    pub(crate) fn command(&self, output: &Path) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-DD", "-f", "-qq"]).args(self.arguments()).arg("-o").arg(output);
+        command
+    }
+}
+
 /// strace on some processes; it lets go of them when it ends.
 #[derive(Debug)]
 pub(crate) struct Strace {
     child: Child,
-    /// It writes one file a process: this name, a dot and the pid.
+    /// Where it writes; with `-ff` one file a process: this name, a dot and the pid.
     output: PathBuf,
 }
 
@@ -54,10 +81,26 @@ impl Strace {
         Self::attach_with(pids, CALLS, output, &["-e", &inject])
     }
 
+    /// `pid` meets `fault`; children of it do not.
+    pub(crate) fn attach_fault(pid: Pid, output: &Path, fault: &Fault<'_>) -> Self {
+        let mut command = Command::new("strace");
+        command.arg("-qq").args(fault.arguments());
+        Self::run(command, &[pid], output)
+    }
+
+    /// How many calls did not do what they were to.
+    pub(crate) fn injected(&self) -> usize {
+        fs::read_to_string(&self.output).unwrap_or_default().matches("(INJECTED)").count()
+    }
+
     fn attach_with(pids: &[Pid], calls: &str, output: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new("strace");
         let (trace, raw) = (format!("trace={calls}"), format!("raw={CALLS}"));
         command.args(["-qq", "-ff", "-e", &trace, "-e", &raw]).args(arguments);
+        Self::run(command, pids, output)
+    }
+
+    fn run(mut command: Command, pids: &[Pid], output: &Path) -> Self {
         command.arg("-o").arg(output);
         for pid in pids {
             command.args(["-p", &pid.0.to_string()]);
