@@ -9,9 +9,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between the two distances at which pairs of CPUs were seen: some 40 to 65 ns with a cache in common,
+/// Between the two distances at which pairs of CPUs were seen: some 25 to 65 ns with a cache in common,
 /// 180 to 245 without.
-const NEAR_NS_MAX: f64 = 120.0;
+const NEAR_NS_MAX: f64 = 100.0;
 
 /// A run before which others kept more than this many CPUs busy is told as disturbed.
 pub(crate) const OTHERS_MAX: f64 = 0.1;
@@ -82,7 +82,7 @@ pub(crate) fn cpus() -> usize {
 pub(crate) enum Distance {
     Near,
     Far,
-    /// They were moved meanwhile, or could not be probed.
+    /// They were moved meanwhile, could not be probed, or others used the machine.
     Mixed,
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn line_ns() -> Option<f64> {
 /// CPUs that are busy though nothing of ours runs: waits a little for there to be none.
 pub(crate) fn others() -> f64 {
     const LOOK: Duration = Duration::from_millis(200);
-    const LOOKS: usize = 10;
+    const LOOKS: usize = 5;
     let mut looks = (0..LOOKS).map(|_| {
         let (start, before) = (Instant::now(), busy_seconds());
         std::thread::sleep(LOOK);

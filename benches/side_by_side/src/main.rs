@@ -39,6 +39,10 @@ use sample::{Run, Runs};
 use scenes::{Contender, SCENES, Scene};
 use std::fs;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// How long a run is put off for the machine to be as it should be.
+const CALM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What can go wrong is told to whoever runs this, and nobody handles it.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -136,13 +140,25 @@ fn run_scene(scene: &'static Scene, stage: &Stage, runs: &mut Runs, failures: &m
 }
 
 fn run(scene: &Scene, contender: &mut Contender, round: usize, smoke: bool) -> Outcome<Run> {
-    let probe = || if smoke { None } else { machine::line_ns() };
-    let others = if smoke { 0.0 } else { machine::others() };
-    let before = probe();
+    let (others, before) = if smoke { (0.0, None) } else { calm() };
     let sample = (contender.run)()?;
-    let distance = Distance::of([before, probe()]);
+    let probes = [before, if smoke { None } else { machine::line_ns() }];
+    let quiet = others <= machine::OTHERS_MAX;
+    let distance = if quiet { Distance::of(probes) } else { Distance::Mixed };
     let contender = contender.name.clone();
-    Ok(Run { scene: scene.name, contender, round, distance, others, sample })
+    Ok(Run { scene: scene.name, contender, round, distance, probes, others, sample })
+}
+
+/// Waits for the CPUs to be near and for others to do nothing, but not for long: how it is then.
+fn calm() -> (f64, Option<f64>) {
+    let start = Instant::now();
+    loop {
+        let (others, probe) = (machine::others(), machine::line_ns());
+        let is_calm = others <= machine::OTHERS_MAX && Distance::of([probe; 2]) == Distance::Near;
+        if is_calm || start.elapsed() > CALM_PATIENCE {
+            return (others, probe);
+        }
+    }
 }
 
 fn line(scene: &Scene, run: &Run) -> String {
@@ -151,8 +167,9 @@ fn line(scene: &Scene, run: &Run) -> String {
         Some(format!("{value:.digits$} {}", metric.heading()))
     });
     let values: Vec<String> = values.collect();
+    let probes = run.probes.map(|ns| ns.map_or("-".to_owned(), |ns| format!("{ns:.0}")));
     let disturbed = if run.others > machine::OTHERS_MAX { "  (others are busy)" } else { "" };
-    values.join(", ") + disturbed
+    format!("{}  [{} ns]{disturbed}", values.join(", "), probes.join(", "))
 }
 
 /// Prints what came of it, and keeps it where the plan says.

@@ -76,6 +76,8 @@ pub(crate) struct Run {
     pub(crate) contender: String,
     pub(crate) round: usize,
     pub(crate) distance: Distance,
+    /// What that was told from, in nanoseconds, before and after it.
+    pub(crate) probes: [Option<f64>; 2],
     /// CPUs that were busy with something else before it.
     pub(crate) others: f64,
     pub(crate) sample: Sample,

@@ -19,7 +19,7 @@ pub(crate) fn document(
     }
     text += "\nEach figure is the median of some rounds and, in brackets, their range; contenders ran by turns. \
              *x* is the ratio to the named one, pair by pair of the same round. *near* and *far* say whether the \
-             two CPUs had a cache in common during a run (*mixed*: not all the time); only like is compared with like.\n";
+             two CPUs had a cache in common during a run (*mixed*: not all the time, or others used the machine); only like is compared with like.\n";
     text += &disturbed(runs);
     for failure in failures {
         let _ = writeln!(text, "\n**Failed:** {failure}");

@@ -79,6 +79,7 @@ http {
 }
 "#;
 
+/// `splice-auto` alone splices only what has filled a buffer some times, which a fast receiver prevents.
 const HAPROXY: &str = r#"
 global
     tune.bufsize 262144
@@ -112,7 +113,10 @@ impl Proxy {
             .replace("DIRECTORY", &directory.path().to_string_lossy())
             .replace("LISTEN", &address.to_string())
             .replace("ORIGIN", &origin.local_addr()?.to_string())
-            .replace("SPLICE", if splices { "option splice-auto" } else { "" });
+            .replace(
+                "SPLICE",
+                if splices { "option splice-auto\n    option splice-request" } else { "" },
+            );
         fs::write(&file, text)?;
         let flag = if kind == Kind::Nginx { "-c" } else { "-f" };
         let arguments = [flag.as_ref(), file.as_os_str()];
