@@ -1,0 +1,165 @@
+//! Where it has to get: ratios of medians in one run, with the CPUs near.
+
+use crate::machine::Distance;
+use crate::sample::{Metric, Runs};
+use crate::scenes::{
+    MULTIPART_ONE, MULTIPART_TWO, NGINX, ONE_WORKER, PIPING, RELAY, TLS_ALONE, TWO_WORKERS,
+};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// A figure: its scene and contender.
+type Of = (&'static str, &'static str);
+
+#[derive(Debug)]
+pub(crate) struct Goal {
+    pub(crate) says: &'static str,
+    metric: Metric,
+    of: Of,
+    /// What it is measured by: the sum of these, or 1 if there are none.
+    by: &'static [Of],
+    pub(crate) bound: Bound,
+}
+
+impl Goal {
+    /// What came of it: the ratio, and whether that is within the bound.
+    pub(crate) fn outcome(&self, runs: &Runs) -> Option<(f64, bool)> {
+        let median = |(scene, contender): &Of| {
+            runs.spread(scene, contender, self.metric, Distance::Near).map(|it| it.median)
+        };
+        let by: f64 = match self.by {
+            [] => 1.0,
+            by => by.iter().map(median).sum::<Option<f64>>()?,
+        };
+        let ratio = median(&self.of)? / by;
+        let met = match self.bound {
+            Bound::AtMost(most) => ratio <= most,
+            Bound::AtLeast(least) => ratio >= least,
+        };
+        Some((ratio, met))
+    }
+}
+
+const COPY: &[Of] = &[("bulk", "copy")];
+const MEET_16: &[Of] = &[("kept-16", "meet")];
+const PIPING_16: &[Of] = &[("kept-16", PIPING)];
+const ECHO: &[Of] = &[("latency", "echo")];
+
+const fn goal(says: &'static str, metric: Metric, of: Of, by: &'static [Of], bound: Bound) -> Goal {
+    Goal { says, metric, of, by, bound }
+}
+
+use Bound::{AtLeast, AtMost};
+use Metric::{
+    BytesEach, CpuEach, CpuPerGib, Fairness, GibPerSecond, Got50, PerCpuSecond, PerSecond,
+};
+
+pub(crate) const GOALS: &[Goal] = &[
+    goal("bulk, two workers: CPU / copy", CpuPerGib, ("bulk", TWO_WORKERS), COPY, AtMost(1.1)),
+    goal(
+        "bulk, two workers: speed / copy",
+        GibPerSecond,
+        ("bulk", TWO_WORKERS),
+        COPY,
+        AtLeast(1.1),
+    ),
+    goal("bulk, one worker: CPU / copy", CpuPerGib, ("bulk", ONE_WORKER), COPY, AtMost(1.1)),
+    goal(
+        "multipart, two workers: CPU / raw",
+        CpuPerGib,
+        ("bulk", MULTIPART_TWO),
+        &[("bulk", TWO_WORKERS)],
+        AtMost(1.15),
+    ),
+    goal(
+        "multipart, one worker: CPU / raw",
+        CpuPerGib,
+        ("bulk", MULTIPART_ONE),
+        &[("bulk", ONE_WORKER)],
+        AtMost(1.15),
+    ),
+    goal(
+        "100 at once, two workers: CPU / one alone",
+        CpuPerGib,
+        ("crowd", TWO_WORKERS),
+        &[("bulk", TWO_WORKERS)],
+        AtMost(1.5),
+    ),
+    goal(
+        "100 at once, one worker: CPU / one alone",
+        CpuPerGib,
+        ("crowd", ONE_WORKER),
+        &[("bulk", ONE_WORKER)],
+        AtMost(1.5),
+    ),
+    goal("100 at once, two workers: Jain", Fairness, ("crowd", TWO_WORKERS), &[], AtLeast(0.97)),
+    goal("100 at once, one worker: Jain", Fairness, ("crowd", ONE_WORKER), &[], AtLeast(0.97)),
+    goal(
+        "kept alive, 16, one worker: per s / meet",
+        PerSecond,
+        ("kept-16", "idontstore, one worker, sent"),
+        MEET_16,
+        AtLeast(0.6),
+    ),
+    goal(
+        "kept alive, 16, two workers: per s / meet",
+        PerSecond,
+        ("kept-16", "idontstore, two workers, sent"),
+        MEET_16,
+        AtLeast(0.6),
+    ),
+    goal(
+        "kept alive, 16, two workers: per CPU-s / meet",
+        PerCpuSecond,
+        ("kept-16", "idontstore, two workers, sent"),
+        MEET_16,
+        AtLeast(0.6),
+    ),
+    goal(
+        "kept alive, 16, two workers: per s / Piping Server",
+        PerSecond,
+        ("kept-16", "idontstore, two workers, sent"),
+        PIPING_16,
+        AtLeast(3.0),
+    ),
+    goal(
+        "kept alive, 16, two workers: per CPU-s / Piping Server",
+        PerCpuSecond,
+        ("kept-16", "idontstore, two workers, sent"),
+        PIPING_16,
+        AtLeast(3.0),
+    ),
+    goal(
+        "latency p50, two workers / echo",
+        Got50,
+        ("latency", "idontstore, two workers, sent"),
+        ECHO,
+        AtMost(1.5),
+    ),
+    goal(
+        "safe-conducts: CPU each / nginx `return 201`",
+        CpuEach,
+        ("safe-conducts", RELAY),
+        &[("safe-conducts", NGINX)],
+        AtMost(1.5),
+    ),
+    goal("idle receivers: bytes each", BytesEach, ("idle", RELAY), &[], AtMost(2048.0)),
+    goal(
+        "HTTPS, two workers: CPU / (TLS library + copy)",
+        CpuPerGib,
+        ("https", TWO_WORKERS),
+        &[("https", TLS_ALONE), ("https", "copy")],
+        AtMost(1.25),
+    ),
+    goal(
+        "HTTPS, one worker: CPU / (TLS library + copy)",
+        CpuPerGib,
+        ("https", ONE_WORKER),
+        &[("https", TLS_ALONE), ("https", "copy")],
+        AtMost(1.25),
+    ),
+];

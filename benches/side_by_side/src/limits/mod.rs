@@ -1,0 +1,96 @@
+//! What the work costs at least: this program once more, as a process that does one thing in the barest
+//! way. Each limit prints its address, and dies with the one that started it.
+
+mod copy;
+mod echo;
+mod meet;
+mod splice;
+
+use crate::Outcome;
+use crate::process::Tree;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
+
+/// What the command line says to make this program a limit.
+const ARGUMENT: &str = "--limit";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// One process, one blocking loop that receives and sends 256 KiB.
+    Copy,
+    /// One process, one blocking loop from a socket to a pipe to a socket; no byte is copied out of the
+    /// kernel.
+    Splice,
+    /// The barest relay in one process that pairs a `PUT` and a `GET` by path; small bodies only.
+    Meet,
+    /// A message through two processes: shared memory, and an eventfd to wake the second one.
+    Echo,
+}
+
+impl Limit {
+    const ALL: [Self; 4] = [Self::Copy, Self::Splice, Self::Meet, Self::Echo];
+
+    fn processes(self) -> usize {
+        if self == Self::Echo { 2 } else { 1 }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Copy => "copy",
+            Self::Splice => "splice",
+            Self::Meet => "meet",
+            Self::Echo => "echo",
+        })
+    }
+}
+
+/// Is this program to be a limit? Then it is, until it is killed.
+pub(crate) fn serve(arguments: &[String]) -> Outcome<bool> {
+    let [first, name, rest @ ..] = arguments else { return Ok(false) };
+    if first != ARGUMENT {
+        return Ok(false);
+    }
+    set_pdeathsig(Signal::SIGKILL)?;
+    if let [memory] = rest {
+        echo::serve_second(memory)?;
+    }
+    let limit = Limit::ALL.into_iter().find(|limit| limit.to_string() == *name);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let say = || {
+        println!("{}", listener.local_addr().map_or_else(|it| it.to_string(), |it| it.to_string()))
+    };
+    let never = match limit.ok_or("no such limit")? {
+        Limit::Copy => copy::serve(&listener, say)?,
+        Limit::Splice => splice::serve(&listener, say)?,
+        Limit::Meet => meet::serve(&listener, say)?,
+        Limit::Echo => echo::serve_first(&listener, say)?,
+    };
+    match never {}
+}
+
+/// A limit, seen from outside.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) tree: Tree,
+    pub(crate) address: SocketAddr,
+}
+
+impl Running {
+    pub(crate) fn start(limit: Limit) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ARGUMENT, &limit.to_string()]).stdout(Stdio::piped());
+        let mut tree = Tree::start_as_is(&mut command)?;
+        let stdout = tree.child().stdout.take().ok_or("no output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let address = line.trim().parse().map_err(|_| format!("{limit} did not start: {line}"))?;
+        tree.settle_at(limit.processes())?;
+        Ok(Self { tree, address })
+    }
+}
