@@ -10,10 +10,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shm::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX,
-    WORKER_RECORDS_MAX,
-};
+use shm::{CONNECTIONS_MAX, WORKER_RECORDS_MAX};
 use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
@@ -21,11 +18,11 @@ use crate::sys::private::Address;
 use crate::sys::user::User;
 use crate::tls::{Credentials, CredentialsError};
 
-use super::host::{Host, SEGMENT_BYTES_MIN, WORKERS_MAX};
+use super::host::{Host, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
-use super::{Admin, Config, Exchange, Limits, Listener, Memory, Messages, Receipt, Timeouts, Tls};
+use super::{Admin, Config, Exchange, Limits, Listener, Messages, Receipt, Timeouts, Tls};
 
 /// The value of an address that is not to be.
 pub(super) const NONE: &str = "none";
@@ -67,6 +64,7 @@ macro_rules! key {
 
 // Behind the macro, which it uses.
 mod log;
+mod memory;
 
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out.
 pub(super) fn check(
@@ -310,103 +308,6 @@ impl Check<'_> {
         network
     }
 
-    fn memory(
-        &mut self,
-        file: &typed::File,
-        default: &typed::File,
-        connections_max: usize,
-        host: &Host,
-    ) -> Memory {
-        let (limits, default_limits) = (&file.limits, &default.limits);
-        let (file, default) = (&file.memory, &default.memory);
-        let keys = [
-            key!(file, default, segment_bytes),
-            key!(file, default, sessions_max),
-            key!(file, default, lane_bytes_max),
-            key!(file, default, chunk_bytes),
-            key!(limits, default_limits, connections_max),
-        ];
-        let [segment_key, sessions_key, lane_key, chunk_key, _] = &keys;
-        let segment_bytes = self.segment_bytes(segment_key, host);
-        let sessions = self.sessions_max(sessions_key);
-        let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
-        let chunk_bytes = self.chunk_bytes(chunk_key);
-        let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
-        let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
-            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks)
-                .map_err(|error| error.to_string())
-        });
-        match geometry {
-            Ok(geometry) => Memory { segment_bytes, geometry },
-            Err(why) => {
-                // A value refused above needs no second complaint about its stand-in.
-                if !keys.iter().any(|key| self.is_refused(key)) {
-                    self.misfit(why, &keys);
-                }
-                let geometry = Geometry {
-                    sessions: 1,
-                    connections: 1,
-                    chunks: 1,
-                    chunk_bytes,
-                    lane_chunks: 1,
-                };
-                Memory { segment_bytes, geometry }
-            }
-        }
-    }
-
-    fn is_refused(&self, key: &Key<'_>) -> bool {
-        key.span().is_some_and(|span| self.faults.iter().any(|fault| fault.place.0 == span))
-    }
-
-    /// Keys of which each is good and all together are not. The defaults fit each other, so at
-    /// least one was typed.
-    fn misfit(&mut self, why: String, keys: &[Key<'_>]) {
-        let describe = |key: &Key<'_>| {
-            let place = |span| (span, format!("`{}`", key.name));
-            key.span().map(place)
-        };
-        let mut typed = keys.iter().filter_map(describe);
-        self.faults.push(Fault {
-            title: "the memory does not fit together".to_owned(),
-            place: typed.next().unwrap_or_default(),
-            related: typed.collect(),
-            help: Some(why),
-        });
-    }
-
-    fn segment_bytes(&mut self, key: &Key<'_>, host: &Host) -> u64 {
-        // More would be paid for by other processes: memory that is there only on paper is not refused
-        // by the kernel, but taken from whoever has it.
-        let range = SEGMENT_BYTES_MIN..=host.usable_bytes().clamp(SEGMENT_BYTES_MIN, TIB);
-        let allowed = format!("\"auto\" or {} on this machine", sizes_allowed(&range));
-        self.value(key, &allowed, |value| {
-            if is_auto(value) {
-                Some(host.segment_bytes_auto())
-            } else {
-                size_within(value, &range)
-            }
-        })
-    }
-
-    fn chunk_bytes(&mut self, key: &Key<'_>) -> usize {
-        let range = CHUNK_BYTES_MIN as u64..=CHUNK_BYTES_MAX as u64;
-        let allowed = format!("{}, a power of two", sizes_allowed(&range));
-        self.value(key, &allowed, |value| {
-            let bytes = usize::try_from(size_within(value, &range)?).ok()?;
-            bytes.is_power_of_two().then_some(bytes)
-        })
-    }
-
-    /// `None` for as many as fit.
-    fn sessions_max(&mut self, key: &Key<'_>) -> Option<u32> {
-        let allowed = format!("\"auto\" or a number from 1 to {SESSIONS_MAX}");
-        self.value(key, &allowed, |value| match count_within(value, &(1..=SESSIONS_MAX.into())) {
-            Some(count) => u32::try_from(count).ok().map(Some),
-            None => is_auto(value).then_some(None),
-        })
-    }
-
     fn exchange(&mut self, file: &typed::Exchange, default: &typed::Exchange) -> Exchange {
         Exchange { receipt: self.choice(&key!(file, default, receipt), &RECEIPTS) }
     }
@@ -597,17 +498,4 @@ fn duration_within(value: &Value, range: &RangeInclusive<Duration>) -> Option<Du
 
 fn sizes_allowed(range: &RangeInclusive<u64>) -> String {
     format!("a size from {} to {}", size_text(*range.start()), size_text(*range.end()))
-}
-
-/// A lane is whole chunks, and not too many of them.
-fn lane_chunks(lane_bytes: usize, chunk_bytes: usize) -> Result<usize, String> {
-    let chunks = lane_bytes / chunk_bytes;
-    if lane_bytes.is_multiple_of(chunk_bytes) && (1..=LANE_CHUNKS_MAX).contains(&chunks) {
-        return Ok(chunks);
-    }
-    let [lane_text, chunk_text] = [lane_bytes, chunk_bytes].map(|bytes| size_text(bytes as u64));
-    Err(format!(
-        "allowed: `lane_bytes_max` ({lane_text}) is 1 to {LANE_CHUNKS_MAX} times `chunk_bytes` \
-         ({chunk_text}), and at most 4MiB"
-    ))
 }

@@ -372,12 +372,12 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 "crash",
                 &[
                     "workers_that_die_again_and_again_come_back_with_patience",
-                    "whatever_a_worker_dies_of_harms_only_what_it_served",
                     "a_master_killed_before_it_serves_leaves_nobody",
                     "a_master_killed_while_others_drain_or_stand_still_leaves_nobody",
                     "a_master_killed_during_an_upgrade_leaves_nobody",
                 ],
             ),
+            ("deaths", &[]),
             ("hanging", &[]),
             ("sandbox", &[]),
             ("upgrade", &[]),

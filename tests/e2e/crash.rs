@@ -1,12 +1,10 @@
 //! Processes that die: a worker killed under load harms only what it served, comes back, and leaves nothing behind; and
 //! no worker outlives its master.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -387,163 +385,6 @@ pub(crate) fn workers_leave_when_the_master_dies() {
     }
     assert!(waiting.is_gone_within(Duration::from_secs(3)));
     assert!(TcpStream::connect(relay.address()).is_err(), "nobody holds the port");
-}
-
-/// How a worker may die.
-#[derive(Clone, Copy, Debug)]
-enum Death {
-    /// Of a signal, as a fault of the program's makes the kernel send it; of `SIGABRT` it dies that panics.
-    Signal(Signal),
-    /// Of an allocation that fails.
-    Exhaustion,
-    /// The kernel takes it, as its control group has no memory left.
-    OutOfMemory,
-}
-
-/// A control group that may have next to no memory.
-struct Poverty(PathBuf);
-
-impl Poverty {
-    /// `None` where this machine or this user cannot have one. Version 2, or 1.
-    fn new() -> Option<Self> {
-        let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"];
-        let limits = ["memory.max", "memory.limit_in_bytes"];
-        roots.iter().zip(limits).find_map(|(root, limit)| {
-            let group = Self(Path::new(root).join(format!("idontstore-{}", std::process::id())));
-            fs::create_dir(&group.0).ok()?;
-            let mut limit = File::options().write(true).open(group.0.join(limit)).ok()?;
-            limit.write_all(b"65536").ok().map(|()| group)
-        })
-    }
-
-    fn take(&self, pid: Pid) {
-        fs::write(self.0.join("cgroup.procs"), pid.0.to_string()).unwrap();
-    }
-}
-
-impl Drop for Poverty {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-/// Connections that make a worker need memory.
-fn need_memory(relay: &Relay, worker: Pid) {
-    let mut crowd = Vec::new();
-    eventually("it dies", || {
-        if let Ok(mut one) = TcpStream::connect(relay.address()) {
-            let _ = one.write_all(&[b'x'; 12_000]);
-            crowd.push(one);
-        }
-        (!worker.is_alive()).then_some(())
-    });
-}
-
-impl Death {
-    /// What the log is to say of it.
-    fn cause(self) -> &'static str {
-        match self {
-            Self::Signal(signal) => signal.as_str(),
-            Self::Exhaustion => "SIGABRT",
-            Self::OutOfMemory => "SIGKILL",
-        }
-    }
-
-    /// Lets `worker` die, one of `relay`. `false` where this machine cannot let it die so.
-    fn strike(self, relay: &Relay, worker: Pid) -> bool {
-        match self {
-            // The runtime's handler of faults looks whether it is the stack that has overflowed, and has any other fault
-            // come again; one that is sent by hand has to be sent again.
-            Self::Signal(signal) => eventually("it dies", || {
-                worker.signal(signal);
-                (!worker.is_alive()).then_some(())
-            }),
-            Self::Exhaustion => {
-                let pid = worker.0.to_string();
-                let limit = Command::new("prlimit").args(["--pid", &pid, "--as=4096"]).status();
-                assert!(limit.unwrap().success());
-                need_memory(relay, worker);
-            }
-            Self::OutOfMemory => {
-                let Some(poverty) = Poverty::new() else { return false };
-                poverty.take(worker);
-                need_memory(relay, worker);
-            }
-        }
-        true
-    }
-}
-
-/// A transfer of which a part has come.
-struct Half {
-    session: Session,
-    receiver: Raw,
-    sender: Raw,
-}
-
-const HALF_BYTES: usize = 500_000;
-
-impl Half {
-    fn begin(relay: &Relay, segment: &Segment, payload: &Payload, workers: [usize; 2]) -> Self {
-        let session = relay.session();
-        let [mut receiver, mut sender] =
-            workers.map(|worker| relay.on_worker(worker, segment, || relay.connect()));
-        receiver.get(&session.path);
-        let length = payload.len().to_string();
-        sender.request("PUT", &session.path, &[("Content-Length", &length)]);
-        sender.send(&payload.bytes()[..HALF_BYTES]);
-        receiver.read_checked_part(payload, HALF_BYTES as u64);
-        Self { session, receiver, sender }
-    }
-}
-
-/// Of faults; a stack that overflows is a SEGV as well, or an ABRT of the handler that has noticed, as is a panic.
-#[test]
-fn whatever_a_worker_dies_of_harms_only_what_it_served() {
-    let signals =
-        [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE];
-    let deaths = signals.map(Death::Signal).into_iter();
-    for death in deaths.chain([Death::Exhaustion, Death::OutOfMemory]) {
-        // Limits are set by the same user alone.
-        let user = if matches!(death, Death::Exhaustion) { "user = \"root\"" } else { "" };
-        let relay = Relay::with(3, &["limits.connections_per_address_max = 0", user]);
-        let segment = relay.segment();
-        let fds = relay.fd_counts();
-        let payload = Payload::new(1, 1 << 20);
-        let begin = |workers| Half::begin(&relay, &segment, &payload, workers);
-        let [mut to_victim, mut from_victim, mut other] = [[0, 1], [1, 0], [1, 2]].map(begin);
-        let victim = relay.worker_pids()[0];
-        if !death.strike(&relay, victim) {
-            println!(
-                "skipped: {death:?}: no control group with a limit of memory can be made here"
-            );
-            continue;
-        }
-
-        let answer = to_victim.sender.read_response().expect_error(502);
-        assert!(answer.text().contains("peer worker lost"), "{death:?}: {}", answer.text());
-        for cut in [&mut to_victim.receiver, &mut from_victim.receiver, &mut from_victim.sender] {
-            assert!(cut.is_gone_within(Duration::from_secs(5)), "{death:?}");
-        }
-        let rest = &payload.bytes()[HALF_BYTES..];
-        other.sender.send(rest);
-        assert_eq!(other.receiver.read_exactly(rest.len()), rest, "{death:?}");
-        other.sender.read_response().expect(200);
-
-        eventually("it is replaced", || {
-            let pids = relay.worker_pids();
-            (pids.len() == 3 && !pids.contains(&victim)).then_some(())
-        });
-        let line = format!("a worker died worker=0 cause={:?}", death.cause());
-        let errors = relay.errors();
-        assert_eq!(errors.matches(&line).count(), 1, "{death:?}: {errors}");
-        assert_eq!(errors.matches("a worker died").count(), 1, "{death:?}: {errors}");
-        for Half { session, .. } in [to_victim, from_victim] {
-            session.transfer(&payload, Shape::Length);
-        }
-        drop(other);
-        relay.expect_nothing_held(&segment, &fds);
-    }
 }
 
 #[test]

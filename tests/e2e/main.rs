@@ -18,6 +18,7 @@ mod conformance;
 mod control;
 mod crash;
 mod crowd;
+mod deaths;
 mod diagnostics;
 mod exchange;
 mod expectation;
