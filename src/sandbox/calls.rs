@@ -30,6 +30,11 @@ const CALLS: &[c_long] = &[
     libc::SYS_shutdown,
     libc::SYS_write,
     libc::SYS_writev,
+    // A pipe or a terminal that others wait for, as a log: written to without waiting, or asked for room before.
+    libc::SYS_pwritev2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
     // A log that is replaced by another, under its number.
     libc::SYS_dup3,
     // Memory; see below for what is mapped.
@@ -55,10 +60,13 @@ const CALLS: &[c_long] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// What a socket is asked: the three counts of its queues, and not to block (`linux/sockios.h`).
+/// What a socket is asked: the three counts of its queues, and not to block (`linux/sockios.h`). The first tells a
+/// terminal from other logs.
 const IOCTLS: [libc::Ioctl; 4] = [libc::TIOCOUTQ, 0x894b, libc::FIONREAD, libc::FIONBIO];
 
-const FCNTLS: [c_int; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+/// The last tells a pipe from other logs.
+const FCNTLS: [c_int; 5] =
+    [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GETPIPE_SZ];
 
 /// Options that are set, by level.
 const SOCKET_OPTIONS: [(c_int, c_int); 2] =

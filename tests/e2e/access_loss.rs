@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::harness::{ADMIN, AccessLog, Payload, Pid, Relay, Shape, eventually};
+use crate::harness::{ADMIN, AccessLog, Payload, Pid, Relay, Shape, eventually, shut_out};
 
 const DROPPED: &str = "log_lines_dropped_total{log=\"access\"}";
 
@@ -111,4 +112,17 @@ fn standard_output_may_be_the_log() {
     relay.connect().get("/").read_response().expect(200);
     let said = relay.wait_for_output("\"GET / HTTP/1.1\" 200");
     assert!(said.contains("Try it: in one shell"), "{said}");
+}
+
+#[test]
+fn another_users_standard_output_may_be_the_log() {
+    let mut relay = Relay::run(shut_out(1), 1, &["log.access = \"/dev/stdout\""]);
+    relay.connect().get("/").read_response().expect(200);
+    relay.wait_for_output("\"GET / HTTP/1.1\" 200");
+    let output = relay.request("reopen").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    relay.connect().get("/more").read_response().expect(404);
+    relay.wait_for_output("\"GET /more HTTP/1.1\" 404");
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.wait(), 0);
 }

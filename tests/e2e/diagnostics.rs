@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
-use nix::sys::stat::fstat;
-use nix::unistd::pipe;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{mkfifo, pipe};
 
-use crate::harness::{ADMIN, Payload, Relay, Shape, eventually};
+use crate::harness::{ADMIN, Payload, Relay, Shape, eventually, shut_out};
 
 const DROPPED: &str = "log_lines_dropped_total{log=\"diagnostics\"}";
 
@@ -88,7 +88,7 @@ fn fill(end: &impl AsFd) {
 }
 
 #[track_caller]
-fn expect_service(relay: Relay) {
+fn expect_service(mut relay: Relay) {
     for _ in 0..3 {
         relay.session().transfer(&Payload::new(1, 1 << 20), Shape::Length);
     }
@@ -96,6 +96,8 @@ fn expect_service(relay: Relay) {
     assert!(relay.metrics().value(DROPPED) >= 3);
     let output = relay.request("reload").output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.wait(), 0);
 }
 
 #[test]
@@ -109,6 +111,33 @@ fn a_pipe_that_nobody_reads_makes_nobody_wait() {
     let flags = OFlag::from_bits_truncate(fcntl(&kept, FcntlArg::F_GETFL).unwrap());
     assert!(!flags.contains(OFlag::O_NONBLOCK));
     drop(reader);
+}
+
+#[test]
+fn another_users_pipe_that_nobody_reads_makes_nobody_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let reader = File::options().read(true).write(true).open(&path).unwrap();
+    let named = File::options().write(true).open(&path).unwrap();
+    let (nameless_reader, nameless) = pipe().unwrap();
+    for writer in [OwnedFd::from(named), nameless] {
+        fill(&writer);
+        let lines = [ADMIN, "log.level = \"debug\""];
+        expect_service(Relay::complaining(writer, shut_out(2), 2, &lines));
+    }
+    drop((reader, nameless_reader));
+}
+
+#[test]
+fn another_users_pipe_is_written_to() {
+    let (reader, writer) = pipe().unwrap();
+    let mut relay = Relay::complaining(writer, shut_out(2), 1, &[]);
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.wait(), 0);
+    let mut log = String::new();
+    File::from(reader).read_to_string(&mut log).unwrap();
+    assert!(log.contains(" INFO told by a signal"), "{log}");
 }
 
 #[test]

@@ -28,6 +28,17 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 /// Where the first listener is, unless the test has it.
 const ANY: &str = "127.0.0.1:0";
 
+/// The program, which may not open anew what it is given as descriptor `number`, as if that were another user's.
+pub(crate) fn shut_out(number: u32) -> Command {
+    let mut command = unread("sh");
+    command.args(["-c", &format!("chmod 0 /proc/self/fd/{number} && exec \"$@\""), "sh"]);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["setpriv", "--bounding-set=-dac_override,-dac_read_search"]);
+    }
+    command.arg(BINARY);
+    command
+}
+
 /// A running master with its workers.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -83,6 +94,16 @@ impl Relay {
     ) -> Self {
         let mut command = unread(BINARY);
         command.envs(environment.iter().copied());
+        Self::complaining(errors, command, workers, lines)
+    }
+
+    /// The same as `command` starts it, and what it says on stderr goes elsewhere.
+    pub(crate) fn complaining(
+        errors: impl Into<Stdio>,
+        command: Command,
+        workers: usize,
+        lines: &[&str],
+    ) -> Self {
         Self::run_at(ANY.to_owned(), command, workers, lines, Some(errors.into()))
     }
 
