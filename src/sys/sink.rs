@@ -132,9 +132,13 @@ fn open_standard(path: &Path, number: RawFd) -> io::Result<OwnedFd> {
 }
 
 fn open_pipe_or_file(path: &Path) -> io::Result<OwnedFd> {
-    match open(path, FLAGS | OFlag::O_WRONLY | OFlag::O_CREAT, MODE) {
-        // A pipe that nobody reads yet: it takes what it has room for.
-        Err(Errno::ENXIO) if is_pipe(path) => Ok(open(path, FLAGS | OFlag::O_RDWR, MODE)?),
+    if !is_pipe(path) {
+        return Ok(open(path, FLAGS | OFlag::O_WRONLY | OFlag::O_CREAT, MODE)?);
+    }
+    // Whoever reads may come and go: as there is always one end to read from, ours, the pipe takes what it has room
+    // for, and keeps it.
+    match open(path, FLAGS | OFlag::O_RDWR, MODE) {
+        Err(Errno::EACCES) => Ok(open(path, FLAGS | OFlag::O_WRONLY, MODE)?),
         opened => Ok(opened?),
     }
 }

@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::harness::{ADMIN, AccessLog, Payload, Pid, Relay, Shape, eventually, shut_out};
+use crate::reload::expect_children;
 
 const DROPPED: &str = "log_lines_dropped_total{log=\"access\"}";
 
@@ -59,6 +62,31 @@ fn a_pipe_that_nobody_reads_costs_lines_and_no_transfer() {
     drop(reader);
     relay.connect().get("/").read_response().expect(200);
     assert!(relay.metrics().value(DROPPED) >= dropped);
+}
+
+#[test]
+fn a_pipe_keeps_lines_for_its_reader_across_generations() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let lines = [format!("log.access = {path:?}")];
+    let lines = lines.each_ref().map(String::as_str);
+    let relay = Relay::with(1, &lines);
+    relay.connect().get("/first").read_response().expect(404);
+    relay.reload(1, &lines);
+    expect_children(&relay, 1);
+    relay.connect().get("/second").read_response().expect(404);
+    let nobody_waits = OFlag::O_NONBLOCK.bits();
+    let mut reader = File::options().read(true).custom_flags(nobody_waits).open(&path).unwrap();
+    let mut read = Vec::new();
+    let wanted = ["\"GET /first HTTP/1.1\" 404", "\"GET /second HTTP/1.1\" 404"];
+    eventually("both lines", || {
+        // It fails once all is read.
+        let _ = reader.read_to_end(&mut read);
+        let text = String::from_utf8_lossy(&read);
+        wanted.iter().all(|it| text.contains(it)).then_some(())
+    });
+    assert_eq!(read.iter().filter(|byte| **byte == b'\n').count(), 2);
 }
 
 /// Lets files that `pid` writes to grow to `bytes` and no further.
