@@ -3,7 +3,7 @@
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way: `sys`, `http`, `address`,
 //! `multipart`, `session`, `control` and `tls` know no one above them; `stream` is `sys` with or without `tls`;
 //! `access` writes requests down and `diagnostics` what else happens; `relay` knows them and `shm`; `sandbox` knows `sys`;
-//! `tally` says what is counted; `admin` tells of it; `worker` drives `relay` and
+//! `tally` says what is counted, and `torn` what a log ends with; `admin` tells of it; `worker` drives `relay` and
 //! `admin` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
 
 pub mod access;
@@ -23,4 +23,5 @@ pub mod stream;
 pub mod sys;
 pub mod tally;
 pub mod tls;
+pub mod torn;
 pub mod worker;

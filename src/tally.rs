@@ -193,6 +193,10 @@ pub enum Tally {
     AccessTorn,
     /// That line was ended: likewise.
     AccessMended,
+    /// A part of a line is what standard error ended with: likewise, by all processes.
+    DiagnosticTorn,
+    /// That line was ended: likewise.
+    DiagnosticMended,
 }
 
 // Blocks of a record's tallies; each has room to grow.
@@ -220,6 +224,8 @@ impl Tally {
             Self::DiagnosticDropped,
             Self::AccessTorn,
             Self::AccessMended,
+            Self::DiagnosticTorn,
+            Self::DiagnosticMended,
         ];
         others
             .into_iter()
@@ -266,6 +272,8 @@ impl Tally {
             Self::DiagnosticDropped => OTHERS + 33,
             Self::AccessTorn => OTHERS + 34,
             Self::AccessMended => OTHERS + 35,
+            Self::DiagnosticTorn => OTHERS + 36,
+            Self::DiagnosticMended => OTHERS + 37,
         }
     }
 }

@@ -18,16 +18,20 @@ use crate::session::{SessionHash, SessionKey};
 use crate::sys::clock::{self, LocalTime};
 use crate::sys::sink::{Sink, Wrote};
 use crate::tally::{Api, Tally};
+use crate::torn::Ends;
 use note::Words;
 use shm::{SECRET_BYTES, WorkerRecord};
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
 /// The longest line, with its end and what may stand before it. A pipe takes 4096 bytes in one piece (pipe(7)).
 const LINE_BYTES_MAX: usize = 4095;
+
+/// All generations' logs have their torn ends counted together: mostly they are one.
+const ENDS: Ends = Ends { torn: Tally::AccessTorn, mended: Tally::AccessMended };
 
 /// What a worker writes requests to.
 #[derive(Debug)]
@@ -128,18 +132,8 @@ impl AccessLog {
         }
     }
 
-    /// A line of which only a part was taken is not to have the next one, whosever that is, behind it.
     fn put(&self, line: &[u8]) {
-        let count = |tally: Tally| tally.read(self.common_book);
-        let is_torn = count(Tally::AccessTorn) > count(Tally::AccessMended);
-        let end = if is_torn { &b"\n"[..] } else { b"" };
-        let wrote = self.sink.write(&[IoSlice::new(end), IoSlice::new(line)]);
-        if is_torn && wrote != Wrote::Nothing {
-            Tally::AccessMended.count(self.common_book);
-        }
-        if wrote == Wrote::Torn {
-            Tally::AccessTorn.count(self.common_book);
-        }
+        let wrote = ENDS.write(self.common_book, line, |parts| self.sink.write(parts));
         if wrote != Wrote::Whole {
             Tally::AccessDropped.count(self.book);
         }

@@ -200,10 +200,10 @@ fn open_stderr_anew(stderr: BorrowedFd<'_>) {
     }
 }
 
-/// Writes a line to standard error.
-pub fn write_stderr(line: &[u8]) -> Wrote {
+/// Writes a line, or what there is of one, to standard error.
+pub fn write_stderr(parts: &[IoSlice<'_>]) -> Wrote {
     let stderr = io::stderr();
-    put(stderr.as_fd(), STDERR.get(), &[IoSlice::new(line)])
+    put(stderr.as_fd(), STDERR.get(), parts)
 }
 
 /// Whether standard error is what `JOURNAL_STREAM` names: the journal's socket (sd-daemon(3)).

@@ -90,7 +90,7 @@ fn a_pipe_keeps_lines_for_its_reader_across_generations() {
 }
 
 /// Lets files that `pid` writes to grow to `bytes` and no further.
-fn limit_files(pid: Pid, bytes: &str) {
+pub(crate) fn limit_files(pid: Pid, bytes: &str) {
     let arguments = [format!("--pid={}", pid.0), format!("--fsize={bytes}:unlimited")];
     let output = Command::new("prlimit").args(arguments).output().expect("prlimit");
     assert!(output.status.success(), "{output:?}");

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{mkfifo, pipe};
 
-use crate::harness::{ADMIN, Payload, Relay, Shape, eventually, shut_out};
+use crate::access_loss::limit_files;
+use crate::harness::{ADMIN, Payload, Relay, Shape, eventually, shut_out, stays};
 
 const DROPPED: &str = "log_lines_dropped_total{log=\"diagnostics\"}";
 
@@ -147,6 +149,31 @@ fn a_socket_that_nobody_reads_makes_nobody_wait() {
     let lines = [ADMIN, "log.level = \"debug\""];
     expect_service(Relay::saying(OwnedFd::from(writer), &[], 2, &lines));
     drop(reader);
+}
+
+#[test]
+fn a_torn_line_has_no_other_behind_it() {
+    let lines = [ADMIN, "log.level = \"debug\"", "log.format = \"json\""];
+    let relay = Relay::with(1, &lines);
+    let worker = relay.worker_pids()[0];
+    let before = stays("it is quiet", Duration::from_millis(100), || relay.errors().len());
+    // There is room for a part of a line.
+    limit_files(worker, &(before + 20).to_string());
+    drop(relay.session());
+    eventually("it is dropped", || (relay.metrics().value(DROPPED) > 0).then_some(()));
+    limit_files(worker, "unlimited");
+    // The next line is the master's.
+    let output = relay.request("reopen").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    drop(relay.session());
+    let (opened, issued) = ("access logs were opened anew", "a session was issued");
+    let log = eventually("both lines", || {
+        let log = relay.errors();
+        (log.contains(opened) && log.contains(issued) && log.ends_with('\n')).then_some(log)
+    });
+    let is_whole = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+    let torn: Vec<_> = log.lines().filter(|line| !is_whole(line)).collect();
+    assert!(torn.len() == 1 && torn[0].len() == 20, "{log}");
 }
 
 #[test]
