@@ -167,7 +167,7 @@ fn without_a_log_there_is_nothing_to_open_anew() {
 fn logrotate_rotates_the_log_with_the_file_that_comes_along() {
     const TURNS: usize = 3;
     let log = AccessLog::combined();
-    let relay = relay_with(&log, 2, &[]);
+    let mut relay = relay_with(&log, 2, &[]);
     let shipped = fs::read_to_string("conf/idontstore.logrotate").unwrap();
     let command = "idontstore -c /etc/idontstore/idontstore.toml";
     assert!(shipped.contains(command) && shipped.contains("/var/log/idontstore/*.log"));
@@ -176,14 +176,17 @@ fn logrotate_rotates_the_log_with_the_file_that_comes_along() {
         .replace("/var/log/idontstore/*.log", log.path().to_str().unwrap());
     let (file, state) = (relay.path("logrotate.conf"), relay.path("logrotate.state"));
     fs::write(&file, own).unwrap();
-    for turn in 0..TURNS {
-        relay.connect().get(&format!("/turn{turn}")).read_response().expect(404);
-        log.entries(1);
+    let rotate = || {
         let mut command = Command::new("logrotate");
         let rotated = command.arg("--force").arg("--state").arg(&state).arg(&file).output();
         let rotated = rotated.expect("logrotate must be installed");
         assert!(rotated.status.success(), "{}", text(&rotated));
-        assert_eq!(text(&rotated), "");
+        text(&rotated)
+    };
+    for turn in 0..TURNS {
+        relay.connect().get(&format!("/turn{turn}")).read_response().expect(404);
+        log.entries(1);
+        assert_eq!(rotate(), "");
         let old = log.path().with_file_name("access.log.1");
         eventually("it has turned", || (old.exists() && log.path().exists()).then_some(()));
         expect_closed(&relay, &old);
@@ -193,4 +196,11 @@ fn logrotate_rotates_the_log_with_the_file_that_comes_along() {
     }
     let compressed = log.path().with_file_name("access.log.2.gz");
     assert!(compressed.exists(), "the one before is compressed");
+    // Nor does it mind that nobody runs.
+    relay.connect().get("/last").read_response().expect(404);
+    log.entries(1);
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(relay.wait(), 0);
+    assert!(rotate().contains("nobody answers at the control socket"));
+    assert_eq!(log.entries_of(&log.path().with_file_name("access.log.1")).len(), 1);
 }
