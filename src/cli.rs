@@ -198,7 +198,11 @@ fn try_addresses(config: &Config) -> Result<(), TryError> {
         let opened = listener::open(listener.address, config.keep_alive());
         judge(&Address::Tcp(listener.address), opened.map(drop))?;
     }
-    let Some(address) = &config.admin.listen else { return Ok(()) };
+    let control = config.control_socket.clone().map(Address::Unix);
+    control.iter().chain(&config.admin.listen).try_for_each(try_private)
+}
+
+fn try_private(address: &Address) -> Result<(), TryError> {
     match address {
         Address::Tcp(_) => judge(address, private::listen(address).map(drop)),
         // To try it would be to make it.
@@ -367,6 +371,21 @@ mod tests {
         let (exit, _, out, err) = cli(&["-t", "-c", &path]);
         assert_eq!((exit, out.as_str()), (Exit::Config, ""));
         assert!(err.starts_with("idontstore: cannot listen on 203.0.113.7:0: "), "{err}");
+    }
+
+    #[test]
+    fn test_refuses_a_socket_in_a_directory_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("missing/socket");
+        for text in [
+            format!("control_socket = {socket:?}\n"),
+            format!("[admin]\nlisten = 'unix:{}'\n", socket.display()),
+        ] {
+            let (exit, _, out, err) = cli(&["-t", "-c", &file(dir.path(), &text)]);
+            assert_eq!((exit, out.as_str()), (Exit::Config, ""));
+            let told = format!("idontstore: cannot listen on unix:{}: ", socket.display());
+            assert!(err.starts_with(&told), "{err}");
+        }
     }
 
     #[test]
