@@ -174,7 +174,8 @@ impl Teller {
         while let Some(message) = self.unsent.front() {
             match self.socket.send_to_addr(message.as_bytes(), &self.manager) {
                 Ok(_) => self.fails = false,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // It has no room, or the kernel no memory, at the moment.
+                Err(error) if is_passing(&error) => {
                     self.retry_ms = Some(now_ms.saturating_add(RETRY_MS));
                     return;
                 }
@@ -187,6 +188,12 @@ impl Teller {
             self.unsent.pop_front();
         }
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    let raw = error.raw_os_error();
+    error.kind() == io::ErrorKind::WouldBlock
+        || [libc::ENOBUFS, libc::ENOMEM].map(Some).contains(&raw)
 }
 
 /// One line for people.

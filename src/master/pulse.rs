@@ -31,7 +31,7 @@ impl Pulse {
     }
 
     /// To be called when it is due, with the worker's beats so far; whoever calls then asks the worker. `true`: it
-    /// hangs.
+    /// hangs, which is said once in each `hang_timeout_ms`.
     pub(super) fn ask(&mut self, beats: u64, now_ms: u64, hang_timeout_ms: u64) -> bool {
         let interval_ms = Self::interval_ms(hang_timeout_ms);
         let since_ms = self.asked_ms.map_or(0, |asked_ms| now_ms.saturating_sub(asked_ms));
@@ -39,7 +39,11 @@ impl Pulse {
         let silent_ms = self.silent_ms.saturating_add(since_ms.min(2 * interval_ms));
         self.silent_ms = if beats == self.beats { silent_ms } else { 0 };
         (self.beats, self.asked_ms) = (beats, Some(now_ms));
-        self.silent_ms >= hang_timeout_ms
+        let hangs = self.silent_ms >= hang_timeout_ms;
+        if hangs {
+            self.silent_ms = 0;
+        }
+        hangs
     }
 }
 

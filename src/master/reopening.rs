@@ -22,7 +22,7 @@ pub(super) struct Reopened {
 }
 
 /// Opens the logs of all generations anew. A worker that is left from another program, with a configuration that is
-/// not known here, goes on in the log of the `current` one.
+/// not known here, goes on in the log of the `current` one; without that, it may write to any, and counts as untold.
 pub(super) fn reopen(
     generations: &BTreeMap<GenerationId, Rc<Generation>>,
     current: &Rc<Generation>,
@@ -34,12 +34,19 @@ pub(super) fn reopen(
     for (log, new) in &opened {
         log.replace(new.as_fd()).map_err(MasterError::os("use the new access log"))?;
     }
-    let log_of = |process: &Process| {
-        let generation = decider.generation_of(process.record);
-        let generation = generation.and_then(|id| generations.get(&id)).unwrap_or(current);
-        generation.access.as_ref().map(Sink::as_fd)
+    let tell = |process: &Process| {
+        let known = decider.generation_of(process.record).and_then(|id| generations.get(&id));
+        match (&known.unwrap_or(current).access, known) {
+            (Some(log), _) => workers.reopen(process, log.as_fd()),
+            (None, Some(_)) => None,
+            (None, None) => {
+                let worker = process.record.index();
+                tracing::error!(worker, "another program's worker: its access log is not known");
+                Some(false)
+            }
+        }
     };
-    let told = workers.processes().iter().filter_map(|it| workers.reopen(it, log_of(it)?));
+    let told = workers.processes().iter().filter_map(tell);
     let (told, untold): (Vec<bool>, _) = told.partition(|is_told| *is_told);
     Ok(Reopened { logs: opened.len(), workers: told.len(), untold: untold.len() })
 }

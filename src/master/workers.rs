@@ -8,6 +8,7 @@ use super::decision::Order;
 use super::pulse::Pulse;
 use crate::sys::clock;
 use crate::sys::process::{self, Child};
+use crate::sys::waker::wake;
 use crate::tally::Tally;
 use crate::worker::tether::{self, MasterEnd, News};
 use crate::worker::{self, Generation, Inheritance};
@@ -91,7 +92,7 @@ impl Workers {
                 hung.push(process.record);
             }
             // One that sleeps has no other reason to say that it could.
-            let _ = wakers.get(process.record.index()).map(|waker| waker.write(1));
+            wakers.get(process.record.index()).into_iter().for_each(wake);
         }
         hung
     }
@@ -181,8 +182,7 @@ impl Workers {
         self.inheritance.segment.permits().sweep(dead);
         // Every worker, whatever the bells say: the dead may have been the one that was to wake it.
         for waker in &self.inheritance.wakers {
-            // It fails only when its count is full, and then the sleeper is awake.
-            let _ = waker.write(1);
+            wake(waker);
         }
     }
 }

@@ -24,6 +24,7 @@ pub use sending::{Cargo, Sending};
 use crate::access::AccessLog;
 use crate::config::Config;
 use crate::session::Addresses;
+use crate::sys::waker::wake;
 use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
 use shm::{End, LaneEnd, LaneRef, Life, Owner, Refusal, Segment, Shared, State, WorkerRecord};
@@ -146,8 +147,7 @@ impl Relay {
     pub fn ring(&self, owner: Owner, slot: u32) {
         let sleeps = self.shared().bell(owner.worker).is_some_and(|bell| bell.ring(slot));
         if sleeps && let Some(waker) = self.wakers.get(owner.worker.index()) {
-            // It fails only when its count is full, and then the sleeper is awake.
-            let _ = waker.write(1);
+            wake(waker);
         }
     }
 }

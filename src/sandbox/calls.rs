@@ -25,22 +25,17 @@ const CALLS: &[c_long] = &[
     libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_shutdown,
     libc::SYS_write,
     libc::SYS_writev,
-    // A log at a pipe that others wait for.
+    // A pipe or a terminal that others wait for, as a log: written to without waiting, or asked for room before.
     libc::SYS_pwritev2,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
-    #[cfg(not(target_arch = "x86_64"))]
     libc::SYS_ppoll,
     // A log that is replaced by another, under its number.
     libc::SYS_dup3,
     // Memory; see below for what is mapped.
     libc::SYS_brk,
-    libc::SYS_madvise,
     libc::SYS_mremap,
     libc::SYS_munmap,
     // Clocks, where they are not read without a call; random numbers; locks that libraries use.
@@ -61,11 +56,15 @@ const CALLS: &[c_long] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// What a socket is asked: the three counts of its queues, and not to block (`linux/sockios.h`).
-const IOCTLS: [libc::Ioctl; 4] = [libc::TIOCOUTQ, 0x894b, libc::FIONREAD, libc::FIONBIO];
+/// What a socket is asked: the three counts of its queues (`linux/sockios.h`). The first tells a terminal from other
+/// logs.
+const IOCTLS: [libc::Ioctl; 3] = [libc::TIOCOUTQ, 0x894b, libc::FIONREAD];
 
-const FCNTLS: [c_int; 5] =
-    [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GETPIPE_SZ];
+/// The last tells a pipe from other logs.
+const FCNTLS: [c_int; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_GETPIPE_SZ];
+
+/// What an allocator says of memory that it does not need.
+const ADVICE: [c_int; 2] = [libc::MADV_DONTNEED, libc::MADV_FREE];
 
 /// Options that are set, by level.
 const SOCKET_OPTIONS: [(c_int, c_int); 2] =
@@ -94,6 +93,15 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     for command in FCNTLS {
         allow(libc::SYS_fcntl, vec![is(1, word(command))?])?;
     }
+    // Flags are shared with all who have the same listener: none may be made to wait in it.
+    allow(libc::SYS_fcntl, vec![is(1, word(libc::F_SETFL))?, has(2, libc::O_NONBLOCK)?])?;
+    for advice in ADVICE {
+        allow(libc::SYS_madvise, vec![is(2, word(advice))?])?;
+    }
+    // A listener that is shut for reading becomes a socket that could be connected, by its first bytes.
+    allow(libc::SYS_shutdown, vec![is(1, word(libc::SHUT_WR))?])?;
+    allow(libc::SYS_sendto, vec![lacks(3, libc::MSG_FASTOPEN)?])?;
+    allow(libc::SYS_sendmsg, vec![lacks(2, libc::MSG_FASTOPEN)?])?;
     for (level, name) in SOCKET_OPTIONS {
         allow(libc::SYS_setsockopt, vec![is(1, word(level))?, is(2, word(name))?])?;
     }

@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The user.
-    #[error("cannot become the user {name} (key `user`): {errno}")]
+    #[error("cannot become the user {name} (key `user`; \"root\" stays as it is): {errno}")]
     User {
         /// Which one was to be.
         name: String,

@@ -16,5 +16,6 @@ pub mod sink;
 pub mod socket;
 pub mod title;
 pub mod user;
+pub mod waker;
 
 pub use socket::{Got, Put, Socket};

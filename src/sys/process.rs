@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -86,24 +87,32 @@ pub fn send(child: &Child, signal: Signal) {
 }
 
 /// Closes every descriptor above standard error that is not in `keep`.
-pub fn close_all_but(keep: &[RawFd]) {
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<libc::c_uint> =
         keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep {
         if fd > first {
-            close_range(first, fd - 1);
+            close_range(first, fd - 1)?;
         }
         first = first.max(fd.saturating_add(1));
     }
-    close_range(first, libc::c_uint::MAX);
+    close_range(first, libc::c_uint::MAX)
 }
 
-fn close_range(first: libc::c_uint, last: libc::c_uint) {
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
     // SAFETY: no pointers. Descriptors that are closed here belong to objects that the caller will
     // not use again: it is the first act of a worker, which keeps what is on its list.
-    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets this process read nothing from where the one before it was started.
+pub fn leave_stdin() -> io::Result<()> {
+    Ok(nix::unistd::dup2_stdin(File::open("/dev/null")?)?)
 }
 
 /// Raises the soft limit of open files to the hard one; returns it.

@@ -45,7 +45,7 @@ enum Manner {
     Write,
     /// It goes to a socket.
     Send,
-    /// It goes to a pipe that was opened to be waited for, by somebody who shares it with us.
+    /// It goes to a pipe or a terminal that was opened to be waited for, by somebody who shares it with us.
     Try,
 }
 
@@ -147,28 +147,49 @@ fn is_pipe(path: &Path) -> bool {
     stat(path).is_ok_and(|found| kind(&found) == SFlag::S_IFIFO)
 }
 
-/// Asked as a socket and as a pipe are: a C library may ask for the kind of a file by a call that takes a path, which
-/// workers may not make.
+/// Asked by what only a socket, a pipe or a terminal answers: a C library may ask for the kind of a file by a call that
+/// takes a path, which workers may not make.
 fn manner(fd: BorrowedFd<'_>) -> Manner {
-    let ask = |what| fcntl(fd, what);
-    let is_patient = |flags| !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK);
     if getsockopt(&fd, sockopt::SockType).is_ok() {
-        Manner::Send
-    } else if ask(FcntlArg::F_GETPIPE_SZ).is_ok() && ask(FcntlArg::F_GETFL).is_ok_and(is_patient) {
-        Manner::Try
-    } else {
-        Manner::Write
+        return Manner::Send;
     }
+    let is_pipe = || fcntl(fd, FcntlArg::F_GETPIPE_SZ).is_ok();
+    match !is_nonblocking(fd) && (is_pipe() || is_terminal(fd)) {
+        true => Manner::Try,
+        false => Manner::Write,
+    }
+}
+
+/// Whether `fd`, which is no socket, has a queue of what it was told and has not said yet.
+fn is_terminal(fd: BorrowedFd<'_>) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: for this request the argument is a pointer to an int, which lives through the call.
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) == 0 }
+}
+
+fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK))
 }
 
 fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
 }
 
+thread_local! {
+    /// How standard error is written to, by all that this process forks, too.
+    static STDERR: Cell<Manner> = const { Cell::new(Manner::Write) };
+}
+
 /// Lets nobody who does not read what we write to standard error make us wait.
 pub fn unblock_stderr() {
     let stderr = io::stderr();
-    let Ok(found) = fstat(stderr.as_fd()) else { return };
+    open_stderr_anew(stderr.as_fd());
+    STDERR.set(manner(stderr.as_fd()));
+}
+
+fn open_stderr_anew(stderr: BorrowedFd<'_>) {
+    let Ok(found) = fstat(stderr) else { return };
     if !matches!(kind(&found), SFlag::S_IFIFO | SFlag::S_IFCHR) {
         return;
     }
@@ -182,7 +203,7 @@ pub fn unblock_stderr() {
 /// Writes a line, or what there is of one, to standard error.
 pub fn write_stderr(parts: &[IoSlice<'_>]) -> Wrote {
     let stderr = io::stderr();
-    put(stderr.as_fd(), manner(stderr.as_fd()), parts)
+    put(stderr.as_fd(), STDERR.get(), parts)
 }
 
 /// Whether standard error is what `JOURNAL_STREAM` names: the journal's socket (sd-daemon(3)).

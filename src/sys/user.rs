@@ -26,7 +26,9 @@ impl User {
     /// Finds a user by name, or by number, of which the machine need not know anything.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
-        let number = || name.parse().ok().or((name == NOBODY.0).then_some(NOBODY.1));
+        // The greatest number stands for no user (setresuid(2)).
+        let parsed = || name.parse().ok().filter(|number: &u32| *number != u32::MAX);
+        let number = || parsed().or((name == NOBODY.0).then_some(NOBODY.1));
         let known = unistd::User::from_name(name).ok().flatten();
         let known = known.or_else(|| unistd::User::from_uid(number()?.into()).ok().flatten());
         let name = name.to_owned();

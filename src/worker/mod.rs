@@ -96,13 +96,13 @@ impl Generation {
 }
 
 impl Inheritance {
-    /// Every descriptor that a worker of `generation` keeps beside standard input, output and error.
+    /// Every descriptor that a worker of `generation` keeps beside standard input, output and error. The segment is
+    /// mapped.
     fn keep(&self, generation: &Generation) -> Vec<RawFd> {
         let mut keep = process::raw(&self.wakers);
         keep.extend(generation.listeners.iter().map(|listener| listener.as_raw_fd()));
         keep.extend(generation.admin.iter().map(|listener| listener.as_raw_fd()));
         keep.extend(generation.access.iter().map(|log| log.as_fd().as_raw_fd()));
-        keep.push(self.segment.fd().as_raw_fd());
         keep
     }
 }
@@ -124,7 +124,8 @@ pub fn run(
 ) -> io::Result<()> {
     let mut keep = inheritance.keep(generation);
     keep.push(tether.as_raw_fd());
-    process::close_all_but(&keep);
+    process::close_all_but(&keep)?;
+    process::leave_stdin()?;
     let mut worker = Worker::new(id, epoch, tether, inheritance, generation)?;
     generation.acceptors.iter().flatten().for_each(Acceptor::prepare);
     let Config { user, sandbox, .. } = &generation.config;

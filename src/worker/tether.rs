@@ -71,18 +71,14 @@ impl MasterEnd {
         self.0.tell(REOPEN, Some(log))
     }
 
-    /// The next news.
+    /// The next news. What has no meaning ends the conversation.
     #[must_use]
     pub fn news(&self) -> Option<News> {
-        loop {
-            return match self.0.hear() {
-                Heard::Message(SERVES, _) => Some(News::Serves),
-                Heard::Message(CLOSED, _) => Some(News::Closed),
-                // What has no meaning is no news.
-                Heard::Message(..) => continue,
-                Heard::Gone => Some(News::Gone),
-                Heard::Nothing => None,
-            };
+        match self.0.hear() {
+            Heard::Message(SERVES, _) => Some(News::Serves),
+            Heard::Message(CLOSED, _) => Some(News::Closed),
+            Heard::Message(..) | Heard::Gone => Some(News::Gone),
+            Heard::Nothing => None,
         }
     }
 }

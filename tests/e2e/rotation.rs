@@ -138,6 +138,26 @@ fn after_an_upgrade_there_is_the_log_still() {
 }
 
 #[test]
+fn a_worker_whose_log_is_not_known_any_more_is_told_of() {
+    let log = AccessLog::json();
+    let relay = relay_with(&log, 1, &[]);
+    let mut waiting = relay.connect();
+    waiting.get(&relay.session().path);
+    eventually("it waits", || (relay.segment().places_held() == 1).then_some(()));
+    relay.reload(1, &[]);
+    reopen(&relay);
+    // What the next program is told of is the configuration that serves, which has no log.
+    relay.upgrade(1, &[]);
+    let output = relay.request("reopen").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let told = "workers that go on in the old access log: 1";
+    assert!(text(&output).contains(told), "{}", text(&output));
+    waiting.reset();
+    eventually("it is gone", || (relay.master().children().len() == 1).then_some(()));
+    reopen(&relay);
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_anew_stays() {
     let log = AccessLog::combined();
     let relay = relay_with(&log, 2, &[ADMIN]);

@@ -160,7 +160,6 @@ fn a_worker_has_open_what_it_needs_and_nothing_else() {
         ("0 /dev/null", 1),
         ("1 pipe", 1),
         (&errors, 1),
-        ("/memfd:idontstore (deleted)", 1),
         ("anon_inode:[eventfd]", 64),
         ("anon_inode:[eventpoll]", 1),
         ("a tether", 1),

@@ -128,6 +128,27 @@ fn connect(stage: &Stage) -> c_long {
     unsafe { syscall(libc::SYS_connect, stage.socket.as_raw_fd(), &raw const address, bytes) }
 }
 
+fn connect_by_first_bytes(stage: &Stage) -> c_long {
+    let address = loopback(stage.listener.local_addr().unwrap().port());
+    let (fd, flags) = (stage.socket.as_raw_fd(), libc::MSG_FASTOPEN | libc::MSG_DONTWAIT);
+    let (text, bytes) = (c"text".as_ptr(), size_of_val(&address));
+    // SAFETY: text and address live through the call.
+    unsafe { syscall(libc::SYS_sendto, fd, text, 4, flags, &raw const address, bytes) }
+}
+
+fn connect_by_first_message(stage: &Stage) -> c_long {
+    let mut address = loopback(stage.listener.local_addr().unwrap().port());
+    let mut part = libc::iovec { iov_base: c"text".as_ptr().cast_mut().cast(), iov_len: 4 };
+    // SAFETY: all zeros is a message of nothing to nobody.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = (&raw mut address).cast();
+    message.msg_namelen = u32::try_from(size_of_val(&address)).unwrap();
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    let flags = libc::MSG_FASTOPEN | libc::MSG_DONTWAIT;
+    // SAFETY: all that the message leads to lives through the call.
+    unsafe { syscall(libc::SYS_sendmsg, stage.socket.as_raw_fd(), &raw const message, flags) }
+}
+
 fn bind(stage: &Stage) -> c_long {
     let address = loopback(0);
     let bytes = size_of_val(&address);
@@ -262,6 +283,23 @@ pub(crate) const ALL: &[Attempt] = &[
     anybody("bind", bind),
     anybody("listen", |it| call!(SYS_listen, it.socket.as_raw_fd(), 1)),
     anybody("connect", connect),
+    anybody("connect by first bytes", connect_by_first_bytes),
+    anybody("connect by a first message", connect_by_first_message),
+    anybody("shut a listener", |stage| {
+        // SAFETY: numbers alone.
+        unsafe { syscall(libc::SYS_shutdown, stage.listener.as_raw_fd(), libc::SHUT_RDWR) }
+    }),
+    anybody("make others wait in a listener", |stage| {
+        // SAFETY: numbers alone.
+        unsafe { syscall(libc::SYS_fcntl, stage.listener.as_raw_fd(), libc::F_SETFL, 0) }
+    }),
+    anybody("make others wait, otherwise", |stage| {
+        let off = 0;
+        // SAFETY: the number lives through the call.
+        unsafe {
+            syscall(libc::SYS_ioctl, stage.listener.as_raw_fd(), libc::FIONBIO, &raw const off)
+        }
+    }),
     anybody("a filter on a socket", |it| set_option(it, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER)),
     anybody("another protocol on a socket", |it| set_option(it, libc::IPPROTO_TCP, libc::TCP_ULP)),
     anybody("ioctl of a terminal", |it| {

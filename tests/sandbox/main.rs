@@ -139,7 +139,8 @@ fn what_a_worker_is_for_works_still() {
     let (said, ended) = in_child(|out| {
         sandbox::enter(&nobody(), true).unwrap();
         let (mut served, _) = listener.accept().unwrap();
-        served.set_nonblocking(true).unwrap();
+        nix::fcntl::fcntl(&served, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+            .unwrap();
         served.set_nodelay(true).unwrap();
         served.write_all(b"hello").unwrap();
         let mut random = [0; 32];
