@@ -19,9 +19,9 @@ pub(crate) fn plot(title: &str, runs: &Runs) -> String {
     let mut body = String::new();
     let _ = writeln!(body, "<text x=\"{MARGIN}\" y=\"{y}\" class=\"h\">{}</text>", escape(title));
     for scene in SCENES {
-        let found =
-            Distance::ALL.into_iter().find(|distance| !bars(scene, *distance, runs).is_empty());
-        if let Some(distance) = found {
+        let found = Distance::ALL.into_iter().map(|it| (runs_of(scene, it, runs), it)).rev();
+        let found = found.max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0);
+        if let Some((_, distance)) = found {
             y += 2.0 * ROW;
             draw(&mut body, &mut y, scene, distance, runs);
         }
@@ -33,6 +33,10 @@ pub(crate) fn plot(title: &str, runs: &Runs) -> String {
          <style>text{{font:13px sans-serif;fill:#222}} .h{{font-weight:bold}} .r{{text-anchor:end}}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n"
     )
+}
+
+fn runs_of(scene: &Scene, distance: Distance, runs: &Runs) -> usize {
+    bars(scene, distance, runs).iter().map(|(_, spread)| spread.count).sum()
 }
 
 fn bars<'r>(scene: &Scene, distance: Distance, runs: &'r Runs) -> Vec<(&'r str, Spread)> {

@@ -26,8 +26,9 @@ pub(crate) enum Metric {
     Told50,
     /// Memory of each that waits.
     BytesEach,
-    /// CPU time that they cost while nothing happens, milliseconds a second.
+    /// CPU time that the target uses while nothing happens, milliseconds a second; and before they came.
     IdleCpu,
+    IdleCpuBefore,
 }
 
 impl Metric {
@@ -46,13 +47,14 @@ impl Metric {
             Self::Told50 => "told p50 us",
             Self::BytesEach => "bytes each",
             Self::IdleCpu => "idle CPU ms/s",
+            Self::IdleCpuBefore => "before they came",
         }
     }
 
     pub(crate) fn digits(self) -> usize {
         match self {
             Self::CpuPerGib | Self::AllCpuPerGib | Self::Fairness => 3,
-            Self::GibPerSecond | Self::IdleCpu => 2,
+            Self::GibPerSecond | Self::IdleCpu | Self::IdleCpuBefore => 2,
             Self::PeakMib | Self::CpuEach | Self::Got50 | Self::Got99 | Self::Told50 => 1,
             Self::PerSecond | Self::PerCpuSecond | Self::BytesEach => 0,
         }

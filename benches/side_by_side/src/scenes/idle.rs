@@ -11,7 +11,7 @@ use crate::targets::relay::{Relay, Setup};
 use crate::targets::request;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Room for so many, and nobody's time is up meanwhile.
 const ROOM: &str = "\
@@ -28,7 +28,7 @@ const REST: Duration = Duration::from_millis(500);
 pub(crate) const SCENE: Scene = Scene {
     name: "idle",
     title: "10,000 receivers that wait",
-    metrics: &[Metric::BytesEach, Metric::IdleCpu],
+    metrics: &[Metric::BytesEach, Metric::IdleCpu, Metric::IdleCpuBefore],
     limit: PIPING,
     ratios: &[Metric::BytesEach],
     start,
@@ -63,6 +63,7 @@ fn wait(
     span: Duration,
     all_wait: impl FnOnce() -> Outcome<()>,
 ) -> Outcome<Sample> {
+    let idle_before = idle_cpu(tree, span)?;
     let before = tree.memory();
     let mut waiting = Vec::with_capacity(paths.len());
     for path in paths {
@@ -71,14 +72,21 @@ fn wait(
         waiting.push(stream);
     }
     all_wait()?;
-    let cpu = until_rest(tree)?;
-    thread::sleep(span);
-    let idle = tree.cpu()? - cpu;
+    let idle = idle_cpu(tree, span)?;
     let bytes = tree.memory().saturating_sub(before) as f64 / paths.len() as f64;
     Ok(Sample(vec![
         (Metric::BytesEach, bytes),
-        (Metric::IdleCpu, idle.as_secs_f64() * 1e3 / span.as_secs_f64()),
+        (Metric::IdleCpu, idle),
+        (Metric::IdleCpuBefore, idle_before),
     ]))
+}
+
+/// What a target uses once it has come to rest, for so long; milliseconds a second.
+fn idle_cpu(tree: &Tree, span: Duration) -> Outcome<f64> {
+    let (cpu, start) = (until_rest(tree)?, Instant::now());
+    thread::sleep(span);
+    let took = start.elapsed();
+    Ok((tree.cpu()? - cpu).as_secs_f64() * 1e3 / took.as_secs_f64())
 }
 
 /// Waits until the target has done what it was asked: it uses less than a hundredth of a CPU. Its CPU time

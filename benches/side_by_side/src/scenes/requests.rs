@@ -57,7 +57,7 @@ fn wrk(tree: &Tree, address: SocketAddr, seconds: u64) -> Outcome<Sample> {
     fs::write(&script, SCRIPT)?;
     let cpu = tree.cpu()?;
     let output = Command::new("wrk")
-        .args(["-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s"), "-s"])
+        .args(["-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s"), "--timeout", "30s", "-s"])
         .arg(&script)
         .arg(format!("http://{address}/"))
         .output()?;

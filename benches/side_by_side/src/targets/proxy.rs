@@ -48,7 +48,7 @@ pub(crate) struct Proxy {
 
 /// `return 201` is where nginx answers by itself.
 const NGINX: &str = r#"
-worker_processes auto;
+worker_processes WORKERS;
 daemon off;
 pid DIRECTORY/pid;
 error_log stderr error;
@@ -111,6 +111,7 @@ impl Proxy {
         let splices = kind == Kind::HaProxy { splices: true };
         let text = template
             .replace("DIRECTORY", &directory.path().to_string_lossy())
+            .replace("WORKERS", &cpus().to_string())
             .replace("LISTEN", &address.to_string())
             .replace("ORIGIN", &origin.local_addr()?.to_string())
             .replace(
