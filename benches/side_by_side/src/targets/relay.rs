@@ -16,11 +16,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ChildStdout, Stdio};
 use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
 
-/// How often a connection may land on the wrong worker. They are given out in turn, so the second one
-/// should do.
+/// How often a connection may land on the wrong worker. They are given out in turn as long as all workers
+/// sleep, so the second one should do.
 const CONNECTS_MAX: usize = 64;
+const UNTIL_ASLEEP: Duration = Duration::from_millis(1);
 const ANSWER_BYTES_MAX: usize = 4096;
 const BOUNDARY: &str = "side-by-side-5f0c9c2e";
 /// Limits that are of one address must not stop a generator that has only one.
@@ -108,12 +111,17 @@ impl Relay {
     /// Connections of a receiver and a sender, on workers as `wanted`.
     fn pair(&self, wanted: Placement) -> Outcome<(Stream, Stream)> {
         let (receiver, receiver_worker) = self.connect()?;
+        // Kept until there is one that fits: to close a connection would wake the worker that has it.
+        let mut misplaced = Vec::new();
         for _ in 0..CONNECTS_MAX {
             let (sender, worker) = self.connect()?;
             if (worker == receiver_worker) == (wanted == Placement::OneWorker) {
                 let tls = self.tls.as_ref();
                 return Ok((Stream::over(receiver, tls)?, Stream::over(sender, tls)?));
             }
+            misplaced.push(sender);
+            // A worker that is awake takes the next connection, too.
+            thread::sleep(UNTIL_ASLEEP);
         }
         Err(format!("the two ends were not to be had on {wanted}").into())
     }
