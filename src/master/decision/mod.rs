@@ -212,7 +212,9 @@ impl Decider {
             Event::NotForked { record, why } => self.ended(record, &why, now_ms),
             Event::Serves(record) => self.says(record, Says::Serves),
             Event::Closed(record) => self.says(record, Says::Closed),
-            Event::Ended(record) => self.ended(record, "a worker died before it served", now_ms),
+            Event::Ended(record) => {
+                self.ended(record, "a worker died before it served: the log says why", now_ms)
+            }
             Event::Tried(outcome) => self.tried(outcome),
             Event::NotReplaced(why) => self.give_up_upgrade(&why),
             Event::Tick => {}
