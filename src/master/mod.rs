@@ -26,6 +26,7 @@ use crate::worker::{Generation, Inheritance};
 use activation::ActivationError;
 use decision::Decider;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid};
 use notify::Notifier;
@@ -161,12 +162,9 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
             "one worker cannot hold them all"
         );
     }
-    signal::hear_of_children();
-    let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
+    let signals = listen_for_signals()?;
     let segment = make_segment(&config)?;
-    if let Err(error) = segment.lock() {
-        tracing::debug!(%error, "the segment is not locked in memory");
-    }
+    lock(&segment);
     // Workers keep what they inherit for life, and so does the master.
     let inheritance: &Inheritance =
         Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()? }));
@@ -248,11 +246,8 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     show_title();
     harden(&current.config)?;
     // Those that came meanwhile were blocked, and are told of now.
-    signal::hear_of_children();
-    let signals = signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))?;
-    if let Err(error) = inheritance.segment.lock() {
-        tracing::debug!(%error, "the segment is not locked in memory");
-    }
+    let signals = listen_for_signals()?;
+    lock(&inheritance.segment);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "a new program has taken over");
     count_in_book(inheritance);
     let rotation = rotation(inheritance)?;
@@ -286,6 +281,18 @@ fn count_in_book(inheritance: &'static Inheritance) {
 /// A program that is executed, as for an upgrade, has to do it anew.
 fn harden(config: &Config) -> Result<(), MasterError> {
     if config.sandbox { Ok(sandbox::harden()?) } else { Ok(()) }
+}
+
+fn listen_for_signals() -> Result<SignalFd, MasterError> {
+    signal::hear_of_children();
+    signal::listen(&SIGNALS).map_err(MasterError::os("listen for signals"))
+}
+
+/// Keeps it in memory, if this process may.
+fn lock(segment: &Segment) {
+    if let Err(error) = segment.lock() {
+        tracing::debug!(%error, "the segment is not locked in memory");
+    }
 }
 
 fn show_title() {

@@ -96,21 +96,8 @@ impl Supervisor {
     ) -> Self {
         let decider = Decider::new(terms(&first), clock::monotonic_ms());
         let workers = Workers::new(inheritance, Vec::new());
-        let current = Rc::new(first);
-        let generations = BTreeMap::from([(Decider::FIRST, Rc::clone(&current))]);
-        let (trial, abandoned, heir) = (None, Vec::new(), None);
-        Self {
-            inheritance,
-            outside,
-            decider,
-            generations,
-            current,
-            workers,
-            trial,
-            abandoned,
-            heir,
-            failure: None,
-        }
+        let serving = Some(Decider::FIRST);
+        Self::with(inheritance, outside, decider, serving, Rc::new(first), workers)
     }
 
     /// Of a relay whose master was another program until now. `current` served last, and serves still if
@@ -124,18 +111,28 @@ impl Supervisor {
         lack: Option<String>,
         workers: Workers,
     ) -> Self {
-        let generations = serving.map(|id| (id, Rc::clone(&current))).into_iter().collect();
-        let (trial, abandoned, heir) = (None, Vec::new(), Some(Heir { serving, lack }));
+        let heir = Some(Heir { serving, lack });
+        Self { heir, ..Self::with(inheritance, outside, decider, serving, current, workers) }
+    }
+
+    fn with(
+        inheritance: &'static Inheritance,
+        outside: Outside,
+        decider: Decider,
+        serving: Option<GenerationId>,
+        current: Rc<Generation>,
+        workers: Workers,
+    ) -> Self {
         Self {
             inheritance,
             outside,
             decider,
-            generations,
+            generations: serving.map(|id| (id, Rc::clone(&current))).into_iter().collect(),
             current,
             workers,
-            trial,
-            abandoned,
-            heir,
+            trial: None,
+            abandoned: Vec::new(),
+            heir: None,
             failure: None,
         }
     }
