@@ -118,6 +118,7 @@ fn run_scene(scene: &'static Scene, stage: &Stage, runs: &mut Runs, failures: &m
             return;
         }
     };
+    contenders.retain(|contender| stage.plan.lets_in(&contender.name));
     for round in 1..=stage.plan.rounds {
         for contender in &mut contenders {
             match run(scene, contender, round, stage.plan.smoke) {

@@ -19,6 +19,7 @@ usage: side_by_side [OPTIONS]
   --smoke              every scene with tiny sizes, once: does it work? Nothing is measured
   --rounds=N           how often each contender runs, by turns (5)
   --scenes=NAME,NAME   only these (all); a wrong name lists them
+  --contenders=A,B     only those whose names have one of these in them (all)
   --bulk-mib=N         payload of the bulk scenes (4096)
   --https-mib=N        payload of the HTTPS scene (1024)
   --seconds=N          how long exchanges and requests go on in a run (3)
@@ -33,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) verifies: bool,
     pub(crate) rounds: usize,
     pub(crate) scenes: Vec<String>,
+    contenders: Vec<String>,
     pub(crate) results: Option<PathBuf>,
     pub(crate) bulk_bytes: u64,
     pub(crate) https_bytes: u64,
@@ -59,7 +61,8 @@ impl Plan {
                 ("--smoke", "") => {}
                 ("--verify", "") => plan.verifies = true,
                 ("--rounds", value) => plan.rounds = value.parse::<usize>()?.max(1),
-                ("--scenes", value) => plan.scenes = value.split(',').map(str::to_owned).collect(),
+                ("--scenes", value) => plan.scenes = list(value),
+                ("--contenders", value) => plan.contenders = list(value),
                 ("--bulk-mib", value) => plan.bulk_bytes = value.parse::<u64>()?.max(1) * MIB,
                 ("--https-mib", value) => plan.https_bytes = value.parse::<u64>()?.max(1) * MIB,
                 ("--seconds", value) => plan.span = Duration::from_secs_f64(value.parse()?),
@@ -75,12 +78,17 @@ impl Plan {
         Ok(plan)
     }
 
+    pub(crate) fn lets_in(&self, contender: &str) -> bool {
+        self.contenders.is_empty() || self.contenders.iter().any(|it| contender.contains(it))
+    }
+
     fn full(relay: PathBuf) -> Self {
         Self {
             smoke: false,
             verifies: false,
             rounds: 5,
             scenes: Vec::new(),
+            contenders: Vec::new(),
             results: None,
             bulk_bytes: 4096 * MIB,
             https_bytes: 1024 * MIB,
@@ -111,6 +119,10 @@ impl Plan {
             ..Self::full(relay)
         }
     }
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(str::to_owned).collect()
 }
 
 /// Everything that the scenes need to set themselves up.
