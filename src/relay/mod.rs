@@ -11,6 +11,7 @@ mod manner;
 mod outbox;
 mod outcome;
 mod receiving;
+mod round;
 mod sending;
 
 pub use announcement::Announcement;
@@ -19,6 +20,7 @@ pub use manner::{Manner, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
 pub use receiving::{Receiving, Reception};
+pub use round::Round;
 pub use sending::{Cargo, Sending};
 
 use crate::access::AccessLog;
@@ -29,10 +31,6 @@ use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
 use shm::{End, LaneEnd, LaneRef, Life, Owner, Refusal, Segment, Shared, State, WorkerRecord};
 use std::time::Duration;
-
-/// Bytes that one transfer moves in a turn before others have theirs. Without it fairness among 100
-/// transfers collapsed to 5 % (measured); much less would cost turns.
-const TURN_BYTES: usize = 1 << 20;
 
 /// How soon a transfer that waits for the other end is looked at though no bell rang: a bell may die
 /// with its ringer.
@@ -55,6 +53,8 @@ pub struct Relay {
     pub config: &'static Config,
     /// One a worker record: what wakes it.
     pub wakers: &'static [EventFd],
+    /// What its turns share.
+    pub round: Round,
 }
 
 /// What a turn came to.
@@ -145,6 +145,9 @@ impl Relay {
 
     /// Tells `owner` that session `slot` has news.
     pub fn ring(&self, owner: Owner, slot: u32) {
+        if owner == self.owner {
+            return self.round.ring(slot);
+        }
         let sleeps = self.shared().bell(owner.worker).is_some_and(|bell| bell.ring(slot));
         if sleeps && let Some(waker) = self.wakers.get(owner.worker.index()) {
             wake(waker);

@@ -3,9 +3,7 @@
 //! Nothing is written to the client before a sender has begun. From then on the answer can only be
 //! completed or visibly cut: never ended as if it were whole.
 
-use super::{
-    Announcement, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Received, Relay, TURN_BYTES, Turn, millis,
-};
+use super::{Announcement, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Received, Relay, Turn, millis};
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::stream::Stream;
@@ -295,7 +293,7 @@ impl Receiving {
             return self.left(relay, stream);
         }
         let mut moved = 0;
-        while moved < TURN_BYTES {
+        while moved < relay.round.turn_bytes() {
             let finish = self.end.finish(relay.shared())?;
             if self.piece_taken.is_none() && !self.next_piece(relay, stream, outbox, now_ms)? {
                 // Read before the look at what is published: whoever sees the end sees all before it.

@@ -6,8 +6,7 @@
 
 use super::body::Window;
 use super::{
-    Announcement, Body, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, TURN_BYTES,
-    Turn, millis,
+    Announcement, Body, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, Turn, millis,
 };
 use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault, FileName};
@@ -341,7 +340,7 @@ impl Sending {
             return self.fail(relay, Sent::TooSlow, now_ms);
         }
         let mut moved = 0;
-        while moved < TURN_BYTES {
+        while moved < relay.round.turn_bytes() {
             if self.cargo.body.is_done() {
                 return self.finish(relay, now_ms);
             }

@@ -126,8 +126,12 @@ impl Connections {
 
     /// Notes that session `slot` has news.
     pub(super) fn ring(&mut self, slot: u32) {
-        let here = self.places.get(slot as usize).copied().unwrap_or_default();
-        here.into_iter().filter(|key| *key > 0).for_each(|key| self.give_turn(key as usize - 1));
+        self.holders(slot).into_iter().flatten().for_each(|key| self.give_turn(key));
+        self.knock(slot);
+    }
+
+    /// Notes that a place in session `slot` may be free.
+    fn knock(&mut self, slot: u32) {
         let before = self.doors.range((slot, 0)..=(slot, usize::MAX));
         let before: Vec<usize> = before.map(|(_, key)| *key).collect();
         before.into_iter().for_each(|key| self.give_turn(key));
@@ -139,10 +143,31 @@ impl Connections {
         self.wheel.advance(now_ms, &mut fired);
         fired.drain(..).for_each(|key| self.give_turn(key));
         self.fired = fired;
+        relay.round.begin(self.turns.len(), relay.shared().chunk_bytes());
         // Who asks for another turn gets it after the kernel was asked for news.
         for _ in 0..self.turns.len() {
             let Some(key) = self.turns.pop_front() else { break };
-            self.turn(relay, key, now_ms, Connection::drive);
+            // One that was brought forward has had its turn.
+            if self.slab.get(key).is_some_and(|entry| entry.has_turn) {
+                self.turn(relay, key, now_ms, Connection::drive);
+                self.pass_on(relay, key, now_ms);
+            }
+        }
+    }
+
+    /// Passes on the news that `ringer`'s turn had for others of us. Receivers go next, while what was published
+    /// for them is in a cache. All others have their turn once the kernel was asked, as with any bell, and so
+    /// has whoever hears of those receivers' turns.
+    fn pass_on(&mut self, relay: &Relay, ringer: usize, now_ms: u64) {
+        for _ in 0..relay.round.news() {
+            let Some(slot) = relay.round.hear() else { break };
+            let holders = self.holders(slot).map(|key| key.filter(|key| *key != ringer));
+            let [forth_sender, forth_receiver, back_sender, back_receiver] = holders;
+            for key in [forth_receiver, back_receiver].into_iter().flatten() {
+                self.turn(relay, key, now_ms, Connection::drive);
+            }
+            [forth_sender, back_sender].into_iter().flatten().for_each(|key| self.give_turn(key));
+            self.knock(slot);
         }
     }
 
@@ -235,6 +260,12 @@ impl Connections {
             }
             None => {}
         }
+    }
+
+    /// Who of us is in session `slot`: sender and receiver forth, sender and receiver back.
+    fn holders(&self, slot: u32) -> [Option<usize>; 4] {
+        let holders = self.places.get(slot as usize).copied().unwrap_or_default();
+        holders.map(|holder| holder.checked_sub(1).map(|key| key as usize))
     }
 
     fn place(&mut self, slot: u32, direction: Direction, role: Role) -> Option<&mut u32> {

@@ -23,7 +23,7 @@ use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::diagnostics;
-use crate::relay::{Relay, millis};
+use crate::relay::{Relay, Round, millis};
 use crate::sandbox;
 use crate::session::Addresses;
 use crate::sys::sink::Sink;
@@ -190,6 +190,7 @@ impl Worker {
             access,
             config,
             wakers,
+            round: Round::default(),
         };
         let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN)).transpose();
         let settings = &config.listeners;
@@ -223,6 +224,7 @@ impl Worker {
             // Taken before the kernel is asked and heard after: whoever hears of news that a client's
             // leaving came before knows that it has left.
             bell.take(|slot| rung.push(slot));
+            rung.extend(std::iter::from_fn(|| self.relay.round.hear()));
             let now = Some(Duration::ZERO);
             let timeout = if rung.is_empty() { self.sleep_for(clock::monotonic_ms()) } else { now };
             // Whoever does not sleep needs no waking, and must not cost anybody a system call.
