@@ -13,7 +13,7 @@ pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX / 2;
 /// The smallest segment: two lanes of the largest size.
 pub const SEGMENT_BYTES_MIN: u64 = 8 << 20;
 /// What `segment_bytes = "auto"` never exceeds: twice the L3 cache of the machine it was measured on.
-const SEGMENT_AUTO_BYTES_MAX: u64 = 64 << 20;
+const SEGMENT_AUTO_BYTES_MAX: u64 = 128 << 20;
 /// `segment_bytes = "auto"` takes this part of RAM or of the control group's limit at most.
 const SEGMENT_AUTO_SHARE: u64 = 16;
 const MIB: u64 = 1 << 20;
@@ -63,7 +63,7 @@ impl Host {
     }
 }
 
-/// The smallest of 64 MiB, 1/16 of RAM and 1/16 of the limit, in whole MiB, but at least 8 MiB.
+/// The smallest of 128 MiB, 1/16 of RAM and 1/16 of the limit, in whole MiB, but at least 8 MiB.
 fn segment_bytes_auto(ram_bytes: u64, cgroup_limit_bytes: Option<u64>) -> u64 {
     let usable_bytes = cgroup_limit_bytes.map_or(ram_bytes, |limit| limit.min(ram_bytes));
     let share_bytes = usable_bytes / SEGMENT_AUTO_SHARE / MIB * MIB;
@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn the_segment_follows_the_scarcest() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(segment_bytes_auto(64 * GIB, None), 64 * MIB);
+        assert_eq!(segment_bytes_auto(64 * GIB, None), 128 * MIB);
+        assert_eq!(segment_bytes_auto(2 * GIB, None), 128 * MIB);
         assert_eq!(segment_bytes_auto(GIB, None), 64 * MIB);
         assert_eq!(segment_bytes_auto(GIB / 2, None), 32 * MIB);
         assert_eq!(segment_bytes_auto(64 * GIB, Some(256 * MIB)), 16 * MIB);

@@ -33,9 +33,9 @@ fn the_default_is_the_documented_one() {
     assert_eq!(config.log, log);
     assert!(config.workers.get() <= WORKERS_MAX);
     let Memory { segment_bytes, geometry } = &config.memory;
-    assert!((8 << 20..=64 << 20).contains(segment_bytes));
-    assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (256 << 10, 8));
-    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 8192, 256 << 10, 8));
+    assert!((8 << 20..=128 << 20).contains(segment_bytes));
+    assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (512 << 10, 4));
+    assert_eq!(Ok(*geometry), shm::Geometry::fit(*segment_bytes, None, 8192, 512 << 10, 4));
     assert_eq!(config.admin, Admin { listen: None });
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     let limits = Limits {
@@ -351,7 +351,7 @@ fn a_lane_is_whole_chunks_and_at_most_sixteen() {
     );
     assert_refused(
         "[memory]\nlane_bytes_max = '5KiB'\n",
-        &["test.toml:2:18", "`chunk_bytes` (256KiB)"],
+        &["test.toml:2:18", "`chunk_bytes` (512KiB)"],
     );
 }
 
