@@ -18,6 +18,7 @@ pub(crate) fn chunked(http_chunk_bytes: usize) -> Vec<u8> {
 }
 
 /// Decodes `body` where it lies; returns the payload bytes found.
+#[inline(never)]
 pub(crate) fn decode(body: &mut [u8]) -> usize {
     let mut dechunker = Dechunker::new(256, 4096);
     let feeds = body.chunks_mut(FEED_BYTES);

@@ -38,6 +38,7 @@ pub(crate) fn near_misses() -> Vec<u8> {
 }
 
 /// Reads `form`, carrying over what is undecided as the worker does; returns the file's bytes.
+#[inline(never)]
 pub(crate) fn read(form: &[u8], feed_bytes: usize) -> usize {
     let mut multipart = Multipart::new(BOUNDARY.as_bytes(), 64 << 10);
     let (mut start, mut end, mut file_bytes) = (0, 0, 0);

@@ -47,6 +47,7 @@ HNlLCJ2ZXJzaW9uIjozfQ; session=3f0c2a9e7d514b6c8f1e0a2b4c6d8e9f\r\n\
 \r\n";
 
 /// Presents ever more of `head`, `step` bytes at a time, until it is read; returns its length.
+#[inline(never)]
 pub(crate) fn read(head: &[u8], step: usize) -> usize {
     let mut end = 0_usize;
     loop {

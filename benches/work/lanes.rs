@@ -34,6 +34,7 @@ pub(crate) fn pair(shared: &Shared<'_>, session: SessionRef) -> (SenderEnd, Rece
 }
 
 /// `chunks` one after the other into the lane, then out of it, each handed back.
+#[inline(never)]
 pub(crate) fn pass(
     chunks: u64,
     shared: &Shared<'_>,
@@ -51,6 +52,7 @@ pub(crate) fn pass(
 }
 
 /// A session from its issue to its end, as a complete exchange takes it.
+#[inline(never)]
 pub(crate) fn exchange(shared: &Shared<'_>) {
     let session = issue(shared);
     let (sender, receiver) = pair(shared, session);
