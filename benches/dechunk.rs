@@ -7,32 +7,11 @@
 //! Distorted by the caches: the body has just been written, as it has when `recv` brought it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "work/chunked.rs"]
+mod chunked;
+
+use chunked::{PAYLOAD_BYTES, chunked, decode};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use idontstore::http::Dechunker;
-
-const PAYLOAD_BYTES: usize = 1 << 20;
-/// The default of `chunk_bytes`: the most that one `recv` brings.
-const FEED_BYTES: usize = 256 << 10;
-
-fn chunked(http_chunk_bytes: usize) -> Vec<u8> {
-    let mut body = Vec::new();
-    for chunk in vec![b'x'; PAYLOAD_BYTES].chunks(http_chunk_bytes) {
-        body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        body.extend_from_slice(chunk);
-        body.extend_from_slice(b"\r\n");
-    }
-    body.extend_from_slice(b"0\r\n\r\n");
-    body
-}
-
-/// Decodes `body` where it lies; returns the payload bytes found.
-fn decode(body: &mut [u8]) -> usize {
-    let mut dechunker = Dechunker::new(256, 4096);
-    let feeds = body.chunks_mut(FEED_BYTES);
-    let payload = feeds.map(|feed| dechunker.decode(feed).unwrap().payload).sum();
-    assert!(dechunker.is_done());
-    payload
-}
 
 fn dechunk(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dechunk, 1 MiB");

@@ -13,41 +13,14 @@
 //! and by whatever else runs. Compare within one run.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "work/lanes.rs"]
+mod lanes;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lanes::{CHUNK_BYTES, RECEIVER, SENDER, exchange, issue, pair, pass, segment};
 use nix::sys::eventfd::EventFd;
-use shm::{
-    Direction, Doorbell, End, Geometry, LaneEnd, Owner, ReceiverEnd, Segment, SenderEnd,
-    SessionRef, Shared, Terms, WorkerId,
-};
+use shm::{Doorbell, LaneEnd, ReceiverEnd, SenderEnd, Shared, WorkerId};
 use std::time::{Duration, Instant};
-
-const SEGMENT_BYTES: u64 = 16 << 20;
-const CHUNK_BYTES: usize = 256 << 10;
-const SENDER: usize = 0;
-const RECEIVER: usize = 1;
-
-fn segment(lane_chunks: usize) -> Segment {
-    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), 64, CHUNK_BYTES, lane_chunks).unwrap();
-    Segment::create(&geometry).unwrap()
-}
-
-fn owner(worker: usize) -> Owner {
-    Owner::new(WorkerId::new(worker).unwrap(), 0)
-}
-
-fn issue(shared: &Shared<'_>) -> SessionRef {
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX };
-    shared.issue(owner(SENDER), &terms, 0).unwrap()
-}
-
-/// Both ends of an attempt that has begun.
-fn pair(shared: &Shared<'_>, session: SessionRef) -> (SenderEnd, ReceiverEnd) {
-    let receiver =
-        shared.take_receiver(session.lane(Direction::Forth), owner(RECEIVER), false).unwrap();
-    let sender = shared.take_sender(session.lane(Direction::Forth), owner(SENDER), false).unwrap();
-    shared.begin(&sender, &[0; 32]).unwrap().unwrap();
-    (sender, receiver)
-}
 
 fn one_thread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ring, one thread");
@@ -57,16 +30,7 @@ fn one_thread(criterion: &mut Criterion) {
         let (mut sender, mut receiver) = pair(shared, issue(shared));
         group.throughput(Throughput::Elements(in_flight));
         group.bench_function(format!("{in_flight} in flight"), |bencher| {
-            bencher.iter(|| {
-                for _ in 0..in_flight {
-                    let filling = sender.reserve(shared).unwrap().unwrap();
-                    sender.publish(shared, filling, 0..CHUNK_BYTES).unwrap();
-                }
-                for _ in 0..in_flight {
-                    receiver.next(shared).unwrap().unwrap();
-                    receiver.ack_recv(shared).unwrap();
-                }
-            });
+            bencher.iter(|| pass(in_flight, shared, &mut sender, &mut receiver));
         });
     }
     group.finish();
@@ -166,15 +130,7 @@ fn timed(work: impl FnOnce()) -> Duration {
 fn session(criterion: &mut Criterion) {
     let segment = segment(8);
     let shared = segment.shared();
-    criterion.bench_function("session", |bencher| {
-        bencher.iter(|| {
-            let session = issue(shared);
-            let (sender, receiver) = pair(shared, session);
-            shared.end(session, End::Complete, |_| {});
-            shared.leave_receiver(receiver).unwrap();
-            shared.leave_sender(sender, None).unwrap();
-        });
-    });
+    criterion.bench_function("session", |bencher| bencher.iter(|| exchange(shared)));
 }
 
 criterion_group!(benches, one_thread, two_threads, session);
