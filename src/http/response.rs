@@ -17,6 +17,9 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Last second of the year 9999: a date has four digits for it (RFC 9110, section 5.6.7).
 const DATE_MAX: Duration = Duration::from_secs(253_402_300_799);
 
+/// Room that most heads of ours fit into.
+const HEAD_BYTES_USUAL: usize = 512;
+
 /// A response head being written at the end of a buffer. The status line says `HTTP/1.1` to every
 /// client, as RFC 9110 (section 2.5) asks; what a HTTP/1.0 client must be told is in `Connection`.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct ResponseHead<'o> {
 impl<'o> ResponseHead<'o> {
     /// Writes the status line, `Date` and `Server`.
     pub fn start(out: &'o mut Vec<u8>, status: Status, now: SystemTime) -> Self {
+        out.reserve(HEAD_BYTES_USUAL);
         let mut head = Self { out };
         head.text(format_args!("HTTP/1.1 {} {}", status.code(), status.reason()));
         head.out.extend_from_slice(b"\r\n");
@@ -93,7 +97,8 @@ struct OneLine<'o>(&'o mut Vec<u8>);
 
 impl Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().all(is_fit) {
+        // No early end: so it is done many bytes at a time.
+        if text.bytes().fold(true, |fits, byte| fits & is_fit(byte)) {
             self.0.extend_from_slice(text.as_bytes());
         } else {
             self.0.extend(text.bytes().filter(|&byte| is_fit(byte)));

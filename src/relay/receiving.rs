@@ -408,7 +408,7 @@ impl Receiving {
             return Ok(Turn::Over(Received::Complete));
         }
         if self.receipt == Receipt::Sent {
-            self.count(relay, stream)?;
+            self.end.count_taken(relay.shared(), self.taken)?;
             self.end.settle(relay.shared(), Settled::Sent)?;
             return Ok(Turn::Over(Received::Complete));
         }
