@@ -8,6 +8,7 @@ use crate::payload;
 use crate::process::{Tree, eventually};
 use crate::stream::{Stream, Tls};
 use shm::{Counters, Segment, WorkerId};
+use std::cell::Cell;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -67,6 +68,8 @@ pub(crate) struct Relay {
     pub(crate) tree: Tree,
     pub(crate) address: SocketAddr,
     workers: usize,
+    /// Pairs of connections so far.
+    pairs: Cell<usize>,
     segment: Segment,
     tls: Option<Tls>,
     _directory: TempDir,
@@ -105,25 +108,34 @@ impl Relay {
             .map_err(|error| format!("the segment: {error:?}"))?;
         let (_directory, _stdout) = (directory, stdout);
         let tls = setup.tls.map(|(tls, ..)| Tls::clone(tls));
-        Ok(Self { tree, address, workers, segment, tls, _directory, _stdout })
+        let pairs = Cell::new(0);
+        Ok(Self { tree, address, workers, pairs, segment, tls, _directory, _stdout })
     }
 
-    /// Connections of a receiver and a sender, on workers as `wanted`.
+    /// Connections of a receiver and a sender, on workers as `wanted`; each pair begins with another worker, so
+    /// that all have as much to do.
     fn pair(&self, wanted: Placement) -> Outcome<(Stream, Stream)> {
-        let (receiver, receiver_worker) = self.connect()?;
-        // Kept until there is one that fits: to close a connection would wake the worker that has it.
+        let first = self.pairs.replace(self.pairs.get() + 1) % self.workers;
+        let second = (first + usize::from(wanted == Placement::TwoWorkers)) % self.workers;
+        // Kept until both are there: to close a connection would wake the worker that has it.
         let mut misplaced = Vec::new();
+        let [receiver, sender] = [first, second].map(|it| self.connect_to(it, &mut misplaced));
+        let tls = self.tls.as_ref();
+        Ok((Stream::over(receiver?, tls)?, Stream::over(sender?, tls)?))
+    }
+
+    /// A connection that `wanted` has accepted.
+    fn connect_to(&self, wanted: usize, misplaced: &mut Vec<TcpStream>) -> Outcome<TcpStream> {
         for _ in 0..CONNECTS_MAX {
-            let (sender, worker) = self.connect()?;
-            if (worker == receiver_worker) == (wanted == Placement::OneWorker) {
-                let tls = self.tls.as_ref();
-                return Ok((Stream::over(receiver, tls)?, Stream::over(sender, tls)?));
+            let (socket, worker) = self.connect()?;
+            if worker == wanted {
+                return Ok(socket);
             }
-            misplaced.push(sender);
+            misplaced.push(socket);
             // A worker that is awake takes the next connection, too.
             thread::sleep(UNTIL_ASLEEP);
         }
-        Err(format!("the two ends were not to be had on {wanted}").into())
+        Err(format!("no connection was to be had on worker {wanted}").into())
     }
 
     /// A connection, and the worker that has accepted it.
