@@ -1,6 +1,6 @@
 //! Heads as clients send them, and reading them; for `head.rs` and `counts.rs`.
 
-use idontstore::http::{HeadLimits, Parsed, parse};
+use idontstore::http::{FieldRoom, HeadLimits, Parsed, parse};
 use std::hint::black_box;
 
 /// The defaults of `head_bytes_max` and `header_fields_max`.
@@ -52,7 +52,7 @@ pub(crate) fn read(head: &[u8], step: usize) -> usize {
     let mut end = 0_usize;
     loop {
         end = head.len().min(end.saturating_add(step));
-        match parse(black_box(&head[..end]), &LIMITS).unwrap() {
+        match parse(black_box(&head[..end]), &LIMITS, &mut FieldRoom::default()).unwrap() {
             Parsed::Complete(_, bytes) => return bytes,
             Parsed::Partial => assert!(end < head.len(), "a head without its end"),
         }

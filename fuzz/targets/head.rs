@@ -2,14 +2,14 @@
 //! has one meaning.
 #![no_main]
 
-use idontstore::http::{Fault, Framing, HeadLimits, Method, Parsed, Request, parse};
+use idontstore::http::{Fault, FieldRoom, Framing, HeadLimits, Method, Parsed, Request, parse};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, header_fields_max: 16 };
 
 /// Everything a caller can see; `None` while incomplete.
 fn outcome(bytes: &[u8]) -> Option<Result<String, Fault>> {
-    match parse(bytes, &LIMITS) {
+    match parse(bytes, &LIMITS, &mut FieldRoom::default()) {
         Ok(Parsed::Partial) => None,
         Ok(Parsed::Complete(request, used)) => {
             check(&request, &bytes[..used]);

@@ -3,7 +3,7 @@
 //! Driven by [`super::Admin`] with each event of its socket. Whoever asks has a deadline, and what is
 //! read is bounded.
 
-use crate::http::{self, Fault, HeadLimits, Parsed, Request};
+use crate::http::{self, Fault, FieldRoom, HeadLimits, Parsed, Request};
 use socket2::Socket;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -66,7 +66,7 @@ impl Connection {
     fn read_head(&mut self, answer: &impl Fn(&Request<'_>, &mut Vec<u8>)) -> Step {
         let State::Head(head) = &mut self.state else { return Step::Continue(()) };
         let mut out = Vec::new();
-        match http::parse(head, &HEAD_LIMITS) {
+        match http::parse(head, &HEAD_LIMITS, &mut FieldRoom::default()) {
             Ok(Parsed::Complete(request, _)) => answer(&request, &mut out),
             Ok(Parsed::Partial) => {
                 let mut room = [0; READ_BYTES];

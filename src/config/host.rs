@@ -12,8 +12,9 @@ use std::path::Path;
 pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX / 2;
 /// The smallest segment: two lanes of the largest size.
 pub const SEGMENT_BYTES_MIN: u64 = 8 << 20;
-/// What `segment_bytes = "auto"` never exceeds: twice the L3 cache of the machine it was measured on.
-const SEGMENT_AUTO_BYTES_MAX: u64 = 128 << 20;
+/// What `segment_bytes = "auto"` never exceeds: room for 190 chunks of 512 KiB beside the sessions, so that a hundred
+/// transfers at once find some; more gained nothing (measured).
+pub(super) const SEGMENT_AUTO_BYTES_MAX: u64 = 128 << 20;
 /// `segment_bytes = "auto"` takes this part of RAM or of the control group's limit at most.
 const SEGMENT_AUTO_SHARE: u64 = 16;
 const MIB: u64 = 1 << 20;

@@ -281,7 +281,7 @@ fn values_outside_their_range_are_refused() {
         ("[log]", "access_format", "\"text\""),
         ("[memory]", "segment_bytes", "\"7MiB\""),
         ("[memory]", "segment_bytes", "\"2TiB\""),
-        ("[memory]", "chunk_bytes", "\"auto\""),
+        ("[memory]", "chunk_bytes", "\"automatic\""),
         ("[memory]", "chunk_bytes", "\"2KiB\""),
         ("[memory]", "chunk_bytes", "\"2MiB\""),
         ("[memory]", "chunk_bytes", "\"96KiB\""),

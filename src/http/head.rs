@@ -16,6 +16,16 @@ use super::framing::{self, Judged};
 /// No configuration may allow more header fields than this: room for them is on the stack.
 pub const HEADER_FIELDS_CEILING: usize = 128;
 
+/// Room for the fields of a head: 4 KiB, which nobody has to fill before.
+#[derive(Debug)]
+pub struct FieldRoom<'b>([MaybeUninit<Header<'b>>; HEADER_FIELDS_CEILING]);
+
+impl Default for FieldRoom<'_> {
+    fn default() -> Self {
+        Self([const { MaybeUninit::uninit() }; HEADER_FIELDS_CEILING])
+    }
+}
+
 /// How much head is read before it is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -77,7 +87,7 @@ pub struct Request<'b> {
     pub keep_alive: bool,
     /// Whether the client waits for a `100` before it sends the body.
     pub expects_continue: bool,
-    fields: Fields<'b>,
+    fields: &'b [Header<'b>],
 }
 
 impl<'b> Request<'b> {
@@ -96,7 +106,8 @@ impl<'b> Request<'b> {
 
     /// All fields of this name, in the order sent.
     pub fn fields<'n>(&self, name: &'n str) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
-        self.fields.filter(move |(key, _)| key.eq_ignore_ascii_case(name.as_bytes())).map(|f| f.1)
+        let of_name = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        of_name.map(|field| field.value.trim_ascii())
     }
 }
 
@@ -109,36 +120,19 @@ pub enum Parsed<'b> {
     Complete(Request<'b>, usize),
 }
 
-/// The field lines of a head that was found valid, walked over anew for each question.
-///
-/// A head has about ten lines and is asked about a few of them; an array of slices would be larger
-/// than the head.
-#[derive(Clone, Copy, Debug)]
-pub struct Fields<'b> {
-    lines: &'b [u8],
-}
-
-impl<'b> Iterator for Fields<'b> {
-    type Item = (&'b [u8], &'b [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (line, rest) = self.lines.split_at_checked(memchr::memchr(b'\n', self.lines)? + 1)?;
-        self.lines = rest;
-        let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
-        Some((name, value.get(1..)?.trim_ascii()))
-    }
-}
-
-/// Reads a head from the front of `bytes`.
+/// Reads a head from the front of `bytes`; its fields go to `room`.
 ///
 /// # Errors
 /// The first fault, as soon as it is certain, also before the head is complete; what the fields say
 /// about the message is judged at the end. The fault does not depend on how the bytes were cut.
-pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Fault> {
+pub fn parse<'r, 'b: 'r>(
+    bytes: &'b [u8],
+    limits: &HeadLimits,
+    room: &'r mut FieldRoom<'b>,
+) -> Result<Parsed<'r>, Fault> {
     let window = bytes.get(..limits.head_bytes_max).unwrap_or(bytes);
-    let mut room = [const { MaybeUninit::uninit() }; HEADER_FIELDS_CEILING];
     let mut lexed = httparse::Request::new(&mut []);
-    let outcome = lex(window, limits, &mut room, &mut lexed);
+    let outcome = lex(window, limits, room, &mut lexed);
     let read = match outcome {
         Ok(Lexed::Complete(head_bytes)) => head_bytes,
         Ok(Lexed::Partial) => window.len(),
@@ -154,16 +148,16 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Fau
             Err(framing::too_long(window, limits.head_bytes_max))
         };
     }
-    understand(window.get(..read).unwrap_or(window), &lexed)
+    understand(read, lexed)
 }
 
 fn lex<'h, 'b>(
     window: &'b [u8],
     limits: &HeadLimits,
-    room: &'h mut [MaybeUninit<Header<'b>>; HEADER_FIELDS_CEILING],
+    room: &'h mut FieldRoom<'b>,
     lexed: &mut httparse::Request<'h, 'b>,
 ) -> httparse::Result<usize> {
-    let fields = room.split_at_mut(limits.header_fields_max.min(HEADER_FIELDS_CEILING)).0;
+    let fields = room.0.split_at_mut(limits.header_fields_max.min(HEADER_FIELDS_CEILING)).0;
     lexed.parse_with_uninit_headers(window, fields)
 }
 
@@ -175,7 +169,7 @@ fn explain(window: &[u8], limits: &HeadLimits) -> Fault {
         Some((at, _)) => window.get(..at).unwrap_or(window),
         None => window,
     };
-    let mut room = [const { MaybeUninit::uninit() }; HEADER_FIELDS_CEILING];
+    let mut room = FieldRoom::default();
     let outcome = lex(before, limits, &mut room, &mut httparse::Request::new(&mut []));
     match (outcome, stray) {
         (Err(error), _) => framing::name_fault(error, before, limits.header_fields_max),
@@ -184,14 +178,17 @@ fn explain(window: &[u8], limits: &HeadLimits) -> Fault {
     }
 }
 
-fn understand<'b>(head: &'b [u8], lexed: &httparse::Request<'_, 'b>) -> Result<Parsed<'b>, Fault> {
+fn understand<'r, 'b: 'r>(
+    head_bytes: usize,
+    lexed: httparse::Request<'r, 'b>,
+) -> Result<Parsed<'r>, Fault> {
     let method = method(lexed.method.ok_or(Fault::BadRequestLine)?);
     let version = if lexed.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let target = Target::parse(lexed.path.ok_or(Fault::BadRequestLine)?, method)?;
     let Judged { host, framing, keep_alive, expects_continue } =
         framing::judge(version, lexed.headers, target.authority)?;
     let (path, query) = (target.path, target.query);
-    let fields = Fields { lines: framing::field_lines(head) };
+    let fields = lexed.headers;
     let request = Request {
         method,
         version,
@@ -203,7 +200,7 @@ fn understand<'b>(head: &'b [u8], lexed: &httparse::Request<'_, 'b>) -> Result<P
         expects_continue,
         fields,
     };
-    Ok(Parsed::Complete(request, head.len()))
+    Ok(Parsed::Complete(request, head_bytes))
 }
 
 fn method(token: &str) -> Method {

@@ -26,7 +26,7 @@ pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};
 pub use framing::host;
 pub(crate) use framing::{is_token_byte, is_value_byte};
 pub use head::{
-    Fields, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
+    FieldRoom, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
 };
 pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date_after};
 pub use status::Status;

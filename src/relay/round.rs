@@ -29,15 +29,13 @@ impl Round {
 
     /// Session `slot` has news for one of us: nobody has to be woken for that.
     pub(super) fn ring(&self, slot: u32) {
-        self.news.borrow_mut().push_back(slot);
+        let mut news = self.news.borrow_mut();
+        if news.back() != Some(&slot) {
+            news.push_back(slot);
+        }
     }
 
-    /// How many sessions were rung for and not heard of yet.
-    pub fn news(&self) -> usize {
-        self.news.borrow().len()
-    }
-
-    /// The first of them.
+    /// The first of the sessions that were rung for and not heard of yet.
     pub fn hear(&self) -> Option<u32> {
         self.news.borrow_mut().pop_front()
     }

@@ -471,7 +471,9 @@ impl Sending {
         self.end.finish(relay.shared(), Finish::Whole(self.end.published_bytes()))?;
         self.phase = Phase::Receipt;
         relay.ring_peer(&self.end)?;
-        Ok(Turn::Again)
+        // The bell tells, also of an end that came in between; this is for a bell that a crash swallowed.
+        self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+        Ok(Turn::Wait)
     }
 
     fn idle(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {

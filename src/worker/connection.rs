@@ -6,6 +6,9 @@
 
 mod account;
 mod arrival;
+mod post;
+
+pub(super) use post::Post;
 
 use super::admission::{Admission, TurnedAway};
 use super::answer::{Answer, Asked};
@@ -16,13 +19,13 @@ use super::request;
 use super::route::{self, Action};
 use crate::access::Note;
 use crate::address::Scheme;
-use crate::http::{self, Fault, HeadLimits, Parsed, Status};
+use crate::http::{self, Fault, FieldRoom, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
 use crate::stream::Stream;
 use crate::sys::{Got, Put};
 use crate::tally::Tally;
 use crate::tls::Acceptor;
-use shm::{Direction, LaneRef, Role, TakeError};
+use shm::TakeError;
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
 /// a client that waits has sent too early stays small.
@@ -87,15 +90,6 @@ enum State {
     Drain {
         bytes_left: u64,
     },
-}
-
-/// Where a connection hears a session's bell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Post {
-    /// In a place that it holds.
-    Place(Direction, Role),
-    /// Before one that it wants.
-    Door,
 }
 
 /// What the worker is to do with the connection.
@@ -172,17 +166,6 @@ impl Connection {
 
     pub(super) fn stream(&mut self) -> &mut Stream {
         &mut self.stream
-    }
-
-    /// Where in a session it is, if it is in one: the session's slot, and what of it.
-    pub(super) fn post(&self) -> Option<(u32, Post)> {
-        let place = |lane: LaneRef, role| (lane.session.slot, Post::Place(lane.direction, role));
-        match &self.state {
-            State::Sending(sending) => Some(place(sending.lane(), Role::Sender)),
-            State::Receiving(receiving) => Some(place(receiving.lane(), Role::Receiver)),
-            State::Door(door) => Some((door.slot(), Post::Door)),
-            _ => None,
-        }
     }
 
     /// When it is to be driven though nothing has happened.
@@ -301,7 +284,7 @@ impl Connection {
             header_fields_max: limits.header_fields_max,
         };
         loop {
-            match http::parse(&self.inbox, &limits) {
+            match http::parse(&self.inbox, &limits, &mut FieldRoom::default()) {
                 Ok(Parsed::Complete(request, bytes)) => {
                     let behind = self.inbox.get(bytes..).unwrap_or_default();
                     if let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) {

@@ -33,6 +33,8 @@ pub(super) struct Connections {
     doors: BTreeSet<(u32, usize)>,
     /// Whose turn it is.
     turns: VecDeque<usize>,
+    /// Rounds of turns so far.
+    round: u64,
     wheel: Wheel,
     fired: Vec<usize>,
     /// Of the connections, those that are only told why they are turned away.
@@ -44,6 +46,8 @@ struct Entry {
     connection: Connection,
     generation: usize,
     has_turn: bool,
+    /// That of its last turn.
+    round: u64,
     turned_away: bool,
 }
 
@@ -55,6 +59,7 @@ impl Connections {
             places: vec![[0; 4]; sessions],
             doors: BTreeSet::new(),
             turns: VecDeque::new(),
+            round: 0,
             wheel: Wheel::new(now_ms),
             fired: Vec::new(),
             turned_away: 0,
@@ -101,8 +106,8 @@ impl Connections {
         };
         self.turned_away += usize::from(turned_away);
         self.generation = self.generation % (u32::MAX as usize) + 1;
-        let (generation, has_turn) = (self.generation, false);
-        let key = self.slab.insert(Entry { connection, generation, has_turn, turned_away });
+        let (generation, has_turn, round) = (self.generation, false, 0);
+        let key = self.slab.insert(Entry { connection, generation, has_turn, round, turned_away });
         relay.record.opened();
         let token = Token(generation << GENERATION_SHIFT | key);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -143,30 +148,35 @@ impl Connections {
         self.wheel.advance(now_ms, &mut fired);
         fired.drain(..).for_each(|key| self.give_turn(key));
         self.fired = fired;
+        self.round += 1;
         relay.round.begin(self.turns.len(), relay.shared().chunk_bytes());
         // Who asks for another turn gets it after the kernel was asked for news.
         for _ in 0..self.turns.len() {
             let Some(key) = self.turns.pop_front() else { break };
-            // One that was brought forward has had its turn.
-            if self.slab.get(key).is_some_and(|entry| entry.has_turn) {
+            let is_due = |entry: &Entry| entry.has_turn && entry.round != self.round;
+            // Not if it was brought forward: if it has another turn since, it is in the queue once more.
+            if self.slab.get(key).is_some_and(is_due) {
                 self.turn(relay, key, now_ms, Connection::drive);
-                self.pass_on(relay, key, now_ms);
+                self.pass_on(relay, key, true, now_ms);
             }
         }
     }
 
-    /// Passes on the news that `ringer`'s turn had for others of us. Receivers go next, while what was published
-    /// for them is in a cache. All others have their turn once the kernel was asked, as with any bell, and so
-    /// has whoever hears of those receivers' turns.
-    fn pass_on(&mut self, relay: &Relay, ringer: usize, now_ms: u64) {
-        for _ in 0..relay.round.news() {
-            let Some(slot) = relay.round.hear() else { break };
-            let holders = self.holders(slot).map(|key| key.filter(|key| *key != ringer));
-            let [forth_sender, forth_receiver, back_sender, back_receiver] = holders;
-            for key in [forth_receiver, back_receiver].into_iter().flatten() {
-                self.turn(relay, key, now_ms, Connection::drive);
+    /// Passes on the news that `ringer`'s turn had for others of us. With `forward` a receiver that has begun
+    /// goes next, while what was published for it is in a cache. All others have their turn once the kernel was
+    /// asked, as with any bell: one that waits may have left meanwhile, and nothing must be begun with it then.
+    fn pass_on(&mut self, relay: &Relay, ringer: usize, forward: bool, now_ms: u64) {
+        while let Some(slot) = relay.round.hear() {
+            for key in self.holders(slot).into_iter().flatten().filter(|key| *key != ringer) {
+                let is_next =
+                    |entry: &Entry| entry.round != self.round && entry.connection.is_relaying();
+                if forward && self.slab.get(key).is_some_and(is_next) {
+                    self.turn(relay, key, now_ms, Connection::drive);
+                    self.pass_on(relay, key, false, now_ms);
+                } else {
+                    self.give_turn(key);
+                }
             }
-            [forth_sender, back_sender].into_iter().flatten().for_each(|key| self.give_turn(key));
             self.knock(slot);
         }
     }
@@ -201,7 +211,7 @@ impl Connections {
         act: impl FnOnce(&mut Connection, &Relay, u64) -> Next,
     ) {
         let Some(entry) = self.slab.get_mut(key) else { return };
-        entry.has_turn = false;
+        (entry.has_turn, entry.round) = (false, self.round);
         let before = entry.connection.post();
         let next = act(&mut entry.connection, relay, now_ms);
         let (after, deadline_ms) = (entry.connection.post(), entry.connection.deadline_ms());

@@ -26,6 +26,11 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
+    /// Whether its scene was run.
+    pub(crate) fn is_asked(&self, runs: &Runs) -> bool {
+        runs.0.iter().any(|run| run.scene == self.of.0)
+    }
+
     /// What came of it: the ratio, and whether that is within the bound.
     pub(crate) fn outcome(&self, runs: &Runs) -> Option<(f64, bool)> {
         let median = |(scene, contender): &Of| {
@@ -55,7 +60,8 @@ const fn goal(says: &'static str, metric: Metric, of: Of, by: &'static [Of], bou
 
 use Bound::{AtLeast, AtMost};
 use Metric::{
-    BytesEach, CpuEach, CpuPerGib, Fairness, GibPerSecond, Got50, PerCpuSecond, PerSecond,
+    BytesEach, CpuEach, CpuPerGib, Fairness, GibPerSecond, Got50, IdleCpu, PeakMib, PerCpuSecond,
+    PerSecond,
 };
 
 pub(crate) const GOALS: &[Goal] = &[
@@ -106,6 +112,13 @@ pub(crate) const GOALS: &[Goal] = &[
         AtLeast(0.6),
     ),
     goal(
+        "kept alive, 16, one worker: per CPU-s / meet",
+        PerCpuSecond,
+        ("kept-16", "idontstore, one worker, sent"),
+        MEET_16,
+        AtLeast(0.6),
+    ),
+    goal(
         "kept alive, 16, two workers: per s / meet",
         PerSecond,
         ("kept-16", "idontstore, two workers, sent"),
@@ -147,6 +160,9 @@ pub(crate) const GOALS: &[Goal] = &[
         &[("safe-conducts", NGINX)],
         AtMost(1.5),
     ),
+    // The segment is 128 MiB; the rest is what three processes have of their own.
+    goal("100 at once, two workers: peak MiB", PeakMib, ("crowd", TWO_WORKERS), &[], AtMost(160.0)),
+    goal("idle receivers: CPU ms/s of all", IdleCpu, ("idle", RELAY), &[], AtMost(1.0)),
     goal("idle receivers: bytes each", BytesEach, ("idle", RELAY), &[], AtMost(2048.0)),
     goal(
         "HTTPS, two workers: CPU / (TLS library + copy)",

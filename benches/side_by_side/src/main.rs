@@ -9,7 +9,7 @@
 //! - *Cost* is the CPU time, user and system, of all processes of the target, as the scheduler counts it.
 //!   Loopback has no network card: what TCP does for either end is billed to whoever happens to run, mostly to
 //!   who calls send. So beside it stands the cost of target and generator together.
-//! - *Peak memory* is what the target's processes have in RAM, what they share counted once, looked at ten times a
+//! - *Peak memory* is what the target's processes have in RAM, what they share counted once, looked at twice a
 //!   second. Of idontstore, the segment of shared memory is part of it, which is as large from the start.
 //! - Nothing is pinned to a CPU. Sender, target and receiver share what CPUs there are.
 //!
@@ -73,6 +73,9 @@ fn bench(arguments: &[String]) -> Outcome<bool> {
     machine::raise_files()?;
     let mut machine = machine::description(&network);
     machine.extend(targets_described(&plan));
+    // Where files are says nothing of what was measured.
+    let told = arguments.iter().filter(|it| !it.contains('/')).map(String::as_str);
+    machine.push(format!("options of this run: `{}`", told.collect::<Vec<_>>().join(" ")));
     machine.iter().for_each(|line| println!("{line}"));
     let stage = Stage { plan, certificate: Certificate::make()? };
     let (mut runs, mut failures) = (Runs::default(), Vec::new());

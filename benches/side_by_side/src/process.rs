@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often memory is looked at while something runs.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A process and all that descend from it.
 #[derive(Debug)]

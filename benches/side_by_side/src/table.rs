@@ -45,13 +45,17 @@ fn disturbed(runs: &Runs) -> String {
 fn goals(runs: &Runs) -> String {
     let mut rows = String::new();
     for goal in GOALS {
-        let Some((ratio, met)) = goal.outcome(runs) else { continue };
         let bound = match goal.bound {
             Bound::AtMost(most) => format!("at most {most}"),
             Bound::AtLeast(least) => format!("at least {least}"),
         };
-        let met = if met { "yes" } else { "**no**" };
-        let _ = writeln!(rows, "| {} | {ratio:.2} | {bound} | {met} |", goal.says);
+        let (ratio, met) = match goal.outcome(runs) {
+            Some((ratio, true)) => (format!("{ratio:.2}"), "yes"),
+            Some((ratio, false)) => (format!("{ratio:.2}"), "**no**"),
+            None if goal.is_asked(runs) => ("-".to_owned(), "not measured"),
+            None => continue,
+        };
+        let _ = writeln!(rows, "| {} | {ratio} | {bound} | {met} |", goal.says);
     }
     if rows.is_empty() {
         return rows;

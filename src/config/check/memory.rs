@@ -1,7 +1,7 @@
 //! The section `[memory]`: its sizes, and whether they fit together.
 
 use super::super::Memory;
-use super::super::host::{Host, SEGMENT_BYTES_MIN};
+use super::super::host::{Host, SEGMENT_AUTO_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::super::report::Fault;
 use super::super::unit::size_text;
 use super::{Check, KIB, Key, MIB, TIB, count_within, is_auto, size_within, sizes_allowed, typed};
@@ -28,7 +28,7 @@ impl Check<'_> {
         let segment_bytes = self.segment_bytes(segment_key, host);
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
-        let chunk_bytes = self.chunk_bytes(chunk_key);
+        let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
             Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks)
@@ -87,10 +87,13 @@ impl Check<'_> {
         })
     }
 
-    fn chunk_bytes(&mut self, key: &Key<'_>) -> usize {
+    fn chunk_bytes(&mut self, key: &Key<'_>, segment_bytes: u64) -> usize {
         let range = CHUNK_BYTES_MIN as u64..=CHUNK_BYTES_MAX as u64;
-        let allowed = format!("{}, a power of two", sizes_allowed(&range));
+        let allowed = format!("\"auto\" or {}, a power of two", sizes_allowed(&range));
         self.value(key, &allowed, |value| {
+            if is_auto(value) {
+                return Some(chunk_bytes_auto(segment_bytes));
+            }
             let bytes = usize::try_from(size_within(value, &range)?).ok()?;
             bytes.is_power_of_two().then_some(bytes)
         })
@@ -104,6 +107,12 @@ impl Check<'_> {
             None => is_auto(value).then_some(None),
         })
     }
+}
+
+/// Large ones cost less, but there should be one for each of a hundred transfers: three quarters of the segment
+/// are chunks.
+fn chunk_bytes_auto(segment_bytes: u64) -> usize {
+    if segment_bytes < SEGMENT_AUTO_BYTES_MAX { 256 << 10 } else { 512 << 10 }
 }
 
 /// A lane is whole chunks, and not too many of them.

@@ -1,7 +1,7 @@
 //! One test per rule; each shows the rule's fault, and that the nearest valid message passes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::super::{Dechunker, HeadLimits, Parsed, parse};
+use super::super::{Dechunker, FieldRoom, HeadLimits, Parsed, parse};
 use super::*;
 
 /// The outcome of a HTTP/1.1 request with these field lines after a valid `Host`.
@@ -11,7 +11,7 @@ fn fields(lines: &str) -> Result<Framing, Fault> {
 
 fn request(head: &str) -> Result<Framing, Fault> {
     let limits = HeadLimits { head_bytes_max: 4096, header_fields_max: 64 };
-    match parse(head.as_bytes(), &limits)? {
+    match parse(head.as_bytes(), &limits, &mut FieldRoom::default())? {
         Parsed::Complete(request, _) => Ok(request.framing),
         Parsed::Partial => panic!("partial: {head:?}"),
     }
@@ -19,7 +19,12 @@ fn request(head: &str) -> Result<Framing, Fault> {
 
 /// The fault of a beginning that is not complete yet.
 fn begun(head: &str) -> Option<Fault> {
-    parse(head.as_bytes(), &HeadLimits { head_bytes_max: 4096, header_fields_max: 64 }).err()
+    parse(
+        head.as_bytes(),
+        &HeadLimits { head_bytes_max: 4096, header_fields_max: 64 },
+        &mut FieldRoom::default(),
+    )
+    .err()
 }
 
 fn with_host(value: &str) -> Result<Framing, Fault> {

@@ -7,8 +7,8 @@ use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, header_fields_max: 16 };
 
-fn complete(head: &[u8]) -> Request<'_> {
-    match parse(head, &LIMITS) {
+fn complete<'b>(head: &'b [u8], room: &'b mut FieldRoom<'b>) -> Request<'b> {
+    match parse(head, &LIMITS, room) {
         Ok(Parsed::Complete(request, bytes)) => {
             assert_eq!(bytes, head.len());
             request
@@ -19,7 +19,7 @@ fn complete(head: &[u8]) -> Request<'_> {
 
 fn target(text: &str) -> Result<(String, Option<String>, String), Fault> {
     let head = format!("GET {text} HTTP/1.1\r\nHost: h\r\n\r\n");
-    match parse(head.as_bytes(), &LIMITS)? {
+    match parse(head.as_bytes(), &LIMITS, &mut FieldRoom::default())? {
         Parsed::Complete(is, _) => Ok((is.path.into(), is.query.map(String::from), is.host.into())),
         Parsed::Partial => panic!("partial"),
     }
@@ -27,9 +27,11 @@ fn target(text: &str) -> Result<(String, Option<String>, String), Fault> {
 
 #[test]
 fn a_head_of_curl_is_understood() {
+    let mut room = FieldRoom::default();
     let request = complete(
         b"POST /key?a=b?c HTTP/1.1\r\nHost: example.org:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
           Content-Length: 5\r\nX-Twice: 1\r\nx-twice: \t 2 \r\nExpect: 100-continue\r\n\r\n",
+        &mut room,
     );
     assert_eq!((request.method, request.version), (Method::Post, Version::Http11));
     assert_eq!((request.path, request.query), ("/key", Some("a=b?c")));
@@ -43,19 +45,23 @@ fn a_head_of_curl_is_understood() {
 
 #[test]
 fn empty_lines_before_a_head_are_skipped() {
-    let request = complete(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut room = FieldRoom::default();
+    let request = complete(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", &mut room);
     assert_eq!(request.field("host"), Some(&b"a"[..]));
-    assert!(matches!(parse(b"\r\n\r\n\r\n", &LIMITS), Ok(Parsed::Partial)));
+    assert!(matches!(
+        parse(b"\r\n\r\n\r\n", &LIMITS, &mut FieldRoom::default()),
+        Ok(Parsed::Partial)
+    ));
     let bytes_max = LIMITS.head_bytes_max;
     let only_empty = "\r\n".repeat(512);
-    let refused = parse(only_empty.as_bytes(), &LIMITS).unwrap_err();
+    let refused = parse(only_empty.as_bytes(), &LIMITS, &mut FieldRoom::default()).unwrap_err();
     assert_eq!(refused, Fault::TargetTooLong { bytes_max });
 }
 
 #[test]
 fn the_bytes_behind_a_head_are_not_looked_at() {
     let two = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\0\n\r bad";
-    assert!(matches!(parse(two, &LIMITS), Ok(Parsed::Complete(_, 27))));
+    assert!(matches!(parse(two, &LIMITS, &mut FieldRoom::default()), Ok(Parsed::Complete(_, 27))));
 }
 
 #[test]
@@ -72,18 +78,28 @@ fn a_target_is_a_path_or_a_url() {
         let wanted = if bad == "//" { is("//", None, "h") } else { Err(Fault::TargetMalformed) };
         assert_eq!(target(bad), wanted, "{bad}");
     }
-    assert_eq!(complete(b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").path, "*");
+    assert_eq!(
+        complete(b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", &mut FieldRoom::default()).path,
+        "*"
+    );
 }
 
 #[test]
 fn an_old_client_is_understood_and_not_kept() {
-    let request = complete(b"GET / HTTP/1.0\r\nExpect: anything\r\n\r\n");
+    let mut room = FieldRoom::default();
+    let request = complete(b"GET / HTTP/1.0\r\nExpect: anything\r\n\r\n", &mut room);
     assert_eq!((request.version, request.host), (Version::Http10, ""));
     assert!(!request.keep_alive && !request.expects_continue);
-    assert!(complete(b"GET / HTTP/1.0\r\nConnection: foo, Keep-Alive\r\n\r\n").keep_alive);
+    assert!(
+        complete(
+            b"GET / HTTP/1.0\r\nConnection: foo, Keep-Alive\r\n\r\n",
+            &mut FieldRoom::default()
+        )
+        .keep_alive
+    );
     let closing =
         b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\nConnection: Close\r\n\r\n";
-    assert!(!complete(closing).keep_alive);
+    assert!(!complete(closing, &mut FieldRoom::default()).keep_alive);
 }
 
 #[test]
@@ -92,28 +108,31 @@ fn a_head_beyond_its_limits_is_refused_at_the_limit() {
     let mut head = b"GET / HTTP/1.1\r\nHost: h\r\nA: ".to_vec();
     head.resize(bytes_max - 4, b'a');
     head.extend_from_slice(b"\r\n\r\n");
-    assert!(matches!(parse(&head, &LIMITS), Ok(Parsed::Complete(..))));
+    assert!(matches!(parse(&head, &LIMITS, &mut FieldRoom::default()), Ok(Parsed::Complete(..))));
     head.insert(40, b'a');
-    assert!(matches!(parse(&head[..bytes_max - 1], &LIMITS), Ok(Parsed::Partial)));
+    assert!(matches!(
+        parse(&head[..bytes_max - 1], &LIMITS, &mut FieldRoom::default()),
+        Ok(Parsed::Partial)
+    ));
     for cut in [bytes_max, bytes_max + 1] {
-        let refused = parse(&head[..cut], &LIMITS).unwrap_err();
+        let refused = parse(&head[..cut], &LIMITS, &mut FieldRoom::default()).unwrap_err();
         assert_eq!(refused, Fault::HeadTooLong { bytes_max });
     }
     let target = format!("GET /{}", "a".repeat(2000));
-    let refused = parse(target.as_bytes(), &LIMITS).unwrap_err();
+    let refused = parse(target.as_bytes(), &LIMITS, &mut FieldRoom::default()).unwrap_err();
     assert_eq!(refused, Fault::TargetTooLong { bytes_max });
     let fields = |count| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(count));
-    assert!(parse(fields(15).as_bytes(), &LIMITS).is_ok());
-    let refused = parse(fields(16).as_bytes(), &LIMITS).unwrap_err();
+    assert!(parse(fields(15).as_bytes(), &LIMITS, &mut FieldRoom::default()).is_ok());
+    let refused = parse(fields(16).as_bytes(), &LIMITS, &mut FieldRoom::default()).unwrap_err();
     assert_eq!(refused, Fault::TooManyFields { fields_max: 16 });
     let loose = HeadLimits { head_bytes_max: 4096, header_fields_max: usize::MAX };
-    assert!(parse(fields(127).as_bytes(), &loose).is_ok());
-    assert!(parse(fields(128).as_bytes(), &loose).is_err());
+    assert!(parse(fields(127).as_bytes(), &loose, &mut FieldRoom::default()).is_ok());
+    assert!(parse(fields(128).as_bytes(), &loose, &mut FieldRoom::default()).is_err());
 }
 
 /// Everything a caller can see of the outcome.
 fn outcome(bytes: &[u8]) -> Result<Option<String>, Fault> {
-    Ok(match parse(bytes, &LIMITS)? {
+    Ok(match parse(bytes, &LIMITS, &mut FieldRoom::default())? {
         Parsed::Partial => None,
         Parsed::Complete(request, used) => Some(format!("{request:?} {used}")),
     })

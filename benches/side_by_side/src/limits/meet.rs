@@ -45,8 +45,7 @@ pub(super) fn serve(listener: &TcpListener, ready: impl Fn()) -> io::Result<Infa
             if event.data() == LISTENER {
                 meet.accept(listener)?;
             } else if meet.read(event.data(), &mut buffer).is_none() {
-                // The socket leaves epoll as it is closed.
-                meet.clients.remove(&event.data());
+                meet.leave(event.data());
             }
         }
     }
@@ -62,6 +61,14 @@ impl Meet {
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// The socket leaves epoll as it is closed.
+    fn leave(&mut self, id: u64) {
+        self.clients.remove(&id);
+        self.waiting.retain(|_, who| match who {
+            Waiting::Receiver(waiting) | Waiting::Sender(waiting, _) => *waiting != id,
+        });
     }
 
     /// `None`: the connection is over.

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// Room for so many, and nobody's time is up meanwhile.
 const ROOM: &str = "\
+[limits]
+connections_per_address_max = 0
+sessions_per_address_max = 0
 connections_max = 16384
 [memory]
 sessions_max = 16384

@@ -18,8 +18,11 @@ use std::rc::Rc;
 const CONNECTIONS: &str = "32";
 const SCRIPT: &str = "wrk.method = \"POST\"\nwrk.headers[\"Content-Length\"] = \"0\"\n";
 
-/// Room for a second's safe-conducts at any rate that was seen, which is how long they live.
+/// Room for a second's safe-conducts at any rate that was seen, which is how long they live; more than the limit of
+/// one address can be.
 const ROOM: &str = "\
+[limits]
+sessions_per_address_max = 0
 [memory]
 segment_bytes = \"768MiB\"
 sessions_max = 262144

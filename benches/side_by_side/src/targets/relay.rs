@@ -27,8 +27,6 @@ const CONNECTS_MAX: usize = 64;
 const UNTIL_ASLEEP: Duration = Duration::from_millis(1);
 const ANSWER_BYTES_MAX: usize = 4096;
 const BOUNDARY: &str = "side-by-side-5f0c9c2e";
-/// Limits that are of one address must not stop a generator that has only one.
-const UNLIMITED: &str = "[limits]\nconnections_per_address_max = 0\nsessions_per_address_max = 0\n";
 
 /// Where the two ends of a transfer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +78,7 @@ pub(crate) struct Relay {
 /// What is different from the default configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Setup<'a> {
-    /// Goes behind the section `[limits]`.
+    /// Further sections.
     pub(crate) more: &'a str,
     /// What the generator speaks, and the PEM files of the certificate and its key.
     pub(crate) tls: Option<(&'a Tls, &'a Path, &'a Path)>,
@@ -94,7 +92,7 @@ impl Relay {
             format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n")
         });
         let configuration = format!(
-            "workers = {workers}\nlog.level = \"warn\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}{UNLIMITED}{}",
+            "workers = {workers}\nlog.level = \"warn\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}{}",
             tls.unwrap_or_default(),
             setup.more
         );

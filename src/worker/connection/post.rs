@@ -1,0 +1,31 @@
+//! Where in a session a connection is: by that the worker finds those whom news concern.
+
+use super::{Connection, State};
+use shm::{Direction, LaneRef, Role};
+
+/// Where a connection hears a session's bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::worker) enum Post {
+    /// In a place that it holds.
+    Place(Direction, Role),
+    /// Before one that it wants.
+    Door,
+}
+
+impl Connection {
+    /// Whether it is a receiver whose answer has begun.
+    pub(in crate::worker) fn is_relaying(&self) -> bool {
+        matches!(&self.state, State::Receiving(receiving) if !receiving.is_waiting())
+    }
+
+    /// Where in a session it is, if it is in one: the session's slot, and what of it.
+    pub(in crate::worker) fn post(&self) -> Option<(u32, Post)> {
+        let place = |lane: LaneRef, role| (lane.session.slot, Post::Place(lane.direction, role));
+        match &self.state {
+            State::Sending(sending) => Some(place(sending.lane(), Role::Sender)),
+            State::Receiving(receiving) => Some(place(receiving.lane(), Role::Receiver)),
+            State::Door(door) => Some((door.slot(), Post::Door)),
+            _ => None,
+        }
+    }
+}
