@@ -11,7 +11,7 @@ pub(crate) const SENDER: usize = 0;
 pub(crate) const RECEIVER: usize = 1;
 
 pub(crate) fn segment(lane_chunks: usize) -> Segment {
-    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), 64, CHUNK_BYTES, lane_chunks).unwrap();
+    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), 64, CHUNK_BYTES, lane_chunks, 0).unwrap();
     Segment::create(&geometry).unwrap()
 }
 

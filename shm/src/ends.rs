@@ -3,7 +3,7 @@
 //! An end believes nothing that it knows itself: its own cursors live here, the other end's cursor
 //! is read once, checked against the window it may be in, and only then used.
 
-use crate::chunk::{ChunkId, Tag};
+use crate::chunk::{Kind, Pool, Tag, Vessel, VesselId};
 use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled, index};
 use crate::place::{Owner, Role};
 use crate::refusal::Refusal;
@@ -12,38 +12,58 @@ use crate::slot::LaneRef;
 use crate::sync::Ordering;
 use std::ops::Range;
 
-/// Bits of a descriptor: offset below 2^20, length at most 2^20, chunk above.
+/// Pipes that one lane can hold at a time, at most: one that is filled while the other is emptied.
+pub const LANE_PIPES_MAX: usize = 2;
+/// Bytes that a pipe can be filled with, at most: what a descriptor can say.
+pub const PIPE_BYTES_MAX: usize = 1 << 20;
+
+/// Bits of a descriptor: offset below 2^20, length at most 2^20, chunk or pipe above.
 const FIELD_BITS: u32 = 21;
 const FIELD_MASK: u64 = (1 << FIELD_BITS) - 1;
 
-/// A chunk that a sender is filling: nobody else reads or writes it until it is published.
+/// A chunk or pipe that a sender is filling: nobody else reads or writes it until it is published.
 #[derive(Debug)]
-#[must_use = "a chunk that is dropped stays held until its lane is cleaned"]
+#[must_use = "what is dropped stays held until its lane is cleaned"]
 pub struct Filling {
-    pub(crate) chunk: ChunkId,
+    id: VesselId,
+    vessel: Vessel,
+    is_new: bool,
 }
 
 impl Filling {
-    /// Which chunk, below the pool's length.
+    fn new(pool: &Pool<'_>, id: VesselId, is_new: bool) -> Self {
+        Self { id, vessel: pool.vessel(id), is_new }
+    }
+
+    /// What is filled.
     #[must_use]
-    pub fn chunk_index(&self) -> usize {
-        self.chunk.0 as usize
+    pub fn vessel(&self) -> Vessel {
+        self.vessel
+    }
+
+    /// Whether it was not this attempt's before: a pipe may hold what another has left, and has to be
+    /// emptied before it is filled.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 }
 
-/// A range of a published chunk, for the receiver to read until it sets AckRecv.
+/// A range of a published chunk, or what is in a published pipe, for the receiver to read until it sets
+/// AckRecv.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    pub(crate) chunk: ChunkId,
+    id: VesselId,
+    vessel: Vessel,
     pub(crate) start: usize,
     pub(crate) bytes: usize,
 }
 
 impl Piece {
-    /// Which chunk, below the pool's length.
+    /// What it is in.
     #[must_use]
-    pub fn chunk_index(&self) -> usize {
-        self.chunk.0 as usize
+    pub fn vessel(&self) -> Vessel {
+        self.vessel
     }
 
     /// Bytes in the piece.
@@ -65,8 +85,8 @@ pub struct SenderEnd {
     pub(crate) at: LaneRef,
     pub(crate) owner: Owner,
     pub(crate) tag: Tag,
-    /// The chunk published as number i is `ring[i % ring.len()]`.
-    ring: [ChunkId; LANE_CHUNKS_MAX],
+    /// The chunk or pipe published as number i is `ring[i % ring.len()]`.
+    ring: [VesselId; LANE_CHUNKS_MAX],
     published: u64,
     /// Chunks that came back and were reused or released; never above `published`.
     reclaimed: u64,
@@ -75,13 +95,13 @@ pub struct SenderEnd {
 
 impl SenderEnd {
     pub(crate) fn new(at: LaneRef, owner: Owner, tag: Tag) -> Self {
-        let ring = [ChunkId(0); LANE_CHUNKS_MAX];
+        let ring = [VesselId(0); LANE_CHUNKS_MAX];
         Self { at, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
     }
 
-    /// Gives a chunk back that will not be published after all.
+    /// Gives back what will not be published after all.
     pub fn put_back(&self, shared: &Shared<'_>, filling: Filling) -> Result<(), Refusal> {
-        shared.pool.release(filling.chunk, self.tag)
+        shared.pool.release(filling.id, self.tag)
     }
 
     /// Payload bytes published in this attempt.
@@ -99,32 +119,59 @@ impl SenderEnd {
     ///
     /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
-        let lane = shared.lane(self.at)?;
+        self.reserve_one(shared, Kind::Chunk)
+    }
+
+    /// A pipe to fill, in the same way; a chunk where no pipe is to be had. To be called once the receiver
+    /// has said that it [takes pipes](Self::takes_pipes).
+    pub fn reserve_pipe(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
+        let pipe = self.reserve_one(shared, Kind::Pipe)?;
+        // With pipes enough under way, the next one to come back is worth waiting for.
+        if pipe.is_some() || self.held_of(shared, Kind::Pipe) >= LANE_PIPES_MAX {
+            return Ok(pipe);
+        }
+        self.reserve_one(shared, Kind::Chunk)
+    }
+
+    fn reserve_one(&mut self, shared: &Shared<'_>, kind: Kind) -> Result<Option<Filling>, Refusal> {
+        let (lane, pool) = (shared.lane(self.at)?, &shared.pool);
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
-            let chunk = self.at(self.reclaimed);
-            let held = self.held();
-            lane.void_entry(self.reclaimed);
-            self.reclaimed += 1;
-            if held == 1 || shared.pool.has_more_than(held.saturating_sub(2)) {
+            let held = self.held_of(shared, kind);
+            let id = self.reclaim(lane);
+            let suits = pool.kind(id) == kind;
+            if suits && (held == 1 || pool.has_more_than(kind, held.saturating_sub(2))) {
                 // Ours since long ago, unless its tag was tampered with meanwhile.
-                shared.pool.check(chunk, self.tag)?;
-                return Ok(Some(Filling { chunk }));
+                pool.check(id, self.tag)?;
+                return Ok(Some(Filling::new(pool, id, false)));
             }
-            shared.pool.release(chunk, self.tag)?;
+            pool.release_taken(id, self.tag)?;
         }
-        let held = self.held();
-        let may_grow =
-            held < shared.lane_chunks() && (held == 0 || shared.pool.has_more_than(held));
+        let held = self.held_of(shared, kind);
+        let held_max = match kind {
+            Kind::Chunk => shared.lane_chunks(),
+            Kind::Pipe => LANE_PIPES_MAX,
+        };
+        let may_grow = self.held() < shared.lane_chunks()
+            && held < held_max
+            && (held == 0 || pool.has_more_than(kind, held));
         if !may_grow {
             return Ok(None);
         }
-        Ok(shared.pool.take(self.tag).map(|chunk| Filling { chunk }))
+        Ok(pool.take(kind, self.tag).map(|id| Filling::new(pool, id, true)))
     }
 
-    /// Hands `range` of the chunk to the receiver. `true`: the receiver waits for it, ring its bell.
-    /// Preconditions: the chunk was reserved by this end, so there is an entry free; the range lies in
-    /// it and is not empty, since the receiver refuses anything else.
+    /// The next one that came back. For one to whom AckRecv has said that there is one.
+    fn reclaim(&mut self, lane: &Lane) -> VesselId {
+        let id = self.at(self.reclaimed);
+        lane.void_entry(self.reclaimed);
+        self.reclaimed += 1;
+        id
+    }
+
+    /// Hands `range` of the chunk to the receiver, or what is in the pipe, whose range begins at 0. `true`:
+    /// the receiver waits for it, ring its bell. Preconditions: it was reserved by this end, so there is
+    /// an entry free; the range lies in it and is not empty, since the receiver refuses anything else.
     pub fn publish(
         &mut self,
         shared: &Shared<'_>,
@@ -133,11 +180,10 @@ impl SenderEnd {
     ) -> Result<bool, Refusal> {
         let lane = shared.lane(self.at)?;
         let (start, bytes) = (range.start as u64, range.len() as u64);
-        let descriptor =
-            u64::from(filling.chunk.0) << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
+        let descriptor = u64::from(filling.id.0) << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
         lane.set_entry(self.published, descriptor, self.tag);
         if let Some(entry) = self.ring.get_mut(index(self.published)) {
-            *entry = filling.chunk;
+            *entry = filling.id;
         }
         self.published += 1;
         self.published_bytes += bytes;
@@ -172,7 +218,11 @@ impl SenderEnd {
     /// Before an idle lane sleeps with chunks in flight: where fewer are free than it holds, others wait for them, and
     /// it announces that it sleeps until one comes back. `false`: one has already.
     pub fn wait_if_short(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
-        if self.held() == 0 || shared.pool.has_more_than(self.held()) {
+        let is_plenty = |kind| {
+            let held = self.held_of(shared, kind);
+            held == 0 || shared.pool.has_more_than(kind, held)
+        };
+        if Kind::ALL.into_iter().all(is_plenty) {
             return Ok(true);
         }
         self.wait_for_room(shared)
@@ -183,17 +233,20 @@ impl SenderEnd {
         Ok(self.acked(shared.lane(self.at)?)? < self.published)
     }
 
-    /// Releases every chunk that came back: an idle lane holds none.
+    /// Releases everything that came back: an idle lane holds none.
     pub fn shed(&mut self, shared: &Shared<'_>) -> Result<(), Refusal> {
         let lane = shared.lane(self.at)?;
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
-            let chunk = self.at(self.reclaimed);
-            lane.void_entry(self.reclaimed);
-            self.reclaimed += 1;
-            shared.pool.release(chunk, self.tag)?;
+            let id = self.reclaim(lane);
+            shared.pool.release_taken(id, self.tag)?;
         }
         Ok(())
+    }
+
+    /// Whether the receiver has said that what it gets may be in pipes.
+    pub fn takes_pipes(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        Ok(shared.lane(self.at)?.receiver.takes_pipes.load(Ordering::Relaxed) == 1)
     }
 
     /// What the receiver's side vouches for.
@@ -222,8 +275,14 @@ impl SenderEnd {
         usize::try_from(self.published - self.reclaimed).unwrap_or(usize::MAX)
     }
 
-    fn at(&self, number: u64) -> ChunkId {
-        self.ring.get(index(number)).copied().unwrap_or(ChunkId(u32::MAX))
+    /// Those of a kind among them.
+    fn held_of(&self, shared: &Shared<'_>, kind: Kind) -> usize {
+        let held = (self.reclaimed..self.published).map(|number| self.at(number));
+        held.filter(|id| shared.pool.kind(*id) == kind).count()
+    }
+
+    fn at(&self, number: u64) -> VesselId {
+        self.ring.get(index(number)).copied().unwrap_or(VesselId(u32::MAX))
     }
 
     fn acked(&self, lane: &Lane) -> Result<u64, Refusal> {
@@ -236,8 +295,7 @@ impl SenderEnd {
         Err(Refusal::Cursor { found, low, high })
     }
 
-    /// Gives back what the receiver cannot be reading: the chunk being filled and those that came
-    /// back.
+    /// Gives back what the receiver cannot be reading: what is being filled and what came back.
     pub(crate) fn release(
         &mut self,
         shared: &Shared<'_>,
@@ -272,6 +330,12 @@ impl ReceiverEnd {
         shared.lane(self.at)?.announcement()
     }
 
+    /// Lets the sender put what follows into pipes.
+    pub fn take_pipes(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
+        shared.lane(self.at)?.receiver.takes_pipes.store(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// The oldest published piece that was not handed back, if there is one.
     pub fn next(&mut self, shared: &Shared<'_>) -> Result<Option<Piece>, Refusal> {
         let lane = shared.lane(self.at)?;
@@ -282,12 +346,17 @@ impl ReceiverEnd {
             return Ok(None);
         }
         let word = lane.entry(self.acked, self.tag)?;
-        let piece = decode(word).ok_or(Refusal::Descriptor(word))?;
-        if piece.is_empty() || piece.start.saturating_add(piece.bytes) > shared.chunk_bytes() {
+        let piece = decode(word, &shared.pool).ok_or(Refusal::Descriptor(word))?;
+        let (start_max, end_max) = match piece.vessel {
+            Vessel::Chunk(_) => (usize::MAX, shared.chunk_bytes()),
+            Vessel::Pipe(_) => (0, PIPE_BYTES_MAX),
+        };
+        let end = piece.start.saturating_add(piece.bytes);
+        if piece.is_empty() || piece.start > start_max || end > end_max {
             return Err(Refusal::Descriptor(word));
         }
-        // Acquire(tag): a chunk that came back to this lane by way of another is no longer described.
-        shared.pool.check(piece.chunk, self.tag)?;
+        // Acquire(tag): what came back to this lane by way of another is no longer described.
+        shared.pool.check(piece.id, self.tag)?;
         if lane.entry(self.acked, self.tag)? != word {
             return Err(Refusal::Descriptor(word));
         }
@@ -383,9 +452,9 @@ impl LaneEnd for ReceiverEnd {
     }
 }
 
-fn decode(word: u64) -> Option<Piece> {
-    let chunk = ChunkId(u32::try_from(word >> (2 * FIELD_BITS)).ok()?);
+fn decode(word: u64, pool: &Pool<'_>) -> Option<Piece> {
+    let id = VesselId(u32::try_from(word >> (2 * FIELD_BITS)).ok()?);
     let start = usize::try_from(word >> FIELD_BITS & FIELD_MASK).ok()?;
     let bytes = usize::try_from(word & FIELD_MASK).ok()?;
-    Some(Piece { chunk, start, bytes })
+    Some(Piece { id, vessel: pool.vessel(id), start, bytes })
 }

@@ -68,6 +68,8 @@ pub(crate) struct ReceiverLine {
     pub(crate) delivered: AtomicU64,
     /// What the receiver's side vouches for: an encoded [`Settled`].
     pub(crate) settled: AtomicU64,
+    /// 1: what it gets may be in pipes.
+    pub(crate) takes_pipes: AtomicU64,
     /// The receiver waits for a chunk.
     pub(crate) waits: Waits,
 }
@@ -215,6 +217,7 @@ impl Lane {
                 taken: word(),
                 delivered: word(),
                 settled: word(),
+                takes_pipes: word(),
                 waits: waits(),
             }),
         }
@@ -267,8 +270,8 @@ impl Lane {
     /// Sets both ends' lines to the beginning of an attempt.
     pub(crate) fn wipe(&self) {
         let SenderLine { published, finish, waits: sender_waits } = &*self.sender;
-        let ReceiverLine { acked, taken, delivered, settled, waits } = &*self.receiver;
-        for word in [published, finish, acked, taken, delivered, settled] {
+        let ReceiverLine { acked, taken, delivered, settled, takes_pipes, waits } = &*self.receiver;
+        for word in [published, finish, acked, taken, delivered, settled, takes_pipes] {
             word.store(0, Ordering::Relaxed);
         }
         sender_waits.wipe();

@@ -1,7 +1,7 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! session slots, permits, guesses, chunk tags, chunks. Every part begins on a cache line, the chunks on a page.
+//! session slots, permits, guesses, tags of chunks and pipes, chunks. Every part begins on a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
 use crate::lane::LANE_CHUNKS_MAX;
@@ -18,6 +18,8 @@ pub const SESSIONS_MAX: u32 = 1 << 18;
 pub const CONNECTIONS_MAX: u32 = 1 << 20;
 /// Bytes of a chunk, at least: a page.
 pub const CHUNK_BYTES_MIN: usize = 4096;
+/// Pipes that one segment can have tags for, at most: each is two descriptors in every process.
+pub const PIPES_MAX: u32 = 256;
 /// Bytes of a chunk, at most: 20 bits of a descriptor.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
@@ -29,6 +31,8 @@ const SEATS_EACH: usize = 8;
 /// Words that guesses of unknown keys are counted in.
 const GUESS_WORDS: usize = 4096;
 const PAGE: usize = 4096;
+/// Chunks and pipes have 22 bits of a descriptor.
+const CHUNKS_BELOW: u32 = (1 << 22) - PIPES_MAX;
 
 /// How much of everything a segment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Geometry {
     pub chunk_bytes: usize,
     /// Chunks a lane may hold, 1..=[`LANE_CHUNKS_MAX`].
     pub lane_chunks: usize,
+    /// Pipes, at most [`PIPES_MAX`].
+    pub pipes: u32,
 }
 
 /// Why a geometry is impossible.
@@ -63,6 +69,8 @@ pub enum GeometryError {
         /// Bytes it needs at least.
         needed_bytes: u64,
     },
+    /// More pipes than [`PIPES_MAX`].
+    Pipes(u32),
     /// More chunks than a descriptor can name.
     TooLarge(u64),
 }
@@ -85,6 +93,7 @@ impl fmt::Display for GeometryError {
             Self::TooSmall { segment_bytes, needed_bytes } => {
                 write!(f, "a segment of {segment_bytes} bytes: {needed_bytes} are needed")
             }
+            Self::Pipes(n) => write!(f, "{n} pipes: 0 to {PIPES_MAX} are possible"),
             Self::TooLarge(chunks) => write!(f, "{chunks} chunks are more than can be named"),
         }
     }
@@ -101,12 +110,13 @@ impl Geometry {
         connections: u32,
         chunk_bytes: usize,
         lane_chunks: usize,
+        pipes: u32,
     ) -> Result<Self, GeometryError> {
         let quarter = segment_bytes / 4 / size_of::<Slot>() as u64;
         let sessions =
             sessions.map_or_else(|| quarter.clamp(1, u64::from(SESSIONS_MAX)), u64::from);
         let sessions = u32::try_from(sessions).map_err(|_| GeometryError::Sessions(sessions))?;
-        let least = Self { sessions, connections, chunks: 1, chunk_bytes, lane_chunks };
+        let least = Self { sessions, connections, chunks: 1, chunk_bytes, lane_chunks, pipes };
         let one = least.layout()?.total as u64;
         let chunk = chunk_bytes as u64;
         // A tag and the rounding around it cost at most one page more for every 512 chunks.
@@ -119,7 +129,7 @@ impl Geometry {
         }
         let chunks = u32::try_from(chunks)
             .ok()
-            .filter(|n| *n < 1 << 22)
+            .filter(|n| *n < CHUNKS_BELOW)
             .ok_or(GeometryError::TooLarge(chunks))?;
         let geometry = Self { chunks, ..least };
         geometry.layout().map(|_| geometry)
@@ -139,8 +149,11 @@ impl Geometry {
         if !(1..=LANE_CHUNKS_MAX).contains(&self.lane_chunks) {
             return Err(GeometryError::LaneChunks(self.lane_chunks));
         }
-        if !(1..1 << 22).contains(&self.chunks) {
+        if !(1..CHUNKS_BELOW).contains(&self.chunks) {
             return Err(GeometryError::TooLarge(u64::from(self.chunks)));
+        }
+        if self.pipes > PIPES_MAX {
+            return Err(GeometryError::Pipes(self.pipes));
         }
         Ok(Layout::of(self))
     }
@@ -173,6 +186,7 @@ impl Layout {
     /// Everything is bounded by `Geometry::layout`, far below what a `usize` holds.
     fn of(geometry: &Geometry) -> Self {
         let (sessions, chunks) = (geometry.sessions as usize, geometry.chunks as usize);
+        let pipes = geometry.pipes as usize;
         let bell_words = sessions.div_ceil(WORD_BITS);
         let summary_words = bell_words.div_ceil(WORD_BITS);
         let bell_bytes = ((bell_words + summary_words) * 8).next_multiple_of(LINE);
@@ -183,7 +197,7 @@ impl Layout {
         let slots = part(bells.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
         let permits = part(slots.end.next_multiple_of(LINE), geometry.seats() * 8);
         let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
-        let tags = part(guesses.end.next_multiple_of(LINE), chunks * 8);
+        let tags = part(guesses.end.next_multiple_of(LINE), (chunks + pipes) * 8);
         let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
         let total = chunks.end;
         let geometry = *geometry;
@@ -224,6 +238,7 @@ impl Layout {
             self.geometry.chunks as usize,
             self.geometry.chunk_bytes,
             self.geometry.lane_chunks,
+            self.geometry.pipes as usize,
             size_of::<WorkerRecord>(),
             size_of::<Slot>(),
         ];
@@ -243,7 +258,7 @@ mod tests {
     fn a_segment_is_filled_and_not_overfilled() {
         for mib in [8u64, 16, 64, 1024] {
             let bytes = mib << 20;
-            let geometry = Geometry::fit(bytes, None, 8192, 256 << 10, 8).unwrap();
+            let geometry = Geometry::fit(bytes, None, 8192, 256 << 10, 8, 64).unwrap();
             let total = geometry.layout().unwrap().total as u64;
             assert!(total <= bytes, "{mib} MiB: {total} bytes");
             assert!(bytes - total < 2 * (256 << 10), "{mib} MiB: {} bytes unused", bytes - total);
@@ -253,10 +268,10 @@ mod tests {
     #[test]
     fn too_small_a_segment_says_what_it_needs() {
         let Err(GeometryError::TooSmall { needed_bytes, .. }) =
-            Geometry::fit(1 << 20, Some(100), 100, 256 << 10, 8)
+            Geometry::fit(1 << 20, Some(100), 100, 256 << 10, 8, 64)
         else {
             panic!("1 MiB cannot hold 8 chunks of 256 KiB")
         };
-        assert!(Geometry::fit(needed_bytes, Some(100), 100, 256 << 10, 8).is_ok());
+        assert!(Geometry::fit(needed_bytes, Some(100), 100, 256 << 10, 8, 64).is_ok());
     }
 }

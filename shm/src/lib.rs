@@ -12,7 +12,8 @@
 //! - Nothing that was read from the segment is used before it was checked; what does not fit is a
 //!   [`Refusal`].
 //! - A chunk belongs to one attempt of one lane, by its tag. It is given back by the sender's side
-//!   when AckRecv is set, and otherwise by whoever leaves the attempt last.
+//!   when AckRecv is set, and otherwise by whoever leaves the attempt last. So does a pipe, of which only
+//!   the tag is here; but one whose receiver has not taken all of it is given back as one to be emptied.
 //! - What one address has at once is limited by the seats it may sit on, never by a count.
 //!
 //! `unsafe` lives in [`Segment`] alone.
@@ -38,14 +39,15 @@ mod sweep;
 mod sync;
 mod ticket_keys;
 
-pub use chunk::Pool;
+pub use chunk::{Pool, Vessel};
 pub use doorbell::Doorbell;
-pub use ends::{Filling, LaneEnd, Piece, ReceiverEnd, SenderEnd};
+pub use ends::{Filling, LANE_PIPES_MAX, LaneEnd, PIPE_BYTES_MAX, Piece, ReceiverEnd, SenderEnd};
 pub use guesses::Guesses;
 pub use lane::{ANNOUNCEMENT_BYTES_MAX, Finish, LANE_CHUNKS_MAX, Lane, Settled};
 #[cfg(not(loom))]
 pub use layout::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, GeometryError, SESSIONS_MAX,
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, GeometryError, PIPES_MAX,
+    SESSIONS_MAX,
 };
 pub use permit::{Permit, Permits, Quota};
 pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};

@@ -24,6 +24,11 @@ pub enum Refusal {
     },
     /// A descriptor that names a chunk or a range that does not exist.
     Descriptor(u64),
+    /// A pipe that holds fewer bytes than its descriptor says.
+    EmptyPipe {
+        /// Bytes that are not there.
+        missing: usize,
+    },
     /// A descriptor that names a chunk which belongs to another lane: the chunk's tag.
     ForeignChunk(u64),
     /// An announcement of so many bytes that cannot be read.
@@ -54,6 +59,7 @@ impl fmt::Display for Refusal {
             }
             Self::Descriptor(word) => write!(f, "descriptor {word:#018x} is out of range"),
             Self::ForeignChunk(tag) => write!(f, "chunk belongs to another lane: tag {tag:#018x}"),
+            Self::EmptyPipe { missing } => write!(f, "pipe lacks {missing} bytes"),
             Self::Announcement(bytes) => write!(f, "announcement of {bytes} bytes is none"),
             Self::Count { found, high } => write!(f, "count {found} is above {high}"),
             Self::Total { found, taken } => {

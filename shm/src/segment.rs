@@ -4,7 +4,7 @@
 //! The whole of it is allocated at creation, so that a full memory is an error at the start and
 //! never a SIGBUS later, and sealed against shrinking and growing.
 
-use crate::chunk::Pool;
+use crate::chunk::{Pool, Vessel};
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
 use crate::guesses::Guesses;
@@ -26,12 +26,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// "iDontSt" and a format number.
-const MAGIC: u64 = 0x6944_6f6e_7453_7403;
+const MAGIC: u64 = 0x6944_6f6e_7453_7404;
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
 /// Words of the header, in order.
-const HEADER_WORDS: usize = 7;
+const HEADER_WORDS: usize = 8;
 /// Where in the header the secret begins, in words.
 const SECRET_AT: usize = 8;
 /// Where in the header the keys of TLS tickets begin, in words.
@@ -196,6 +196,7 @@ impl Segment {
             u64::from(geometry.chunks),
             geometry.chunk_bytes as u64,
             geometry.lane_chunks as u64,
+            u64::from(geometry.pipes),
             MAGIC,
         ]
     }
@@ -205,17 +206,18 @@ impl Segment {
         let words: &[AtomicU64] = unsafe { words(head.as_mut_ptr(), HEADER_WORDS) };
         let mut read = [0; HEADER_WORDS];
         read.iter_mut().zip(words).for_each(|(to, from)| *to = from.load(Ordering::Acquire));
-        let [found, sessions, connections, chunks, chunk_bytes, lane_chunks, magic] = read;
+        let [found, sessions, connections, chunks, chunk_bytes, lane_chunks, pipes, magic] = read;
         if magic != MAGIC {
             return Err(AttachError::Format { found: magic });
         }
-        // What does not fit becomes zero, which no geometry allows.
+        // What does not fit becomes what no geometry allows.
         let geometry = Geometry {
             sessions: u32::try_from(sessions).unwrap_or(0),
             connections: u32::try_from(connections).unwrap_or(0),
             chunks: u32::try_from(chunks).unwrap_or(0),
             chunk_bytes: usize::try_from(chunk_bytes).unwrap_or(0),
             lane_chunks: usize::try_from(lane_chunks).unwrap_or(0),
+            pipes: u32::try_from(pipes).unwrap_or(u32::MAX),
         };
         let ours = geometry.layout().map_err(AttachError::Geometry)?.fingerprint();
         if found == ours { Ok(geometry) } else { Err(AttachError::Layout { found, ours }) }
@@ -261,7 +263,8 @@ impl Segment {
             )
         };
         // SAFETY: as above.
-        let tags = unsafe { words(at(layout.tags.start), geometry.chunks as usize) };
+        let tags = unsafe { words(at(layout.tags.start), layout.tags.len() / 8) };
+        let (chunks, pipes) = tags.split_at(geometry.chunks as usize);
         let bells = records.iter().enumerate().map(|(index, record)| {
             let bell = layout.bell(index);
             // SAFETY: each bell has room for its words and, after them, its summary.
@@ -272,7 +275,7 @@ impl Segment {
         });
         Shared::new(Parts {
             slots,
-            pool: Pool::new(tags),
+            pool: Pool::new(chunks, pipes),
             records,
             bells: bells.collect(),
             lane_chunks: geometry.lane_chunks,
@@ -363,9 +366,9 @@ impl Segment {
         self.map.lock()
     }
 
-    /// The chunk that is being filled.
+    /// The chunk that is being filled; nothing for a pipe.
     pub fn bytes_mut<'f>(&'f self, filling: &'f mut Filling) -> &'f mut [u8] {
-        let (start, bytes) = self.span(filling.chunk_index());
+        let (start, bytes) = self.span(filling.vessel());
         // SAFETY: `span` lies inside the mapping, which the caller keeps borrowed. A `Filling` is
         // the only one for its chunk, in all processes, from the reservation (the tag was taken by
         // CAS, or AckRecv gave the chunk back) until it is published: nobody else reads or writes.
@@ -374,10 +377,10 @@ impl Segment {
         unsafe { std::slice::from_raw_parts_mut(self.chunks.add(start), bytes) }
     }
 
-    /// The bytes of a published piece.
+    /// The bytes of a published piece; nothing for a pipe.
     #[must_use]
     pub fn bytes(&self, piece: &Piece) -> &[u8] {
-        let (start, chunk_bytes) = self.span(piece.chunk_index());
+        let (start, chunk_bytes) = self.span(piece.vessel());
         let first = piece.start.min(chunk_bytes);
         let bytes = piece.bytes.min(chunk_bytes - first);
         // SAFETY: clamped to a chunk inside the mapping. A piece was published and its AckRecv is
@@ -386,10 +389,13 @@ impl Segment {
         unsafe { std::slice::from_raw_parts(self.chunks.add(start + first), bytes) }
     }
 
-    /// Where a chunk begins, and its length; zero for a chunk that does not exist.
-    fn span(&self, chunk: usize) -> (usize, usize) {
+    /// Where a chunk begins, and its length; zero for a pipe, and for a chunk that does not exist.
+    fn span(&self, vessel: Vessel) -> (usize, usize) {
         let bytes = self.geometry.chunk_bytes;
-        if chunk < self.geometry.chunks as usize { (chunk * bytes, bytes) } else { (0, 0) }
+        match vessel {
+            Vessel::Chunk(index) if index < self.geometry.chunks as usize => (index * bytes, bytes),
+            _ => (0, 0),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Shared<'a> {
 pub struct Parts<'a> {
     /// One slot a session.
     pub slots: &'a [Slot],
-    /// One tag a chunk.
+    /// One tag a chunk, and one a pipe.
     pub pool: Pool<'a>,
     /// One record a worker.
     pub records: &'a [WorkerRecord],
@@ -118,7 +118,7 @@ impl<'a> Shared<'a> {
         self.slots.len()
     }
 
-    /// The chunks' tags.
+    /// The tags of chunks and pipes.
     #[must_use]
     pub fn pool(&self) -> &Pool<'a> {
         &self.pool

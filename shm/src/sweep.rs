@@ -23,6 +23,8 @@ const PLACES: [(Direction, Role); 4] = [
 pub struct Census {
     /// Chunks held by lanes.
     pub chunks_held: usize,
+    /// Pipes held by lanes.
+    pub pipes_held: usize,
     /// Places that are not free: held, or left in an attempt that is not cleaned yet.
     pub places_held: usize,
     /// Sessions that live.
@@ -122,7 +124,8 @@ impl Shared<'_> {
     /// Counts what is in use.
     #[must_use]
     pub fn census(&self) -> Census {
-        let mut census = Census { chunks_held: self.pool.held(), ..Census::default() };
+        let (chunks_held, pipes_held) = (self.pool.held(), self.pool.pipes_held());
+        let mut census = Census { chunks_held, pipes_held, ..Census::default() };
         for slot in self.slots {
             match slot.life() {
                 Ok((Life::Live, _)) => census.sessions_live += 1,

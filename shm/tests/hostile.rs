@@ -26,8 +26,14 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const GEOMETRY: Geometry =
-    Geometry { sessions: 4, connections: 9, chunks: 12, chunk_bytes: 4096, lane_chunks: 4 };
+const GEOMETRY: Geometry = Geometry {
+    sessions: 4,
+    connections: 9,
+    chunks: 12,
+    chunk_bytes: 4096,
+    lane_chunks: 4,
+    pipes: 3,
+};
 const STEPS: usize = 600;
 
 /// A second mapping of a segment, of somebody who heeds no protocol.
@@ -76,9 +82,10 @@ impl Scribbler {
         used[random.below(used.len())]
     }
 
-    /// Writes a word at random, or one that names a range of a chunk as descriptors do.
+    /// Writes a word at random, or one that names a range of a chunk, or a pipe, as descriptors do.
     fn noise(&self, random: &mut Random) {
-        let chunk = random.below(GEOMETRY.chunks as usize) as u64;
+        let vessels = GEOMETRY.chunks + GEOMETRY.pipes;
+        let chunk = random.below(vessels as usize) as u64;
         let descriptor = (chunk << 42) | (8 * random.below(512) as u64);
         let word = if random.below(2) == 0 { descriptor } else { random.next() };
         self.set(self.any(random), word);
@@ -224,7 +231,7 @@ fn a_forged_ack_recv_shows_no_bytes_of_the_other_lane() {
 /// The sender is led to believe that AckRecv was set; its chunk serves another lane and comes back to
 /// it before the receiver looks.
 fn forge_ack_recv(in_the_same_session: bool) {
-    let segment = Segment::create(&Geometry { chunks: 1, ..GEOMETRY }).unwrap();
+    let segment = Segment::create(&Geometry { chunks: 1, pipes: 0, ..GEOMETRY }).unwrap();
     let shared = segment.shared();
     let owner = Owner::new(WorkerId::new(1).unwrap(), 0);
     let mark = |at: LaneRef| u8::try_from(2 * at.session.slot).unwrap() + at.direction as u8 + 1;
@@ -272,19 +279,19 @@ proptest! {
     /// A file with any header, of any size, is a segment or it is refused.
     #[test]
     fn attaching_never_panics(
-        header in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, Just(4096)], 7),
-        genuine in any::<[bool; 8]>(),
+        header in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, Just(4096)], 8),
+        genuine in any::<[bool; 9]>(),
         other_bytes in 0..160_000u64,
     ) {
         let segment = Segment::create(&GEOMETRY).unwrap();
         let original = File::from(segment.fd().try_clone_to_owned().unwrap());
-        let mut bytes = [0; 56];
+        let mut bytes = [0; 64];
         original.read_exact_at(&mut bytes, 0).unwrap();
         let words = bytes.chunks_mut(8).zip(&header).zip(genuine);
         for ((bytes, word), _) in words.filter(|(_, genuine)| !genuine) {
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
-        let length = if genuine[7] { segment.len() as u64 } else { other_bytes };
+        let length = if genuine[8] { segment.len() as u64 } else { other_bytes };
         let file = File::from(memfd_create("any", MFdFlags::MFD_ALLOW_SEALING).unwrap());
         file.write_all_at(&bytes, 0).unwrap();
         file.set_len(length).unwrap();

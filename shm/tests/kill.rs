@@ -21,8 +21,14 @@ use std::cell::Cell;
 use std::time::Duration;
 use transfer::{Moment, Outcome, Step, Worker, World};
 
-const GEOMETRY: Geometry =
-    Geometry { sessions: 4, connections: 9, chunks: 6, chunk_bytes: 4096, lane_chunks: 2 };
+const GEOMETRY: Geometry = Geometry {
+    sessions: 4,
+    connections: 9,
+    chunks: 6,
+    chunk_bytes: 4096,
+    lane_chunks: 2,
+    pipes: 2,
+};
 const ROLES: [Role; 2] = [Role::Sender, Role::Receiver];
 /// The worker that issues sessions, and has no part in their transfers.
 const ISSUER: usize = 0;
@@ -131,6 +137,9 @@ fn transfer(world: &World, session: SessionRef, seed: u64) {
 fn assert_nothing_remains(world: &World, session: SessionRef) {
     let shared = world.segment.shared();
     assert_eq!(shared.census(), Census { sessions_live: 1, ..Census::default() });
+    // What is not empty is known to be so.
+    let left = world.pipes.iter().filter(|pipe| !pipe.take(1).is_empty()).count();
+    assert!(left <= shared.pool().pipes_dirty(), "{left} pipes are not empty");
     assert!(shared.end(session, End::Complete, |owner| panic!("{owner:?} is still there")));
     assert_eq!(shared.census(), Census::default());
 }
@@ -186,7 +195,7 @@ fn kill_at(case: Case, seed: u64) {
     };
     assert!(survived, "the survivor saw something else");
     assert_eq!(shared.life(session), Ok(Some(Life::Live)));
-    assert_eq!(shared.census().chunks_held, 0);
+    assert_eq!((shared.census().chunks_held, shared.census().pipes_held), (0, 0));
     assert_eq!(shared.leave_receiver(bystander), Ok(None));
     transfer(&world, session, seed + 2);
     assert_nothing_remains(&world, session);
@@ -231,7 +240,8 @@ fn kill_both(direction: Direction, first: Role, turn: u32, seed: u64) {
     let sender = spawn(&world, Role::Sender, lane, seed, &stop);
     let receiver = spawn(&world, Role::Receiver, lane, seed, NOWHERE);
     assert!(wait_readable(&pause.reached));
-    assert!(world.segment.shared().census().chunks_held > 0);
+    let census = world.segment.shared().census();
+    assert!(census.chunks_held + census.pipes_held > 0);
     for child in [sender, receiver] {
         child.kill();
         assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL));
@@ -349,7 +359,9 @@ fn bustle_in(
         if random.below(2) == 0 && receiver.next(shared).unwrap().is_some() {
             receiver.ack_recv(shared).unwrap();
         }
-        filling = sender.reserve(shared).unwrap();
+        let by_pipe = random.below(2) == 0;
+        filling =
+            if by_pipe { sender.reserve_pipe(shared) } else { sender.reserve(shared) }.unwrap();
     }
     if n & 4 == 0 {
         shared.leave_receiver(receiver).unwrap();
@@ -453,8 +465,14 @@ fn an_end_that_was_not_told_is_told_by_the_sweep() {
 #[test]
 fn sixty_four_mebibytes_pass_between_two_processes_through_four_chunks() {
     let seed = random::seed();
-    let geometry =
-        Geometry { sessions: 1, connections: 9, chunks: 8, chunk_bytes: 64 << 10, lane_chunks: 4 };
+    let geometry = Geometry {
+        sessions: 1,
+        connections: 9,
+        chunks: 8,
+        chunk_bytes: 64 << 10,
+        lane_chunks: 4,
+        pipes: 2,
+    };
     let world = World::new(&geometry);
     let session = world.issue(world.owner(ISSUER));
     let (world, lane) = (&world, session.lane(Direction::Forth));

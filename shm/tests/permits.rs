@@ -18,8 +18,14 @@ use shm::{
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const GEOMETRY: Geometry =
-    Geometry { sessions: 40, connections: 200, chunks: 2, chunk_bytes: 4096, lane_chunks: 1 };
+const GEOMETRY: Geometry = Geometry {
+    sessions: 40,
+    connections: 200,
+    chunks: 2,
+    chunk_bytes: 4096,
+    lane_chunks: 1,
+    pipes: 0,
+};
 const NOW_MS: u64 = 1_000;
 
 fn owner(worker: usize) -> Owner {

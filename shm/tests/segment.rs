@@ -19,13 +19,20 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-const GEOMETRY: Geometry =
-    Geometry { sessions: 3, connections: 9, chunks: 5, chunk_bytes: 4096, lane_chunks: 2 };
+const GEOMETRY: Geometry = Geometry {
+    sessions: 3,
+    connections: 9,
+    chunks: 5,
+    chunk_bytes: 4096,
+    lane_chunks: 2,
+    pipes: 4,
+};
 const HEADER_BYTES: usize = 4096;
 const CONNECTIONS_WORD: usize = 2;
 const CHUNK_COUNT_WORD: usize = 3;
 const LANE_CHUNKS_WORD: usize = 5;
-const MAGIC_WORD: usize = 6;
+const PIPES_WORD: usize = 6;
+const MAGIC_WORD: usize = 7;
 
 /// A copy of a segment's header in a file of `bytes`, with `patches` of (word, value), sealed so.
 fn copy_of(segment: &Segment, bytes: usize, patches: &[(usize, u64)], seals: SealFlag) -> OwnedFd {
@@ -55,7 +62,7 @@ fn all_of_a_new_segment_is_free_and_allocated() {
     assert_eq!(segment.geometry(), GEOMETRY);
     assert_eq!(segment.shared().census(), Census::default());
     assert_eq!(segment.shared().sessions(), 3);
-    assert_eq!(segment.shared().pool().len(), 5);
+    assert_eq!((segment.shared().pool().len(), segment.shared().pool().pipes()), (5, 4));
     assert!((0..3).all(|slot| segment.shared().find(slot).is_none()));
     let stat = fstat(segment.fd()).unwrap();
     assert_eq!(usize::try_from(stat.st_size).unwrap(), segment.len());
@@ -147,6 +154,7 @@ fn an_impossible_geometry_is_refused_before_anything_is_made() {
     assert_eq!(create(Geometry { chunks: 0, ..GEOMETRY }), GeometryError::TooLarge(0));
     assert_eq!(create(Geometry { chunk_bytes: 6000, ..GEOMETRY }), GeometryError::ChunkBytes(6000));
     assert_eq!(create(Geometry { lane_chunks: 17, ..GEOMETRY }), GeometryError::LaneChunks(17));
+    assert_eq!(create(Geometry { pipes: 257, ..GEOMETRY }), GeometryError::Pipes(257));
 }
 
 #[test]
@@ -209,7 +217,13 @@ fn a_file_shorter_than_a_header_is_refused() {
 
 #[test]
 fn another_layout_is_refused() {
-    let cases = [(0, 1), (CONNECTIONS_WORD, 90), (CHUNK_COUNT_WORD, 4), (LANE_CHUNKS_WORD, 3)];
+    let cases = [
+        (0, 1),
+        (CONNECTIONS_WORD, 90),
+        (CHUNK_COUNT_WORD, 4),
+        (LANE_CHUNKS_WORD, 3),
+        (PIPES_WORD, 0),
+    ];
     for case in cases {
         match attach_patched(&[case]) {
             Err(AttachError::Layout { found, ours }) => assert_ne!(found, ours),
@@ -221,7 +235,8 @@ fn another_layout_is_refused() {
 #[test]
 fn an_impossible_geometry_in_the_header_is_refused() {
     for word in 1..MAGIC_WORD {
-        for value in [0, u64::MAX, 1 << 32] {
+        // There may be no pipes.
+        for value in [if word == PIPES_WORD { 257 } else { 0 }, u64::MAX, 1 << 32] {
             match attach_patched(&[(word, value)]) {
                 Err(AttachError::Geometry(_)) => {}
                 other => panic!("word {word} set to {value}: {other:?}"),

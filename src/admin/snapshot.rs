@@ -190,7 +190,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     fn segment() -> Segment {
-        Segment::create(&Geometry::fit(8 << 20, Some(200), 64, 4096, 4).unwrap()).unwrap()
+        Segment::create(&Geometry::fit(8 << 20, Some(200), 64, 4096, 4, 0).unwrap()).unwrap()
     }
 
     #[test]

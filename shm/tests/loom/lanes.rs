@@ -55,7 +55,7 @@ fn two_last_leavers_clean_a_lane_each() {
             thread::spawn(move || {
                 let shared = world.shared();
                 let piece = receiver.next(&shared).unwrap().unwrap();
-                assert_eq!(world.read(piece.chunk_index()), receiver.lane().direction as u64);
+                assert_eq!(world.read(piece.vessel()), receiver.lane().direction as u64);
                 shared.leave_receiver(receiver).unwrap()
             })
         });

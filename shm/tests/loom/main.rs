@@ -10,6 +10,7 @@
 mod bell;
 mod lanes;
 mod permits;
+mod pipes;
 mod places;
 mod ring;
 mod ticket_keys;
@@ -20,7 +21,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use shm::{
     Census, Direction, Doorbell, End, Filling, Finish, LaneEnd, LaneRef, Life, Owner, Parts, Pool,
-    ReceiverEnd, Role, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, WorkerId,
+    ReceiverEnd, Role, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, Vessel, WorkerId,
 };
 
 const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4 };
@@ -59,20 +60,26 @@ impl Waker {
     }
 }
 
-/// The words of a segment on the heap, and a cell for each chunk's bytes.
+/// The words of a segment on the heap, and a cell for the bytes in each chunk and pipe: in a pipe, 0 is nothing.
 struct World {
     slots: Vec<Slot>,
     tags: Vec<AtomicU64>,
+    pipes: Vec<AtomicU64>,
     bytes: Vec<UnsafeCell<u64>>,
     lane_chunks: usize,
 }
 
 impl World {
     fn new(slots: usize, chunks: usize, lane_chunks: usize) -> Arc<Self> {
+        Self::with_pipes(slots, chunks, lane_chunks, 0)
+    }
+
+    fn with_pipes(slots: usize, chunks: usize, lane_chunks: usize, pipes: usize) -> Arc<Self> {
         let world = Self {
             slots: (0..slots).map(|_| Slot::new()).collect(),
             tags: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
-            bytes: (0..chunks).map(|_| UnsafeCell::new(0)).collect(),
+            pipes: (0..pipes).map(|_| AtomicU64::new(0)).collect(),
+            bytes: (0..chunks + pipes).map(|_| UnsafeCell::new(0)).collect(),
             lane_chunks,
         };
         world.shared().pool().clear();
@@ -83,7 +90,7 @@ impl World {
     fn shared(&self) -> Shared<'_> {
         Shared::new(Parts {
             slots: &self.slots,
-            pool: Pool::new(&self.tags),
+            pool: Pool::new(&self.tags, &self.pipes),
             records: &[],
             bells: Vec::new(),
             lane_chunks: self.lane_chunks,
@@ -113,13 +120,27 @@ impl World {
     fn write(&self, filling: &Filling, value: u64) {
         // SAFETY: loom checks that nobody else uses the cell meanwhile.
         #[allow(unsafe_code)]
-        self.bytes[filling.chunk_index()].with_mut(|cell| unsafe { *cell = value });
+        self.cell(filling.vessel()).with_mut(|cell| unsafe { *cell = value });
     }
 
-    fn read(&self, chunk: usize) -> u64 {
+    fn read(&self, vessel: Vessel) -> u64 {
         // SAFETY: as above.
         #[allow(unsafe_code)]
-        self.bytes[chunk].with(|cell| unsafe { *cell })
+        self.cell(vessel).with(|cell| unsafe { *cell })
+    }
+
+    /// Takes what is in a pipe.
+    fn pour(&self, vessel: Vessel) -> u64 {
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        self.cell(vessel).with_mut(|cell| unsafe { std::mem::take(&mut *cell) })
+    }
+
+    fn cell(&self, vessel: Vessel) -> &UnsafeCell<u64> {
+        match vessel {
+            Vessel::Chunk(index) => &self.bytes[index],
+            Vessel::Pipe(index) => &self.bytes[self.tags.len() + index],
+        }
     }
 
     fn assert_left(&self, sessions_live: usize) {
@@ -140,7 +161,7 @@ impl World {
         assert_eq!(shared.begin(&sender, b""), Ok(Some(owner(2))));
         publish(self, &shared, &mut sender, 77);
         let piece = receiver.next(&shared).unwrap().unwrap();
-        assert_eq!(self.read(piece.chunk_index()), 77);
+        assert_eq!(self.read(piece.vessel()), 77);
         receiver.ack_recv(&shared).unwrap();
         shared.leave_receiver(receiver).unwrap();
         shared.leave_sender(sender, None).unwrap();

@@ -90,7 +90,7 @@ fn of_two_leavers_one_cleans() {
             move || {
                 let shared = world.shared();
                 let piece = receiver.next(&shared).unwrap().unwrap();
-                assert_eq!(world.read(piece.chunk_index()), 1);
+                assert_eq!(world.read(piece.vessel()), 1);
                 receiver.ack_recv(&shared).unwrap();
                 shared.leave_receiver(receiver).unwrap()
             }
@@ -119,7 +119,7 @@ fn hand_on_a_chunk(acks: bool) {
         move || {
             let shared = world.shared();
             let piece = receiver.next(&shared).unwrap().unwrap();
-            assert_eq!(world.read(piece.chunk_index()), 1);
+            assert_eq!(world.read(piece.vessel()), 1);
             if acks {
                 receiver.ack_recv(&shared).unwrap();
             }

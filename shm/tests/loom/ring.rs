@@ -32,7 +32,7 @@ fn receive(world: &World, receiver: &mut ReceiverEnd, count: u64, own: &Waker, p
             }
             continue;
         };
-        assert_eq!(world.read(piece.chunk_index()), expected);
+        assert_eq!(world.read(piece.vessel()), expected);
         expected += 1;
         if receiver.ack_recv(&shared).unwrap() {
             peer.write();
@@ -85,7 +85,7 @@ fn a_finish_reaches_a_receiver_that_waits() {
                 loop {
                     let finish = receiver.finish(&shared).unwrap();
                     if let Some(piece) = receiver.next(&shared).unwrap() {
-                        assert_eq!(world.read(piece.chunk_index()), 5);
+                        assert_eq!(world.read(piece.vessel()), 5);
                         receiver.ack_recv(&shared).unwrap();
                         pieces += 1;
                     } else if finish != Finish::Open {

@@ -1,6 +1,8 @@
 //! The model of a slot and of its two lanes: counts and queues, no words.
 
-use shm::{Direction, Filling, Finish, Life, Owner, ReceiverEnd, SenderEnd, Settled, State, Terms};
+use shm::{
+    Direction, Filling, Finish, Life, Owner, ReceiverEnd, SenderEnd, Settled, State, Terms, Vessel,
+};
 use std::collections::VecDeque;
 
 /// A place as the model knows it, with the real end where somebody holds it.
@@ -98,8 +100,8 @@ impl SlotModel {
         }
     }
 
-    pub(crate) fn chunks_held(&self) -> usize {
-        self.lanes.iter().map(LaneModel::chunks_held).sum()
+    pub(crate) fn held(&self) -> impl Iterator<Item = Vessel> {
+        self.lanes.iter().flat_map(LaneModel::held)
     }
 }
 
@@ -114,12 +116,12 @@ pub(crate) struct LaneModel {
     pub(crate) knocks: [Option<Owner>; 2],
     pub(crate) begun: bool,
     pub(crate) filling: Option<Filling>,
-    /// Tokens that were published and not handed back, with their ranges.
-    pub(crate) flying: VecDeque<(u64, usize)>,
-    /// Chunks that AckRecv gave back and the sender did not look at yet.
-    pub(crate) back: usize,
-    /// Chunks of a sender that is gone.
-    pub(crate) orphans: usize,
+    /// Tokens that were published and not handed back, with the lengths of their ranges.
+    pub(crate) flying: VecDeque<(u64, usize, Vessel)>,
+    /// What AckRecv gave back and the sender did not look at yet.
+    pub(crate) back: VecDeque<Vessel>,
+    /// What a sender that is gone had.
+    pub(crate) orphans: Vec<Vessel>,
     pub(crate) published_bytes: u64,
     pub(crate) finish: Finish,
     pub(crate) settled: Settled,
@@ -138,8 +140,8 @@ impl LaneModel {
             begun: false,
             filling: None,
             flying: VecDeque::new(),
-            back: 0,
-            orphans: 0,
+            back: VecDeque::new(),
+            orphans: Vec::new(),
             published_bytes: 0,
             finish: Finish::Open,
             settled: Settled::No,
@@ -158,8 +160,8 @@ impl LaneModel {
         matches!((&self.sender, &self.receiver), (Place::Free, Place::Free))
     }
 
-    /// After the sender left, or was swept with so many chunks of its attempt not given back.
-    pub(crate) fn sender_left(&mut self, as_state: State, orphans: usize) {
+    /// After the sender left, or was swept with these of its attempt not given back.
+    pub(crate) fn sender_left(&mut self, as_state: State, orphans: Vec<Vessel>) {
         match self.receiver.state() {
             _ if !self.begun => self.sender = Place::Free,
             State::Held => {
@@ -168,7 +170,7 @@ impl LaneModel {
             }
             _ => self.next_attempt(),
         }
-        (self.back, self.filling) = (0, None);
+        (self.back, self.filling) = (VecDeque::new(), None);
     }
 
     pub(crate) fn receiver_left(&mut self, as_state: State) {
@@ -179,12 +181,23 @@ impl LaneModel {
         }
     }
 
-    pub(crate) fn chunks_held(&self) -> usize {
-        self.flying_chunks() + self.back + self.orphans + usize::from(self.filling.is_some())
+    pub(crate) fn held(&self) -> impl Iterator<Item = Vessel> {
+        // What is in flight belongs to a sender while there is one; then it is orphans.
+        let flying = self.in_flight().filter(|_| self.sender.holder().is_some());
+        let filling = self.filling.iter().map(Filling::vessel);
+        flying.chain(self.back.iter().copied()).chain(self.orphans.iter().copied()).chain(filling)
     }
 
-    /// Chunks in flight belong to a sender while there is one; then they are orphans.
-    fn flying_chunks(&self) -> usize {
-        if self.sender.holder().is_some() { self.flying.len() } else { 0 }
+    /// What was published and not handed back.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = Vessel> {
+        self.flying.iter().map(|(_, _, vessel)| *vessel)
     }
+}
+
+pub(crate) fn is_pipe(vessel: &Vessel) -> bool {
+    matches!(vessel, Vessel::Pipe(_))
+}
+
+pub(crate) fn is_chunk(vessel: &Vessel) -> bool {
+    !is_pipe(vessel)
 }

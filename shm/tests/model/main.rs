@@ -19,6 +19,7 @@ const WORKERS: usize = 3;
 const SLOTS: usize = 3;
 const CHUNKS_MAX: usize = 12;
 const LANE_CHUNKS: usize = 4;
+const PIPES_MAX: usize = 5;
 const CHUNK_BYTES: usize = 4096;
 
 /// A lane of a slot, whatever lives there.
@@ -74,6 +75,7 @@ enum Step {
     },
     Reserve {
         lane: Lane,
+        by_pipe: bool,
     },
     PutBack {
         lane: Lane,
@@ -138,9 +140,10 @@ enum Step {
         sender: usize,
         receiver: usize,
     },
-    /// A chunk reserved and published.
+    /// A chunk or pipe reserved and published.
     Send {
         lane: Lane,
+        by_pipe: bool,
     },
 }
 
@@ -201,7 +204,8 @@ fn transfers() -> impl Strategy<Value = Step> {
     let range = (0..64usize, 1..=64usize);
     prop_oneof![
         6 => on(|lane| Step::Begin { lane }),
-        4 => on(|lane| Step::Reserve { lane }),
+        2 => on(|lane| Step::Reserve { lane, by_pipe: false }),
+        2 => on(|lane| Step::Reserve { lane, by_pipe: true }),
         1 => on(|lane| Step::PutBack { lane }),
         4 => (0..SLOTS, direction(), range).prop_map(|(slot, direction, (start, bytes))| {
             Step::Publish { lane: (slot, direction), start, bytes }
@@ -216,7 +220,8 @@ fn transfers() -> impl Strategy<Value = Step> {
         1 => on(|lane| Step::Finish { lane, whole: false }),
         1 => on(|lane| Step::Settle { lane }),
         1 => on(|lane| Step::Renew { lane }),
-        30 => on(|lane| Step::Send { lane }),
+        15 => on(|lane| Step::Send { lane, by_pipe: false }),
+        15 => on(|lane| Step::Send { lane, by_pipe: true }),
     ]
 }
 
@@ -228,12 +233,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_step_is_what_the_model_says(chunks in 2..=CHUNKS_MAX, steps in steps()) {
+    fn every_step_is_what_the_model_says(
+        chunks in 2..=CHUNKS_MAX,
+        pipes in 0..=PIPES_MAX,
+        steps in steps(),
+    ) {
         let slots: Vec<Slot> = (0..SLOTS).map(|_| Slot::new()).collect();
-        let tags: Vec<AtomicU64> = (0..chunks).map(|_| AtomicU64::new(0)).collect();
+        let [chunks, pipes] =
+            [chunks, pipes].map(|n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let shared = Shared::new(Parts {
             slots: &slots,
-            pool: Pool::new(&tags),
+            pool: Pool::new(&chunks, &pipes),
             records: &[],
             bells: Vec::new(),
             lane_chunks: LANE_CHUNKS,

@@ -1,8 +1,9 @@
 //! What the two ends of a lane do, on the words and on the model alike.
 
+use crate::counts::is_pipe;
 use crate::world::World;
 use crate::{LANE_CHUNKS, Lane};
-use shm::{Finish, Settled};
+use shm::{Finish, LANE_PIPES_MAX, Settled, Vessel};
 
 impl World<'_> {
     pub(crate) fn begin(&mut self, lane: Lane) {
@@ -21,24 +22,57 @@ impl World<'_> {
         }
     }
 
-    /// The fair share: a lane that holds k chunks takes one more while more than k are free, and
-    /// gives one back while fewer than k - 1 are; it always may have one.
-    pub(crate) fn reserve(&mut self, lane: Lane) {
-        let mut free = self.free_chunks();
+    pub(crate) fn reserve(&mut self, lane: Lane, by_pipe: bool) {
         let model = self.slots[lane.0].lane(lane.1);
-        let Some(sender) = model.sender.end().filter(|_| model.filling.is_none()) else { return };
-        let mut held = model.flying.len() + model.back;
-        let mut reserved = false;
-        while model.back > 0 && !reserved {
-            model.back -= 1;
-            reserved = held == 1 || free + 1 >= held;
-            free += usize::from(!reserved);
-            held -= 1;
+        if model.sender.holder().is_none() || model.filling.is_some() {
+            return;
         }
-        let grows = free > held && held < LANE_CHUNKS;
-        let filling = sender.reserve(self.shared).unwrap();
-        assert_eq!(filling.is_some(), reserved || grows, "{held} held, {free} free");
+        let mut expected = self.expect_one(lane, by_pipe);
+        let held = self.slots[lane.0].lane(lane.1).held().filter(is_pipe).count();
+        if by_pipe && expected.is_none() && held < LANE_PIPES_MAX {
+            expected = self.expect_one(lane, false);
+        }
+        let model = self.slots[lane.0].lane(lane.1);
+        let Some(sender) = model.sender.end() else { return };
+        let filling =
+            if by_pipe { sender.reserve_pipe(self.shared) } else { sender.reserve(self.shared) };
+        let filling = filling.unwrap();
+        let found = filling.as_ref().map(|it| (is_pipe(&it.vessel()), it.is_new()));
+        assert_eq!(found, expected);
+        if let Some((Vessel::Pipe(index), is_new)) =
+            filling.as_ref().map(|it| (it.vessel(), it.is_new()))
+        {
+            if is_new {
+                self.pipes[index] = None;
+            }
+            assert_eq!(self.pipes[index], None, "filled while it is not empty");
+        }
         model.filling = filling;
+    }
+
+    /// The fair share: a lane that holds k of a kind takes one more while more than k are free, and
+    /// gives one back while fewer than k - 1 are; it always may have one. Returns whether it is a pipe, and whether
+    /// the lane did not have it.
+    fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<(bool, bool)> {
+        let mut free = self.free(by_pipe);
+        let model = self.slots[lane.0].lane(lane.1);
+        let held = |model: &crate::counts::LaneModel| {
+            model.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
+        };
+        loop {
+            let held = held(model);
+            let Some(vessel) = model.back.pop_front() else { break };
+            if is_pipe(&vessel) == by_pipe {
+                if held == 1 || free + 1 >= held {
+                    return Some((by_pipe, false));
+                }
+                free += 1;
+            }
+        }
+        let (held, all) = (held(model), model.held().count());
+        let held_max = if by_pipe { LANE_PIPES_MAX } else { LANE_CHUNKS };
+        let grows = all < LANE_CHUNKS && held < held_max && free > held;
+        grows.then_some((by_pipe, true))
     }
 
     pub(crate) fn put_back(&mut self, lane: Lane) {
@@ -53,8 +87,13 @@ impl World<'_> {
         let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
         let Some(filling) = model.filling.take() else { return };
         self.token += 1;
-        self.bytes[filling.chunk_index()] = self.token;
-        model.flying.push_back((self.token, range.len()));
+        let vessel = filling.vessel();
+        let range = if is_pipe(&vessel) { 0..range.len() } else { range };
+        match vessel {
+            Vessel::Chunk(index) => self.bytes[index] = self.token,
+            Vessel::Pipe(index) => self.pipes[index] = Some(self.token),
+        }
+        model.flying.push_back((self.token, range.len(), vessel));
         model.published_bytes += range.len() as u64;
         let rings = sender.publish(self.shared, filling, range).unwrap();
         assert_eq!(rings, std::mem::take(&mut model.receiver_waits));
@@ -64,7 +103,7 @@ impl World<'_> {
     pub(crate) fn wait_for_room(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
-        model.sender_waits = model.back == 0;
+        model.sender_waits = model.back.is_empty();
         assert_eq!(sender.wait_for_room(self.shared), Ok(model.sender_waits));
     }
 
@@ -72,7 +111,7 @@ impl World<'_> {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
         sender.shed(self.shared).unwrap();
-        model.back = 0;
+        model.back.clear();
     }
 
     /// What is received is what was published, in order, and nobody has touched it since.
@@ -80,7 +119,13 @@ impl World<'_> {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(receiver) = model.receiver.end() else { return };
         let piece = receiver.next(self.shared).unwrap();
-        let received = piece.map(|piece| (self.bytes[piece.chunk_index()], piece.len()));
+        let received = piece.map(|piece| {
+            let token = match piece.vessel() {
+                Vessel::Chunk(index) => self.bytes[index],
+                Vessel::Pipe(index) => self.pipes[index].unwrap(),
+            };
+            (token, piece.len(), piece.vessel())
+        });
         assert_eq!(received, model.flying.front().copied());
     }
 
@@ -92,8 +137,13 @@ impl World<'_> {
         receiver.next(self.shared).unwrap();
         let rings = receiver.ack_recv(self.shared).unwrap();
         assert_eq!(rings, std::mem::take(&mut model.sender_waits));
-        model.flying.pop_front();
-        model.back += usize::from(model.sender.holder().is_some());
+        let Some((_, _, vessel)) = model.flying.pop_front() else { return };
+        if let Vessel::Pipe(index) = vessel {
+            self.pipes[index] = None;
+        }
+        if model.sender.holder().is_some() {
+            model.back.push_back(vessel);
+        }
     }
 
     pub(crate) fn wait_for_chunk(&mut self, lane: Lane) {
@@ -141,8 +191,8 @@ impl World<'_> {
         slot.expires_ms = expires_ms;
     }
 
-    pub(crate) fn send(&mut self, lane: Lane) {
-        self.reserve(lane);
+    pub(crate) fn send(&mut self, lane: Lane, by_pipe: bool) {
+        self.reserve(lane, by_pipe);
         self.publish(lane, 1..17);
     }
 }

@@ -1,10 +1,10 @@
 //! The words, and the steps on sessions and places that are made on them and on the model alike.
 
-use crate::counts::{LaneModel, Place, SlotModel};
-use crate::{CHUNKS_MAX, LANE_CHUNKS, Lane, SLOTS, Step, WORKERS};
+use crate::counts::{LaneModel, Place, SlotModel, is_chunk, is_pipe};
+use crate::{CHUNKS_MAX, LANE_CHUNKS, Lane, PIPES_MAX, SLOTS, Step, WORKERS};
 use shm::{
     Census, Direction, End, LaneEnd, LaneRef, Life, Owner, Role, SessionRef, Shared, State,
-    TakeError, Terms, WorkerId,
+    TakeError, Terms, Vessel, WorkerId,
 };
 
 /// The words, the model, and the bytes.
@@ -17,6 +17,8 @@ pub(crate) struct World<'a> {
     hint: usize,
     /// What the sender that filled a chunk last wrote into it.
     pub(crate) bytes: [u64; CHUNKS_MAX],
+    /// What is in each pipe.
+    pub(crate) pipes: [Option<u64>; PIPES_MAX],
     pub(crate) token: u64,
 }
 
@@ -31,6 +33,7 @@ impl<'a> World<'a> {
             now_ms: 0,
             hint: 0,
             bytes: [0; CHUNKS_MAX],
+            pipes: [None; PIPES_MAX],
             token: 0,
         }
     }
@@ -44,8 +47,14 @@ impl<'a> World<'a> {
         self.sessions.len().checked_sub(back + 1).map(|index| self.sessions[index])
     }
 
-    pub(crate) fn free_chunks(&self) -> usize {
-        self.shared.pool().len() - self.slots.iter().map(SlotModel::chunks_held).sum::<usize>()
+    fn held(&self) -> impl Iterator<Item = Vessel> {
+        self.slots.iter().flat_map(SlotModel::held)
+    }
+
+    pub(crate) fn free(&self, by_pipe: bool) -> usize {
+        let pool = self.shared.pool();
+        let all = if by_pipe { pool.pipes() } else { pool.len() };
+        all - self.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
     }
 
     pub(crate) fn step(&mut self, step: Step) {
@@ -69,7 +78,7 @@ impl<'a> World<'a> {
             }
             Step::SetGuest { session, guest } => self.set_guest(session, guest),
             Step::Begin { lane } => self.begin(lane),
-            Step::Reserve { lane } => self.reserve(lane),
+            Step::Reserve { lane, by_pipe } => self.reserve(lane, by_pipe),
             Step::PutBack { lane } => self.put_back(lane),
             Step::Publish { lane, start, bytes } => self.publish(lane, start..start + bytes),
             Step::WaitForRoom { lane } => self.wait_for_room(lane),
@@ -93,7 +102,7 @@ impl<'a> World<'a> {
                 self.issue(sender, 100);
                 self.meet(0, Direction::Forth, sender, receiver);
             }
-            Step::Send { lane } => self.send(lane),
+            Step::Send { lane, by_pipe } => self.send(lane, by_pipe),
         }
     }
 
@@ -230,7 +239,7 @@ impl<'a> World<'a> {
         let Some(end) = model.sender.vacate() else { return };
         let told = self.shared.leave_sender(end, model.filling.take()).unwrap();
         assert_eq!(told, peer.filter(|_| model.begun));
-        let orphans = model.flying.len();
+        let orphans = model.in_flight().collect();
         model.sender_left(State::Gone, orphans);
         self.slots[slot].free_if_left();
         self.answer_knocks((slot, direction));
@@ -315,7 +324,7 @@ impl<'a> World<'a> {
         let holders = [model.sender.holder(), model.receiver.holder()];
         let mut left = Vec::new();
         if holders[0] == Some(worker) {
-            let orphans = model.chunks_held();
+            let orphans = model.held().collect();
             model.sender.vacate();
             left.extend(holders[1].filter(|_| model.begun));
             model.sender_left(State::Lost, orphans);
@@ -350,7 +359,8 @@ impl<'a> World<'a> {
     pub(crate) fn check_invariants(&self) {
         let mut expected = Census::default();
         for model in &self.slots {
-            expected.chunks_held += model.chunks_held();
+            expected.chunks_held += model.held().filter(is_chunk).count();
+            expected.pipes_held += model.held().filter(is_pipe).count();
             let states = |lane: &LaneModel| [lane.sender.state(), lane.receiver.state()];
             let states = model.lanes.iter().flat_map(states);
             expected.places_held += states.filter(|state| *state != State::Empty).count();
@@ -358,6 +368,10 @@ impl<'a> World<'a> {
             expected.slots_between += usize::from(matches!(model.life, Life::Ended(_)));
         }
         assert_eq!(self.shared.census(), expected);
+        // What nobody holds and is not known to be dirty is empty.
+        let is_held = |index| self.held().any(|vessel| vessel == Vessel::Pipe(index));
+        let left = (0..PIPES_MAX).filter(|index| self.pipes[*index].is_some() && !is_held(*index));
+        assert!(left.count() <= self.shared.pool().pipes_dirty());
         for (slot, model) in self.slots.iter().enumerate() {
             self.check_slot(u32::try_from(slot).unwrap(), model);
             model.lanes.iter().for_each(|lane| self.check_lane(lane));
@@ -374,16 +388,17 @@ impl<'a> World<'a> {
     }
 
     fn check_lane(&self, model: &LaneModel) {
-        assert!(model.chunks_held() <= LANE_CHUNKS, "{} chunks in one lane", model.chunks_held());
+        let held = model.held().count();
+        assert!(held <= LANE_CHUNKS, "{held} chunks and pipes in one lane");
         let abandoned = [model.sender.holder(), model.receiver.holder()] == [None, None];
-        assert!(!abandoned || (model.chunks_held() == 0 && !model.begun), "nobody cleans");
+        assert!(!abandoned || (held == 0 && !model.begun), "nobody cleans");
         if let Place::Held { end, .. } = &model.sender {
             self.check_end(end, model);
             assert_eq!(self.shared.rival(end.lane(), Role::Sender), Ok(model.rivals[0]));
             assert_eq!(end.settled(self.shared), Ok(model.settled));
             assert_eq!(end.taken(self.shared), Ok(model.counts.0));
             assert_eq!(end.delivered(self.shared), Ok(model.counts.1));
-            assert_eq!(end.held(), model.flying.len() + model.back);
+            assert_eq!(end.held(), model.flying.len() + model.back.len());
         }
         if let Place::Held { end, .. } = &model.receiver {
             self.check_end(end, model);

@@ -5,8 +5,9 @@
 use crate::random::{Random, mix};
 use shm::{
     Direction, End, Filling, Finish, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment,
-    SenderEnd, SessionRef, Settled, Shared, TakeError, Terms, WorkerId,
+    SenderEnd, SessionRef, Settled, Shared, TakeError, Terms, Vessel, WorkerId,
 };
+use std::collections::VecDeque;
 use std::ops::AddAssign;
 
 const SESSIONS: usize = 4;
@@ -53,6 +54,8 @@ struct Table {
 pub(crate) struct Party<'s> {
     segment: &'s Segment,
     tables: [Table; SESSIONS],
+    /// The words in each pipe.
+    pipes: Vec<VecDeque<[u8; 8]>>,
     /// Whether bytes without the lane's mark fail the test.
     foreign_matters: bool,
     pub(crate) tally: Tally,
@@ -61,7 +64,8 @@ pub(crate) struct Party<'s> {
 impl<'s> Party<'s> {
     pub(crate) fn new(segment: &'s Segment, foreign_matters: bool) -> Self {
         let tables = std::array::from_fn(|_| Table::default());
-        Self { segment, tables, foreign_matters, tally: Tally::default() }
+        let pipes = vec![VecDeque::new(); segment.geometry().pipes as usize];
+        Self { segment, tables, pipes, foreign_matters, tally: Tally::default() }
     }
 
     fn shared(&self) -> &'s Shared<'s> {
@@ -145,6 +149,7 @@ impl<'s> Party<'s> {
         let shared = self.shared();
         let census = shared.census();
         assert!(census.chunks_held <= shared.pool().len());
+        assert!(census.pipes_held <= shared.pool().pipes());
         assert!(census.places_held <= 4 * shared.sessions());
         assert!(census.sessions_live + census.slots_between <= shared.sessions());
         for slot in [0, 1, 2, 3, 4, u32::MAX] {
@@ -218,7 +223,7 @@ impl<'s> Party<'s> {
 
     /// `false`: it leaves.
     fn send_on(
-        &self,
+        &mut self,
         end: &mut SenderEnd,
         filling: &mut Option<Filling>,
         random: &mut Random,
@@ -253,22 +258,34 @@ impl<'s> Party<'s> {
         Ok(true)
     }
 
-    /// Publishes the chunk that is full, or fills one.
+    /// Publishes the chunk or pipe that is full, or fills one.
     fn move_on(
-        &self,
+        &mut self,
         end: &mut SenderEnd,
         filling: &mut Option<Filling>,
         random: &mut Random,
     ) -> Result<(), Refusal> {
         let shared = self.shared();
         if let Some(full) = filling.take() {
-            let _ = end.publish(shared, full, 0..8 * (1 + random.below(512)))?;
+            let words = match full.vessel() {
+                Vessel::Chunk(_) => 1 + random.below(512),
+                Vessel::Pipe(index) => self.pipes[index].len(),
+            };
+            let _ = end.publish(shared, full, 0..8 * words)?;
             return Ok(());
         }
-        *filling = end.reserve(shared)?;
-        if let Some(filling) = filling {
+        let by_pipe = random.below(2) == 0;
+        *filling = if by_pipe { end.reserve_pipe(shared)? } else { end.reserve(shared)? };
+        let Some(filling) = filling else { return Ok(()) };
+        let Vessel::Pipe(index) = filling.vessel() else {
             self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.lane()));
+            return Ok(());
+        };
+        if filling.is_new() {
+            self.pipes[index].clear();
         }
+        let words = 1 + random.below(512);
+        self.pipes[index].extend(std::iter::repeat_n(mark(end.lane()), words));
         Ok(())
     }
 
@@ -320,7 +337,9 @@ impl<'s> Party<'s> {
     fn take_piece(&mut self, end: &mut ReceiverEnd, random: &mut Random) -> Result<(), Refusal> {
         let shared = self.shared();
         let Some(piece) = end.next(shared)? else { return Ok(()) };
-        assert!(piece.chunk_index() < shared.pool().len());
+        if let Vessel::Pipe(index) = piece.vessel() {
+            return self.take_from_pipe(index, piece.len(), end);
+        }
         let bytes = self.segment.bytes(&piece);
         assert_eq!(bytes.len(), piece.len(), "a piece beyond its chunk");
         // Reads every byte: what lies outside the mapping would end the process here.
@@ -333,6 +352,24 @@ impl<'s> Party<'s> {
             let _ = end.ack_recv(shared)?;
         }
         Ok(())
+    }
+
+    /// Takes all that the piece has in its pipe, or leaves some there and goes.
+    fn take_from_pipe(
+        &mut self,
+        index: usize,
+        bytes: usize,
+        end: &mut ReceiverEnd,
+    ) -> Result<(), Refusal> {
+        let pipe = &mut self.pipes[index];
+        let words = (bytes / 8).min(pipe.len());
+        let same = pipe.drain(..words).all(|word| word == mark(end.lane()));
+        assert!(same || !self.foreign_matters, "{:?} gets other bytes", end.lane());
+        if words * 8 < bytes {
+            return Err(Refusal::EmptyPipe { missing: bytes - words * 8 });
+        }
+        self.tally.pieces += 1;
+        end.ack_recv(self.shared()).map(drop)
     }
 }
 

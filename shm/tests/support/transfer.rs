@@ -3,11 +3,15 @@
 
 use crate::process::{DEADLINE, wait_readable};
 use crate::random::mix;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::{pipe2, read, write};
 use shm::{
     Finish, Geometry, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment, SenderEnd,
-    SessionRef, Settled, State, TakeError, Terms, WorkerId,
+    SessionRef, Settled, State, TakeError, Terms, Vessel, WorkerId,
 };
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// Workers that a test can have.
@@ -48,13 +52,40 @@ pub(crate) enum Outcome {
 pub(crate) struct World {
     pub(crate) segment: Segment,
     wakers: [EventFd; WORKERS],
+    pub(crate) pipes: Vec<Pipe>,
+}
+
+/// Where a pipe's bytes come out, and where they go in.
+#[derive(Debug)]
+pub(crate) struct Pipe(OwnedFd, OwnedFd);
+
+impl Pipe {
+    fn new() -> Self {
+        let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+        Self(out, into)
+    }
+
+    /// Takes out `bytes` at most.
+    pub(crate) fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut taken = vec![0; bytes];
+        match read(&self.0, &mut taken) {
+            Err(Errno::EAGAIN) => taken.clear(),
+            count => taken.truncate(count.unwrap()),
+        }
+        taken
+    }
+
+    fn fill(&self, bytes: &[u8]) {
+        assert_eq!(write(&self.1, bytes), Ok(bytes.len()));
+    }
 }
 
 impl World {
     pub(crate) fn new(geometry: &Geometry) -> Self {
         let waker = |_| EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
         let wakers = std::array::from_fn(|index| waker(index).unwrap());
-        Self { segment: Segment::create(geometry).unwrap(), wakers }
+        let pipes = (0..geometry.pipes).map(|_| Pipe::new()).collect();
+        Self { segment: Segment::create(geometry).unwrap(), wakers, pipes }
     }
 
     /// Who a worker is in the life that it has now.
@@ -196,7 +227,10 @@ impl Worker<'_> {
                 if !self.peer_remains(end) {
                     return Ok(Outcome::Lost);
                 }
-                if let Some(filling) = end.reserve(shared)? {
+                // Both kinds by turns.
+                let by_pipe = number % 2 == 0 && end.takes_pipes(shared)?;
+                let reserved = if by_pipe { end.reserve_pipe(shared) } else { end.reserve(shared) };
+                if let Some(filling) = reserved? {
                     break filling;
                 }
                 if end.wait_for_room(shared)? {
@@ -204,6 +238,13 @@ impl Worker<'_> {
                 }
             };
             let range = self.step(Step::Fill, || {
+                if let Vessel::Pipe(index) = filling.vessel() {
+                    let pipe = &self.world.pipes[index];
+                    while filling.is_new() && !pipe.take(1 << 16).is_empty() {}
+                    let length = range_of(seed, number, shared.chunk_bytes()).len();
+                    pipe.fill(&words(seed, number, length).flatten().collect::<Vec<_>>());
+                    return 0..length;
+                }
                 let bytes = self.world.segment.bytes_mut(&mut filling);
                 let range = range_of(seed, number, bytes.len());
                 words(seed, number, range.len())
@@ -246,6 +287,7 @@ impl Worker<'_> {
 
     fn receive_all(&self, end: &mut ReceiverEnd) -> Result<Outcome, Refusal> {
         let shared = self.world.segment.shared();
+        end.take_pipes(shared)?;
         let announcement = end.announcement(shared)?;
         let [seed, pieces] = announcement.as_chunks().0 else { panic!("{announcement:?}") };
         let (seed, pieces) = (u64::from_le_bytes(*seed), u64::from_le_bytes(*pieces));
@@ -256,7 +298,14 @@ impl Worker<'_> {
             let finish = end.finish(shared)?;
             if let Some(piece) = end.next(shared)? {
                 self.step(Step::Send, || {
-                    let bytes = self.world.segment.bytes(&piece);
+                    let poured;
+                    let bytes = match piece.vessel() {
+                        Vessel::Chunk(_) => self.world.segment.bytes(&piece),
+                        Vessel::Pipe(index) => {
+                            poured = self.world.pipes[index].take(piece.len());
+                            &poured
+                        }
+                    };
                     let expected = range_of(seed, number, shared.chunk_bytes()).len();
                     assert_eq!(bytes.len(), expected, "length of piece {number}");
                     let same =

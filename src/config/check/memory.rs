@@ -31,7 +31,7 @@ impl Check<'_> {
         let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
-            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks)
+            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks, 0)
                 .map_err(|error| error.to_string())
         });
         match geometry {
@@ -47,6 +47,7 @@ impl Check<'_> {
                     chunks: 1,
                     chunk_bytes,
                     lane_chunks: 1,
+                    pipes: 0,
                 };
                 Memory { segment_bytes, geometry }
             }

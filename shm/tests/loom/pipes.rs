@@ -1,0 +1,102 @@
+//! Pipes: what was left in one shows in no other lane, and nobody fills one that another still empties.
+
+use super::*;
+
+const PIPE: Vessel = Vessel::Pipe(0);
+
+/// Fills a pipe, if one is to be had, having emptied one that is new to the lane.
+fn fill(world: &World, shared: &Shared<'_>, sender: &mut SenderEnd, value: u64) -> Option<Filling> {
+    let filling = sender.reserve_pipe(shared).unwrap()?;
+    if filling.vessel() == PIPE {
+        if filling.is_new() {
+            world.pour(PIPE);
+        }
+        assert_eq!(world.read(PIPE), 0, "filled while it is not empty");
+    }
+    world.write(&filling, value);
+    Some(filling)
+}
+
+/// The one pipe there is goes from a lane that is being left to another. The receiver takes what is in it, or does
+/// not, and sets AckRecv, or does not.
+fn hand_on_a_pipe(takes: bool, acks: bool) {
+    let world = World::with_pipes(2, 1, 1, 1);
+    let shared = world.shared();
+    let (mut sender, mut receiver) = world.begun();
+    let filling = fill(&world, &shared, &mut sender, 1).unwrap();
+    assert_eq!(filling.vessel(), PIPE);
+    sender.publish(&shared, filling, 0..8).unwrap();
+    let (mut other, other_receiver) = world.begun();
+    let reader = thread::spawn({
+        let world = world.clone();
+        move || {
+            let shared = world.shared();
+            let piece = receiver.next(&shared).unwrap().unwrap();
+            let value = if takes { world.pour(piece.vessel()) } else { world.read(piece.vessel()) };
+            assert_eq!(value, 1);
+            if acks {
+                receiver.ack_recv(&shared).unwrap();
+            }
+            shared.leave_receiver(receiver).unwrap();
+        }
+    });
+    let taker = thread::spawn({
+        let world = world.clone();
+        move || {
+            let shared = world.shared();
+            let filling = fill(&world, &shared, &mut other, 2);
+            shared.leave_sender(other, filling).unwrap();
+        }
+    });
+    shared.leave_sender(sender, None).unwrap();
+    reader.join().unwrap();
+    taker.join().unwrap();
+    shared.leave_receiver(other_receiver).unwrap();
+    world.assert_left(2);
+    let dirty = world.shared().pool().pipes_dirty();
+    assert!(world.read(PIPE) == 0 || dirty == 1, "free, and not empty");
+}
+
+#[test]
+fn a_pipe_that_was_emptied_is_nobodys() {
+    check(None, || hand_on_a_pipe(true, true));
+}
+
+#[test]
+fn a_pipe_that_was_left_is_emptied_by_whoever_takes_it() {
+    check(None, || hand_on_a_pipe(false, false));
+}
+
+#[test]
+fn a_pipe_that_was_left_after_it_was_emptied_is_nobodys() {
+    check(None, || hand_on_a_pipe(true, false));
+}
+
+/// A sender died with a pipe in flight: its receiver goes on while the dead is swept, and then leaves.
+#[test]
+fn a_pipe_of_a_dead_sender_is_its_receivers_until_that_has_left() {
+    check(Some(2), || {
+        let world = World::with_pipes(2, 1, 1, 1);
+        let shared = world.shared();
+        let (mut dead, mut receiver) = world.begun();
+        let filling = fill(&world, &shared, &mut dead, 1).unwrap();
+        dead.publish(&shared, filling, 0..8).unwrap();
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || {
+                let shared = world.shared();
+                let piece = receiver.next(&shared).unwrap().unwrap();
+                assert_eq!(world.pour(piece.vessel()), 1);
+                shared.leave_receiver(receiver).unwrap();
+            }
+        });
+        shared.sweep(WorkerId::new(1).unwrap(), |_, _| {});
+        let session = world.issue(0);
+        let mut other =
+            shared.take_sender(session.lane(Direction::Forth), owner(3), false).unwrap();
+        let filling = fill(&world, &shared, &mut other, 2);
+        reader.join().unwrap();
+        shared.leave_sender(other, filling).unwrap();
+        world.assert_left(2);
+    });
+}
