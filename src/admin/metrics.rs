@@ -161,7 +161,10 @@ impl Writer<'_, '_> {
         self.bytes("chunk", "Size of a chunk", geometry.chunk_bytes as u64)?;
         self.gauge("chunks", "Chunks in all", geometry.chunks.into())?;
         let held = self.snapshot.chunks_held as u64;
-        self.gauge("chunks_held", "Chunks that lanes hold", held)
+        self.gauge("chunks_held", "Chunks that lanes hold", held)?;
+        self.gauge("pipes", "Pipes in all", geometry.pipes.into())?;
+        let held = self.snapshot.pipes_held as u64;
+        self.gauge("pipes_held", "Pipes that lanes hold", held)
     }
 
     fn workers(&mut self) -> fmt::Result {

@@ -19,6 +19,7 @@ pub(super) struct Snapshot {
     pub(super) geometry: Geometry,
     pub(super) segment_bytes: usize,
     pub(super) chunks_held: usize,
+    pub(super) pipes_held: usize,
     /// Every worker that lives or has ever lived.
     pub(super) workers: Vec<Worker>,
     /// Of all workers together.
@@ -77,6 +78,7 @@ impl Snapshot {
             geometry: segment.geometry(),
             segment_bytes: segment.len(),
             chunks_held: shared.pool().held(),
+            pipes_held: shared.pool().pipes_held(),
             workers: Vec::new(),
             counters: Counters::default(),
             tallies: [0; TALLIES],

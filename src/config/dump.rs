@@ -86,7 +86,8 @@ impl Memory {
         size(out, "segment_bytes", self.segment_bytes)?;
         size(out, "chunk_bytes", self.geometry.chunk_bytes)?;
         size(out, "lane_bytes_max", self.lane_bytes())?;
-        writeln!(out, "sessions_max = {}", self.geometry.sessions)
+        writeln!(out, "sessions_max = {}", self.geometry.sessions)?;
+        writeln!(out, "pipes = {}", self.geometry.pipes)
     }
 }
 

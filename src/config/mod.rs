@@ -79,6 +79,7 @@ impl Config {
             ("memory.chunk_bytes", ours.geometry.chunk_bytes != theirs.geometry.chunk_bytes),
             ("memory.lane_bytes_max", ours.lane_bytes() != theirs.lane_bytes()),
             ("memory.sessions_max", ours.geometry.sessions != theirs.geometry.sessions),
+            ("memory.pipes", ours.geometry.pipes != theirs.geometry.pipes),
             ("limits.connections_max", ours.geometry.connections != theirs.geometry.connections),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
@@ -158,7 +159,7 @@ pub struct Admin {
 pub struct Memory {
     /// What the segment may take, at least [`SEGMENT_BYTES_MIN`].
     pub segment_bytes: u64,
-    /// What fits into it: `chunk_bytes`, `lane_bytes_max`, `sessions_max` and `limits.connections_max`, worked out.
+    /// What fits into it: `chunk_bytes`, `lane_bytes_max`, `sessions_max`, `pipes` and `limits.connections_max`, worked out.
     pub geometry: shm::Geometry,
 }
 

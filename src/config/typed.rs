@@ -66,6 +66,7 @@ pub(super) struct Memory {
     pub(super) chunk_bytes: Typed,
     pub(super) lane_bytes_max: Typed,
     pub(super) sessions_max: Typed,
+    pub(super) pipes: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::diagnostics::{self, Diagnostics};
 use crate::sandbox::{self, SandboxError};
+use crate::sys::pipe::Pipe;
 use crate::sys::private::Address;
 use crate::sys::{self, clock, private, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
@@ -31,7 +32,9 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid};
 use notify::Notifier;
 use program::Program;
-use shm::{CreateError, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId};
+use shm::{
+    CreateError, Geometry, PIPE_BYTES_MAX, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId,
+};
 use state::{Restored, State};
 use std::error::Error;
 use std::fs::File;
@@ -163,11 +166,12 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
         );
     }
     let signals = listen_for_signals()?;
-    let segment = make_segment(&config)?;
+    let pipes = make_pipes(config.memory.geometry.pipes);
+    let segment = make_segment(&config, pipes.len())?;
     lock(&segment);
     // Workers keep what they inherit for life, and so does the master.
     let inheritance: &Inheritance =
-        Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()? }));
+        Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()?, pipes }));
     let rotation = rotation(inheritance)?;
     let first = opening::first(config, &inheritance.segment, given)?;
     let control = open_control(&first.config);
@@ -300,9 +304,26 @@ fn show_title() {
     title::set("idontstore: master process");
 }
 
+/// As many pipes as were asked for, or as the system gives: chunks serve where there are none.
+fn make_pipes(wanted: u32) -> Vec<Pipe> {
+    let mut pipes = Vec::new();
+    for made in 0..wanted {
+        match Pipe::new(PIPE_BYTES_MAX) {
+            Ok(pipe) => pipes.push(pipe),
+            Err(error) => {
+                tracing::info!(%error, wanted, made, "fewer pipes than memory.pipes asks for");
+                break;
+            }
+        }
+    }
+    pipes
+}
+
 /// The segment, with a secret that lasts as long as it does.
-fn make_segment(config: &Config) -> Result<Segment, MasterError> {
-    let segment = Segment::create(&config.memory.geometry).map_err(MasterError::Segment)?;
+fn make_segment(config: &Config, pipes: usize) -> Result<Segment, MasterError> {
+    let pipes = u32::try_from(pipes).unwrap_or(0);
+    let geometry = Geometry { pipes, ..config.memory.geometry };
+    let segment = Segment::create(&geometry).map_err(MasterError::Segment)?;
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret)
         .map_err(|error| MasterError::os("draw random numbers")(io::Error::other(error)))?;

@@ -9,6 +9,7 @@ use super::pulse::Pulse;
 use super::workers::{Process, Workers};
 use crate::config::{self, ConfigError};
 use crate::control;
+use crate::sys::pipe::Pipe;
 use crate::sys::process::Child;
 use crate::sys::program;
 use crate::sys::sink::Sink;
@@ -16,7 +17,7 @@ use crate::worker::{Generation, Inheritance};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
-use shm::{AttachError, Segment, WORKER_RECORDS_MAX, WorkerId};
+use shm::{AttachError, Geometry, Segment, WORKER_RECORDS_MAX, WorkerId};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -39,6 +40,9 @@ pub(super) struct State {
     pid: i32,
     segment: RawFd,
     wakers: Vec<RawFd>,
+    /// Both ends of each.
+    #[serde(default)]
+    pipes: Vec<[RawFd; 2]>,
     /// What the generation runs with that served last, every value worked out.
     config: String,
     /// In the order of the configuration.
@@ -122,6 +126,7 @@ impl State {
             pid: getpid().as_raw(),
             segment: inheritance.segment.fd().as_raw_fd(),
             wakers: inheritance.wakers.iter().map(|it| it.as_fd().as_raw_fd()).collect(),
+            pipes: inheritance.pipes.iter().map(Pipe::fds).collect(),
             config: current.config.dump(),
             listeners: current.listeners.iter().map(|it| it.as_raw_fd()).collect(),
             is_activated,
@@ -139,6 +144,7 @@ impl State {
         let control = self.control.iter().flat_map(control::Past::fds);
         let mut fds = vec![self.segment];
         fds.extend(self.wakers.iter().chain(&self.listeners));
+        fds.extend(self.pipes.iter().flatten());
         fds.extend(self.admin.iter().chain(&self.access));
         fds.extend(workers.chain(control));
         fds
@@ -178,8 +184,13 @@ impl State {
         }
         let segment = Segment::attach(take(state.segment, "the segment")?)?;
         let config = config::parse_dump(&state.config, "the running configuration")?;
-        if config.memory.geometry != segment.geometry() {
+        let Geometry { pipes, .. } = segment.geometry();
+        // There may be fewer than were asked for.
+        if segment.geometry() != (Geometry { pipes, ..config.memory.geometry }) {
             return Err(StateError::Contradiction("the segment is not as it is configured"));
+        }
+        if state.pipes.len() != pipes as usize {
+            return Err(StateError::Contradiction("pipes are missing"));
         }
         if config.listeners.len() != state.listeners.len() {
             return Err(StateError::Contradiction("listeners are missing"));
@@ -195,11 +206,15 @@ impl State {
             })
         });
         let wakers = wakers.collect::<Result<_, _>>()?;
+        let pipe = |[out, into]: [RawFd; 2]| {
+            Ok::<_, StateError>(Pipe::after(take(out, "a pipe")?, take(into, "a pipe")?))
+        };
+        let pipes = state.pipes.into_iter().map(pipe).collect::<Result<_, _>>()?;
         let listeners = state.listeners.into_iter().map(|fd| take(fd, "a listener"));
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = state.admin.map(|fd| take(fd, "the admin listener")).transpose()?;
         // For life, as with the program before.
-        let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers }));
+        let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers, pipes }));
         let access =
             state.access.map(|fd| take(fd, "the access log").map(Sink::new)).transpose()?;
         let (current, lack) =

@@ -83,7 +83,7 @@ impl Workers {
 
     /// Asks all who are to be asked whether they go on. Returns who does not.
     pub(super) fn ask(&mut self, now_ms: u64, hang_timeout_ms: u64) -> Vec<WorkerId> {
-        let Inheritance { segment, wakers } = self.inheritance;
+        let Inheritance { segment, wakers, .. } = self.inheritance;
         let mut hung = Vec::new();
         let due = |it: &&mut Process| it.pulse.due_ms(hang_timeout_ms) <= now_ms;
         for process in self.processes.iter_mut().filter(due) {

@@ -10,6 +10,7 @@ mod body;
 mod manner;
 mod outbox;
 mod outcome;
+mod pipes;
 mod receiving;
 mod round;
 mod sending;
@@ -26,6 +27,7 @@ pub use sending::{Cargo, Sending};
 use crate::access::AccessLog;
 use crate::config::Config;
 use crate::session::Addresses;
+use crate::sys::pipe::Pipe;
 use crate::sys::waker::wake;
 use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
@@ -53,6 +55,8 @@ pub struct Relay {
     pub config: &'static Config,
     /// One a worker record: what wakes it.
     pub wakers: &'static [EventFd],
+    /// What payload passes through without being copied, by the number that the segment knows them by.
+    pub pipes: &'static [Pipe],
     /// What its turns share.
     pub round: Round,
 }

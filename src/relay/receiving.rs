@@ -8,6 +8,7 @@ use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::stream::Stream;
 use crate::sys::Put;
+use crate::sys::pipe::Pipe;
 use crate::tally::Tally;
 use shm::{End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;
@@ -192,7 +193,7 @@ impl Receiving {
             if !lane.begun {
                 return self.await_sender(relay, lane, now_ms);
             }
-            self.begin(relay, outbox, now_ms)?;
+            self.begin(relay, stream, outbox, now_ms)?;
         }
         match self.phase {
             Phase::Ack => self.await_ack(relay, stream, now_ms),
@@ -262,12 +263,21 @@ impl Receiving {
     }
 
     /// The sender has begun: writes the head of the answer.
-    fn begin(&mut self, relay: &Relay, outbox: &mut Outbox, now_ms: u64) -> Result<(), Refusal> {
+    fn begin(
+        &mut self,
+        relay: &Relay,
+        stream: &Stream,
+        outbox: &mut Outbox,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
         let bytes = self.end.announcement(relay.shared())?;
         let announced = Announcement::decode(&bytes).ok_or(Refusal::Announcement(bytes.len()))?;
         self.chunked = announced.length.is_none();
         self.length = announced.length;
         self.receipt = announced.receipt;
+        if !self.chunked && !stream.is_encrypted() {
+            self.end.take_pipes(relay.shared())?;
+        }
         let Reception { keep_alive, needs_length, manner, .. } = &self.reception;
         let mut head = write_head(outbox.bytes(), &announced, manner);
         match (keep_alive, needs_length) {
@@ -353,7 +363,7 @@ impl Receiving {
         }
     }
 
-    /// Writes what stands before the piece, the piece straight from its chunk, and what ends it.
+    /// Writes what stands before the piece, the piece straight from its chunk or pipe, and what ends it.
     fn write_piece(
         &mut self,
         relay: &Relay,
@@ -363,11 +373,16 @@ impl Receiving {
         // Asked for anew each time, so that it is known to be ours still.
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(Put::Bytes(0)) };
         let taken = self.piece_taken.unwrap_or(0);
-        let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();
-        let left = payload.len();
+        let left = piece.len().saturating_sub(taken);
         let tail: &[u8] = if self.chunked { b"\r\n" } else { b"" };
-        let parts = [IoSlice::new(outbox.rest()), IoSlice::new(payload), IoSlice::new(tail)];
-        let put = stream.send(&parts);
+        let put = match relay.pipe(piece.vessel()) {
+            Some(pipe) => pour(stream, outbox, pipe, left)?,
+            None => {
+                let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();
+                let parts = [outbox.rest(), payload, tail].map(IoSlice::new);
+                stream.send(&parts)
+            }
+        };
         let Put::Bytes(written) = put else { return Ok(put) };
         let of_ours = outbox.advance(written);
         let of_payload = of_ours.min(left);
@@ -501,6 +516,23 @@ impl Receiving {
         relay.ring_knockers(lane);
         (self.reception, left.map(drop))
     }
+}
+
+/// Writes what stands before a piece of `left` bytes, or else the piece, from its pipe.
+fn pour(
+    stream: &mut Stream,
+    outbox: &mut Outbox,
+    pipe: &Pipe,
+    left: usize,
+) -> Result<Put, Refusal> {
+    if !outbox.is_empty() {
+        return Ok(stream.send(&[IoSlice::new(outbox.rest())]));
+    }
+    let put = stream.send_from(pipe, left);
+    if !matches!(put, Put::Bytes(1..)) && pipe.is_empty() {
+        return Err(Refusal::EmptyPipe { missing: left });
+    }
+    Ok(put)
 }
 
 /// What every relayed answer says beside the payload's own fields: that a browser is to keep it in a

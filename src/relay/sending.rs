@@ -5,6 +5,7 @@
 //! receiver goes on waiting.
 
 use super::body::Window;
+use super::pipes::suits_pipe;
 use super::{
     Announcement, Body, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, Turn, millis,
 };
@@ -15,6 +16,7 @@ use crate::sys::Got;
 use crate::tally::Tally;
 use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
+    Vessel,
 };
 use std::net::IpAddr;
 
@@ -347,7 +349,7 @@ impl Sending {
             if inbox.is_empty() && !stream.is_readable() && !stream.is_leaving() {
                 return self.idle(relay, now_ms);
             }
-            if !self.take_chunk(relay)? {
+            if !self.take_vessel(relay, stream, inbox)? {
                 return self.no_room(relay, now_ms);
             }
             self.starved_since_ms = None;
@@ -368,23 +370,40 @@ impl Sending {
         Ok(Turn::Again)
     }
 
-    /// Sees to it that there is a chunk to fill.
-    fn take_chunk(&mut self, relay: &Relay) -> Result<bool, Refusal> {
+    /// Sees to it that there is a chunk or pipe to fill.
+    fn take_vessel(
+        &mut self,
+        relay: &Relay,
+        stream: &Stream,
+        inbox: &[u8],
+    ) -> Result<bool, Refusal> {
         if self.filling.is_some() {
             return Ok(true);
         }
-        let Some(mut filling) = self.end.reserve(relay.shared())? else { return Ok(false) };
+        let suits_pipe = self.suits_pipe(relay, stream, inbox)?;
+        let reserved = relay.reserve(&mut self.end, suits_pipe)?;
+        let Some(mut filling) = reserved else { return Ok(false) };
         let window = self.cargo.body.begin(relay.segment.bytes_mut(&mut filling));
         self.filling = Some((filling, window));
         Ok(true)
     }
 
-    fn is_full(&self, relay: &Relay) -> bool {
-        let chunk_bytes = relay.shared().chunk_bytes();
-        self.filling.as_ref().is_some_and(|(_, window)| window.filled >= chunk_bytes)
+    /// Whether what comes next may go through a pipe. The first payload is for whoever receives once it is there, so
+    /// it goes by chunk.
+    fn suits_pipe(&self, relay: &Relay, stream: &Stream, inbox: &[u8]) -> Result<bool, Refusal> {
+        let suits = self.begun && suits_pipe(&self.cargo.body, stream, inbox);
+        Ok(suits && self.end.takes_pipes(relay.shared())?)
     }
 
-    /// Moves bytes into the chunk and decodes them there.
+    fn is_full(&self, relay: &Relay) -> bool {
+        self.filling.as_ref().is_some_and(|(filling, window)| match filling.vessel() {
+            Vessel::Chunk(_) => window.filled >= relay.shared().chunk_bytes(),
+            // Only of an empty one it is known that there is room.
+            Vessel::Pipe(_) => window.filled > 0,
+        })
+    }
+
+    /// Moves bytes into the chunk and decodes them there, or into the pipe.
     fn fill(
         &mut self,
         relay: &Relay,
@@ -392,6 +411,11 @@ impl Sending {
         inbox: &mut Vec<u8>,
     ) -> Result<Got, Fault> {
         let Some((filling, window)) = &mut self.filling else { return Ok(Got::Dry) };
+        if let Some(pipe) = relay.pipe(filling.vessel()) {
+            let (got, bytes) = relay.fill_pipe(pipe, stream, &mut self.cargo.body, window);
+            self.read_bytes = self.read_bytes.saturating_add(bytes);
+            return Ok(got);
+        }
         let chunk = relay.segment.bytes_mut(filling);
         let room = self.cargo.body.room(chunk, window);
         if room.is_empty() {

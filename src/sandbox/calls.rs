@@ -25,6 +25,8 @@ const CALLS: &[c_long] = &[
     libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
+    // Payload between a socket and a pipe.
+    libc::SYS_splice,
     libc::SYS_write,
     libc::SYS_writev,
     // A pipe or a terminal that others wait for, as a log: written to without waiting, or asked for room before.

@@ -6,6 +6,7 @@
 
 mod encrypted;
 
+use crate::sys::pipe::Pipe;
 use crate::sys::{Got, Put, Socket};
 use crate::tls::{Acceptor, Fault};
 use encrypted::Encrypted;
@@ -112,6 +113,16 @@ impl Stream {
             None => self.socket.recv(room),
             Some(tls) => tls.recv(&mut self.socket, room),
         }
+    }
+
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. Not with TLS.
+    pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
+        self.socket.recv_into(pipe, bytes_max)
+    }
+
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. Not with TLS.
+    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> Put {
+        self.socket.send_from(pipe, bytes_max)
     }
 
     /// Writes `parts`, one after the other, as far as the socket takes them; with TLS, as far as they are as good as

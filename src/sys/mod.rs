@@ -8,6 +8,7 @@ pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod listener;
+pub mod pipe;
 pub mod private;
 pub mod process;
 pub mod program;

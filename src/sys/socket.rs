@@ -3,6 +3,7 @@
 //! Events are edge-triggered, so what they said is remembered here until a call finds that it is no
 //! longer so: a short read means that the socket is dry, but only if no FIN came with the data.
 
+use super::pipe::Pipe;
 use socket2::SockRef;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -138,6 +139,49 @@ impl Socket {
                 Put::Full
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Put::Bytes(0),
+            Err(_) => {
+                self.broken = true;
+                Put::Broken
+            }
+        }
+    }
+
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty: otherwise it is not known whether
+    /// there is nothing to move or no room.
+    pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
+        if !self.readable && !self.fin_seen {
+            return Got::Dry;
+        }
+        match pipe.fill(&self.socket, bytes_max) {
+            Ok(0) => Got::End,
+            // More may have come than the pipe has room for, in however many pieces.
+            Ok(n) => Got::Bytes(n),
+            // Behind a FIN nothing is dry.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.fin_seen => {
+                self.readable = false;
+                Got::Dry
+            }
+            Err(_) => {
+                self.broken = true;
+                Got::Broken
+            }
+        }
+    }
+
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. [`Put::Full`] also if nothing is in it.
+    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> Put {
+        if self.broken {
+            return Put::Broken;
+        }
+        if !self.writable {
+            return Put::Full;
+        }
+        match pipe.pour(&self.socket, bytes_max) {
+            Ok(n) => Put::Bytes(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                Put::Full
+            }
             Err(_) => {
                 self.broken = true;
                 Put::Broken

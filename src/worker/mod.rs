@@ -26,6 +26,7 @@ use crate::diagnostics;
 use crate::relay::{Relay, Round, millis};
 use crate::sandbox;
 use crate::session::Addresses;
+use crate::sys::pipe::Pipe;
 use crate::sys::sink::Sink;
 use crate::sys::{clock, process, signal, title};
 use crate::tls::Acceptor;
@@ -66,6 +67,8 @@ pub struct Inheritance {
     pub segment: Segment,
     /// What wakes each worker, by record.
     pub wakers: Vec<EventFd>,
+    /// What payload passes through without being copied: as many as the segment has tags for.
+    pub pipes: Vec<Pipe>,
 }
 
 /// What the master made for the workers of one configuration, until the next reload.
@@ -100,6 +103,7 @@ impl Inheritance {
     /// mapped.
     fn keep(&self, generation: &Generation) -> Vec<RawFd> {
         let mut keep = process::raw(&self.wakers);
+        keep.extend(self.pipes.iter().flat_map(Pipe::fds));
         keep.extend(generation.listeners.iter().map(|listener| listener.as_raw_fd()));
         keep.extend(generation.admin.iter().map(|listener| listener.as_raw_fd()));
         keep.extend(generation.access.iter().map(|log| log.as_fd().as_raw_fd()));
@@ -162,7 +166,7 @@ impl Worker {
         generation: &'static Generation,
     ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let Inheritance { segment, wakers } = inheritance;
+        let Inheritance { segment, wakers, pipes } = inheritance;
         let Generation { config, listeners, acceptors, admin, access } = generation;
         let poll = Poll::new().map_err(|error| failed("making an epoll instance", &error))?;
         signal::block(&SIGNALS_IGNORED)?;
@@ -190,6 +194,7 @@ impl Worker {
             access,
             config,
             wakers,
+            pipes,
             round: Round::default(),
         };
         let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN)).transpose();

@@ -35,6 +35,7 @@ mod limits;
 mod memory;
 mod messages;
 mod outcomes;
+mod pipes;
 mod process;
 mod proxies;
 mod receipt;

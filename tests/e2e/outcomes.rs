@@ -162,6 +162,7 @@ pub(crate) fn no_chunk_for_a_pair_is_503_for_both() {
             "memory.segment_bytes = \"8MiB\"",
             "memory.chunk_bytes = \"1MiB\"",
             "memory.lane_bytes_max = \"1MiB\"",
+            "memory.pipes = 0",
             "timeouts.chunk_wait = \"1s\"",
         ],
     );

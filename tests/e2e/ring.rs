@@ -10,10 +10,13 @@ use crate::harness::{
     stays, tcp_queues,
 };
 
+/// These are about chunks.
+const BY_CHUNK: &str = "memory.pipes = 0";
+
 #[test]
 pub(crate) fn a_stopped_receiver_holds_at_most_a_lane_of_chunks() {
     for placement in [Placement::SameWorker, Placement::TwoWorkers] {
-        let relay = Relay::with(2, &[]);
+        let relay = Relay::with(2, &[BY_CHUNK]);
         let segment = relay.segment();
         let session = relay.session();
         let (mut receiver, mut sender) = relay.pair(&segment, placement);
@@ -82,7 +85,7 @@ const HEAD_BYTES: u64 = 16 << 10;
 
 #[test]
 fn payload_is_received_into_the_segment_and_sent_from_it() {
-    let relay = Relay::with(2, &[]);
+    let relay = Relay::with(2, &[BY_CHUNK]);
     let segment = relay.segment();
     let session = relay.session();
     let chunk_bytes = segment.chunk_bytes();
@@ -122,7 +125,7 @@ fn payload_is_received_into_the_segment_and_sent_from_it() {
 
 #[test]
 pub(crate) fn the_receiver_gets_what_the_segment_holds() {
-    let relay = Relay::with(2, &[]);
+    let relay = Relay::with(2, &[BY_CHUNK]);
     let segment = relay.segment();
     let session = relay.session();
     let payload = Payload::new(5, 100_000);

@@ -5,7 +5,11 @@ use super::super::host::{Host, SEGMENT_AUTO_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::super::report::Fault;
 use super::super::unit::size_text;
 use super::{Check, KIB, Key, MIB, TIB, count_within, is_auto, size_within, sizes_allowed, typed};
-use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, SESSIONS_MAX};
+use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPES_MAX, SESSIONS_MAX};
+
+/// As many as a process without `CAP_SYS_RESOURCE` may have of 1 MiB: more would get less
+/// (`fs.pipe-user-pages-soft`, by default 16384).
+const PIPES_AUTO: u32 = 64;
 
 impl Check<'_> {
     pub(super) fn memory(
@@ -22,16 +26,18 @@ impl Check<'_> {
             key!(file, default, sessions_max),
             key!(file, default, lane_bytes_max),
             key!(file, default, chunk_bytes),
+            key!(file, default, pipes),
             key!(limits, default_limits, connections_max),
         ];
-        let [segment_key, sessions_key, lane_key, chunk_key, _] = &keys;
+        let [segment_key, sessions_key, lane_key, chunk_key, pipes_key, _] = &keys;
         let segment_bytes = self.segment_bytes(segment_key, host);
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
         let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes);
+        let pipes = self.pipes(pipes_key);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
-            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks, 0)
+            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks, pipes)
                 .map_err(|error| error.to_string())
         });
         match geometry {
@@ -97,6 +103,14 @@ impl Check<'_> {
             }
             let bytes = usize::try_from(size_within(value, &range)?).ok()?;
             bytes.is_power_of_two().then_some(bytes)
+        })
+    }
+
+    fn pipes(&mut self, key: &Key<'_>) -> u32 {
+        let allowed = format!("\"auto\" or a number from 0 to {PIPES_MAX}");
+        self.value(key, &allowed, |value| match count_within(value, &(0..=PIPES_MAX.into())) {
+            Some(count) => u32::try_from(count).ok(),
+            None => is_auto(value).then_some(PIPES_AUTO),
         })
     }
 

@@ -30,7 +30,7 @@ impl Start {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let text = format!(
-            "workers = 2\ncontrol_socket = {:?}\nadmin.listen = \"unix:{}\"\nlog.access = {:?}\n\
+            "workers = 2\ncontrol_socket = {:?}\nadmin.listen = \"unix:{}\"\nlog.access = {:?}\nmemory.pipes = 2\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\n",
             path("control"),
             path("admin").display(),
@@ -160,6 +160,7 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("openat", "EMFILE", 4..=60, "(log.access): Too many open files"),
         ("poll", "ENOMEM", 2..=4, ""),
         ("recvmsg", "ENOMEM", 1..=2, ""),
+        ("pipe2", "ENFILE", 1..=2, ""),
     ];
     let (optional, needed): (Vec<_>, Vec<_>) =
         cases.iter().cloned().partition(|it| it.3.is_empty());

@@ -411,7 +411,13 @@ fn configure(directory: &Path, own: &str, workers: usize, lines: &[&str], is_htt
     let patience = "timeouts.hang_timeout = \"1h\"";
     let is_patient = !lines.iter().any(|line| line.contains("hang_timeout"));
     let is_open = !may_look_in() && !lines.iter().any(|line| line.starts_with("sandbox"));
-    let added = [is_patient.then_some(patience), is_open.then_some("sandbox = \"off\"")];
+    // A user may have no more than 64 of full size, and many tests run at a time.
+    let has_default_pipes = !lines.iter().any(|line| line.contains("memory"));
+    let added = [
+        is_patient.then_some(patience),
+        is_open.then_some("sandbox = \"off\""),
+        has_default_pipes.then_some("memory.pipes = 4"),
+    ];
     let added = [control.as_str()].into_iter().chain(added.into_iter().flatten());
     let lines: Vec<_> = lines.iter().copied().chain(added).collect();
     fs::write(directory.join("test.toml"), config_text(own, workers, &lines, is_https)).unwrap();

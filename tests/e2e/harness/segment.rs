@@ -78,6 +78,12 @@ impl Segment {
         self.census().chunks_held as u64
     }
 
+    /// Pipes that lanes hold, and pipes that have to be emptied before they serve again.
+    pub(crate) fn pipes(&self) -> (usize, usize) {
+        let pool = self.mapped.shared().pool();
+        (pool.pipes_held(), pool.pipes_dirty())
+    }
+
     /// Places that are not free.
     pub(crate) fn places_held(&self) -> u64 {
         self.census().places_held as u64

@@ -1,0 +1,253 @@
+//! Payload that passes through pipes, uncopied: all of it and nothing else arrives, whoever leaves or dies when.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Payload, Piece, Placement, Raw, Relay, Segment, Session, Shape, Strace, eventually,
+    send_payload,
+};
+
+/// Few pipes for many transfers, whose chunks are small, so that the pipes' turn comes soon.
+const FEW: [&str; 5] = [
+    "memory.pipes = 4",
+    "memory.chunk_bytes = \"64KiB\"",
+    "memory.lane_bytes_max = \"256KiB\"",
+    "timeouts.session_lifetime = \"2s\"",
+    "limits.sessions_per_address_max = 0",
+];
+/// Transfers at a time.
+const CROWD: u64 = 8;
+const TRANSFERS: u64 = 10_000;
+/// How long a receiver waits whose sender may have left without a byte.
+const GIVES_UP: Duration = Duration::from_millis(50);
+const KILLS: usize = 12;
+/// As many as are begun until then, at most.
+const SESSIONS: usize = 1000;
+/// What goes by chunk before the first pipe, and after the last.
+const ENDS_BYTES: u64 = 4 << 20;
+
+/// Numbers that look random, from the same seed always the same.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
+
+/// The bytes that splice(2) has moved in what strace has written.
+fn spliced_bytes(text: &str) -> u64 {
+    let splices = text.lines().filter(|line| line.contains("splice("));
+    let moved = splices.filter_map(|line| {
+        let result = line.rsplit_once(" = ")?.1.trim();
+        u64::from_str_radix(result.strip_prefix("0x")?, 16).ok()
+    });
+    moved.sum()
+}
+
+#[test]
+fn payload_of_a_known_length_passes_uncopied_on_one_worker_and_across_two() {
+    for placement in [Placement::SameWorker, Placement::TwoWorkers] {
+        let relay = Relay::with(2, &[]);
+        let segment = relay.segment();
+        let (session, payload) = (relay.session(), Payload::new(3, 64 << 20));
+        let (mut receiver, mut sender) = relay.pair(&segment, placement);
+        let workers = relay.worker_pids();
+        let mut strace = Strace::watch(&workers, "splice", &relay.path("trace"));
+        receiver.get(&session.path);
+        let reading = thread::spawn({
+            let payload = payload.clone();
+            move || receiver.read_checked(&payload)
+        });
+        send_payload(&mut sender, &session.path, &payload, Shape::Length).unwrap();
+        reading.join().unwrap().expect_all(&payload);
+        assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), payload.len());
+        strace.detach();
+        let bytes: u64 = workers.iter().map(|pid| spliced_bytes(&strace.text(*pid))).sum();
+        // Once in and once out.
+        assert!(bytes > 2 * (payload.len() - ENDS_BYTES), "{placement:?}: {bytes} bytes");
+    }
+}
+
+#[test]
+fn what_has_to_be_looked_at_passes_by_chunk() {
+    let relay = Relay::with(2, &[]);
+    let (session, payload) = (relay.session(), Payload::new(4, 8 << 20));
+    let workers = relay.worker_pids();
+    let mut strace = Strace::watch(&workers, "splice", &relay.path("trace"));
+    session.transfer(&payload, Shape::Form);
+    relay.session().transfer(&payload, Shape::Chunked(100_000));
+    strace.detach();
+    let bytes: u64 = workers.iter().map(|pid| spliced_bytes(&strace.text(*pid))).sum();
+    assert_eq!(bytes, 0);
+}
+
+/// Sends a body that is its session's own, and may break off.
+fn send(mut raw: Raw, session: &Session, payload: &Payload, leaves_at: Option<u64>) {
+    raw.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);
+    let end = leaves_at.unwrap_or(payload.len());
+    let mut offset = 0;
+    while offset < end {
+        let slice = payload.at(offset);
+        let slice = &slice[..slice.len().min(usize::try_from(end - offset).unwrap())];
+        if raw.try_send(slice).is_err() {
+            return;
+        }
+        offset += slice.len() as u64;
+    }
+    match leaves_at {
+        Some(at) if at % 2 == 0 => raw.reset(),
+        Some(_) => {}
+        None => drop(raw.try_read_response()),
+    }
+}
+
+/// Receives and looks at each byte; may break off. Returns how many came.
+fn receive(mut raw: Raw, session: &Session, payload: &Payload, leaves_at: Option<u64>) -> u64 {
+    raw.get(&session.path);
+    let Ok(head) = raw.try_read_head() else { return 0 };
+    let Some(mut state) = raw.body_of(&head).filter(|_| head.status == 200) else { return 0 };
+    let (mut bytes, mut buffer) = (0, vec![0; 64 << 10]);
+    while leaves_at.is_none_or(|at| bytes < at) {
+        let Piece::Bytes(n) = raw.read_piece(&mut state, &mut buffer) else { return bytes };
+        assert_eq!(payload.first_difference(bytes, &buffer[..n]), None, "another's bytes");
+        bytes += n as u64;
+    }
+    if bytes.is_multiple_of(2) {
+        raw.reset();
+    }
+    bytes
+}
+
+/// One transfer, that either side may end before its time. Returns whether all came, and should have.
+fn transfer(relay: &Relay, number: u64) -> bool {
+    let mut dice = Dice(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let payload = Payload::new(number, (192 << 10) + dice.below(640 << 10));
+    let leaves_at = Some(dice.below(payload.len()));
+    let (sender_leaves, receiver_leaves) = match dice.below(4) {
+        0 => (leaves_at, None),
+        1 => (None, leaves_at),
+        _ => (None, None),
+    };
+    let session = relay.session();
+    let (receiver, sender) = (relay.connect(), relay.connect());
+    if sender_leaves.is_some() {
+        // It may leave before it has begun, and nobody else comes.
+        receiver.patience(GIVES_UP);
+    }
+    let received = thread::scope(|scope| {
+        scope.spawn(|| send(sender, &session, &payload, sender_leaves));
+        receive(receiver, &session, &payload, receiver_leaves)
+    });
+    if sender_leaves.or(receiver_leaves).is_none() {
+        assert_eq!(received, payload.len(), "transfer {number}");
+    }
+    received == payload.len()
+}
+
+/// Counts how often pipes are seen held, and seen left as ones to be emptied.
+fn watch(segment: &Segment, stop: &AtomicBool) -> [u64; 2] {
+    let mut seen = [0; 2];
+    while !stop.load(Ordering::Relaxed) {
+        let (held, dirty) = segment.pipes();
+        seen[0] += u64::from(held > 0);
+        seen[1] += u64::from(dirty > 0);
+        thread::sleep(Duration::from_micros(500));
+    }
+    seen
+}
+
+#[test]
+fn heavy_ten_thousand_transfers_through_four_pipes_have_no_byte_of_another() {
+    let relay = Relay::with(2, &FEW);
+    let (segment, fds) = (relay.segment(), relay.fd_counts());
+    let (next, whole, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let seen = thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(&segment, &stop));
+        let go_on = || {
+            while let number @ ..TRANSFERS = next.fetch_add(1, Ordering::Relaxed) {
+                whole.fetch_add(u64::from(transfer(&relay, number)), Ordering::Relaxed);
+            }
+        };
+        let running: Vec<_> = (0..CROWD).map(|_| scope.spawn(go_on)).collect();
+        running.into_iter().for_each(|it| it.join().unwrap());
+        stop.store(true, Ordering::Relaxed);
+        watching.join().unwrap()
+    });
+    assert!(whole.into_inner() >= TRANSFERS / 3);
+    assert!(seen.iter().all(|times| *times > 100), "pipes held and to be emptied: {seen:?}");
+    relay.expect_nothing_held(&segment, &fds);
+    assert_eq!(segment.pipes().0, 0);
+}
+
+#[test]
+fn a_worker_killed_at_any_moment_leaves_no_byte_for_another() {
+    let relay = Relay::with(2, &FEW[..3]);
+    let segment = relay.segment();
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| relay.session()).collect();
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let go_on = || {
+            while !stop.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let payload = Payload::new(number as u64, 8 << 20);
+                let Some(session) = sessions.get(number) else { break };
+                let (receiver, sender) = (relay.connect(), relay.connect());
+                thread::scope(|scope| {
+                    scope.spawn(|| send(sender, session, &payload, None));
+                    receive(receiver, session, &payload, None)
+                });
+            }
+        };
+        (0..CROWD).for_each(|_| drop(scope.spawn(go_on)));
+        let mut dice = Dice(7);
+        for kill in 0..KILLS {
+            eventually("pipes are in use", || (segment.pipes().0 > 0).then_some(()));
+            // Anywhere in a turn.
+            thread::sleep(Duration::from_micros(dice.below(3000)));
+            let workers = relay.worker_pids();
+            let victim = workers[kill % workers.len()];
+            victim.signal(Signal::SIGKILL);
+            eventually("the worker is back", || {
+                let pids = relay.worker_pids();
+                (pids.len() == 2 && !pids.contains(&victim)).then_some(())
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    eventually("nobody holds a pipe", || (segment.pipes().0 == 0).then_some(()));
+    for number in 0..20 {
+        relay.session().transfer(&Payload::new(1000 + number, 1 << 20), Shape::Length);
+    }
+}
+
+#[test]
+fn an_upgrade_hands_on_the_pipes() {
+    let relay = Relay::with(2, &[]);
+    let links = || {
+        let fds = relay.master().fds();
+        let mut links: Vec<_> = fds.into_iter().map(|(_, link)| link).collect();
+        links.retain(|link| link.starts_with("pipe:"));
+        links.sort();
+        links
+    };
+    let before = links();
+    relay.upgrade(2, &[]);
+    for link in &before {
+        assert!(links().contains(link), "{link} is gone");
+    }
+    let (session, payload) = (relay.session(), Payload::new(3, 16 << 20));
+    let workers = relay.worker_pids();
+    let mut strace = Strace::watch(&workers, "splice", &relay.path("trace"));
+    session.transfer(&payload, Shape::Length);
+    strace.detach();
+    let bytes: u64 = workers.iter().map(|pid| spliced_bytes(&strace.text(*pid))).sum();
+    assert!(bytes > 2 * (payload.len() - ENDS_BYTES), "{bytes} bytes");
+}
