@@ -3,7 +3,8 @@
 use crate::machine::Distance;
 use crate::sample::{Metric, Runs};
 use crate::scenes::{
-    MULTIPART_ONE, MULTIPART_TWO, NGINX, ONE_WORKER, PIPING, RELAY, TLS_ALONE, TWO_WORKERS,
+    CHUNKS_ONE, CHUNKS_TWO, HAPROXY_SPLICE, MULTIPART_ONE, MULTIPART_TWO, NGINX, ONE_WORKER,
+    PIPING, RELAY, TLS_ALONE, TWO_WORKERS,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,7 @@ impl Goal {
 }
 
 const COPY: &[Of] = &[("bulk", "copy")];
+const HAPROXY: &[Of] = &[("bulk", HAPROXY_SPLICE)];
 const MEET_16: &[Of] = &[("kept-16", "meet")];
 const PIPING_16: &[Of] = &[("kept-16", PIPING)];
 const ECHO: &[Of] = &[("latency", "echo")];
@@ -60,12 +62,40 @@ const fn goal(says: &'static str, metric: Metric, of: Of, by: &'static [Of], bou
 
 use Bound::{AtLeast, AtMost};
 use Metric::{
-    BytesEach, CpuEach, CpuPerGib, Fairness, GibPerSecond, Got50, IdleCpu, PeakMib, PerCpuSecond,
-    PerSecond,
+    AllCpuPerGib, BytesEach, CpuEach, CpuPerGib, Fairness, GibPerSecond, Got50, IdleCpu, PeakMib,
+    PerCpuSecond, PerSecond,
 };
 
 pub(crate) const GOALS: &[Goal] = &[
-    goal("bulk, two workers: CPU / copy", CpuPerGib, ("bulk", TWO_WORKERS), COPY, AtMost(1.1)),
+    goal("bulk, two workers: CPU / copy", CpuPerGib, ("bulk", TWO_WORKERS), COPY, AtMost(0.75)),
+    goal(
+        "bulk, two workers, chunks: CPU / copy",
+        CpuPerGib,
+        ("bulk", CHUNKS_TWO),
+        COPY,
+        AtMost(1.1),
+    ),
+    goal(
+        "bulk, two workers: CPU / HAProxy's splice",
+        CpuPerGib,
+        ("bulk", TWO_WORKERS),
+        HAPROXY,
+        AtMost(1.25),
+    ),
+    goal(
+        "bulk, two workers: speed / HAProxy's splice",
+        GibPerSecond,
+        ("bulk", TWO_WORKERS),
+        HAPROXY,
+        AtLeast(1.0),
+    ),
+    goal(
+        "bulk, two workers: CPU with both ends / by chunks",
+        AllCpuPerGib,
+        ("bulk", TWO_WORKERS),
+        &[("bulk", CHUNKS_TWO)],
+        AtMost(1.0),
+    ),
     goal(
         "bulk, two workers: speed / copy",
         GibPerSecond,
@@ -73,33 +103,40 @@ pub(crate) const GOALS: &[Goal] = &[
         COPY,
         AtLeast(1.1),
     ),
-    goal("bulk, one worker: CPU / copy", CpuPerGib, ("bulk", ONE_WORKER), COPY, AtMost(1.1)),
+    goal("bulk, one worker: CPU / copy", CpuPerGib, ("bulk", ONE_WORKER), COPY, AtMost(0.75)),
     goal(
-        "multipart, two workers: CPU / raw",
+        "bulk, one worker: CPU with both ends / by chunks",
+        AllCpuPerGib,
+        ("bulk", ONE_WORKER),
+        &[("bulk", CHUNKS_ONE)],
+        AtMost(1.0),
+    ),
+    goal(
+        "multipart, two workers: CPU / raw by chunks",
         CpuPerGib,
         ("bulk", MULTIPART_TWO),
-        &[("bulk", TWO_WORKERS)],
+        &[("bulk", CHUNKS_TWO)],
         AtMost(1.15),
     ),
     goal(
-        "multipart, one worker: CPU / raw",
+        "multipart, one worker: CPU / raw by chunks",
         CpuPerGib,
         ("bulk", MULTIPART_ONE),
-        &[("bulk", ONE_WORKER)],
+        &[("bulk", CHUNKS_ONE)],
         AtMost(1.15),
     ),
     goal(
-        "100 at once, two workers: CPU / one alone",
+        "100 at once, two workers: CPU / one alone by chunks",
         CpuPerGib,
         ("crowd", TWO_WORKERS),
-        &[("bulk", TWO_WORKERS)],
+        &[("bulk", CHUNKS_TWO)],
         AtMost(1.5),
     ),
     goal(
-        "100 at once, one worker: CPU / one alone",
+        "100 at once, one worker: CPU / one alone by chunks",
         CpuPerGib,
         ("crowd", ONE_WORKER),
-        &[("bulk", ONE_WORKER)],
+        &[("bulk", CHUNKS_ONE)],
         AtMost(1.5),
     ),
     goal("100 at once, two workers: Jain", Fairness, ("crowd", TWO_WORKERS), &[], AtLeast(0.97)),

@@ -1,6 +1,9 @@
 //! Payload in bulk: one transfer, and many at once.
 
-use super::{Contender, MULTIPART_ONE, MULTIPART_TWO, ONE_WORKER, PIPING, Scene, TWO_WORKERS};
+use super::{
+    CHUNKS_ONE, CHUNKS_TWO, Contender, MULTIPART_ONE, MULTIPART_TWO, ONE_WORKER, PIPING, Scene,
+    TWO_WORKERS,
+};
 use crate::Outcome;
 use crate::carry::carry;
 use crate::limits::{Limit, Running};
@@ -68,18 +71,22 @@ fn contenders(stage: &Stage, carriers: Vec<Named>, transfers: usize, bytes: u64)
     carriers.into_iter().map(contender).collect()
 }
 
-/// One relay with two workers.
+/// One relay with two workers, and another without pipes.
 fn ours(stage: &Stage, with_forms: bool) -> Outcome<Vec<Named>> {
     let relay = Rc::new(Relay::start(stage.relay(), 2, &Setup::default())?);
+    let chunks = Setup { more: "[memory]\npipes = 0\n", ..Setup::default() };
+    let chunks = Rc::new(Relay::start(stage.relay(), 2, &chunks)?);
     let ways = [
-        (ONE_WORKER, Placement::OneWorker, Form::Raw),
-        (TWO_WORKERS, Placement::TwoWorkers, Form::Raw),
-        (MULTIPART_ONE, Placement::OneWorker, Form::Multipart),
-        (MULTIPART_TWO, Placement::TwoWorkers, Form::Multipart),
+        (ONE_WORKER, &relay, Placement::OneWorker, Form::Raw),
+        (TWO_WORKERS, &relay, Placement::TwoWorkers, Form::Raw),
+        (CHUNKS_ONE, &chunks, Placement::OneWorker, Form::Raw),
+        (CHUNKS_TWO, &chunks, Placement::TwoWorkers, Form::Raw),
+        (MULTIPART_ONE, &relay, Placement::OneWorker, Form::Multipart),
+        (MULTIPART_TWO, &relay, Placement::TwoWorkers, Form::Multipart),
     ];
     let ways = ways.into_iter().filter(|(.., form)| with_forms || *form == Form::Raw);
-    let placed = ways.map(|(name, placement, form)| {
-        (name.to_owned(), boxed(Placed { relay: Rc::clone(&relay), placement, form }))
+    let placed = ways.map(|(name, relay, placement, form)| {
+        (name.to_owned(), boxed(Placed { relay: Rc::clone(relay), placement, form }))
     });
     Ok(placed.collect())
 }

@@ -17,6 +17,9 @@ pub(crate) use small::BODY_BYTES;
 /// Names that goals speak of, too.
 pub(crate) const ONE_WORKER: &str = "idontstore, one worker";
 pub(crate) const TWO_WORKERS: &str = "idontstore, two workers";
+pub(crate) const CHUNKS_ONE: &str = "idontstore, one worker, chunks";
+pub(crate) const CHUNKS_TWO: &str = "idontstore, two workers, chunks";
+pub(crate) const HAPROXY_SPLICE: &str = "HAProxy, splice, upload";
 pub(crate) const MULTIPART_ONE: &str = "idontstore, one worker, multipart";
 pub(crate) const MULTIPART_TWO: &str = "idontstore, two workers, multipart";
 pub(crate) const RELAY: &str = "idontstore";
