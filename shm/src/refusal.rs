@@ -24,6 +24,10 @@ pub enum Refusal {
     },
     /// A descriptor that names a chunk or a range that does not exist.
     Descriptor(u64),
+    /// A pipe for a receiver that takes none.
+    ForeignPipe,
+    /// A pipe that was handed back, and is not empty.
+    FullPipe,
     /// A pipe that holds fewer bytes than its descriptor says.
     EmptyPipe {
         /// Bytes that are not there.
@@ -59,6 +63,8 @@ impl fmt::Display for Refusal {
             }
             Self::Descriptor(word) => write!(f, "descriptor {word:#018x} is out of range"),
             Self::ForeignChunk(tag) => write!(f, "chunk belongs to another lane: tag {tag:#018x}"),
+            Self::ForeignPipe => f.write_str("a pipe for a receiver that takes none"),
+            Self::FullPipe => f.write_str("a pipe that was handed back is not empty"),
             Self::EmptyPipe { missing } => write!(f, "pipe lacks {missing} bytes"),
             Self::Announcement(bytes) => write!(f, "announcement of {bytes} bytes is none"),
             Self::Count { found, high } => write!(f, "count {found} is above {high}"),

@@ -166,12 +166,13 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
         );
     }
     let signals = listen_for_signals()?;
+    // There may be fewer pipes, but not fewer of these.
+    let wakers = make_wakers()?;
     let pipes = make_pipes(config.memory.geometry.pipes);
     let segment = make_segment(&config, pipes.len())?;
     lock(&segment);
     // Workers keep what they inherit for life, and so does the master.
-    let inheritance: &Inheritance =
-        Box::leak(Box::new(Inheritance { segment, wakers: make_wakers()?, pipes }));
+    let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers, pipes }));
     let rotation = rotation(inheritance)?;
     let first = opening::first(config, &inheritance.segment, given)?;
     let control = open_control(&first.config);

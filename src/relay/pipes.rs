@@ -29,18 +29,24 @@ impl Relay {
             return end.reserve(self.shared());
         }
         let Some(filling) = end.reserve_pipe(self.shared())? else { return Ok(None) };
-        if !filling.is_new() || self.is_clean(&filling) {
+        if self.is_clean(&filling) {
             return Ok(Some(filling));
+        }
+        if !filling.is_new() {
+            // Its bytes are somebody else's, whatever the words say.
+            end.put_back(self.shared(), filling)?;
+            return Err(Refusal::FullPipe);
         }
         end.put_back(self.shared(), filling)?;
         end.reserve(self.shared())
     }
 
-    /// Whether it is a chunk, or a pipe that nothing of an earlier transfer is left in.
+    /// Whether it is a chunk, or a pipe that nothing is in. One that comes from the pool is emptied for that.
     fn is_clean(&self, filling: &Filling) -> bool {
+        let is_empty = if filling.is_new() { Pipe::empty } else { Pipe::is_empty };
         match filling.vessel() {
             Vessel::Chunk(_) => true,
-            vessel => self.pipe(vessel).is_some_and(Pipe::empty),
+            vessel => self.pipe(vessel).is_some_and(is_empty),
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Receiving {
     wait_ends_ms: u64,
     phase: Phase,
     chunked: bool,
+    /// What it gets may be in pipes.
+    takes_pipes: bool,
     /// The last chunk of a chunked body is written, or on its way.
     end_written: bool,
     /// The sender is gone, and the answer is to say so at its end.
@@ -93,6 +95,7 @@ impl Receiving {
             wait_ends_ms,
             phase: Phase::Sender,
             chunked: false,
+            takes_pipes: false,
             end_written: false,
             truncated: false,
             length: None,
@@ -275,7 +278,8 @@ impl Receiving {
         self.chunked = announced.length.is_none();
         self.length = announced.length;
         self.receipt = announced.receipt;
-        if !self.chunked && !stream.is_encrypted() {
+        self.takes_pipes = !self.chunked && !stream.is_encrypted();
+        if self.takes_pipes {
             self.end.take_pipes(relay.shared())?;
         }
         let Reception { keep_alive, needs_length, manner, .. } = &self.reception;
@@ -376,6 +380,8 @@ impl Receiving {
         let left = piece.len().saturating_sub(taken);
         let tail: &[u8] = if self.chunked { b"\r\n" } else { b"" };
         let put = match relay.pipe(piece.vessel()) {
+            // Nothing of a pipe would be encrypted, or framed.
+            Some(_) if !self.takes_pipes => return Err(Refusal::ForeignPipe),
             Some(pipe) => pour(stream, outbox, pipe, left)?,
             None => {
                 let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 /// Allowed with any arguments.
 const CALLS: &[c_long] = &[
     // Connections, bells, the tether and the log.
-    libc::SYS_accept4,
     libc::SYS_close,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -97,6 +96,8 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     }
     // Flags are shared with all who have the same listener: none may be made to wait in it.
     allow(libc::SYS_fcntl, vec![is(1, word(libc::F_SETFL))?, has(2, libc::O_NONBLOCK)?])?;
+    // Whoever splices from a socket that waits holds the pipe meanwhile, and with it whoever else uses it.
+    allow(libc::SYS_accept4, vec![has(3, libc::SOCK_NONBLOCK)?])?;
     for advice in ADVICE {
         allow(libc::SYS_madvise, vec![is(2, word(advice))?])?;
     }

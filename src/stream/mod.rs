@@ -115,14 +115,20 @@ impl Stream {
         }
     }
 
-    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. Not with TLS.
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. With TLS that is refused.
     pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
-        self.socket.recv_into(pipe, bytes_max)
+        match self.tls {
+            None => self.socket.recv_into(pipe, bytes_max),
+            Some(_) => Got::Broken,
+        }
     }
 
-    /// Moves what is in `pipe`, `bytes_max` at most, to the client. Not with TLS.
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. With TLS that is refused.
     pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> Put {
-        self.socket.send_from(pipe, bytes_max)
+        match self.tls {
+            None => self.socket.send_from(pipe, bytes_max),
+            Some(_) => Put::Broken,
+        }
     }
 
     /// Writes `parts`, one after the other, as far as the socket takes them; with TLS, as far as they are as good as
