@@ -20,6 +20,7 @@ pub(super) struct Snapshot {
     pub(super) segment_bytes: usize,
     pub(super) chunks_held: usize,
     pub(super) pipes_held: usize,
+    pub(super) pipes_dirty: usize,
     /// Every worker that lives or has ever lived.
     pub(super) workers: Vec<Worker>,
     /// Of all workers together.
@@ -79,6 +80,7 @@ impl Snapshot {
             segment_bytes: segment.len(),
             chunks_held: shared.pool().held(),
             pipes_held: shared.pool().pipes_held(),
+            pipes_dirty: shared.pool().pipes_dirty(),
             workers: Vec::new(),
             counters: Counters::default(),
             tallies: [0; TALLIES],

@@ -3,11 +3,14 @@
 //! The master opens the listener before the fork, a worker accepts from it, and the command line
 //! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists.
 
+use nix::errno::Errno;
+use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,15 +116,13 @@ pub fn close(listener: &Socket) {
     }
 }
 
-/// The next connection, non-blocking and closed on exec. `None`: there is none now.
+/// The next connection, non-blocking and closed on exec from the start. `None`: there is none now.
 pub fn accept(listener: &Socket) -> io::Result<Option<Socket>> {
-    match listener.accept() {
-        Ok((socket, _)) => {
-            socket.set_nonblocking(true)?;
-            Ok(Some(socket))
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
+    match accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC) {
+        // SAFETY: the kernel just made it for us.
+        Ok(fd) => Ok(Some(unsafe { Socket::from_raw_fd(fd) })),
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -89,6 +89,25 @@ fn what_has_to_be_looked_at_passes_by_chunk() {
     assert_eq!(bytes, 0);
 }
 
+#[test]
+fn a_request_behind_a_body_that_passed_by_pipe_is_answered() {
+    let relay = Relay::with(2, &[]);
+    let (session, payload) = (relay.session(), Payload::new(5, 8 << 20));
+    let (mut receiver, mut sender) = (relay.connect(), relay.connect());
+    receiver.get(&session.path);
+    let reading = thread::spawn({
+        let payload = payload.clone();
+        move || receiver.read_checked(&payload)
+    });
+    send_payload(&mut sender, &session.path, &payload, Shape::Length).unwrap();
+    // Before the answer, and so behind the body's last bytes.
+    sender.get("/");
+    reading.join().unwrap().expect_all(&payload);
+    sender.read_response().expect(200);
+    let usage = sender.read_response().expect(200).body;
+    assert!(String::from_utf8(usage).unwrap().contains("curl"));
+}
+
 /// Sends a body that is its session's own, and may break off.
 fn send(mut raw: Raw, session: &Session, payload: &Payload, leaves_at: Option<u64>) {
     raw.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);

@@ -293,6 +293,11 @@ pub(crate) const ALL: &[Attempt] = &[
         // SAFETY: numbers alone.
         unsafe { syscall(libc::SYS_fcntl, stage.listener.as_raw_fd(), libc::F_SETFL, 0) }
     }),
+    anybody("accept a socket that waits", |stage| {
+        let nobody = std::ptr::null::<libc::sockaddr>();
+        // SAFETY: the address is not asked for. Nobody listens on this socket, so the kernel does not wait.
+        unsafe { syscall(libc::SYS_accept4, stage.socket.as_raw_fd(), nobody, nobody, 0) }
+    }),
     anybody("make others wait, otherwise", |stage| {
         let off = 0;
         // SAFETY: the number lives through the call.

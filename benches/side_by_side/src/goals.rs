@@ -1,4 +1,4 @@
-//! Where it has to get: ratios of medians in one run, with the CPUs near.
+//! Where it has to get: ratios of medians in one run, with the CPUs near if nothing else is said.
 
 use crate::machine::Distance;
 use crate::sample::{Metric, Runs};
@@ -24,6 +24,7 @@ pub(crate) struct Goal {
     /// What it is measured by: the sum of these, or 1 if there are none.
     by: &'static [Of],
     pub(crate) bound: Bound,
+    distance: Distance,
 }
 
 impl Goal {
@@ -35,7 +36,7 @@ impl Goal {
     /// What came of it: the ratio, and whether that is within the bound.
     pub(crate) fn outcome(&self, runs: &Runs) -> Option<(f64, bool)> {
         let median = |(scene, contender): &Of| {
-            runs.spread(scene, contender, self.metric, Distance::Near).map(|it| it.median)
+            runs.spread(scene, contender, self.metric, self.distance).map(|it| it.median)
         };
         let by: f64 = match self.by {
             [] => 1.0,
@@ -57,7 +58,11 @@ const PIPING_16: &[Of] = &[("kept-16", PIPING)];
 const ECHO: &[Of] = &[("latency", "echo")];
 
 const fn goal(says: &'static str, metric: Metric, of: Of, by: &'static [Of], bound: Bound) -> Goal {
-    Goal { says, metric, of, by, bound }
+    Goal { says, metric, of, by, bound, distance: Distance::Near }
+}
+
+const fn far(goal: Goal) -> Goal {
+    Goal { distance: Distance::Far, ..goal }
 }
 
 use Bound::{AtLeast, AtMost};
@@ -97,11 +102,32 @@ pub(crate) const GOALS: &[Goal] = &[
         AtMost(1.0),
     ),
     goal(
-        "bulk, two workers: speed / copy",
+        "bulk, two workers: speed / by chunks",
         GibPerSecond,
         ("bulk", TWO_WORKERS),
+        &[("bulk", CHUNKS_TWO)],
+        AtLeast(1.0),
+    ),
+    far(goal(
+        "bulk, two workers, CPUs far: CPU / by chunks",
+        CpuPerGib,
+        ("bulk", TWO_WORKERS),
+        &[("bulk", CHUNKS_TWO)],
+        AtMost(0.5),
+    )),
+    goal(
+        "bulk, two workers, chunks: speed / copy",
+        GibPerSecond,
+        ("bulk", CHUNKS_TWO),
         COPY,
         AtLeast(1.1),
+    ),
+    goal(
+        "bulk, one worker, chunks: CPU / copy",
+        CpuPerGib,
+        ("bulk", CHUNKS_ONE),
+        COPY,
+        AtMost(1.1),
     ),
     goal("bulk, one worker: CPU / copy", CpuPerGib, ("bulk", ONE_WORKER), COPY, AtMost(0.75)),
     goal(
