@@ -56,14 +56,16 @@ struct Case {
 impl Case {
     /// Every step of both roles in either lane, before and after.
     fn all(victim: Role) -> impl Iterator<Item = Self> {
-        use Step::{Ack, Begin, Claim, Fill, Publish, Release, Ring, Send, Wake};
-        let sender = [Claim, Begin, Fill, Publish, Ring, Wake, Release].map(|s| (Role::Sender, s));
-        let receiver = [Claim, Send, Ack, Ring, Wake, Release].map(|s| (Role::Receiver, s));
+        use Step::{Ack, Begin, Claim, Drain, Fill, Pour, Publish, Release, Ring, Send, Wake};
+        let sender = [Claim, Begin, Drain, Fill, Publish, Ring, Wake, Release];
+        let sender = sender.map(|step| (Role::Sender, step));
+        let receiver = [Claim, Send, Pour, Ack, Ring, Wake, Release];
+        let receiver = receiver.map(|step| (Role::Receiver, step));
         let steps = move || sender.into_iter().chain(receiver);
         let lanes =
             Direction::ALL.into_iter().flat_map(move |d| steps().map(move |step| (d, step)));
         lanes.flat_map(move |(direction, (role, step))| {
-            let turns = if matches!(step, Claim | Begin | Release) { 1 } else { 3 };
+            let turns = if matches!(step, Claim | Begin | Drain | Pour | Release) { 1 } else { 3 };
             let moments = [Moment::Before, Moment::After].into_iter();
             moments.flat_map(move |moment| {
                 (1..=turns).map(move |turn| Self { direction, role, step, moment, turn, victim })

@@ -22,9 +22,13 @@ pub(crate) const WORKERS: usize = 5;
 pub(crate) enum Step {
     Claim,
     Begin,
+    /// Empties a pipe that was just taken.
+    Drain,
     Fill,
     Publish,
     Send,
+    /// Takes the second half out of a pipe.
+    Pour,
     Ack,
     /// Sets the other's bell.
     Ring,
@@ -237,10 +241,15 @@ impl Worker<'_> {
                     self.sleep();
                 }
             };
+            if let Vessel::Pipe(index) = filling.vessel()
+                && filling.is_new()
+            {
+                let pipe = &self.world.pipes[index];
+                self.step(Step::Drain, || while !pipe.take(1 << 16).is_empty() {});
+            }
             let range = self.step(Step::Fill, || {
                 if let Vessel::Pipe(index) = filling.vessel() {
                     let pipe = &self.world.pipes[index];
-                    while filling.is_new() && !pipe.take(1 << 16).is_empty() {}
                     let length = range_of(seed, number, shared.chunk_bytes()).len();
                     pipe.fill(&words(seed, number, length).flatten().collect::<Vec<_>>());
                     return 0..length;
@@ -298,11 +307,14 @@ impl Worker<'_> {
             let finish = end.finish(shared)?;
             if let Some(piece) = end.next(shared)? {
                 self.step(Step::Send, || {
-                    let poured;
+                    let mut poured;
                     let bytes = match piece.vessel() {
                         Vessel::Chunk(_) => self.world.segment.bytes(&piece),
                         Vessel::Pipe(index) => {
-                            poured = self.world.pipes[index].take(piece.len());
+                            let (pipe, half) = (&self.world.pipes[index], piece.len() / 2);
+                            poured = pipe.take(half);
+                            let rest = piece.len() - half;
+                            self.step(Step::Pour, || poured.extend(pipe.take(rest)));
                             &poured
                         }
                     };
