@@ -295,8 +295,8 @@ pub(crate) const ALL: &[Attempt] = &[
     }),
     anybody("accept a socket that waits", |stage| {
         let nobody = std::ptr::null::<libc::sockaddr>();
-        // SAFETY: the address is not asked for. Nobody listens on this socket, so the kernel does not wait.
-        unsafe { syscall(libc::SYS_accept4, stage.socket.as_raw_fd(), nobody, nobody, 0) }
+        // SAFETY: the address is not asked for. A file is no listener, so the kernel does not wait.
+        unsafe { syscall(libc::SYS_accept4, stage.open_file.as_raw_fd(), nobody, nobody, 0) }
     }),
     anybody("make others wait, otherwise", |stage| {
         let off = 0;
