@@ -1,6 +1,6 @@
 //! Chunks and pipes: what payload is in between two sockets, and the tag that says whose each one is.
 //!
-//! A tag is either `FREE` or names one attempt in one lane. It is taken by one CAS and given back by
+//! A tag is `FREE`, or a pipe's `DIRTY`, or it names one attempt in one lane. It is taken by one CAS and given back by
 //! one CAS from that very tag, so nothing can be freed twice or by somebody else, and a random word in
 //! a tag is neither free nor anybody's.
 //!
