@@ -7,6 +7,7 @@
 
 mod announcement;
 mod body;
+mod cargo;
 mod manner;
 mod outbox;
 mod outcome;
@@ -17,12 +18,13 @@ mod sending;
 
 pub use announcement::Announcement;
 pub use body::Body;
+pub use cargo::Cargo;
 pub use manner::{Manner, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
 pub use receiving::{Receiving, Reception};
 pub use round::Round;
-pub use sending::{Cargo, Sending};
+pub use sending::Sending;
 
 use crate::access::AccessLog;
 use crate::config::Config;

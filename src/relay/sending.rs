@@ -7,10 +7,10 @@
 use super::body::Window;
 use super::pipes::suits_pipe;
 use super::{
-    Announcement, Body, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, Turn, millis,
+    Announcement, Cargo, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, Turn, millis,
 };
 use crate::config::Receipt;
-use crate::http::{CONTINUE, Fault, FileName};
+use crate::http::{CONTINUE, Fault};
 use crate::stream::Stream;
 use crate::sys::Got;
 use crate::tally::Tally;
@@ -18,7 +18,6 @@ use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
     Vessel,
 };
-use std::net::IpAddr;
 
 /// How often a lane that starves for a first chunk asks again: nobody rings for a freed chunk.
 const STARVED_POLL_MS: u64 = 10;
@@ -56,30 +55,6 @@ enum Phase {
     Receipt,
     /// The receiver's last count, after which the sender is told this.
     LastCount(Sent),
-}
-
-/// What a sender brings along.
-#[derive(Debug)]
-pub struct Cargo {
-    /// Its body.
-    pub body: Body,
-    /// Its `Content-Type`; a form's part has its own.
-    pub content_type: Option<Vec<u8>>,
-    /// The name given outside of the body.
-    pub name: Option<FileName>,
-    /// What its final answer waits for.
-    pub receipt: Receipt,
-    /// Whether it sent `Expect: 100-continue`.
-    pub expects_continue: bool,
-    /// Which API it is sent by.
-    pub manner: Manner,
-    /// Its client's address: another of the same may take over from one that waits and may be dead.
-    pub client: IpAddr,
-    /// What its client's address was let in as, where a host says who its guest may be: once that is another,
-    /// it is sent away. 0: nobody is kept out.
-    pub admitted_as: u64,
-    /// It is for the session's guest alone: a receiver that was let in as another does not suit it.
-    pub for_guest: bool,
 }
 
 impl Sending {
