@@ -113,6 +113,12 @@ impl Sending {
         !self.begun
     }
 
+    /// Whether there was no room for what its client sends.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Whether the whole request body has been read.
     #[must_use]
     pub fn has_read_all(&self) -> bool {

@@ -8,7 +8,7 @@ use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::stream::Stream;
 use mio::unix::SourceFd;
-use mio::{Interest, Poll, Token};
+use mio::{Interest, Registry, Token};
 use shm::{Direction, Role};
 use slab::Slab;
 use std::collections::{BTreeSet, VecDeque};
@@ -25,6 +25,8 @@ const TURNED_AWAY_SHARE: usize = 8;
 /// A worker's connections.
 #[derive(Debug)]
 pub(super) struct Connections {
+    /// Watches their sockets.
+    registry: Registry,
     slab: Slab<Entry>,
     generation: usize,
     /// Who of us holds each of the four places in a session: slab key + 1, or 0.
@@ -49,11 +51,14 @@ struct Entry {
     /// That of its last turn.
     round: u64,
     turned_away: bool,
+    /// What its socket is watched for.
+    interest: Interest,
 }
 
 impl Connections {
-    pub(super) fn new(sessions: usize, now_ms: u64) -> Self {
+    pub(super) fn new(sessions: usize, registry: Registry, now_ms: u64) -> Self {
         Self {
+            registry,
             slab: Slab::new(),
             generation: 0,
             places: vec![[0; 4]; sessions],
@@ -80,7 +85,7 @@ impl Connections {
     }
 
     /// Takes in an accepted connection.
-    pub(super) fn add(&mut self, relay: &Relay, poll: &Poll, accepted: Accepted, now_ms: u64) {
+    pub(super) fn add(&mut self, relay: &Relay, accepted: Accepted, now_ms: u64) {
         let Accepted { socket, peer, proxy_protocol, acceptor } = accepted;
         let mut stream = Stream::new(socket);
         // Behind a balancer its line comes first.
@@ -107,11 +112,12 @@ impl Connections {
         self.turned_away += usize::from(turned_away);
         self.generation = self.generation % (u32::MAX as usize) + 1;
         let (generation, has_turn, round) = (self.generation, false, 0);
-        let key = self.slab.insert(Entry { connection, generation, has_turn, round, turned_away });
+        let interest = connection.interest();
+        let entry = Entry { connection, generation, has_turn, round, turned_away, interest };
+        let key = self.slab.insert(entry);
         relay.record.opened();
-        let token = Token(generation << GENERATION_SHIFT | key);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = poll.registry().register(&mut SourceFd(&fd), token, interest) {
+        let token = token_of(generation, key);
+        if let Err(error) = self.registry.register(&mut SourceFd(&fd), token, interest) {
             tracing::warn!(%error, "cannot watch a connection");
             self.close(relay, key);
             return;
@@ -219,12 +225,30 @@ impl Connections {
             self.move_post(key, before, after);
         }
         match next {
-            Next::Wait => self.wheel.arm(key, deadline_ms),
+            Next::Wait => {
+                self.wheel.arm(key, deadline_ms);
+                self.watch(relay, key);
+            }
             Next::Again => self.give_turn(key),
             Next::Close => {
                 // Nobody shares the socket, so closing it ends the watch as well.
                 self.close(relay, key);
             }
+        }
+    }
+
+    /// Sees to it that a connection that waits is woken by what it waits for, and nothing else.
+    fn watch(&mut self, relay: &Relay, key: usize) {
+        let Some(entry) = self.slab.get_mut(key) else { return };
+        let interest = entry.connection.interest();
+        if std::mem::replace(&mut entry.interest, interest) == interest {
+            return;
+        }
+        let (fd, token) = (entry.connection.stream().as_raw_fd(), token_of(entry.generation, key));
+        // What came while it was not watched for is told now.
+        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), token, interest) {
+            tracing::warn!(%error, "cannot watch a connection");
+            self.close(relay, key);
         }
     }
 
@@ -288,6 +312,10 @@ impl Connections {
             (Direction::Back, Role::Receiver) => back_receiver,
         })
     }
+}
+
+fn token_of(generation: usize, key: usize) -> Token {
+    Token(generation << GENERATION_SHIFT | key)
 }
 
 fn holder_of(key: usize) -> u32 {

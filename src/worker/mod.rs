@@ -198,12 +198,18 @@ impl Worker {
             round: Round::default(),
         };
         let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN)).transpose();
+        let registry = poll.registry().try_clone();
+        let registry = registry.map_err(|error| failed("sharing the epoll instance", &error))?;
         let settings = &config.listeners;
         let listeners = Listeners::new(&poll, listeners, settings, acceptors, FIRST_LISTENER);
         Ok(Self {
             admin: admin.map_err(|error| failed("watching the admin listener", &error))?,
             listeners: listeners.map_err(|error| failed("watching the listeners", &error))?,
-            connections: Connections::new(segment.shared().sessions(), clock::monotonic_ms()),
+            connections: Connections::new(
+                segment.shared().sessions(),
+                registry,
+                clock::monotonic_ms(),
+            ),
             relay,
             poll,
             tether,
@@ -327,7 +333,7 @@ impl Worker {
 
     fn take_in(&mut self, accepted: Vec<Accepted>, now_ms: u64) {
         for connection in accepted {
-            self.connections.add(&self.relay, &self.poll, connection, now_ms);
+            self.connections.add(&self.relay, connection, now_ms);
         }
     }
 

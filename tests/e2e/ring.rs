@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    Payload, Placement, Relay, Shape, Stopped, Strace, eventually, segment_addresses, send_payload,
-    stays, tcp_queues,
+    Payload, Placement, Raw, Relay, Shape, Stopped, Strace, eventually, segment_addresses,
+    send_payload, stays, tcp_queues,
 };
 
 /// These are about chunks.
@@ -78,6 +78,38 @@ pub(crate) fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity
     drop(receivers_worker);
     receiver.read_checked(&payload).expect_all(&payload);
     assert_eq!(sending.join().unwrap().expect(200).head.delivered_bytes(), payload.len());
+}
+
+/// How a sender without room goes on, and how many wake-ups of its worker may have other reasons.
+const PIECES: u64 = 400;
+const PIECE_BYTES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(2);
+const WAKE_UPS_MAX: u64 = PIECES / 4;
+
+#[test]
+pub(crate) fn what_a_sender_without_room_sends_wakes_nobody() {
+    let small = ["memory.chunk_bytes = \"4KiB\"", "memory.lane_bytes_max = \"32KiB\"", BY_CHUNK];
+    let relay = Relay::with(1, &small);
+    let (segment, session, payload) = (relay.segment(), relay.session(), Payload::new(7, 1 << 20));
+    let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "100000000")]);
+    eventually("the lane is full, and more waits in the socket", || {
+        sender.send(&payload.at(0)[..16 << 10]);
+        thread::sleep(PAUSE);
+        let (_, queued) = tcp_queues(relay.address(), sender.local_addr())?;
+        (queued > 0 && segment.chunks_held() == segment.lane_chunks()).then_some(())
+    });
+    let worker = relay.worker_pids()[0];
+    let before = (segment.sum().bytes_in, worker.wake_ups());
+    for _ in 0..PIECES {
+        sender.send(&payload.at(0)[..PIECE_BYTES]);
+        thread::sleep(PAUSE);
+    }
+    let after = (segment.sum().bytes_in, worker.wake_ups());
+    assert_eq!(after.0, before.0, "there was room");
+    assert!(after.1 - before.1 < WAKE_UPS_MAX, "{} wake-ups", after.1 - before.1);
 }
 
 /// A call that moves no more than this may be about heads and bells.

@@ -1,6 +1,7 @@
-//! Where in a session a connection is: by that the worker finds those whom news concern.
+//! Which news concern a connection: of what session it is in, and of its socket.
 
 use super::{Connection, State};
+use mio::Interest;
 use shm::{Direction, LaneRef, Role};
 
 /// Where a connection hears a session's bell.
@@ -16,6 +17,15 @@ impl Connection {
     /// Whether it is a receiver whose answer has begun.
     pub(in crate::worker) fn is_relaying(&self) -> bool {
         matches!(&self.state, State::Receiving(receiving) if !receiving.is_waiting())
+    }
+
+    /// What of its socket's news it waits for. A sender without room learns nothing by each segment that comes in, and
+    /// to be woken by them cost more than moving the payload did; that its connection is broken it always hears.
+    pub(in crate::worker) fn interest(&self) -> Interest {
+        match &self.state {
+            State::Sending(sending) if sending.is_blocked() => Interest::WRITABLE,
+            _ => Interest::READABLE | Interest::WRITABLE,
+        }
     }
 
     /// Where in a session it is, if it is in one: the session's slot, and what of it.

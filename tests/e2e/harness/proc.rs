@@ -122,6 +122,13 @@ impl Pid {
         Duration::from_millis(10 * numbers.iter().map(ticks).sum::<u64>())
     }
 
+    /// How often it has slept and was woken.
+    pub(crate) fn wake_ups(self) -> u64 {
+        let status = self.read("status");
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.map_or(0, |count| count.trim().parse().unwrap())
+    }
+
     pub(crate) fn memory(self) -> MemoryUse {
         let rollup = self.read("smaps_rollup");
         let sum = |names: &[&str]| {
