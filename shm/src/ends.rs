@@ -3,9 +3,9 @@
 //! An end believes nothing that it knows itself: its own cursors live here, the other end's cursor
 //! is read once, checked against the window it may be in, and only then used.
 
-use crate::chunk::{Kind, Pool, Tag, Vessel, VesselId};
 use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled, index};
 use crate::place::{Owner, Role};
+use crate::pool::{Kind, Pool, Tag, Vessel};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::slot::LaneRef;
@@ -21,31 +21,21 @@ pub const PIPE_BYTES_MAX: usize = 1 << 20;
 const FIELD_BITS: u32 = 21;
 const FIELD_MASK: u64 = (1 << FIELD_BITS) - 1;
 
+/// What an end that has published nothing holds.
+const NO_VESSEL: Vessel = Vessel::Chunk(usize::MAX);
+
 /// A chunk or pipe that a sender is filling: nobody else reads or writes it until it is published.
 #[derive(Debug)]
 #[must_use = "what is dropped stays held until its lane is cleaned"]
 pub struct Filling {
-    id: VesselId,
     vessel: Vessel,
-    is_new: bool,
 }
 
 impl Filling {
-    fn new(pool: &Pool<'_>, id: VesselId, is_new: bool) -> Self {
-        Self { id, vessel: pool.vessel(id), is_new }
-    }
-
     /// What is filled.
     #[must_use]
     pub fn vessel(&self) -> Vessel {
         self.vessel
-    }
-
-    /// Whether it was not this attempt's before: a pipe may hold what another has left, and has to be
-    /// emptied before it is filled.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.is_new
     }
 }
 
@@ -53,7 +43,6 @@ impl Filling {
 /// AckRecv.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    id: VesselId,
     vessel: Vessel,
     pub(crate) start: usize,
     pub(crate) bytes: usize,
@@ -86,7 +75,7 @@ pub struct SenderEnd {
     pub(crate) owner: Owner,
     pub(crate) tag: Tag,
     /// The chunk or pipe published as number i is `ring[i % ring.len()]`.
-    ring: [VesselId; LANE_CHUNKS_MAX],
+    ring: [Vessel; LANE_CHUNKS_MAX],
     published: u64,
     /// Chunks that came back and were reused or released; never above `published`.
     reclaimed: u64,
@@ -95,13 +84,13 @@ pub struct SenderEnd {
 
 impl SenderEnd {
     pub(crate) fn new(at: LaneRef, owner: Owner, tag: Tag) -> Self {
-        let ring = [VesselId(0); LANE_CHUNKS_MAX];
+        let ring = [NO_VESSEL; LANE_CHUNKS_MAX];
         Self { at, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
     }
 
     /// Gives back what will not be published after all.
     pub fn put_back(&self, shared: &Shared<'_>, filling: Filling) -> Result<(), Refusal> {
-        shared.pool.release(filling.id, self.tag)
+        shared.pool.release(filling.vessel, self.tag)
     }
 
     /// Payload bytes published in this attempt.
@@ -127,7 +116,7 @@ impl SenderEnd {
     pub fn reserve_pipe(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
         let pipe = self.reserve_one(shared, Kind::Pipe)?;
         // With pipes enough under way, the next one to come back is worth waiting for.
-        if pipe.is_some() || self.held_of(shared, Kind::Pipe) >= LANE_PIPES_MAX {
+        if pipe.is_some() || self.held_of(Kind::Pipe) >= LANE_PIPES_MAX {
             return Ok(pipe);
         }
         self.reserve_one(shared, Kind::Chunk)
@@ -137,17 +126,17 @@ impl SenderEnd {
         let (lane, pool) = (shared.lane(self.at)?, &shared.pool);
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
-            let held = self.held_of(shared, kind);
-            let id = self.reclaim(lane);
-            let suits = pool.kind(id) == kind;
+            let held = self.held_of(kind);
+            let vessel = self.reclaim(lane);
+            let suits = vessel.kind() == kind;
             if suits && (held == 1 || pool.has_more_than(kind, held.saturating_sub(2))) {
                 // Ours since long ago, unless its tag was tampered with meanwhile.
-                pool.check(id, self.tag)?;
-                return Ok(Some(Filling::new(pool, id, false)));
+                pool.check(vessel, self.tag)?;
+                return Ok(Some(Filling { vessel }));
             }
-            pool.release_taken(id, self.tag)?;
+            pool.release_taken(vessel, self.tag)?;
         }
-        let held = self.held_of(shared, kind);
+        let held = self.held_of(kind);
         let held_max = match kind {
             Kind::Chunk => shared.lane_chunks(),
             Kind::Pipe => LANE_PIPES_MAX,
@@ -158,15 +147,15 @@ impl SenderEnd {
         if !may_grow {
             return Ok(None);
         }
-        Ok(pool.take(kind, self.tag).map(|id| Filling::new(pool, id, true)))
+        Ok(pool.take(kind, self.tag).map(|vessel| Filling { vessel }))
     }
 
     /// The next one that came back. For one to whom AckRecv has said that there is one.
-    fn reclaim(&mut self, lane: &Lane) -> VesselId {
-        let id = self.at(self.reclaimed);
+    fn reclaim(&mut self, lane: &Lane) -> Vessel {
+        let vessel = self.at(self.reclaimed);
         lane.void_entry(self.reclaimed);
         self.reclaimed += 1;
-        id
+        vessel
     }
 
     /// Hands `range` of the chunk to the receiver, or what is in the pipe, whose range begins at 0. `true`:
@@ -180,10 +169,11 @@ impl SenderEnd {
     ) -> Result<bool, Refusal> {
         let lane = shared.lane(self.at)?;
         let (start, bytes) = (range.start as u64, range.len() as u64);
-        let descriptor = u64::from(filling.id.0) << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
+        let number = shared.pool.number(filling.vessel);
+        let descriptor = number << (2 * FIELD_BITS) | start << FIELD_BITS | bytes;
         lane.set_entry(self.published, descriptor, self.tag);
         if let Some(entry) = self.ring.get_mut(index(self.published)) {
-            *entry = filling.id;
+            *entry = filling.vessel;
         }
         self.published += 1;
         self.published_bytes += bytes;
@@ -219,7 +209,7 @@ impl SenderEnd {
     /// it announces that it sleeps until one comes back. `false`: one has already.
     pub fn wait_if_short(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
         let is_plenty = |kind| {
-            let held = self.held_of(shared, kind);
+            let held = self.held_of(kind);
             held == 0 || shared.pool.has_more_than(kind, held)
         };
         if Kind::ALL.into_iter().all(is_plenty) {
@@ -238,8 +228,8 @@ impl SenderEnd {
         let lane = shared.lane(self.at)?;
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
-            let id = self.reclaim(lane);
-            shared.pool.release_taken(id, self.tag)?;
+            let vessel = self.reclaim(lane);
+            shared.pool.release_taken(vessel, self.tag)?;
         }
         Ok(())
     }
@@ -276,13 +266,13 @@ impl SenderEnd {
     }
 
     /// Those of a kind among them.
-    fn held_of(&self, shared: &Shared<'_>, kind: Kind) -> usize {
+    fn held_of(&self, kind: Kind) -> usize {
         let held = (self.reclaimed..self.published).map(|number| self.at(number));
-        held.filter(|id| shared.pool.kind(*id) == kind).count()
+        held.filter(|vessel| vessel.kind() == kind).count()
     }
 
-    fn at(&self, number: u64) -> VesselId {
-        self.ring.get(index(number)).copied().unwrap_or(VesselId(u32::MAX))
+    fn at(&self, number: u64) -> Vessel {
+        self.ring.get(index(number)).copied().unwrap_or(NO_VESSEL)
     }
 
     fn acked(&self, lane: &Lane) -> Result<u64, Refusal> {
@@ -356,7 +346,7 @@ impl ReceiverEnd {
             return Err(Refusal::Descriptor(word));
         }
         // Acquire(tag): what came back to this lane by way of another is no longer described.
-        shared.pool.check(piece.id, self.tag)?;
+        shared.pool.check(piece.vessel, self.tag)?;
         if lane.entry(self.acked, self.tag)? != word {
             return Err(Refusal::Descriptor(word));
         }
@@ -453,8 +443,8 @@ impl LaneEnd for ReceiverEnd {
 }
 
 fn decode(word: u64, pool: &Pool<'_>) -> Option<Piece> {
-    let id = VesselId(u32::try_from(word >> (2 * FIELD_BITS)).ok()?);
+    let number = usize::try_from(word >> (2 * FIELD_BITS)).ok()?;
     let start = usize::try_from(word >> FIELD_BITS & FIELD_MASK).ok()?;
     let bytes = usize::try_from(word & FIELD_MASK).ok()?;
-    Some(Piece { id, vessel: pool.vessel(id), start, bytes })
+    Some(Piece { vessel: pool.vessel(number), start, bytes })
 }

@@ -5,8 +5,8 @@
 //! receiver alone, but for `waits`, which the other end takes back when it rings; whoever leaves an
 //! attempt last wipes both lines before it frees the places. `rivals` and the knocks are anybody's.
 
-use crate::chunk::Tag;
 use crate::place::{LaneWord, Owner, Place, Role, State};
+use crate::pool::Tag;
 use crate::refusal::Refusal;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence, look};
 use crossbeam_utils::CachePadded;

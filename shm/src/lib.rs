@@ -18,7 +18,6 @@
 //!
 //! `unsafe` lives in [`Segment`] alone.
 
-mod chunk;
 mod doorbell;
 mod ends;
 mod guesses;
@@ -27,6 +26,7 @@ mod lane;
 mod layout;
 mod permit;
 mod place;
+mod pool;
 mod record;
 mod refusal;
 #[cfg(not(loom))]
@@ -39,7 +39,6 @@ mod sweep;
 mod sync;
 mod ticket_keys;
 
-pub use chunk::{Pool, Vessel};
 pub use doorbell::Doorbell;
 pub use ends::{Filling, LANE_PIPES_MAX, LaneEnd, PIPE_BYTES_MAX, Piece, ReceiverEnd, SenderEnd};
 pub use guesses::Guesses;
@@ -51,6 +50,7 @@ pub use layout::{
 };
 pub use permit::{Permit, Permits, Quota};
 pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};
+pub use pool::{Pool, Vessel};
 pub use record::{Counters, Phase, TALLIES, WorkerRecord};
 pub use refusal::Refusal;
 #[cfg(not(loom))]

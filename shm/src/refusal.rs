@@ -22,19 +22,17 @@ pub enum Refusal {
         /// The highest value allowed.
         high: u64,
     },
-    /// A descriptor that names a chunk or a range that does not exist.
+    /// A descriptor that names a chunk, a pipe or a range that does not exist.
     Descriptor(u64),
     /// A pipe for a receiver that takes none.
-    ForeignPipe,
-    /// A pipe that was handed back, and is not empty.
-    FullPipe,
+    UnwantedPipe,
     /// A pipe that holds fewer bytes than its descriptor says.
     EmptyPipe {
         /// Bytes that are not there.
         missing: usize,
     },
-    /// A descriptor that names a chunk which belongs to another lane: the chunk's tag.
-    ForeignChunk(u64),
+    /// A chunk or pipe that belongs to another lane: its tag.
+    Foreign(u64),
     /// An announcement of so many bytes that cannot be read.
     Announcement(usize),
     /// A byte count above what was handed over.
@@ -62,9 +60,8 @@ impl fmt::Display for Refusal {
                 write!(f, "cursor {found} is outside {low}..={high}")
             }
             Self::Descriptor(word) => write!(f, "descriptor {word:#018x} is out of range"),
-            Self::ForeignChunk(tag) => write!(f, "chunk belongs to another lane: tag {tag:#018x}"),
-            Self::ForeignPipe => f.write_str("a pipe for a receiver that takes none"),
-            Self::FullPipe => f.write_str("a pipe that was handed back is not empty"),
+            Self::Foreign(tag) => write!(f, "chunk or pipe of another lane: tag {tag:#018x}"),
+            Self::UnwantedPipe => f.write_str("a pipe for a receiver that takes none"),
             Self::EmptyPipe { missing } => write!(f, "pipe lacks {missing} bytes"),
             Self::Announcement(bytes) => write!(f, "announcement of {bytes} bytes is none"),
             Self::Count { found, high } => write!(f, "count {found} is above {high}"),

@@ -4,13 +4,13 @@
 //! The whole of it is allocated at creation, so that a full memory is an error at the start and
 //! never a SIGBUS later, and sealed against shrinking and growing.
 
-use crate::chunk::{Pool, Vessel};
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
 use crate::guesses::Guesses;
 use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
 use crate::permit::Permits;
 use crate::place::WORKER_RECORDS_MAX;
+use crate::pool::{Pool, Vessel};
 use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
 use crate::slot::Slot;

@@ -4,11 +4,11 @@
 //! the models and the product run the same steps. It holds no lock and keeps no list: every step is
 //! one compare-and-swap, and a process may die between any two of them.
 
-use crate::chunk::{Pool, Tag};
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, LaneEnd, ReceiverEnd, SenderEnd};
 use crate::lane::{Finish, Lane, Left};
 use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
+use crate::pool::{Pool, Tag};
 use crate::record::WorkerRecord;
 use crate::refusal::Refusal;
 use crate::slot::{End, LaneRef, Life, SessionRef, Slot, Terms};

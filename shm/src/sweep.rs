@@ -3,9 +3,9 @@
 //! The master calls [`Shared::sweep`] once it has reaped a worker's process; nobody else frees what
 //! another owns. It and the census go through all slots, and a slot whose words are refused harms nobody else.
 
-use crate::chunk::Tag;
 use crate::lane::Left;
 use crate::place::{LaneWord, Owner, Role, State, WorkerId};
+use crate::pool::Tag;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::slot::{Direction, End, LaneRef, Life, SessionRef, Slot};
@@ -45,6 +45,7 @@ impl Shared<'_> {
             // What is refused cannot be swept, and harms that slot alone.
             let _ = self.sweep_slot(index, slot, dead, &mut ring);
         }
+        self.pool.release_all(Tag::emptied_by(dead));
     }
 
     fn sweep_slot(

@@ -154,6 +154,7 @@ fn kill_at(case: Case, seed: u64) {
     // Somebody waits in the other lane meanwhile, and goes on waiting whatever happens in this one.
     let shared = world.segment.shared();
     let elsewhere = session.lane(opposite(case.direction));
+    world.soil_pipes(lane, world.owner(ISSUER));
     let bystander = shared.take_receiver(elsewhere, world.owner(ISSUER), false).unwrap();
     let pause = Pause { reached: EventFd::new().unwrap(), go_on: EventFd::new().unwrap() };
     let passed = Cell::new(0);

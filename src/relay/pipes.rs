@@ -1,4 +1,4 @@
-//! What a lane takes to hold payload: chunks, and pipes that are proven empty first.
+//! What a lane takes to hold payload: chunks, and pipes that are proven empty first. Whatever was left in one is dropped.
 
 use super::body::Window;
 use super::{Body, Relay};
@@ -29,25 +29,26 @@ impl Relay {
             return end.reserve(self.shared());
         }
         let Some(filling) = end.reserve_pipe(self.shared())? else { return Ok(None) };
-        if self.is_clean(&filling) {
-            return Ok(Some(filling));
+        match filling.vessel() {
+            // What is in it is somebody else's, whatever the words say.
+            Vessel::Pipe(index) if !self.pipes.get(index).is_some_and(Pipe::is_empty) => {
+                end.put_back(self.shared(), filling)?;
+                end.reserve(self.shared())
+            }
+            _ => Ok(Some(filling)),
         }
-        if !filling.is_new() {
-            // Its bytes are somebody else's, whatever the words say.
-            end.put_back(self.shared(), filling)?;
-            return Err(Refusal::FullPipe);
-        }
-        end.put_back(self.shared(), filling)?;
-        end.reserve(self.shared())
     }
 
-    /// Whether it is a chunk, or a pipe that nothing is in. One that comes from the pool is emptied for that.
-    fn is_clean(&self, filling: &Filling) -> bool {
-        let is_empty = if filling.is_new() { Pipe::empty } else { Pipe::is_empty };
-        match filling.vessel() {
-            Vessel::Chunk(_) => true,
-            vessel => self.pipe(vessel).is_some_and(is_empty),
+    /// Empties one of the pipes that were left with something in them. Nobody is kept waiting for more than one.
+    pub fn empty_a_pipe(&self) -> Result<(), Refusal> {
+        let (pool, worker) = (self.shared().pool(), self.owner.worker);
+        let Some(index) = pool.take_dirty(worker) else { return Ok(()) };
+        if self.pipes.get(index).is_some_and(Pipe::empty) {
+            return pool.release_emptied(index, worker);
         }
+        // Nobody gets it while we live.
+        tracing::error!(pipe = index, "a pipe cannot be emptied");
+        Ok(())
     }
 
     /// Moves what has come of `body` into `pipe`, which is empty; also tells how many bytes.

@@ -381,7 +381,7 @@ impl Receiving {
         let tail: &[u8] = if self.chunked { b"\r\n" } else { b"" };
         let put = match relay.pipe(piece.vessel()) {
             // Nothing of a pipe would be encrypted, or framed.
-            Some(_) if !self.takes_pipes => return Err(Refusal::ForeignPipe),
+            Some(_) if !self.takes_pipes => return Err(Refusal::UnwantedPipe),
             Some(pipe) => pour(stream, outbox, pipe, left)?,
             None => {
                 let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();

@@ -249,6 +249,8 @@ impl Worker {
             events.iter().for_each(|event| self.note(event, now_ms));
             rung.drain(..).for_each(|slot| self.connections.ring(slot));
             self.connections.run(&self.relay, now_ms);
+            // A refusal concerns nobody: the pipe is not free.
+            let _ = self.relay.empty_a_pipe();
             self.listeners.resume(&self.poll, now_ms);
             if let Some(admin) = &mut self.admin {
                 admin.run(&self.poll, now_ms);
@@ -270,7 +272,7 @@ impl Worker {
 
     /// `None`: until something happens.
     fn sleep_for(&self, now_ms: u64) -> Option<Duration> {
-        if self.connections.has_work() {
+        if self.connections.has_work() || self.relay.shared().pool().may_be_dirty() {
             return Some(Duration::ZERO);
         }
         let deadlines = [

@@ -4,17 +4,32 @@ use super::*;
 
 const PIPE: Vessel = Vessel::Pipe(0);
 
-/// Fills a pipe, if one is to be had, having emptied one that is new to the lane.
+/// Empties the pipe as `worker`, if somebody has left something in it.
+fn empty(world: &World, shared: &Shared<'_>, worker: usize) {
+    let worker = WorkerId::new(worker).unwrap();
+    if let Some(index) = shared.pool().take_dirty(worker) {
+        world.pour(Vessel::Pipe(index));
+        shared.pool().release_emptied(index, worker).unwrap();
+    }
+}
+
+/// Fills a pipe, if one is to be had.
 fn fill(world: &World, shared: &Shared<'_>, sender: &mut SenderEnd, value: u64) -> Option<Filling> {
     let filling = sender.reserve_pipe(shared).unwrap()?;
     if filling.vessel() == PIPE {
-        if filling.is_new() {
-            world.pour(PIPE);
-        }
         assert_eq!(world.read(PIPE), 0, "filled while it is not empty");
     }
     world.write(&filling, value);
     Some(filling)
+}
+
+/// Leaves something in the pipe.
+fn leave_full(world: &World, shared: &Shared<'_>) {
+    let (mut sender, receiver) = world.begun();
+    let filling = fill(world, shared, &mut sender, 1).unwrap();
+    sender.publish(shared, filling, 0..8).unwrap();
+    shared.leave_receiver(receiver).unwrap();
+    shared.leave_sender(sender, None).unwrap();
 }
 
 /// The one pipe there is goes from a lane that is being left to another. The receiver takes what is in it, or does
@@ -44,6 +59,7 @@ fn hand_on_a_pipe(takes: bool, acks: bool) {
         let world = world.clone();
         move || {
             let shared = world.shared();
+            empty(&world, &shared, 2);
             let filling = fill(&world, &shared, &mut other, 2);
             shared.leave_sender(other, filling).unwrap();
         }
@@ -55,6 +71,8 @@ fn hand_on_a_pipe(takes: bool, acks: bool) {
     world.assert_left(2);
     let dirty = world.shared().pool().pipes_dirty();
     assert!(world.read(PIPE) == 0 || dirty == 1, "free, and not empty");
+    empty(&world, &shared, 1);
+    assert_eq!((world.read(PIPE), world.shared().pool().pipes_dirty()), (0, 0));
 }
 
 #[test]
@@ -63,7 +81,7 @@ fn a_pipe_that_was_emptied_is_nobodys() {
 }
 
 #[test]
-fn a_pipe_that_was_left_is_emptied_by_whoever_takes_it() {
+fn a_pipe_that_was_left_is_emptied_before_another_fills_it() {
     check(None, || hand_on_a_pipe(false, false));
 }
 
@@ -98,5 +116,49 @@ fn a_pipe_of_a_dead_sender_is_its_receivers_until_that_has_left() {
         reader.join().unwrap();
         shared.leave_sender(other, filling).unwrap();
         world.assert_left(2);
+    });
+}
+
+/// Two empty what was left while a third wants to fill it.
+#[test]
+fn a_pipe_is_emptied_by_one_and_filled_by_nobody_meanwhile() {
+    check(Some(3), || {
+        let world = World::with_pipes(2, 1, 1, 1);
+        let shared = world.shared();
+        leave_full(&world, &shared);
+        let (mut other, other_receiver) = world.begun();
+        let emptier = thread::spawn({
+            let world = world.clone();
+            move || empty(&world, &world.shared(), 1)
+        });
+        empty(&world, &shared, 2);
+        let filling = fill(&world, &shared, &mut other, 2);
+        emptier.join().unwrap();
+        if filling.as_ref().is_some_and(|it| it.vessel() == PIPE) {
+            assert_eq!(world.read(PIPE), 2, "emptied while it is filled");
+        }
+        shared.leave_sender(other, filling).unwrap();
+        shared.leave_receiver(other_receiver).unwrap();
+        world.assert_left(2);
+    });
+}
+
+/// Whoever empties a pipe dies over it: the next one empties it anew.
+#[test]
+fn a_pipe_whose_emptier_died_is_emptied_by_another() {
+    check(None, || {
+        let world = World::with_pipes(2, 1, 1, 1);
+        let shared = world.shared();
+        leave_full(&world, &shared);
+        assert_eq!(shared.pool().take_dirty(WorkerId::new(1).unwrap()), Some(0));
+        let other = thread::spawn({
+            let world = world.clone();
+            move || empty(&world, &world.shared(), 2)
+        });
+        shared.sweep(WorkerId::new(1).unwrap(), |_, _| {});
+        other.join().unwrap();
+        empty(&world, &shared, 2);
+        assert_eq!(world.read(PIPE), 0);
+        world.assert_left(1);
     });
 }

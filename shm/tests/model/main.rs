@@ -128,6 +128,14 @@ enum Step {
     Die {
         worker: usize,
     },
+    /// A worker takes a pipe that may not be empty.
+    TakeDirty {
+        worker: usize,
+    },
+    /// It has emptied that.
+    Empty {
+        worker: usize,
+    },
     /// Two take a lane of a session and begin.
     Meet {
         session: usize,
@@ -192,6 +200,8 @@ fn comings_and_goings() -> impl Strategy<Value = Step> {
         1 => session().prop_map(|session| Step::End { session }),
         2 => session().prop_map(|session| Step::Expire { session }),
         1 => worker().prop_map(|worker| Step::Die { worker }),
+        2 => worker().prop_map(|worker| Step::TakeDirty { worker }),
+        2 => worker().prop_map(|worker| Step::Empty { worker }),
         6 => (place(), worker(), worker()).prop_map(|((session, direction), sender, receiver)| {
             Step::Meet { session, direction, sender, receiver }
         }),

@@ -37,23 +37,17 @@ impl World<'_> {
         let filling =
             if by_pipe { sender.reserve_pipe(self.shared) } else { sender.reserve(self.shared) };
         let filling = filling.unwrap();
-        let found = filling.as_ref().map(|it| (is_pipe(&it.vessel()), it.is_new()));
+        let found = filling.as_ref().map(|it| is_pipe(&it.vessel()));
         assert_eq!(found, expected);
-        if let Some((Vessel::Pipe(index), is_new)) =
-            filling.as_ref().map(|it| (it.vessel(), it.is_new()))
-        {
-            if is_new {
-                self.pipes[index] = None;
-            }
+        if let Some(Vessel::Pipe(index)) = filling.as_ref().map(shm::Filling::vessel) {
             assert_eq!(self.pipes[index], None, "filled while it is not empty");
         }
         model.filling = filling;
     }
 
     /// The fair share: a lane that holds k of a kind takes one more while more than k are free, and
-    /// gives one back while fewer than k - 1 are; it always may have one. Returns whether it is a pipe, and whether
-    /// the lane did not have it.
-    fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<(bool, bool)> {
+    /// gives one back while fewer than k - 1 are; it always may have one. Returns whether it is a pipe.
+    fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<bool> {
         let mut free = self.free(by_pipe);
         let model = self.slots[lane.0].lane(lane.1);
         let held = |model: &crate::counts::LaneModel| {
@@ -64,7 +58,7 @@ impl World<'_> {
             let Some(vessel) = model.back.pop_front() else { break };
             if is_pipe(&vessel) == by_pipe {
                 if held == 1 || free + 1 >= held {
-                    return Some((by_pipe, false));
+                    return Some(by_pipe);
                 }
                 free += 1;
             }
@@ -72,7 +66,7 @@ impl World<'_> {
         let (held, all) = (held(model), model.held().count());
         let held_max = if by_pipe { LANE_PIPES_MAX } else { LANE_CHUNKS };
         let grows = all < LANE_CHUNKS && held < held_max && free > held;
-        grows.then_some((by_pipe, true))
+        grows.then_some(by_pipe)
     }
 
     pub(crate) fn put_back(&mut self, lane: Lane) {

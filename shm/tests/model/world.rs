@@ -19,6 +19,8 @@ pub(crate) struct World<'a> {
     pub(crate) bytes: [u64; CHUNKS_MAX],
     /// What is in each pipe.
     pub(crate) pipes: [Option<u64>; PIPES_MAX],
+    /// Which pipe each worker empties.
+    emptied: [Option<usize>; WORKERS],
     pub(crate) token: u64,
 }
 
@@ -34,6 +36,7 @@ impl<'a> World<'a> {
             hint: 0,
             bytes: [0; CHUNKS_MAX],
             pipes: [None; PIPES_MAX],
+            emptied: [None; WORKERS],
             token: 0,
         }
     }
@@ -53,8 +56,25 @@ impl<'a> World<'a> {
 
     pub(crate) fn free(&self, by_pipe: bool) -> usize {
         let pool = self.shared.pool();
-        let all = if by_pipe { pool.pipes() } else { pool.len() };
+        let emptied = self.emptied.iter().flatten().count();
+        let all = if by_pipe { pool.pipes() - pool.pipes_dirty() - emptied } else { pool.len() };
         all - self.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
+    }
+
+    fn take_dirty(&mut self, worker: usize) {
+        if self.emptied[worker].is_some() {
+            return;
+        }
+        let is_there = self.shared.pool().pipes_dirty() > 0;
+        let taken = self.shared.pool().take_dirty(WorkerId::new(worker).unwrap());
+        assert_eq!(taken.is_some(), is_there);
+        self.emptied[worker] = taken;
+    }
+
+    fn empty(&mut self, worker: usize) {
+        let Some(index) = self.emptied[worker].take() else { return };
+        self.pipes[index] = None;
+        self.shared.pool().release_emptied(index, WorkerId::new(worker).unwrap()).unwrap();
     }
 
     pub(crate) fn step(&mut self, step: Step) {
@@ -95,6 +115,8 @@ impl<'a> World<'a> {
             Step::End { session } => self.end(session),
             Step::Expire { session } => self.expire(session),
             Step::Die { worker } => self.die(worker),
+            Step::TakeDirty { worker } => self.take_dirty(worker),
+            Step::Empty { worker } => self.empty(worker),
             Step::Meet { session, direction, sender, receiver } => {
                 self.meet(session, direction, sender, receiver);
             }
@@ -316,6 +338,7 @@ impl<'a> World<'a> {
             self.assert_may_be_told(*ring);
         }
         self.epochs[worker] += 1;
+        self.emptied[worker] = None;
     }
 
     /// What the dead held in a lane is left. Returns whom it leaves behind in an attempt.
@@ -367,9 +390,13 @@ impl<'a> World<'a> {
             expected.sessions_live += usize::from(model.life == Life::Live);
             expected.slots_between += usize::from(matches!(model.life, Life::Ended(_)));
         }
+        expected.pipes_held += self.emptied.iter().flatten().count();
         assert_eq!(self.shared.census(), expected);
         // What nobody holds and is not known to be dirty is empty.
-        let is_held = |index| self.held().any(|vessel| vessel == Vessel::Pipe(index));
+        let is_held = |index| {
+            self.emptied.contains(&Some(index))
+                || self.held().any(|vessel| vessel == Vessel::Pipe(index))
+        };
         let left = (0..PIPES_MAX).filter(|index| self.pipes[*index].is_some() && !is_held(*index));
         assert!(left.count() <= self.shared.pool().pipes_dirty());
         for (slot, model) in self.slots.iter().enumerate() {
@@ -428,6 +455,7 @@ impl<'a> World<'a> {
             self.check_invariants();
         }
         (0..self.sessions.len()).for_each(|session| self.end(session));
+        (0..WORKERS).for_each(|worker| self.empty(worker));
         self.check_invariants();
         assert_eq!(self.shared.census(), Census::default());
     }

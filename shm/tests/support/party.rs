@@ -281,9 +281,8 @@ impl<'s> Party<'s> {
             self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.lane()));
             return Ok(());
         };
-        if filling.is_new() {
-            self.pipes[index].clear();
-        }
+        // Under a hostile hand one may be free that is not empty: the relay asks the kernel.
+        self.pipes[index].clear();
         let words = 1 + random.below(512);
         self.pipes[index].extend(std::iter::repeat_n(mark(end.lane()), words));
         Ok(())

@@ -22,7 +22,7 @@ pub(crate) const WORKERS: usize = 5;
 pub(crate) enum Step {
     Claim,
     Begin,
-    /// Empties a pipe that was just taken.
+    /// Empties a pipe that somebody has left.
     Drain,
     Fill,
     Publish,
@@ -101,6 +101,19 @@ impl World {
     pub(crate) fn issue(&self, owner: Owner) -> SessionRef {
         let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX };
         self.segment.shared().issue(owner, &terms, 0).unwrap()
+    }
+
+    /// Leaves something in every pipe, as a sender does that leaves before its receiver has taken it.
+    pub(crate) fn soil_pipes(&self, at: LaneRef, owner: Owner) {
+        let shared = self.segment.shared();
+        for _ in &self.pipes {
+            let mut sender = shared.take_sender(at, owner, false).unwrap();
+            let filling = sender.reserve_pipe(shared).unwrap().unwrap();
+            let Vessel::Pipe(index) = filling.vessel() else { panic!("no pipe is free") };
+            self.pipes[index].fill(&[0xee; 1000]);
+            shared.leave_sender(sender, Some(filling)).unwrap();
+        }
+        assert_eq!(shared.pool().pipes_dirty(), self.pipes.len());
     }
 
     pub(crate) fn wake(&self, worker: WorkerId) {
@@ -226,6 +239,11 @@ impl Worker<'_> {
 
     fn send_all(&self, end: &mut SenderEnd, seed: u64, pieces: u64) -> Result<Outcome, Refusal> {
         let shared = self.world.segment.shared();
+        while let Some(index) = shared.pool().take_dirty(self.me.worker) {
+            let pipe = &self.world.pipes[index];
+            self.step(Step::Drain, || while !pipe.take(1 << 16).is_empty() {});
+            shared.pool().release_emptied(index, self.me.worker)?;
+        }
         for number in 0..pieces {
             let mut filling = loop {
                 if !self.peer_remains(end) {
@@ -241,12 +259,6 @@ impl Worker<'_> {
                     self.sleep();
                 }
             };
-            if let Vessel::Pipe(index) = filling.vessel()
-                && filling.is_new()
-            {
-                let pipe = &self.world.pipes[index];
-                self.step(Step::Drain, || while !pipe.take(1 << 16).is_empty() {});
-            }
             let range = self.step(Step::Fill, || {
                 if let Vessel::Pipe(index) = filling.vessel() {
                     let pipe = &self.world.pipes[index];

@@ -1,18 +1,21 @@
 //! Chunks and pipes: what payload is in between two sockets, and the tag that says whose each one is.
 //!
-//! A tag is `FREE`, or a pipe's `DIRTY`, or it names one attempt in one lane. It is taken by one CAS and given back by
-//! one CAS from that very tag, so nothing can be freed twice or by somebody else, and a random word in
-//! a tag is neither free nor anybody's.
+//! A tag is `FREE`, or a pipe's `DIRTY`, or it names one attempt in one lane, or the worker that empties a pipe. It is
+//! taken by one CAS and given back by one CAS from that very tag, so nothing can be freed twice or by somebody else,
+//! and a random word in a tag is neither free nor anybody's.
 //!
-//! A chunk that comes back may be written again, whatever it holds. A pipe may not be filled again
-//! before it is empty, or what one lane has left in it would come out in another. So a pipe comes back
-//! as `FREE` only from a sender whose receiver has taken out all that was put in; in any other case it
-//! comes back as `DIRTY`, and whoever takes it then empties it first.
+//! A chunk that comes back may be written again, whatever it holds. A pipe may not be filled again before it is empty,
+//! or what one lane has left in it would come out in another. So a pipe comes back as `FREE` only from a sender whose
+//! receiver has taken out all that was put in. In any other case it comes back as `DIRTY`, and no lane gets it before
+//! a worker has emptied it.
 
+use crate::place::WorkerId;
 use crate::refusal::Refusal;
 use crate::slot::LaneRef;
 use crate::sync::{AtomicU64, Ordering};
-use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
+use std::sync::atomic::{
+    AtomicBool as PrivateBool, AtomicU32 as PrivateU32, Ordering as PrivateOrdering,
+};
 
 /// The tag of a chunk or pipe that nobody holds. An arbitrary pattern: a scribbled word must not look
 /// free.
@@ -24,18 +27,25 @@ const DIRTY: u64 = 0x3c96_61b7_d18f_0a2d;
 /// High bits of a tag in use, so that neither zero nor small numbers are ever valid.
 const HELD: u64 = 0xa5d << 52;
 
-/// Which chunk or pipe: chunks are numbered first, pipes behind them. It names one that is there when it
-/// comes from a [`Pool`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct VesselId(pub(crate) u32);
+/// The same of a pipe that a worker empties.
+const EMPTIED: u64 = 0x6e2 << 52;
 
-/// What payload is in, between the two sockets.
+/// What payload is in, between the two sockets. It names one that is there when it comes from a [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vessel {
     /// So many chunks come before this one.
     Chunk(usize),
     /// So many pipes come before this one.
     Pipe(usize),
+}
+
+impl Vessel {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Chunk(_) => Kind::Chunk,
+            Self::Pipe(_) => Kind::Pipe,
+        }
+    }
 }
 
 /// Which of the two.
@@ -49,7 +59,7 @@ impl Kind {
     pub(crate) const ALL: [Self; 2] = [Self::Chunk, Self::Pipe];
 }
 
-/// Which attempt in which lane a chunk or pipe belongs to.
+/// Whose a chunk or pipe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(u64);
 
@@ -58,6 +68,11 @@ impl Tag {
     pub(crate) fn new(lane: LaneRef, attempt: u32) -> Self {
         let lane = u64::from(lane.session.slot) << 1 | lane.direction as u64;
         Self(HELD | lane << 23 | u64::from(attempt))
+    }
+
+    /// The tag of what `worker` empties.
+    pub(crate) fn emptied_by(worker: WorkerId) -> Self {
+        Self(EMPTIED | worker.index() as u64)
     }
 
     pub(crate) fn to_bits(self) -> u64 {
@@ -70,6 +85,8 @@ impl Tag {
 pub struct Pool<'a> {
     chunks: Shelf<'a>,
     pipes: Shelf<'a>,
+    /// Whether some pipes may be dirty; private, a guess.
+    may_be_dirty: PrivateBool,
 }
 
 /// The tags of one kind.
@@ -84,7 +101,9 @@ impl<'a> Pool<'a> {
     /// A pool over tags, one word a chunk and one a pipe.
     #[must_use]
     pub fn new(chunks: &'a [AtomicU64], pipes: &'a [AtomicU64]) -> Self {
-        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes) }
+        // Whoever died before us may have left some.
+        let may_be_dirty = PrivateBool::new(true);
+        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes), may_be_dirty }
     }
 
     /// Makes everything free. For the creator of a segment, before anybody else maps it.
@@ -108,7 +127,7 @@ impl<'a> Pool<'a> {
     /// Chunks that somebody holds, counted from the tags.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.chunks.count(|tag| !is_free(tag, Kind::Chunk))
+        self.chunks.count(|tag| tag != FREE)
     }
 
     /// Pipes in all.
@@ -120,7 +139,7 @@ impl<'a> Pool<'a> {
     /// Pipes that somebody holds, counted from the tags.
     #[must_use]
     pub fn pipes_held(&self) -> usize {
-        self.pipes.count(|tag| !is_free(tag, Kind::Pipe))
+        self.pipes.count(|tag| tag != FREE && tag != DIRTY)
     }
 
     /// Pipes that nobody holds and that may not be empty, counted from the tags.
@@ -129,52 +148,54 @@ impl<'a> Pool<'a> {
         self.pipes.count(|tag| tag == DIRTY)
     }
 
-    pub(crate) fn kind(&self, id: VesselId) -> Kind {
-        if (id.0 as usize) < self.len() { Kind::Chunk } else { Kind::Pipe }
+    /// The number that stands for `vessel` in a descriptor: pipes come behind chunks.
+    pub(crate) fn number(&self, vessel: Vessel) -> u64 {
+        let number = match vessel {
+            Vessel::Chunk(index) => index,
+            Vessel::Pipe(index) => self.len().saturating_add(index),
+        };
+        number as u64
     }
 
-    pub(crate) fn vessel(&self, id: VesselId) -> Vessel {
-        let number = id.0 as usize;
+    /// What `number` stands for, if there is such a one.
+    pub(crate) fn vessel(&self, number: usize) -> Vessel {
         number.checked_sub(self.len()).map_or(Vessel::Chunk(number), Vessel::Pipe)
     }
 
     /// Whether more than `count` of a kind are free. Looks at no more tags than it must.
     pub(crate) fn has_more_than(&self, kind: Kind, count: usize) -> bool {
-        let is_free = |word: &AtomicU64| is_free(word.load(Ordering::Relaxed), kind);
+        let is_free = |word: &AtomicU64| word.load(Ordering::Relaxed) == FREE;
         self.shelf(kind).round_from_hint().filter(|(_, tag)| is_free(tag)).nth(count).is_some()
     }
 
-    /// Takes a free one of a kind for `tag`, if there is one. Of a pipe it is not known whether it is
-    /// empty.
-    pub(crate) fn take(&self, kind: Kind, tag: Tag) -> Option<VesselId> {
-        let first = match kind {
-            Kind::Chunk => 0,
-            Kind::Pipe => self.len(),
-        };
-        let shelf = self.shelf(kind);
-        // Those that have to be emptied come last.
-        let index = shelf.take(FREE, tag).or_else(|| match kind {
-            Kind::Chunk => None,
-            Kind::Pipe => shelf.take(DIRTY, tag),
-        })?;
-        u32::try_from(first + index).ok().map(VesselId)
+    /// Takes a free one of a kind for `tag`, if there is one.
+    pub(crate) fn take(&self, kind: Kind, tag: Tag) -> Option<Vessel> {
+        let index = self.shelf(kind).take(FREE, tag);
+        if index.is_none() && kind == Kind::Pipe {
+            // To be emptied, they may be all there are.
+            self.may_be_dirty.store(true, PrivateOrdering::Relaxed);
+        }
+        index.map(match kind {
+            Kind::Chunk => Vessel::Chunk,
+            Kind::Pipe => Vessel::Pipe,
+        })
     }
 
     /// Gives back what `tag` holds; a pipe as one that may not be empty. Refused where the tag says
     /// otherwise.
-    pub(crate) fn release(&self, id: VesselId, tag: Tag) -> Result<(), Refusal> {
-        self.give_back(id, tag, given_up(self.kind(id)))
+    pub(crate) fn release(&self, vessel: Vessel, tag: Tag) -> Result<(), Refusal> {
+        self.give_back(vessel, tag, self.given_up(vessel.kind()))
     }
 
     /// Gives back what `tag` holds, and whose bytes the receiver has taken, all of them.
-    pub(crate) fn release_taken(&self, id: VesselId, tag: Tag) -> Result<(), Refusal> {
-        self.give_back(id, tag, FREE)
+    pub(crate) fn release_taken(&self, vessel: Vessel, tag: Tag) -> Result<(), Refusal> {
+        self.give_back(vessel, tag, FREE)
     }
 
-    fn give_back(&self, id: VesselId, tag: Tag, free: u64) -> Result<(), Refusal> {
-        let (shelf, index, word) = self.find(id)?;
+    fn give_back(&self, vessel: Vessel, tag: Tag, free: u64) -> Result<(), Refusal> {
+        let (shelf, index, word) = self.find(vessel)?;
         word.compare_exchange(tag.0, free, Ordering::Release, Ordering::Relaxed)
-            .map_err(Refusal::ForeignChunk)?;
+            .map_err(Refusal::Foreign)?;
         shelf.hint.store(index, PrivateOrdering::Relaxed);
         Ok(())
     }
@@ -184,18 +205,51 @@ impl<'a> Pool<'a> {
         for kind in Kind::ALL {
             let tags = self.shelf(kind).tags.iter();
             for word in tags.filter(|word| word.load(Ordering::Relaxed) == tag.0) {
-                let free = given_up(kind);
+                let free = self.given_up(kind);
                 // A failure means that it was freed in between: that is what was wanted.
                 let _ = word.compare_exchange(tag.0, free, Ordering::Release, Ordering::Relaxed);
             }
         }
     }
 
+    /// What the tag of one becomes that is given back, whatever it holds.
+    fn given_up(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Chunk => FREE,
+            Kind::Pipe => {
+                self.may_be_dirty.store(true, PrivateOrdering::Relaxed);
+                DIRTY
+            }
+        }
+    }
+
+    /// Takes a pipe that nobody holds and that may not be empty, for `worker` to empty. It is not looked for where
+    /// this process knows of none.
+    pub fn take_dirty(&self, worker: WorkerId) -> Option<usize> {
+        if !self.may_be_dirty() {
+            return None;
+        }
+        let pipe = self.pipes.take(DIRTY, Tag::emptied_by(worker));
+        self.may_be_dirty.store(pipe.is_some(), PrivateOrdering::Relaxed);
+        pipe
+    }
+
+    /// Whether there may be such pipes.
+    #[must_use]
+    pub fn may_be_dirty(&self) -> bool {
+        self.may_be_dirty.load(PrivateOrdering::Relaxed)
+    }
+
+    /// Gives back a pipe that `worker` took to empty it, and that is empty now.
+    pub fn release_emptied(&self, pipe: usize, worker: WorkerId) -> Result<(), Refusal> {
+        self.give_back(Vessel::Pipe(pipe), Tag::emptied_by(worker), FREE)
+    }
+
     /// Checks that `tag` holds it.
-    pub(crate) fn check(&self, id: VesselId, tag: Tag) -> Result<(), Refusal> {
-        match self.find(id)?.2.load(Ordering::Acquire) {
+    pub(crate) fn check(&self, vessel: Vessel, tag: Tag) -> Result<(), Refusal> {
+        match self.find(vessel)?.2.load(Ordering::Acquire) {
             found if found == tag.0 => Ok(()),
-            found => Err(Refusal::ForeignChunk(found)),
+            found => Err(Refusal::Foreign(found)),
         }
     }
 
@@ -206,27 +260,13 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn find(&self, id: VesselId) -> Result<(&Shelf<'a>, u32, &'a AtomicU64), Refusal> {
-        let (shelf, index) = match self.vessel(id) {
-            Vessel::Chunk(index) => (&self.chunks, index),
-            Vessel::Pipe(index) => (&self.pipes, index),
-        };
+    fn find(&self, vessel: Vessel) -> Result<(&Shelf<'a>, u32, &'a AtomicU64), Refusal> {
+        let (Vessel::Chunk(index) | Vessel::Pipe(index)) = vessel;
+        let shelf = self.shelf(vessel.kind());
         let hint = u32::try_from(index).unwrap_or(0);
-        let word = shelf.tags.get(index).ok_or(Refusal::Descriptor(u64::from(id.0)))?;
+        let word = shelf.tags.get(index).ok_or(Refusal::Descriptor(index as u64))?;
         Ok((shelf, hint, word))
     }
-}
-
-/// What the tag of one becomes that is given back, whatever it holds.
-fn given_up(kind: Kind) -> u64 {
-    match kind {
-        Kind::Chunk => FREE,
-        Kind::Pipe => DIRTY,
-    }
-}
-
-fn is_free(tag: u64, kind: Kind) -> bool {
-    tag == FREE || (kind == Kind::Pipe && tag == DIRTY)
 }
 
 impl<'a> Shelf<'a> {
