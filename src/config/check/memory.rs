@@ -5,11 +5,10 @@ use super::super::host::{Host, SEGMENT_AUTO_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::super::report::Fault;
 use super::super::unit::size_text;
 use super::{Check, KIB, Key, MIB, TIB, count_within, is_auto, size_within, sizes_allowed, typed};
-use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPES_MAX, SESSIONS_MAX};
-
-/// As many as a process without `CAP_SYS_RESOURCE` may have of 1 MiB: more would get less
-/// (`fs.pipe-user-pages-soft`, by default 16384).
-const PIPES_AUTO: u32 = 64;
+use shm::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPE_BYTES_MAX, PIPES_MAX,
+    SESSIONS_MAX,
+};
 
 impl Check<'_> {
     pub(super) fn memory(
@@ -34,7 +33,7 @@ impl Check<'_> {
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
         let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes);
-        let pipes = self.pipes(pipes_key);
+        let pipes = self.pipes(pipes_key, segment_bytes);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
             Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks, pipes)
@@ -106,11 +105,11 @@ impl Check<'_> {
         })
     }
 
-    fn pipes(&mut self, key: &Key<'_>) -> u32 {
+    fn pipes(&mut self, key: &Key<'_>, segment_bytes: u64) -> u32 {
         let allowed = format!("\"auto\" or a number from 0 to {PIPES_MAX}");
         self.value(key, &allowed, |value| match count_within(value, &(0..=PIPES_MAX.into())) {
             Some(count) => u32::try_from(count).ok(),
-            None => is_auto(value).then_some(PIPES_AUTO),
+            None => is_auto(value).then(|| pipes_auto(segment_bytes)),
         })
     }
 
@@ -128,6 +127,13 @@ impl Check<'_> {
 /// are chunks.
 fn chunk_bytes_auto(segment_bytes: u64) -> usize {
     if segment_bytes < SEGMENT_AUTO_BYTES_MAX { 256 << 10 } else { 512 << 10 }
+}
+
+/// Two for each of a hundred transfers, or else chunks do half of the work, at twice the cost (measured). A pipe may keep
+/// 1 MiB of the kernel's memory: in all no more than twice what the segment has.
+fn pipes_auto(segment_bytes: u64) -> u32 {
+    let pipes = 2 * segment_bytes / PIPE_BYTES_MAX as u64;
+    u32::try_from(pipes).unwrap_or(PIPES_MAX).min(PIPES_MAX)
 }
 
 /// A lane is whole chunks, and not too many of them.
