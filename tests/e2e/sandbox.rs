@@ -162,7 +162,8 @@ fn a_worker_has_open_what_it_needs_and_nothing_else() {
         ("1 pipe", 1),
         (&errors, 1),
         ("anon_inode:[eventfd]", 64),
-        ("anon_inode:[eventpoll]", 1),
+        // The connections have a copy.
+        ("anon_inode:[eventpoll]", 2),
         ("a tether", 1),
         // Of four pipes, which is what the harness asks for.
         ("an end of a pipe", 8),

@@ -150,7 +150,8 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("eventfd2", "EMFILE", 1..=1, "cannot make an eventfd: Too many open files"),
         ("eventfd2", "ENFILE", 64..=64, "cannot make an eventfd"),
         ("getrandom", "EIO", 1..=60, "cannot draw random numbers"),
-        ("fcntl", "EINVAL", 1..=60, "sealing the segment"),
+        // The first is a worker's as well.
+        ("fcntl", "EINVAL", 2..=60, "sealing the segment"),
         ("socket", "ENFILE", 1..=60, "cannot listen on 127.0.0.1:0"),
         ("socket", "EMFILE", 1..=60, "cannot open the admin listener"),
         ("socket", "ENOMEM", 1..=60, "(control_socket)"),
@@ -190,4 +191,5 @@ fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
         ("sendmsg", "ENOBUFS", 1..=1, "telling the master that it serves"),
     ];
     try_all(works, 1 + LINES_OF_WORKERS);
+        ("fcntl", "EINVAL", 1..=1, "sharing the epoll instance: Invalid argument"),
 }
