@@ -305,7 +305,8 @@ fn show_title() {
     title::set("idontstore: master process");
 }
 
-/// As many pipes as were asked for, or as the system gives: chunks serve where there are none.
+/// As many pipes as were asked for, or as the system gives: chunks serve where there are none. None, where nothing can
+/// be moved through the first.
 fn make_pipes(wanted: u32) -> Vec<Pipe> {
     let mut pipes = Vec::new();
     for made in 0..wanted {
@@ -316,6 +317,10 @@ fn make_pipes(wanted: u32) -> Vec<Pipe> {
                 break;
             }
         }
+    }
+    if let Some(Err(error)) = pipes.first().map(Pipe::try_out) {
+        tracing::warn!(%error, "splice(2) does not work here: all payload is copied, and there are no pipes");
+        pipes.clear();
     }
     pipes
 }

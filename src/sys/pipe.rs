@@ -7,13 +7,16 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::{pipe2, read};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 /// Reads that a pipe is emptied with, at most: four times as many as one that is full takes.
 const DRAINS_MAX: usize = 256;
 /// Bytes of such a read.
 const DRAIN_BYTES: usize = 16 << 10;
+/// What a pipe is tried out with.
+const TRIAL: &[u8; 5] = b"trial";
 
 /// Both ends of a pipe, neither of which waits.
 #[derive(Debug)]
@@ -31,6 +34,21 @@ impl Pipe {
             return Err(Errno::EPERM.into());
         }
         Ok(Self { out, into })
+    }
+
+    /// Moves a few bytes from a socket to another through it, which must be empty. An error where the system refuses
+    /// that, as the sandboxes of some containers do.
+    pub fn try_out(&self) -> io::Result<()> {
+        let (mut near, far) = UnixStream::pair()?;
+        // What is not there is not waited for.
+        near.set_nonblocking(true)?;
+        far.set_nonblocking(true)?;
+        near.write_all(TRIAL)?;
+        self.fill(&far, TRIAL.len())?;
+        self.pour(&far, TRIAL.len())?;
+        let mut found = [0; TRIAL.len()];
+        near.read_exact(&mut found)?;
+        if found == *TRIAL { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     /// One whose ends the program before has left open.
@@ -97,6 +115,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use nix::unistd::write;
+
+    #[test]
+    fn one_that_was_tried_out_is_empty() {
+        let pipe = Pipe::new(1 << 16).unwrap();
+        pipe.try_out().unwrap();
+        assert!(pipe.is_empty());
+    }
 
     #[test]
     fn one_that_another_has_left_full_is_emptied() {

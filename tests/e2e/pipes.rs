@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -10,8 +12,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Payload, Piece, Placement, Raw, Relay, Segment, Session, Shape, Strace, eventually,
-    send_payload,
+    ADMIN, BINARY, Fault, Payload, Piece, Placement, Raw, Relay, Segment, Session, Shape, Strace,
+    eventually, send_payload,
 };
 
 /// Few pipes for many transfers, whose chunks are small, so that the pipes' turn comes soon.
@@ -295,6 +297,35 @@ fn a_worker_killed_at_any_moment_leaves_no_byte_for_another() {
     eventually("every pipe is empty", || all_are_empty(&relay, &segment).then_some(()));
     for number in 0..20 {
         relay.session().transfer(&Payload::new(1000 + number, 1 << 20), Shape::Length);
+    }
+}
+
+/// Two workers with pipes, whose calls of splice(2), their master's too, meet `effect` from the `when`th on.
+fn without_splice(trace: &Path, effect: &str, when: &str) -> Relay {
+    let mut command = Fault { calls: "splice", effect, when }.command(trace);
+    // Where the loader looks depends on who runs the test.
+    command.env_remove("LD_LIBRARY_PATH");
+    command.arg(BINARY).stdin(Stdio::null());
+    Relay::run(command, 2, &["memory.pipes = 4", ADMIN], None)
+}
+
+#[test]
+fn where_splice_does_not_work_all_payload_passes_by_chunk() {
+    let directory = tempfile::tempdir().unwrap();
+    // What cannot come from a socket, what cannot go to one, and what is a lie.
+    for (effect, when) in [("error=EPERM", "1+"), ("error=ENOSYS", "2+"), ("retval=5", "2+")] {
+        let relay = without_splice(&directory.path().join("trace"), effect, when);
+        let transfer = |why: &str| {
+            relay.session().transfer(&Payload::new(9, 4 << 20), Shape::Length);
+            assert_eq!(relay.metrics().value("pipes"), 0, "{why}");
+            let said = relay.errors();
+            assert_eq!(said.matches("splice(2) does not work here").count(), 1, "{why}: {said}");
+        };
+        transfer("started");
+        relay.reload(2, &["memory.pipes = 4", ADMIN]);
+        transfer("reloaded");
+        relay.upgrade(2, &["memory.pipes = 4", ADMIN]);
+        transfer("upgraded");
     }
 }
 

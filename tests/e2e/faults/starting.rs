@@ -162,6 +162,8 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("poll", "ENOMEM", 2..=4, ""),
         ("recvmsg", "ENOMEM", 1..=2, ""),
         ("pipe2", "ENFILE", 1..=2, ""),
+        ("splice", "EPERM", 1..=2, ""),
+        ("socketpair", "EMFILE", 1..=1, ""),
     ];
     let (optional, needed): (Vec<_>, Vec<_>) =
         cases.iter().cloned().partition(|it| it.3.is_empty());
@@ -177,7 +179,8 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
 #[test]
 fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
     let forks: &[Case] = &[
-        ("socketpair", "EMFILE", 1..=2, "cannot fork a worker: Too many open files"),
+        // The first is made to try out a pipe.
+        ("socketpair", "EMFILE", 2..=3, "cannot fork a worker: Too many open files"),
         ("clone,clone3", "EAGAIN", 1..=2, "cannot fork a worker: Resource temporarily unavailable"),
         ("clone,clone3", "ENOMEM", 2..=2, "cannot fork a worker: Cannot allocate memory"),
         ("pidfd_open", "EMFILE", 1..=2, "cannot fork a worker: Too many open files"),
@@ -188,8 +191,8 @@ fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
         ("epoll_create1", "EMFILE", 1..=1, "making an epoll instance: Too many open files"),
         ("epoll_ctl", "ENOMEM", 1..=1, "watching the master: Cannot allocate memory"),
         ("epoll_ctl", "ENOSPC", 2..=4, "watching the listeners: No space left"),
+        ("fcntl", "EINVAL", 1..=1, "sharing the epoll instance: Invalid argument"),
         ("sendmsg", "ENOBUFS", 1..=1, "telling the master that it serves"),
     ];
     try_all(works, 1 + LINES_OF_WORKERS);
-        ("fcntl", "EINVAL", 1..=1, "sharing the epoll instance: Invalid argument"),
 }
