@@ -157,14 +157,6 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     harden(&config)?;
     let files = process::raise_open_files();
     let files = files.map_err(MasterError::os("raise the limit of open files"))?;
-    let most = config.limits.connections_max;
-    if files <= most as u64 {
-        tracing::warn!(
-            open_files = files,
-            connections_max = most,
-            "one worker cannot hold them all"
-        );
-    }
     let signals = listen_for_signals()?;
     // There may be fewer pipes, but not fewer of these.
     let wakers = make_wakers()?;
@@ -175,6 +167,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let inheritance: &Inheritance = Box::leak(Box::new(Inheritance { segment, wakers, pipes }));
     let rotation = rotation(inheritance)?;
     let first = opening::first(config, &inheritance.segment, given)?;
+    compare_open_files(files, inheritance, &first);
     let control = open_control(&first.config);
     let control = control.inspect_err(|_| opening::close_admin(&first))?;
     let text = introduction(&first);
@@ -303,6 +296,16 @@ fn lock(segment: &Segment) {
 fn show_title() {
     title::prepare();
     title::set("idontstore: master process");
+}
+
+/// Says so if a worker may open fewer `files` than it would need if all clients came to it.
+fn compare_open_files(files: u64, inheritance: &Inheritance, generation: &Generation) {
+    let connections_max = generation.config.limits.connections_max;
+    let others = inheritance.descriptors(generation);
+    if files < (connections_max as u64).saturating_add(others as u64) {
+        let open_files = files;
+        tracing::warn!(open_files, connections_max, others, "one worker cannot hold them all");
+    }
 }
 
 /// As many pipes as were asked for, or as the system gives: chunks serve where there are none. None, where nothing can

@@ -60,6 +60,9 @@ const FIRST_LISTENER: usize = 16;
 const ADMIN: usize = 1024;
 const ADMIN_END: usize = ADMIN + Admin::TOKENS;
 
+/// Standard input, output and error, the tether, the epoll instance and a copy of that.
+const OWN_DESCRIPTORS: usize = 6;
+
 /// What the master made once, for every worker there will be.
 #[derive(Debug)]
 pub struct Inheritance {
@@ -99,6 +102,12 @@ impl Generation {
 }
 
 impl Inheritance {
+    /// How many descriptors a worker of `generation` has beside its connections'.
+    #[must_use]
+    pub fn descriptors(&self, generation: &Generation) -> usize {
+        self.keep(generation).len().saturating_add(OWN_DESCRIPTORS)
+    }
+
     /// Every descriptor that a worker of `generation` keeps beside standard input, output and error. The segment is
     /// mapped.
     fn keep(&self, generation: &Generation) -> Vec<RawFd> {

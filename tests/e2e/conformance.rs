@@ -392,6 +392,10 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
             (
                 "process",
                 &[
+            (
+                "limits",
+                &["a_limit_that_a_worker_cannot_reach_is_told_with_all_that_it_opens_counted"],
+            ),
                     "ps_shows_who_is_who",
                     "every_listener_serves_the_same_sessions",
                     "keys_and_tokens_never_enter_the_log",

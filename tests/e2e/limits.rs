@@ -2,11 +2,14 @@
 //! the answers at the bounds. What one address may have is counted over all workers, so most tests have four.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Head, Payload, Raw, Relay, Response, Session, Shape, eventually};
+use crate::harness::{
+    ADMIN, BINARY, Head, Payload, Raw, Relay, Response, Session, Shape, eventually,
+};
 
 /// Two clients of different addresses, neither of them the tests' usual one.
 const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -17,6 +20,25 @@ const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
 /// A large table of permits, so that two addresses next to never want the same seat in it: then one of them would be
 /// refused its last.
 const ROOMY: &str = "limits.connections_max = 100000";
+
+/// The program, with `lines`, that may open so many `files`.
+fn with_open_files(files: usize, lines: &[&str]) -> Relay {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile={files}:{files}")).arg(BINARY).stdin(Stdio::null());
+    Relay::run(command, 1, lines, None)
+}
+
+#[test]
+fn a_limit_that_a_worker_cannot_reach_is_told_with_all_that_it_opens_counted() {
+    const CONNECTIONS: usize = 300;
+    let lines = ["limits.connections_max = 300", "memory.pipes = 4", ADMIN];
+    let others = Relay::with(1, &lines).fd_counts()[0];
+    for (files, is_told) in [(CONNECTIONS + others, false), (CONNECTIONS + others - 1, true)] {
+        let relay = with_open_files(files, &lines);
+        let said = relay.errors();
+        assert_eq!(said.contains("one worker cannot hold them all"), is_told, "{files}: {said}");
+    }
+}
 
 /// A connection from `source` that was answered, and the status.
 fn ask_from(relay: &Relay, source: IpAddr) -> (Raw, u16) {
