@@ -67,8 +67,9 @@ impl Relay {
     }
 }
 
-/// Whether nobody has to look at what comes next, and enough comes for a pipe.
+/// Whether nobody has to look at what comes next, and enough comes for a pipe. Urgent bytes are left out of a body, for
+/// which it has to be read.
 pub(super) fn suits_pipe(body: &Body, stream: &Stream, inbox: &[u8]) -> bool {
     let is_long = body.length().is_some_and(|left| left >= PIPE_BYTES_MIN);
-    is_long && inbox.is_empty() && !stream.is_encrypted()
+    is_long && inbox.is_empty() && !stream.is_encrypted() && !stream.has_urgent()
 }

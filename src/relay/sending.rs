@@ -379,8 +379,8 @@ impl Sending {
     fn is_full(&self, relay: &Relay) -> bool {
         self.filling.as_ref().is_some_and(|(filling, window)| match filling.vessel() {
             Vessel::Chunk(_) => window.filled >= relay.shared().chunk_bytes(),
-            // Only of an empty one it is known that there is room.
-            Vessel::Pipe(_) => window.filled > 0,
+            // Only of an empty one it is known that there is room; and what gave nothing may have to be read.
+            Vessel::Pipe(_) => true,
         })
     }
 

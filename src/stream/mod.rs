@@ -99,6 +99,12 @@ impl Stream {
         self.socket.is_broken() || self.tls.as_ref().is_some_and(|tls| tls.is_broken())
     }
 
+    /// Whether what comes has to be read, and cannot be moved by [`Self::recv_into`].
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        self.socket.has_urgent()
+    }
+
     /// To be called while nothing is read: with TLS, an end that the client has announced is known only to whoever looks
     /// behind what the socket says. Payload that has come is kept, 4 KiB at most, and what is behind it not looked at.
     pub fn look(&mut self) {
@@ -115,7 +121,8 @@ impl Stream {
         }
     }
 
-    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. With TLS that is refused.
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. An end is found by [`Self::recv`]
+    /// alone. With TLS that is refused.
     pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
         match self.tls {
             None => self.socket.recv_into(pipe, bytes_max),

@@ -50,6 +50,9 @@ pub struct Socket {
     /// The client's FIN has arrived, maybe behind bytes that are not read yet.
     fin_seen: bool,
     broken: bool,
+    /// Urgent bytes have come, now or before. A read stops in front of them, so that a short one says nothing; splice(2)
+    /// never gets past them.
+    urgent: bool,
     /// We have sent our FIN: it counts as one byte that is not acknowledged.
     shut: bool,
 }
@@ -59,14 +62,22 @@ impl Socket {
     /// no Nagle's delay from its listener.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {
-        let (readable, writable) = (true, true);
-        Self { socket, readable, writable, fin_seen: false, broken: false, shut: false }
+        Self {
+            socket,
+            readable: true,
+            writable: true,
+            fin_seen: false,
+            broken: false,
+            urgent: false,
+            shut: false,
+        }
     }
 
     /// Remembers what epoll said.
     pub fn note(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable();
         self.writable |= event.is_writable();
+        self.urgent |= event.is_priority();
         self.fin_seen |= event.is_read_closed();
         self.broken |= event.is_error() || (event.is_read_closed() && event.is_write_closed());
     }
@@ -89,7 +100,13 @@ impl Socket {
         self.broken
     }
 
-    /// Reads into `room`, which must not be empty.
+    /// Whether what comes has to be read, and cannot be moved by [`Self::recv_into`].
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// Reads into `room`, which must not be empty. Urgent bytes are left out.
     pub fn recv(&mut self, room: &mut [u8]) -> Got {
         if !self.readable && !self.fin_seen {
             return Got::Dry;
@@ -104,7 +121,7 @@ impl Socket {
             Ok(0) => Got::End,
             Ok(n) => {
                 // A short read empties the socket, unless a FIN stands behind the bytes.
-                self.readable = n == room.len();
+                self.readable = n == room.len() || self.urgent;
                 Got::Bytes(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -147,13 +164,17 @@ impl Socket {
     }
 
     /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty: otherwise it is not known whether
-    /// there is nothing to move or no room.
+    /// there is nothing to move or no room. An end is found by [`Self::recv`] alone.
     pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
         if !self.readable && !self.fin_seen {
             return Got::Dry;
         }
         match pipe.fill(&self.socket, bytes_max) {
-            Ok(0) => Got::End,
+            // The end, or urgent bytes before it.
+            Ok(0) => {
+                self.urgent = true;
+                Got::Dry
+            }
             // More may have come than the pipe has room for, in however many pieces.
             Ok(n) => Got::Bytes(n),
             // Behind a FIN nothing is dry.
@@ -268,5 +289,40 @@ impl Socket {
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use nix::sys::socket::{MsgFlags, send};
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    #[test]
+    fn an_end_is_not_believed_before_urgent_bytes_are_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(&[b'a'; 100]).unwrap();
+        assert_eq!(send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB), Ok(1));
+        client.write_all(&[b'b'; 50]).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let (client, begun) = (Socket::new(client), Instant::now());
+        while client.unacknowledged() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "all has come, the end too");
+        }
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (mut socket, pipe) = (Socket::new(socket), Pipe::new(1 << 16).unwrap());
+        assert_eq!(socket.recv_into(&pipe, 1000), Got::Bytes(100));
+        assert!(pipe.empty());
+        assert_eq!(socket.recv_into(&pipe, 1000), Got::Dry);
+        assert!(socket.is_readable() && socket.has_urgent());
+        let mut room = [0; 1000];
+        assert_eq!(socket.recv(&mut room), Got::Bytes(50));
+        assert_eq!(room[..50], [b'b'; 50]);
+        assert!(socket.is_readable());
+        assert_eq!(socket.recv(&mut room), Got::End);
     }
 }

@@ -249,6 +249,10 @@ over_tls! {
     keepalive: keepalive {
         a_client_whose_machine_is_lost_frees_its_place,
     }
+    urgent: urgent {
+        an_urgent_byte_in_the_middle_of_a_body_is_left_out,
+        what_has_come_behind_an_urgent_byte_is_not_waited_for,
+    }
     traces: traces {
         heavy_a_body_leaves_nothing_on_any_disk,
         no_session_is_given_what_another_left_in_the_segment,
@@ -388,14 +392,14 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
             ("faults::starting", &[]),
             ("faults::supervising", &[]),
             ("faults::serving", &[]),
-            ("keepalive", &["the_kernel_asks_after_every_client_as_often_as_configured"]),
-            (
-                "process",
-                &[
             (
                 "limits",
                 &["a_limit_that_a_worker_cannot_reach_is_told_with_all_that_it_opens_counted"],
             ),
+            ("keepalive", &["the_kernel_asks_after_every_client_as_often_as_configured"]),
+            (
+                "process",
+                &[
                     "ps_shows_who_is_who",
                     "every_listener_serves_the_same_sessions",
                     "keys_and_tokens_never_enter_the_log",

@@ -53,3 +53,4 @@ mod tls_handshake;
 mod tls_reload;
 mod traces;
 mod upgrade;
+mod urgent;

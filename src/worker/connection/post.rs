@@ -20,11 +20,12 @@ impl Connection {
     }
 
     /// What of its socket's news it waits for. A sender without room learns nothing by each segment that comes in, and
-    /// to be woken by them cost more than moving the payload did; that its connection is broken it always hears.
+    /// to be woken by them cost more than moving the payload did; that its connection is broken it always hears. Urgent
+    /// bytes come with others, and wake nobody more often.
     pub(in crate::worker) fn interest(&self) -> Interest {
         match &self.state {
             State::Sending(sending) if sending.is_blocked() => Interest::WRITABLE,
-            _ => Interest::READABLE | Interest::WRITABLE,
+            _ => Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE,
         }
     }
 
