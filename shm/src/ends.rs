@@ -104,7 +104,9 @@ impl SenderEnd {
     ///
     /// The share is what the pool has left: a lane that holds k chunks may take one more while more
     /// than k are free, and gives one back while fewer than k - 1 are. So n busy lanes settle at about
-    /// 1/(n+1) of the pool each, without a count that a crash could leave wrong.
+    /// 1/(n+1) of the pool each, without a count that a crash could leave wrong. Where lanes are more than
+    /// chunks they take turns: who finds none and holds nothing asks for one, and the next lane whose last
+    /// chunk comes back gives it up.
     ///
     /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
@@ -129,6 +131,10 @@ impl SenderEnd {
             let held = self.held_of(kind);
             let vessel = self.reclaim(lane);
             let suits = vessel.kind() == kind;
+            if suits && kind == Kind::Chunk && held == 1 && pool.is_chunk_wanted() {
+                pool.release_taken(vessel, self.tag)?;
+                return Ok(None);
+            }
             if suits && (held == 1 || pool.has_more_than(kind, held.saturating_sub(2))) {
                 // Ours since long ago, unless its tag was tampered with meanwhile.
                 pool.check(vessel, self.tag)?;
@@ -147,7 +153,11 @@ impl SenderEnd {
         if !may_grow {
             return Ok(None);
         }
-        Ok(pool.take(kind, self.tag).map(|vessel| Filling { vessel }))
+        let taken = pool.take(kind, self.tag);
+        if taken.is_none() && kind == Kind::Chunk && self.held() == 0 {
+            pool.want_chunk();
+        }
+        Ok(taken.map(|vessel| Filling { vessel }))
     }
 
     /// The next one that came back. For one to whom AckRecv has said that there is one.

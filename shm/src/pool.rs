@@ -85,6 +85,8 @@ impl Tag {
 pub struct Pool<'a> {
     chunks: Shelf<'a>,
     pipes: Shelf<'a>,
+    /// 1: a lane that holds nothing has found no free chunk.
+    wanted: &'a AtomicU64,
     /// Whether some pipes may be dirty; private, a guess.
     may_be_dirty: PrivateBool,
 }
@@ -98,12 +100,12 @@ struct Shelf<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// A pool over tags, one word a chunk and one a pipe.
+    /// A pool over tags, one word a chunk and one a pipe, and a word by which a chunk is asked for.
     #[must_use]
-    pub fn new(chunks: &'a [AtomicU64], pipes: &'a [AtomicU64]) -> Self {
+    pub fn new(chunks: &'a [AtomicU64], pipes: &'a [AtomicU64], wanted: &'a AtomicU64) -> Self {
         // Whoever died before us may have left some.
         let may_be_dirty = PrivateBool::new(true);
-        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes), may_be_dirty }
+        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes), wanted, may_be_dirty }
     }
 
     /// Makes everything free. For the creator of a segment, before anybody else maps it.
@@ -166,6 +168,19 @@ impl<'a> Pool<'a> {
     pub(crate) fn has_more_than(&self, kind: Kind, count: usize) -> bool {
         let is_free = |word: &AtomicU64| word.load(Ordering::Relaxed) == FREE;
         self.shelf(kind).round_from_hint().filter(|(_, tag)| is_free(tag)).nth(count).is_some()
+    }
+
+    /// Asks those that hold chunks for one.
+    pub(crate) fn want_chunk(&self) {
+        self.wanted.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether a chunk is asked for while none is free. Each such wish is told of once.
+    pub(crate) fn is_chunk_wanted(&self) -> bool {
+        // Read before it is written: it is seldom set, and everybody reads it.
+        self.wanted.load(Ordering::Relaxed) == 1
+            && !self.has_more_than(Kind::Chunk, 0)
+            && self.wanted.swap(0, Ordering::Relaxed) == 1
     }
 
     /// Takes a free one of a kind for `tag`, if there is one.

@@ -35,7 +35,7 @@ fn the_default_is_the_documented_one() {
     let Memory { segment_bytes, geometry } = &config.memory;
     assert!((8 << 20..=128 << 20).contains(segment_bytes));
     assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (512 << 10, 4));
-    let pipes = u32::try_from(2 * segment_bytes >> 20).unwrap();
+    let pipes = u32::try_from((2 * segment_bytes) >> 20).unwrap();
     let expected = shm::Geometry::fit(*segment_bytes, None, 8192, 512 << 10, 4, pipes);
     assert_eq!(Ok(*geometry), expected);
     assert_eq!(config.admin, Admin { listen: None });

@@ -2,11 +2,12 @@
 //! system calls read and write, and how far a sender gets when no chunk comes back.
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    Payload, Placement, Raw, Relay, Shape, Stopped, Strace, eventually, segment_addresses,
+    Ending, Payload, Placement, Raw, Relay, Shape, Stopped, Strace, eventually, segment_addresses,
     send_payload, stays, tcp_queues,
 };
 
@@ -78,6 +79,55 @@ pub(crate) fn without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity
     drop(receivers_worker);
     receiver.read_checked(&payload).expect_all(&payload);
     assert_eq!(sending.join().unwrap().expect(200).head.delivered_bytes(), payload.len());
+}
+
+/// More pairs than there are chunks.
+const PAIRS: u64 = 20;
+
+#[test]
+pub(crate) fn transfers_beyond_the_number_of_chunks_take_turns() {
+    let few = [
+        "memory.segment_bytes = \"8MiB\"",
+        "memory.chunk_bytes = \"1MiB\"",
+        "memory.lane_bytes_max = \"1MiB\"",
+        "timeouts.chunk_wait = \"2s\"",
+        BY_CHUNK,
+    ];
+    let relay = Relay::with(2, &few);
+    let (segment, fds) = (relay.segment(), relay.fd_counts());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // These never run dry, nor do their receivers stand still.
+        for _ in 0..PAIRS {
+            let session = relay.session();
+            let (mut receiver, mut sender) = (relay.connect(), relay.connect());
+            receiver.get(&session.path);
+            sender.request("PUT", &session.path, &[("Transfer-Encoding", "chunked")]);
+            scope.spawn(move || {
+                let head = receiver.read_head();
+                assert_eq!(
+                    (head.status, receiver.read_body(&head, |_| {})),
+                    (200, Ending::Complete)
+                );
+            });
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    sender.send_chunk(&[7; 256 << 10]);
+                }
+                sender.send_last_chunk();
+                sender.read_response().expect(200);
+            });
+        }
+        eventually("no chunk is free", || {
+            (segment.chunks_held() == segment.chunks()).then_some(())
+        });
+        for seed in 0..PAIRS {
+            relay.session().transfer(&Payload::new(seed, 3 << 20), Shape::Form);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    relay.expect_nothing_held(&segment, &fds);
 }
 
 /// How a sender without room goes on, and how many wake-ups of its worker may have other reasons.

@@ -65,6 +65,7 @@ struct World {
     slots: Vec<Slot>,
     tags: Vec<AtomicU64>,
     pipes: Vec<AtomicU64>,
+    wanted: AtomicU64,
     bytes: Vec<UnsafeCell<u64>>,
     lane_chunks: usize,
 }
@@ -79,6 +80,7 @@ impl World {
             slots: (0..slots).map(|_| Slot::new()).collect(),
             tags: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
             pipes: (0..pipes).map(|_| AtomicU64::new(0)).collect(),
+            wanted: AtomicU64::new(0),
             bytes: (0..chunks + pipes).map(|_| UnsafeCell::new(0)).collect(),
             lane_chunks,
         };
@@ -90,7 +92,7 @@ impl World {
     fn shared(&self) -> Shared<'_> {
         Shared::new(Parts {
             slots: &self.slots,
-            pool: Pool::new(&self.tags, &self.pipes),
+            pool: Pool::new(&self.tags, &self.pipes, &self.wanted),
             records: &[],
             bells: Vec::new(),
             lane_chunks: self.lane_chunks,

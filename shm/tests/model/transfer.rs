@@ -46,7 +46,8 @@ impl World<'_> {
     }
 
     /// The fair share: a lane that holds k of a kind takes one more while more than k are free, and
-    /// gives one back while fewer than k - 1 are; it always may have one. Returns whether it is a pipe.
+    /// gives one back while fewer than k - 1 are; it always may have one, unless a lane that holds nothing has asked
+    /// for a chunk and none is free. Returns whether it is a pipe.
     fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<bool> {
         let mut free = self.free(by_pipe);
         let model = self.slots[lane.0].lane(lane.1);
@@ -57,6 +58,9 @@ impl World<'_> {
             let held = held(model);
             let Some(vessel) = model.back.pop_front() else { break };
             if is_pipe(&vessel) == by_pipe {
+                if held == 1 && !by_pipe && free == 0 && std::mem::take(&mut self.wanted) {
+                    return None;
+                }
                 if held == 1 || free + 1 >= held {
                     return Some(by_pipe);
                 }
@@ -66,6 +70,7 @@ impl World<'_> {
         let (held, all) = (held(model), model.held().count());
         let held_max = if by_pipe { LANE_PIPES_MAX } else { LANE_CHUNKS };
         let grows = all < LANE_CHUNKS && held < held_max && free > held;
+        self.wanted |= !grows && !by_pipe && all == 0;
         grows.then_some(by_pipe)
     }
 

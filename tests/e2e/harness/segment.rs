@@ -102,6 +102,11 @@ impl Segment {
         self.census().sessions_live as u64
     }
 
+    /// Chunks in all.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.mapped.shared().pool().len() as u64
+    }
+
     /// A lane's capacity, chunks.
     pub(crate) fn lane_chunks(&self) -> u64 {
         self.mapped.geometry().lane_chunks as u64
