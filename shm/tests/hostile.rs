@@ -19,7 +19,7 @@ use party::{Party, Tally};
 use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
-use shm::{Direction, Geometry, LaneRef, Owner, Segment, Terms, WorkerId};
+use shm::{Direction, Geometry, LaneRef, Owner, Segment, SenderEnd, Terms, Vessel, WorkerId};
 use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -220,29 +220,46 @@ fn a_process_that_scribbles_all_the_time_shows_nobody_another_sessions_bytes() {
 
 #[test]
 fn a_forged_ack_recv_shows_no_bytes_of_another_session() {
-    forge_ack_recv(false);
+    forge_ack_recv(false, false);
+    forge_ack_recv(true, false);
 }
 
 #[test]
 fn a_forged_ack_recv_shows_no_bytes_of_the_other_lane() {
-    forge_ack_recv(true);
+    forge_ack_recv(false, true);
+    forge_ack_recv(true, true);
 }
 
-/// The sender is led to believe that AckRecv was set; its chunk serves another lane and comes back to
+/// The sender is led to believe that AckRecv was set; its chunk, or its pipe, serves another lane and comes back to
 /// it before the receiver looks.
-fn forge_ack_recv(in_the_same_session: bool) {
-    let segment = Segment::create(&Geometry { chunks: 1, pipes: 0, ..GEOMETRY }).unwrap();
+fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
+    let geometry = Geometry { chunks: 1, pipes: u32::from(by_pipe), ..GEOMETRY };
+    let segment = Segment::create(&geometry).unwrap();
     let shared = segment.shared();
     let owner = Owner::new(WorkerId::new(1).unwrap(), 0);
     let mark = |at: LaneRef| u8::try_from(2 * at.session.slot).unwrap() + at.direction as u8 + 1;
+    let reserve = |sender: &mut SenderEnd| match by_pipe {
+        true => sender.reserve_pipe(shared).unwrap().unwrap(),
+        false => sender.reserve(shared).unwrap().unwrap(),
+    };
+    let in_pipe = RefCell::new(Vec::new());
     let enter = |at: LaneRef| {
         let mut sender = shared.take_sender(at, owner, false).unwrap();
         let receiver = shared.take_receiver(at, owner, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
-        let mut filling = sender.reserve(shared).unwrap().unwrap();
-        segment.bytes_mut(&mut filling).fill(mark(at));
+        let mut filling = reserve(&mut sender);
+        match filling.vessel() {
+            Vessel::Chunk(_) => segment.bytes_mut(&mut filling).fill(mark(at)),
+            // Whatever was left in it is dropped before.
+            Vessel::Pipe(_) => drop(in_pipe.replace(vec![mark(at); 4096])),
+        }
         let _ = sender.publish(shared, filling, 0..4096).unwrap();
         (sender, receiver)
+    };
+    let empty_pipes = || {
+        while let Some(index) = shared.pool().take_dirty(owner.worker) {
+            shared.pool().release_emptied(index, owner.worker).unwrap();
+        }
     };
     let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 99 };
     let issue = || shared.issue(owner, &terms, 0).unwrap();
@@ -260,6 +277,7 @@ fn forge_ack_recv(in_the_same_session: bool) {
     let changed = before.iter().zip(snapshot()).position(|(old, new)| *old != new).unwrap();
     shared.leave_sender(sender, None).unwrap();
     shared.leave_receiver(receiver).unwrap();
+    empty_pipes();
 
     let (mut sender, mut receiver) = enter(ours);
     scribbler.set(changed, 1);
@@ -267,9 +285,16 @@ fn forge_ack_recv(in_the_same_session: bool) {
     let (theirs, their_receiver) = enter(other);
     shared.leave_sender(theirs, None).unwrap();
     shared.leave_receiver(their_receiver).unwrap();
-    let _unfilled = sender.reserve(shared).unwrap().unwrap();
+    empty_pipes();
+    let unfilled = reserve(&mut sender);
+    assert_eq!(matches!(unfilled.vessel(), Vessel::Pipe(_)), by_pipe);
     if let Ok(Some(piece)) = receiver.next(shared) {
-        assert!(segment.bytes(&piece).iter().all(|byte| *byte == mark(ours)));
+        let in_pipe = in_pipe.into_inner();
+        let bytes = match piece.vessel() {
+            Vessel::Chunk(_) => segment.bytes(&piece),
+            Vessel::Pipe(_) => &in_pipe,
+        };
+        assert!(bytes.iter().all(|byte| *byte == mark(ours)));
     }
 }
 
