@@ -246,6 +246,18 @@ pub(crate) const ALL: &[Attempt] = &[
     anybody("unlinkat", |it| call!(SYS_unlinkat, AT_FDCWD, it.file.as_ptr(), 0)),
     anybody("memfd_create", |_| call!(SYS_memfd_create, c"memory".as_ptr(), 0)),
     anybody("inotify_init1", |_| call!(SYS_inotify_init1, 0)),
+    // Bytes from one descriptor to another.
+    anybody("vmsplice", |_| call!(SYS_vmsplice, -1, null::<u8>(), 0, 0)),
+    anybody("tee", |_| call!(SYS_tee, -1, -1, 0, 0)),
+    anybody("sendfile", |_| call!(SYS_sendfile, -1, -1, null::<u8>(), 0)),
+    anybody("copy_file_range", |_| {
+        call!(SYS_copy_file_range, -1, null::<u8>(), -1, null::<u8>(), 0, 0)
+    }),
+    anybody("pipe2", |_| {
+        let mut pipe = [0; 2];
+        call!(SYS_pipe2, &raw mut pipe, 0)
+    }),
+    anybody("another size of a pipe", |_| call!(SYS_fcntl, -1, libc::F_SETPIPE_SZ, PAGE_BYTES)),
     // Programs and processes.
     anybody("execve", |_| call!(SYS_execve, NOWHERE, null::<u8>(), null::<u8>())),
     anybody("execve what is open", |it| {

@@ -11,6 +11,7 @@ use idontstore::sandbox;
 use idontstore::sys::process::fork_child;
 use idontstore::sys::user::User;
 use nix::errno::Errno;
+use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// How few attempts would be too few.
 const ATTEMPTS_MIN: usize = 30;
@@ -153,6 +155,45 @@ fn what_a_worker_is_for_works_still() {
     let mut heard = String::new();
     client.read_to_string(&mut heard).unwrap();
     assert_eq!(heard, "hello");
+}
+
+/// Between a pipe and a socket, as payload passes; and nothing can be written by splice(2) that cannot be by write(2).
+#[test]
+fn payload_passes_through_a_pipe_and_nowhere_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (served, _) = listener.accept().unwrap();
+    let (out, into) = nix::unistd::pipe().unwrap();
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(kept.path(), "text").unwrap();
+    let open_file = File::open(kept.path()).unwrap();
+    let log = File::options().append(true).open(kept.path()).unwrap();
+    let directory = File::open("/").unwrap();
+    client.write_all(b"hello, and more").unwrap();
+    let (said, ended) = in_child(|said| {
+        sandbox::enter(&nobody(), true).unwrap();
+        let move_to = |from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes| {
+            splice(from, None, to, None, bytes, SpliceFFlags::SPLICE_F_NONBLOCK)
+        };
+        let through =
+            [move_to(served.as_fd(), into.as_fd(), 15), move_to(out.as_fd(), served.as_fd(), 5)];
+        writeln!(said, "{through:?}").unwrap();
+        let nowhere = [open_file.as_fd(), directory.as_fd(), listener.as_fd(), out.as_fd()];
+        for to in nowhere {
+            let written = nix::unistd::write(to, b"x");
+            let spliced = move_to(out.as_fd(), to, 1);
+            writeln!(said, "{} {}", written.is_err(), spliced.is_err()).unwrap();
+        }
+        // A log is written at its end alone.
+        writeln!(said, "{:?}", move_to(out.as_fd(), log.as_fd(), 1)).unwrap();
+    });
+    let expected = format!("[Ok(15), Ok(5)]\n{}Err(EINVAL)\n", "true true\n".repeat(4));
+    assert_eq!((said.as_str(), matches!(ended, WaitStatus::Exited(_, 0))), (&*expected, true));
+    drop(served);
+    let mut heard = [0; 5];
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    assert_eq!(std::fs::read_to_string(kept.path()).unwrap(), "text");
 }
 
 /// Under a filter, as of a service manager, that refuses to change capabilities, and nothing else.
