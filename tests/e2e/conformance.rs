@@ -265,7 +265,10 @@ type Tests = (&'static str, &'static [&'static str]);
 
 /// What is not run over TLS: why, and of which module which tests; all where none is named.
 const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
-    ("what is encrypted does not pass through pipes", &[("pipes", &[])]),
+    (
+        "what is encrypted does not pass through pipes",
+        &[("pipes", &[]), ("pipe_faults", &[]), ("pipe_share", &[])],
+    ),
     (
         "it is about requests and answers, whatever carries them",
         &[

@@ -35,6 +35,8 @@ mod limits;
 mod memory;
 mod messages;
 mod outcomes;
+mod pipe_faults;
+mod pipe_share;
 mod pipes;
 mod process;
 mod proxies;

@@ -48,7 +48,7 @@ impl Dice {
 }
 
 /// The bytes that splice(2) has moved in what strace has written.
-fn spliced_bytes(text: &str) -> u64 {
+pub(crate) fn spliced_bytes(text: &str) -> u64 {
     let splices = text.lines().filter(|line| line.contains("splice("));
     let moved = splices.filter_map(|line| {
         let result = line.rsplit_once(" = ")?.1.trim();
@@ -187,7 +187,7 @@ fn watch(segment: &Segment, stop: &AtomicBool) -> u64 {
 }
 
 /// Whether nobody holds a pipe, and the kernel has nothing in any.
-fn all_are_empty(relay: &Relay, segment: &Segment) -> bool {
+pub(crate) fn all_are_empty(relay: &Relay, segment: &Segment) -> bool {
     let master = relay.master();
     let mut pipes =
         master.fds().into_iter().filter(|(fd, link)| *fd > 2 && link.starts_with("pipe:"));

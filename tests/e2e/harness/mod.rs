@@ -34,4 +34,6 @@ pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::{Counters, Segment};
 pub(crate) use strace::{Fault, Strace, segment_addresses};
 pub(crate) use tls::{Certificate, over_tls};
-pub(crate) use transfer::{Checked, Placement, Shape, form_around, send_payload};
+pub(crate) use transfer::{
+    Checked, Placement, Reading, Shape, form_around, send_part, send_payload,
+};

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
-use shm::Census;
 pub(crate) use shm::Counters;
+use shm::{Census, Direction, Geometry, Owner, Terms, WorkerId};
 
 use super::patience::eventually;
 use super::proc::Pid;
@@ -116,4 +117,54 @@ impl Segment {
     pub(crate) fn chunk_bytes(&self) -> u64 {
         self.mapped.geometry().chunk_bytes as u64
     }
+
+    /// The words of the first lane of the first session that was issued. Which they are is found out in a segment of
+    /// the same shape: those that change when they are written.
+    pub(crate) fn lane_words(&self) -> LaneWords {
+        let shape = Geometry { chunks: 1, ..self.mapped.geometry() };
+        let scratch = shm::Segment::create(&shape).unwrap();
+        let (shared, file) =
+            (scratch.shared(), File::from(scratch.fd().try_clone_to_owned().unwrap()));
+        let snapshot = || {
+            let mut bytes = vec![0; scratch.len() - shape.chunk_bytes];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        let changed_since = |before: Vec<u8>| {
+            let after = snapshot();
+            let mut words = before.chunks(8).zip(after.chunks(8));
+            8 * words.position(|(old, new)| old != new).expect("a word that changes") as u64
+        };
+        let owner = Owner::new(WorkerId::new(0).unwrap(), 0);
+        let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1 };
+        let at = shared.issue(owner, &terms, 0).unwrap().lane(Direction::Forth);
+        let mut receiver = shared.take_receiver(at, owner, false).unwrap();
+        let mut sender = shared.take_sender(at, owner, false).unwrap();
+        let filling = sender.reserve(shared).unwrap().unwrap();
+        let _ = sender.publish(shared, filling, 0..1).unwrap();
+        receiver.next(shared).unwrap().expect("what was published");
+        let before = snapshot();
+        receiver.take_pipes(shared).unwrap();
+        let takes_pipes = changed_since(before);
+        let before = snapshot();
+        let _ = receiver.ack_recv(shared).unwrap();
+        LaneWords { takes_pipes, acked: changed_since(before) }
+    }
+
+    /// Adds to a word of the segment, as somebody does who heeds no protocol.
+    pub(crate) fn forge(&self, word: u64, added: u64) {
+        let (file, mut bytes) = (self.file(), [0; 8]);
+        file.read_exact_at(&mut bytes, word).unwrap();
+        let forged = u64::from_ne_bytes(bytes) + added;
+        file.write_all_at(&forged.to_ne_bytes(), word).unwrap();
+    }
+}
+
+/// Words of a lane, by where they are in the segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneWords {
+    /// 1: its receiver says that it takes pipes.
+    pub(crate) takes_pipes: u64,
+    /// AckRecv was set for so many.
+    pub(crate) acked: u64,
 }

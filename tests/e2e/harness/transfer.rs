@@ -2,10 +2,11 @@
 //! that checks every byte as it comes. Called by the tests that move more than a few bytes.
 
 use std::io;
+use std::ops::Range;
 use std::thread::{self, JoinHandle};
 
 use super::payload::Payload;
-use super::raw::{Piece, Raw};
+use super::raw::{BodyState, Piece, Raw};
 use super::relay::{Relay, Session};
 use super::response::{Ending, Head, Response};
 use super::segment::{Counters, Segment};
@@ -49,7 +50,7 @@ pub(crate) fn send_payload(
     match shape {
         Shape::Length => {
             raw.request("PUT", path, &[("Content-Length", &payload.len().to_string())]);
-            send_slices(raw, payload, usize::MAX, |raw, slice| raw.try_send(slice))
+            send_part(raw, payload, 0..payload.len())
         }
         Shape::Chunked(most) => {
             raw.request("PUT", path, &[("Transfer-Encoding", "chunked")]);
@@ -70,10 +71,23 @@ pub(crate) fn send_payload(
                 &[("Content-Length", &length.to_string()), ("Content-Type", &kind)],
             );
             raw.try_send(before.as_bytes())?;
-            send_slices(raw, payload, usize::MAX, |raw, slice| raw.try_send(slice))?;
+            send_part(raw, payload, 0..payload.len())?;
             raw.try_send(after.as_bytes())
         }
     }
+}
+
+/// Sends `range` of a payload, as far as the relay takes it.
+pub(crate) fn send_part(raw: &mut Raw, payload: &Payload, range: Range<u64>) -> io::Result<()> {
+    let mut offset = range.start;
+    while offset < range.end {
+        let slice = payload.at(offset);
+        let left = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+        let slice = &slice[..slice.len().min(left)];
+        raw.try_send(slice)?;
+        offset += slice.len() as u64;
+    }
+    Ok(())
 }
 
 /// The bytes before and after the file of a form with that single part.
@@ -128,6 +142,69 @@ impl Raw {
             bytes += n as u64;
         }
         head
+    }
+}
+
+/// A relayed answer that is read a part at a time, and compared as it comes.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    raw: Raw,
+    state: BodyState,
+    payload: Payload,
+    checked: Checked,
+}
+
+impl Raw {
+    /// Reads the head of a relayed answer; the body is for later.
+    #[track_caller]
+    pub(crate) fn reading(mut self, payload: &Payload) -> Reading {
+        let head = self.read_head();
+        let state = self.body_of(&head).expect("a body");
+        let checked = Checked { head, bytes: 0, ending: Ending::Truncated, first_difference: None };
+        Reading { raw: self, state, payload: payload.clone(), checked }
+    }
+}
+
+impl Reading {
+    /// Bytes of the body so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.checked.bytes
+    }
+
+    /// Goes on until `count` bytes have come in all; more may have come to the socket.
+    #[track_caller]
+    pub(crate) fn read_to(&mut self, count: u64) {
+        while self.checked.bytes < count {
+            let left = count - self.checked.bytes;
+            assert!(self.read_some(left), "ended after {} of {count} bytes", self.checked.bytes);
+        }
+        assert_eq!(self.checked.first_difference, None, "wrong byte");
+    }
+
+    /// Goes on to the end.
+    #[track_caller]
+    pub(crate) fn rest(mut self) -> Checked {
+        while self.read_some(u64::MAX) {}
+        self.checked
+    }
+
+    /// `false`: there is no more.
+    fn read_some(&mut self, most: u64) -> bool {
+        let mut buffer = vec![0; 512 << 10];
+        let most = buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        match self.raw.read_piece(&mut self.state, &mut buffer[..most]) {
+            Piece::Bytes(n) => {
+                let Checked { bytes, first_difference, .. } = &mut self.checked;
+                *first_difference = first_difference
+                    .or_else(|| self.payload.first_difference(*bytes, &buffer[..n]));
+                *bytes += n as u64;
+                true
+            }
+            Piece::End(ending) => {
+                self.checked.ending = ending;
+                false
+            }
+        }
     }
 }
 

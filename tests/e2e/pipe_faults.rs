@@ -1,0 +1,143 @@
+//! Pipes and the words about them in foreign hands: whatever is done to them by somebody who heeds no protocol, the
+//! transfer that it is done to ends, both sides see that, no byte of it comes out in another, and the relay goes on.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::thread;
+
+use nix::fcntl::OFlag;
+
+use crate::harness::{
+    Payload, Pid, Placement, Raw, Relay, Segment, Session, Shape, eventually, send_part,
+};
+use crate::pipe_share::{Standing, payload_pipes};
+use crate::pipes::all_are_empty;
+
+const PLACEMENTS: [Placement; 2] = [Placement::SameWorker, Placement::TwoWorkers];
+const PAYLOAD_BYTES: u64 = 64 << 20;
+/// Who is told of a failure has much left to send, which nobody reads.
+const BRIEF: &str = "timeouts.linger_timeout = \"200ms\"";
+
+/// A relay, and what it was like before anything was done to it.
+struct Scene {
+    relay: Relay,
+    segment: Segment,
+    workers: Vec<Pid>,
+    fds: Vec<usize>,
+    session: Session,
+}
+
+impl Scene {
+    fn of(relay: Relay) -> Self {
+        let (segment, session) = (relay.segment(), relay.session());
+        let (workers, fds) = (relay.worker_pids(), relay.fd_counts());
+        Self { relay, segment, workers, fds, session }
+    }
+
+    fn standing(&self, placement: Placement) -> Standing {
+        let pair = self.relay.pair(&self.segment, placement);
+        let standing =
+            Standing::new(&self.segment, &self.session, &Payload::new(1, PAYLOAD_BYTES), pair);
+        assert_eq!(self.segment.pipes().0, 2);
+        standing
+    }
+
+    /// Nobody has died, the same session and others are served at `address`, with each of the pipes, and nothing is
+    /// left behind.
+    #[track_caller]
+    fn expect_unharmed(&self, address: SocketAddr) {
+        let transfer = |session: Session, number, bytes| {
+            let session = Session { address, ..session };
+            session.transfer(&Payload::new(number, bytes), Shape::Length);
+        };
+        transfer(self.session.clone(), 10, 4 << 20);
+        thread::scope(|scope| {
+            for number in 11..17 {
+                scope.spawn(move || transfer(self.relay.session(), number, 8 << 20));
+            }
+        });
+        assert_eq!(self.relay.worker_pids(), self.workers);
+        self.relay.expect_nothing_held(&self.segment, &self.fds);
+        let is_clean = || all_are_empty(&self.relay, &self.segment).then_some(());
+        eventually("every pipe is empty", is_clean);
+    }
+}
+
+/// Takes out of each pipe what is in it; returns how much that was, by pipe.
+fn rob_pipes(relay: &Relay) -> Vec<usize> {
+    let rob = |number: u32| {
+        let path = format!("/proc/{}/fd/{number}", relay.master().0);
+        let mut options = File::options();
+        let mut out = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).unwrap();
+        let mut robbed = Vec::new();
+        let ended = out.read_to_end(&mut robbed).unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::WouldBlock);
+        robbed.len()
+    };
+    payload_pipes(relay.master()).into_values().map(rob).collect()
+}
+
+#[test]
+fn a_forged_ack_recv_while_pipes_are_full_ends_that_transfer_alone() {
+    for placement in PLACEMENTS {
+        let scene = Scene::of(Relay::with(2, &[BRIEF]));
+        let Standing { reading, sending } = scene.standing(placement);
+        // Both of them may be filled again, it says. The sender looks by itself, and does without them.
+        scene.segment.forge(scene.segment.lane_words().acked, 2);
+        eventually("the sender goes on by chunk", || {
+            (scene.segment.chunks_held() > 0).then_some(())
+        });
+        let received = reading.rest();
+        received.expect_cut();
+        let answer = sending.join().unwrap().expect_error(502);
+        assert!(answer.head.delivered_bytes() <= received.bytes);
+        scene.expect_unharmed(scene.relay.address());
+    }
+}
+
+#[test]
+fn pipes_that_a_foreign_hand_has_emptied_cut_the_receiver() {
+    for placement in PLACEMENTS {
+        let scene = Scene::of(Relay::with(2, &[BRIEF]));
+        let Standing { reading, sending } = scene.standing(placement);
+        let robbed = rob_pipes(&scene.relay);
+        assert_eq!(robbed.iter().filter(|bytes| **bytes > 0).count(), 2, "{robbed:?}");
+        let received = reading.rest();
+        received.expect_cut();
+        let answer = sending.join().unwrap().expect_error(502);
+        assert!(answer.head.delivered_bytes() <= received.bytes);
+        scene.expect_unharmed(scene.relay.address());
+    }
+}
+
+#[test]
+fn a_pipe_for_a_receiver_that_takes_none_cuts_it() {
+    const FIRST_BYTES: u64 = 100_000;
+    for placement in PLACEMENTS {
+        let scene = Scene::of(Relay::https(2, &[BRIEF, "[[listener]]\naddress = \"127.0.0.1:0\""]));
+        let (relay, segment, plain) = (&scene.relay, &scene.segment, scene.relay.listener(1));
+        let payload = Payload::new(2, PAYLOAD_BYTES);
+        let (receivers, senders) = placement.workers();
+        let mut receiver = relay.on_worker(receivers, segment, || relay.connect());
+        let mut sender = relay.on_worker(senders, segment, || Raw::connect(plain));
+        receiver.get(&scene.session.path);
+        let length = payload.len().to_string();
+        sender.request("PUT", &scene.session.path, &[("Content-Length", &length)]);
+        send_part(&mut sender, &payload, 0..FIRST_BYTES).unwrap();
+        let mut reading = receiver.reading(&payload);
+        reading.read_to(FIRST_BYTES);
+        // It takes them, it says, though nothing of them would be encrypted.
+        segment.forge(segment.lane_words().takes_pipes, 1);
+        let sending = thread::spawn(move || {
+            let _ = send_part(&mut sender, &payload, FIRST_BYTES..payload.len());
+            sender.read_response()
+        });
+        let received = reading.rest();
+        received.expect_cut();
+        assert_eq!(received.bytes, FIRST_BYTES);
+        sending.join().unwrap().expect_error(502);
+        scene.expect_unharmed(plain);
+    }
+}
