@@ -88,8 +88,13 @@ impl SenderEnd {
         Self { at, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
     }
 
-    /// Gives back what will not be published after all.
+    /// Gives back what nothing was put into.
     pub fn put_back(&self, shared: &Shared<'_>, filling: Filling) -> Result<(), Refusal> {
+        shared.pool.release_empty(filling.vessel, self.tag)
+    }
+
+    /// Gives back what may have something in it that will not be published.
+    pub fn give_up(&self, shared: &Shared<'_>, filling: Filling) -> Result<(), Refusal> {
         shared.pool.release(filling.vessel, self.tag)
     }
 
@@ -132,7 +137,7 @@ impl SenderEnd {
             let vessel = self.reclaim(lane);
             let suits = vessel.kind() == kind;
             if suits && kind == Kind::Chunk && held == 1 && pool.is_chunk_wanted() {
-                pool.release_taken(vessel, self.tag)?;
+                pool.release_empty(vessel, self.tag)?;
                 return Ok(None);
             }
             if suits && (held == 1 || pool.has_more_than(kind, held.saturating_sub(2))) {
@@ -140,7 +145,7 @@ impl SenderEnd {
                 pool.check(vessel, self.tag)?;
                 return Ok(Some(Filling { vessel }));
             }
-            pool.release_taken(vessel, self.tag)?;
+            pool.release_empty(vessel, self.tag)?;
         }
         let held = self.held_of(kind);
         let held_max = match kind {
@@ -239,7 +244,7 @@ impl SenderEnd {
         let acked = self.acked(lane)?;
         while self.reclaimed < acked {
             let vessel = self.reclaim(lane);
-            shared.pool.release_taken(vessel, self.tag)?;
+            shared.pool.release_empty(vessel, self.tag)?;
         }
         Ok(())
     }
@@ -302,7 +307,7 @@ impl SenderEnd {
         filling: Option<Filling>,
     ) -> Result<(), Refusal> {
         if let Some(filling) = filling {
-            self.put_back(shared, filling)?;
+            self.give_up(shared, filling)?;
         }
         self.shed(shared)
     }

@@ -5,8 +5,8 @@
 //! and a random word in a tag is neither free nor anybody's.
 //!
 //! A chunk that comes back may be written again, whatever it holds. A pipe may not be filled again before it is empty,
-//! or what one lane has left in it would come out in another. So a pipe comes back as `FREE` only from a sender whose
-//! receiver has taken out all that was put in. In any other case it comes back as `DIRTY`, and no lane gets it before
+//! or what one lane has left in it would come out in another. So a pipe comes back as `FREE` only from a sender that has
+//! put nothing in, or whose receiver has taken out all of it. In any other case it comes back as `DIRTY`, and no lane gets it before
 //! a worker has emptied it.
 
 use crate::place::WorkerId;
@@ -202,8 +202,8 @@ impl<'a> Pool<'a> {
         self.give_back(vessel, tag, self.given_up(vessel.kind()))
     }
 
-    /// Gives back what `tag` holds, and whose bytes the receiver has taken, all of them.
-    pub(crate) fn release_taken(&self, vessel: Vessel, tag: Tag) -> Result<(), Refusal> {
+    /// Gives back what `tag` holds and nobody needs to empty: the receiver has taken all that was in it, or nothing was.
+    pub(crate) fn release_empty(&self, vessel: Vessel, tag: Tag) -> Result<(), Refusal> {
         self.give_back(vessel, tag, FREE)
     }
 

@@ -32,7 +32,7 @@ impl Relay {
         match filling.vessel() {
             // What is in it is somebody else's, whatever the words say.
             Vessel::Pipe(index) if !self.pipes.get(index).is_some_and(Pipe::is_empty) => {
-                end.put_back(self.shared(), filling)?;
+                end.give_up(self.shared(), filling)?;
                 end.reserve(self.shared())
             }
             _ => Ok(Some(filling)),
