@@ -80,12 +80,34 @@ pub struct SenderEnd {
     /// Chunks that came back and were reused or released; never above `published`.
     reclaimed: u64,
     published_bytes: u64,
+    /// It has wished for a chunk, and has had none since.
+    has_wished: bool,
+}
+
+/// What became of what came back.
+#[derive(Debug)]
+enum Back {
+    /// There is one to fill again.
+    Kept(Filling),
+    /// There is none.
+    Left,
+    /// There was a chunk, and another lane had wished for one.
+    Granted,
 }
 
 impl SenderEnd {
     pub(crate) fn new(at: LaneRef, owner: Owner, tag: Tag) -> Self {
         let ring = [NO_VESSEL; LANE_CHUNKS_MAX];
-        Self { at, owner, tag, ring, published: 0, reclaimed: 0, published_bytes: 0 }
+        Self {
+            at,
+            owner,
+            tag,
+            ring,
+            published: 0,
+            reclaimed: 0,
+            published_bytes: 0,
+            has_wished: false,
+        }
     }
 
     /// Gives back what nothing was put into.
@@ -110,59 +132,75 @@ impl SenderEnd {
     /// The share is what the pool has left: a lane that holds k chunks may take one more while more
     /// than k are free, and gives one back while fewer than k - 1 are. So n busy lanes settle at about
     /// 1/(n+1) of the pool each, without a count that a crash could leave wrong. Where lanes are more than
-    /// chunks they take turns: who finds none and holds nothing asks for one, and the next lane whose last
-    /// chunk comes back gives it up.
+    /// chunks they take turns: who holds nothing and finds none wishes for one, and a lane whose last
+    /// chunk comes back leaves it to a wish.
     ///
     /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
-        self.reserve_one(shared, Kind::Chunk)
+        match self.keep_one(shared, Kind::Chunk)? {
+            Back::Kept(filling) => Ok(Some(filling)),
+            Back::Left => Ok(self.take_one(shared, Kind::Chunk)),
+            Back::Granted => Ok(None),
+        }
     }
 
     /// A pipe to fill, in the same way; a chunk where no pipe is to be had. To be called once the receiver
     /// has said that it [takes pipes](Self::takes_pipes).
     pub fn reserve_pipe(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
-        let pipe = self.reserve_one(shared, Kind::Pipe)?;
+        let back = self.keep_one(shared, Kind::Pipe)?;
+        if let Back::Kept(filling) = back {
+            return Ok(Some(filling));
+        }
+        let pipe = self.take_one(shared, Kind::Pipe);
         // With pipes enough under way, the next one to come back is worth waiting for.
-        if pipe.is_some() || self.held_of(Kind::Pipe) >= LANE_PIPES_MAX {
+        let is_enough = self.held_of(Kind::Pipe) >= LANE_PIPES_MAX;
+        if pipe.is_some() || is_enough || matches!(back, Back::Granted) {
             return Ok(pipe);
         }
-        self.reserve_one(shared, Kind::Chunk)
+        Ok(self.take_one(shared, Kind::Chunk))
     }
 
-    fn reserve_one(&mut self, shared: &Shared<'_>, kind: Kind) -> Result<Option<Filling>, Refusal> {
+    /// Goes through what came back until there is one of `kind` to keep, and gives back the others.
+    fn keep_one(&mut self, shared: &Shared<'_>, kind: Kind) -> Result<Back, Refusal> {
         let (lane, pool) = (shared.lane(self.at)?, &shared.pool);
         let acked = self.acked(lane)?;
+        let mut granted = false;
         while self.reclaimed < acked {
-            let held = self.held_of(kind);
-            let vessel = self.reclaim(lane);
-            let suits = vessel.kind() == kind;
-            if suits && kind == Kind::Chunk && held == 1 && pool.is_chunk_wanted() {
-                pool.release_empty(vessel, self.tag)?;
-                return Ok(None);
-            }
+            let vessel = self.at(self.reclaimed);
+            let held = self.held_of(vessel.kind());
+            self.reclaim(lane);
+            let is_granted = held == 1 && vessel.kind() == Kind::Chunk && pool.grants_wish();
+            granted |= is_granted;
+            let suits = vessel.kind() == kind && !is_granted;
             if suits && (held == 1 || pool.has_more_than(kind, held.saturating_sub(2))) {
                 // Ours since long ago, unless its tag was tampered with meanwhile.
                 pool.check(vessel, self.tag)?;
-                return Ok(Some(Filling { vessel }));
+                return Ok(Back::Kept(Filling { vessel }));
             }
             pool.release_empty(vessel, self.tag)?;
         }
-        let held = self.held_of(kind);
-        let held_max = match kind {
-            Kind::Chunk => shared.lane_chunks(),
-            Kind::Pipe => LANE_PIPES_MAX,
+        Ok(if granted { Back::Granted } else { Back::Left })
+    }
+
+    /// Takes one more of `kind` from the pool, if the share allows. Who holds anything leaves the last chunks to
+    /// those that hold nothing.
+    fn take_one(&mut self, shared: &Shared<'_>, kind: Kind) -> Option<Filling> {
+        let (pool, all, held) = (&shared.pool, self.held(), self.held_of(kind));
+        let (held_max, share) = match kind {
+            Kind::Chunk => (shared.lane_chunks(), all),
+            Kind::Pipe => (LANE_PIPES_MAX, held),
         };
-        let may_grow = self.held() < shared.lane_chunks()
-            && held < held_max
-            && (held == 0 || pool.has_more_than(kind, held));
-        if !may_grow {
-            return Ok(None);
+        let has_room = all < shared.lane_chunks() && held < held_max;
+        if !has_room || (share > 0 && !pool.has_more_than(kind, share)) {
+            return None;
         }
         let taken = pool.take(kind, self.tag);
-        if taken.is_none() && kind == Kind::Chunk && self.held() == 0 {
-            pool.want_chunk();
+        if taken.is_some() {
+            self.has_wished = false;
+        } else if kind == Kind::Chunk && all == 0 {
+            pool.wish(!std::mem::replace(&mut self.has_wished, true));
         }
-        Ok(taken.map(|vessel| Filling { vessel }))
+        taken.map(|vessel| Filling { vessel })
     }
 
     /// The next one that came back. For one to whom AckRecv has said that there is one.

@@ -30,6 +30,9 @@ const HELD: u64 = 0xa5d << 52;
 /// The same of a pipe that a worker empties.
 const EMPTIED: u64 = 0x6e2 << 52;
 
+/// Wishes that are counted, at most: a scribbled word ends after so many.
+const WISHES_MAX: u64 = 1 << 16;
+
 /// What payload is in, between the two sockets. It names one that is there when it comes from a [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vessel {
@@ -85,8 +88,9 @@ impl Tag {
 pub struct Pool<'a> {
     chunks: Shelf<'a>,
     pipes: Shelf<'a>,
-    /// 1: a lane that holds nothing has found no free chunk.
-    wanted: &'a AtomicU64,
+    /// Lanes that hold nothing and have found no free chunk. A guess: nobody is lost by one too few, as those that
+    /// wait look again.
+    wishes: &'a AtomicU64,
     /// Whether some pipes may be dirty; private, a guess.
     may_be_dirty: PrivateBool,
 }
@@ -100,12 +104,12 @@ struct Shelf<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// A pool over tags, one word a chunk and one a pipe, and a word by which a chunk is asked for.
+    /// A pool over tags, one word a chunk and one a pipe, and a word that counts wishes for a chunk.
     #[must_use]
-    pub fn new(chunks: &'a [AtomicU64], pipes: &'a [AtomicU64], wanted: &'a AtomicU64) -> Self {
+    pub fn new(chunks: &'a [AtomicU64], pipes: &'a [AtomicU64], wishes: &'a AtomicU64) -> Self {
         // Whoever died before us may have left some.
         let may_be_dirty = PrivateBool::new(true);
-        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes), wanted, may_be_dirty }
+        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes), wishes, may_be_dirty }
     }
 
     /// Makes everything free. For the creator of a segment, before anybody else maps it.
@@ -170,17 +174,32 @@ impl<'a> Pool<'a> {
         self.shelf(kind).round_from_hint().filter(|(_, tag)| is_free(tag)).nth(count).is_some()
     }
 
-    /// Asks those that hold chunks for one.
-    pub(crate) fn want_chunk(&self) {
-        self.wanted.store(1, Ordering::Relaxed);
+    /// A lane that holds nothing wishes for a chunk. One whose wish is not new may have lost it to a lane that came
+    /// later.
+    pub(crate) fn wish(&self, is_new: bool) {
+        let wishes = self.wishes.load(Ordering::Relaxed);
+        if is_new || wishes == 0 {
+            self.count_wishes(wishes, wishes.min(WISHES_MAX - 1) + 1);
+        }
     }
 
-    /// Whether a chunk is asked for while none is free. Each such wish is told of once.
-    pub(crate) fn is_chunk_wanted(&self) -> bool {
-        // Read before it is written: it is seldom set, and everybody reads it.
-        self.wanted.load(Ordering::Relaxed) == 1
+    /// Whether somebody wishes for a chunk while none is free. True once for each wish.
+    pub(crate) fn grants_wish(&self) -> bool {
+        // Seldom written, so that it costs little to read.
+        let wishes = self.wishes.load(Ordering::Relaxed);
+        wishes > 0
             && !self.has_more_than(Kind::Chunk, 0)
-            && self.wanted.swap(0, Ordering::Relaxed) == 1
+            && self.count_wishes(wishes, wishes.min(WISHES_MAX) - 1)
+    }
+
+    fn count_wishes(&self, from: u64, to: u64) -> bool {
+        self.wishes.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// How many lanes wish for each chunk: so many turns they have to wait.
+    #[must_use]
+    pub fn wishes_per_chunk(&self) -> u64 {
+        self.wishes.load(Ordering::Relaxed).min(WISHES_MAX) / self.len().max(1) as u64
     }
 
     /// Takes a free one of a kind for `tag`, if there is one.

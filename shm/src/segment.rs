@@ -36,8 +36,8 @@ const HEADER_WORDS: usize = 8;
 const SECRET_AT: usize = 8;
 /// Where in the header the keys of TLS tickets begin, in words.
 const TICKET_KEYS_AT: usize = 16;
-/// Where in the header, in words, a chunk is asked for: on a cache line of its own.
-const WANTED_AT: usize = 64;
+/// Where in the header, in words, wishes for a chunk are counted: on a cache line of its own.
+const WISHES_AT: usize = 64;
 /// Bytes of the secret.
 pub const SECRET_BYTES: usize = 32;
 
@@ -268,7 +268,7 @@ impl Segment {
         let tags = unsafe { words(at(layout.tags.start), layout.tags.len() / 8) };
         let (chunks, pipes) = tags.split_at(geometry.chunks as usize);
         // SAFETY: as above: the word lies in the header.
-        let wanted = unsafe { &*at(8 * WANTED_AT).cast::<AtomicU64>() };
+        let wishes = unsafe { &*at(8 * WISHES_AT).cast::<AtomicU64>() };
         let bells = records.iter().enumerate().map(|(index, record)| {
             let bell = layout.bell(index);
             // SAFETY: each bell has room for its words and, after them, its summary.
@@ -279,7 +279,7 @@ impl Segment {
         });
         Shared::new(Parts {
             slots,
-            pool: Pool::new(chunks, pipes, wanted),
+            pool: Pool::new(chunks, pipes, wishes),
             records,
             bells: bells.collect(),
             lane_chunks: geometry.lane_chunks,

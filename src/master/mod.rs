@@ -160,7 +160,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let signals = listen_for_signals()?;
     // There may be fewer pipes, but not fewer of these.
     let wakers = make_wakers()?;
-    let pipes = make_pipes(config.memory.geometry.pipes);
+    let pipes = make_pipes(config.memory.geometry.pipes, files);
     let segment = make_segment(&config, pipes.len())?;
     lock(&segment);
     // Workers keep what they inherit for life, and so does the master.
@@ -308,12 +308,21 @@ fn compare_open_files(files: u64, inheritance: &Inheritance, generation: &Genera
     }
 }
 
+/// One in so many of the files that a process may open can be an end of a pipe: the others are for clients.
+const PIPE_FILES_SHARE: u64 = 8;
+
 /// As many pipes as were asked for, or as the system gives: chunks serve where there are none. None, where nothing can
-/// be moved through the first.
-fn make_pipes(wanted: u32) -> Vec<Pipe> {
+/// be moved through the first. `files` is how many a process may open.
+fn make_pipes(wanted: u32, files: u64) -> Vec<Pipe> {
+    let most = u32::try_from(files / (2 * PIPE_FILES_SHARE)).unwrap_or(wanted).min(wanted);
     let mut pipes = Vec::new();
     for made in 0..wanted {
-        match Pipe::new(PIPE_BYTES_MAX) {
+        let pipe = if made < most {
+            Pipe::new(PIPE_BYTES_MAX)
+        } else {
+            Err(nix::errno::Errno::EMFILE.into())
+        };
+        match pipe {
             Ok(pipe) => pipes.push(pipe),
             Err(error) => {
                 tracing::info!(%error, wanted, made, "fewer pipes than memory.pipes asks for");

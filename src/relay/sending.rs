@@ -113,10 +113,10 @@ impl Sending {
         !self.begun
     }
 
-    /// Whether there was no room for what its client sends.
+    /// Whether there is no room for what its client sends.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.blocked
+        self.blocked && matches!(self.phase, Phase::Body)
     }
 
     /// Whether the whole request body has been read.
@@ -505,7 +505,8 @@ impl Sending {
         if now_ms >= ends {
             return self.give_up(relay, now_ms);
         }
-        self.next_look_ms = now_ms.saturating_add(STARVED_POLL_MS);
+        let turns = 1 + relay.shared().pool().wishes_per_chunk();
+        self.next_look_ms = now_ms.saturating_add((STARVED_POLL_MS * turns).min(LOOK_ANYWAY_MS));
         Ok(Turn::Wait)
     }
 

@@ -7,6 +7,7 @@ use super::origin::Peer;
 use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::stream::Stream;
+use crate::sys::epoll;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use shm::{Direction, Role};
@@ -51,8 +52,8 @@ struct Entry {
     /// That of its last turn.
     round: u64,
     turned_away: bool,
-    /// What its socket is watched for.
-    interest: Interest,
+    /// Its socket is watched for breaking alone.
+    is_deaf: bool,
 }
 
 impl Connections {
@@ -112,12 +113,12 @@ impl Connections {
         self.turned_away += usize::from(turned_away);
         self.generation = self.generation % (u32::MAX as usize) + 1;
         let (generation, has_turn, round) = (self.generation, false, 0);
-        let interest = connection.interest();
-        let entry = Entry { connection, generation, has_turn, round, turned_away, interest };
+        let is_deaf = false;
+        let entry = Entry { connection, generation, has_turn, round, turned_away, is_deaf };
         let key = self.slab.insert(entry);
         relay.record.opened();
         let token = token_of(generation, key);
-        if let Err(error) = self.registry.register(&mut SourceFd(&fd), token, interest) {
+        if let Err(error) = self.registry.register(&mut SourceFd(&fd), token, news()) {
             tracing::warn!(%error, "cannot watch a connection");
             self.close(relay, key);
             return;
@@ -240,13 +241,18 @@ impl Connections {
     /// Sees to it that a connection that waits is woken by what it waits for, and nothing else.
     fn watch(&mut self, relay: &Relay, key: usize) {
         let Some(entry) = self.slab.get_mut(key) else { return };
-        let interest = entry.connection.interest();
-        if std::mem::replace(&mut entry.interest, interest) == interest {
+        let is_deaf = entry.connection.is_deaf();
+        if std::mem::replace(&mut entry.is_deaf, is_deaf) == is_deaf {
             return;
         }
         let (fd, token) = (entry.connection.stream().as_raw_fd(), token_of(entry.generation, key));
-        // What came while it was not watched for is told now.
-        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), token, interest) {
+        let watched = if is_deaf {
+            epoll::watch_for_breaking(&self.registry, fd, token)
+        } else {
+            // What came meanwhile is told now.
+            self.registry.reregister(&mut SourceFd(&fd), token, news())
+        };
+        if let Err(error) = watched {
             tracing::warn!(%error, "cannot watch a connection");
             self.close(relay, key);
         }
@@ -312,6 +318,11 @@ impl Connections {
             (Direction::Back, Role::Receiver) => back_receiver,
         })
     }
+}
+
+/// What a connection is watched for. Urgent bytes come with others, and wake nobody more often.
+fn news() -> Interest {
+    Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE
 }
 
 fn token_of(generation: usize, key: usize) -> Token {

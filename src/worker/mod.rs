@@ -380,6 +380,8 @@ impl Worker {
         }
         let is_late = self.stops_ms.is_some_and(|stops_ms| now_ms >= stops_ms);
         let is_asked = self.admin.as_ref().is_some_and(Admin::is_asked);
-        self.over |= is_late || (self.leaving && self.connections.is_empty() && !is_asked);
+        // Nothing of a cut transfer stays in a pipe: there may be no successor to empty it.
+        let is_done = self.connections.is_empty() && !self.relay.shared().pool().may_be_dirty();
+        self.over |= is_late || (self.leaving && is_done && !is_asked);
     }
 }

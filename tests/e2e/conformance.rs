@@ -233,6 +233,7 @@ over_tls! {
     ring: ring {
         what_a_sender_without_room_sends_wakes_nobody,
         transfers_beyond_the_number_of_chunks_take_turns,
+        a_sender_without_room_whose_receiver_left_frees_its_place_when_it_leaves,
         a_stopped_receiver_holds_at_most_a_lane_of_chunks,
         without_acknowledged_chunks_the_sender_stops_at_the_lanes_capacity,
         the_receiver_gets_what_the_segment_holds,

@@ -130,6 +130,44 @@ pub(crate) fn transfers_beyond_the_number_of_chunks_take_turns() {
     relay.expect_nothing_held(&segment, &fds);
 }
 
+#[test]
+pub(crate) fn a_sender_without_room_whose_receiver_left_frees_its_place_when_it_leaves() {
+    let few = [
+        "memory.segment_bytes = \"8MiB\"",
+        "memory.chunk_bytes = \"1MiB\"",
+        "memory.lane_bytes_max = \"1MiB\"",
+        "timeouts.chunk_wait = \"60s\"",
+        BY_CHUNK,
+    ];
+    let relay = Relay::with(1, &few);
+    let segment = relay.segment();
+    let big = Payload::new(6, 300 << 20);
+    let mut stalled = Vec::new();
+    while segment.chunks_held() < segment.chunks() {
+        let session = relay.session();
+        let (mut receiver, mut sender) = (relay.connect(), relay.connect());
+        receiver.get(&session.path);
+        sender.patience(Duration::from_millis(300));
+        assert!(
+            send_payload(&mut sender, &session.path, &big, Shape::Length).is_err(),
+            "it must stall"
+        );
+        stalled.push((receiver, sender));
+    }
+    let (session, held) = (relay.session(), segment.places_held());
+    let (mut receiver, mut sender) = (relay.connect(), relay.connect());
+    receiver.get(&session.path);
+    segment.wait_until_held(held + 1);
+    sender.put(&session.path, b"no room for this");
+    segment.wait_until_held(held + 2);
+    drop(receiver);
+    eventually("the receiver's place is free", || {
+        (segment.places_held() == held + 1).then_some(())
+    });
+    sender.finish();
+    eventually("and so is the sender's", || (segment.places_held() == held).then_some(()));
+}
+
 /// How a sender without room goes on, and how many wake-ups of its worker may have other reasons.
 const PIECES: u64 = 400;
 const PIECE_BYTES: usize = 100;

@@ -65,7 +65,7 @@ struct World {
     slots: Vec<Slot>,
     tags: Vec<AtomicU64>,
     pipes: Vec<AtomicU64>,
-    wanted: AtomicU64,
+    wishes: AtomicU64,
     bytes: Vec<UnsafeCell<u64>>,
     lane_chunks: usize,
 }
@@ -80,7 +80,7 @@ impl World {
             slots: (0..slots).map(|_| Slot::new()).collect(),
             tags: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
             pipes: (0..pipes).map(|_| AtomicU64::new(0)).collect(),
-            wanted: AtomicU64::new(0),
+            wishes: AtomicU64::new(0),
             bytes: (0..chunks + pipes).map(|_| UnsafeCell::new(0)).collect(),
             lane_chunks,
         };
@@ -92,7 +92,7 @@ impl World {
     fn shared(&self) -> Shared<'_> {
         Shared::new(Parts {
             slots: &self.slots,
-            pool: Pool::new(&self.tags, &self.pipes, &self.wanted),
+            pool: Pool::new(&self.tags, &self.pipes, &self.wishes),
             records: &[],
             bells: Vec::new(),
             lane_chunks: self.lane_chunks,

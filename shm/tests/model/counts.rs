@@ -128,6 +128,8 @@ pub(crate) struct LaneModel {
     pub(crate) counts: (u64, u64),
     pub(crate) sender_waits: bool,
     pub(crate) receiver_waits: bool,
+    /// The sender has wished for a chunk, and has had none since.
+    pub(crate) has_wished: bool,
 }
 
 impl LaneModel {
@@ -148,6 +150,7 @@ impl LaneModel {
             counts: (0, 0),
             sender_waits: false,
             receiver_waits: false,
+            has_wished: false,
         }
     }
 
@@ -170,7 +173,7 @@ impl LaneModel {
             }
             _ => self.next_attempt(),
         }
-        (self.back, self.filling) = (VecDeque::new(), None);
+        (self.back, self.filling, self.has_wished) = (VecDeque::new(), None, false);
     }
 
     pub(crate) fn receiver_left(&mut self, as_state: State) {

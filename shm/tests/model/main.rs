@@ -251,10 +251,10 @@ proptest! {
         let slots: Vec<Slot> = (0..SLOTS).map(|_| Slot::new()).collect();
         let [chunks, pipes] =
             [chunks, pipes].map(|n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
-        let wanted = AtomicU64::new(0);
+        let wishes = AtomicU64::new(0);
         let shared = Shared::new(Parts {
             slots: &slots,
-            pool: Pool::new(&chunks, &pipes, &wanted),
+            pool: Pool::new(&chunks, &pipes, &wishes),
             records: &[],
             bells: Vec::new(),
             lane_chunks: LANE_CHUNKS,

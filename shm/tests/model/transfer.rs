@@ -1,6 +1,6 @@
 //! What the two ends of a lane do, on the words and on the model alike.
 
-use crate::counts::is_pipe;
+use crate::counts::{LaneModel, is_pipe};
 use crate::world::World;
 use crate::{LANE_CHUNKS, Lane};
 use shm::{Finish, LANE_PIPES_MAX, Settled, Vessel};
@@ -27,11 +27,7 @@ impl World<'_> {
         if model.sender.holder().is_none() || model.filling.is_some() {
             return;
         }
-        let mut expected = self.expect_one(lane, by_pipe);
-        let held = self.slots[lane.0].lane(lane.1).held().filter(is_pipe).count();
-        if by_pipe && expected.is_none() && held < LANE_PIPES_MAX {
-            expected = self.expect_one(lane, false);
-        }
+        let expected = self.expect_one(lane, by_pipe);
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
         let filling =
@@ -45,33 +41,47 @@ impl World<'_> {
         model.filling = filling;
     }
 
-    /// The fair share: a lane that holds k of a kind takes one more while more than k are free, and
-    /// gives one back while fewer than k - 1 are; it always may have one, unless a lane that holds nothing has asked
-    /// for a chunk and none is free. Returns whether it is a pipe.
+    /// The fair share: a lane that holds k of a kind takes one more while more than k are free, and gives one back
+    /// while fewer than k - 1 are. It always may have one, but where no chunk is free the last one that comes back is for
+    /// whoever wishes for one. Returns whether it is a pipe.
     fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<bool> {
-        let mut free = self.free(by_pipe);
+        let mut free = [self.free(false), self.free(true)];
+        let mut granted = false;
         let model = self.slots[lane.0].lane(lane.1);
-        let held = |model: &crate::counts::LaneModel| {
-            model.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
-        };
-        loop {
-            let held = held(model);
-            let Some(vessel) = model.back.pop_front() else { break };
-            if is_pipe(&vessel) == by_pipe {
-                if held == 1 && !by_pipe && free == 0 && std::mem::take(&mut self.wanted) {
-                    return None;
-                }
-                if held == 1 || free + 1 >= held {
-                    return Some(by_pipe);
-                }
-                free += 1;
+        while let Some(vessel) = model.back.front().copied() {
+            let is_pipe = is_pipe(&vessel);
+            let held = held_of(model, is_pipe);
+            model.back.pop_front();
+            let is_granted = held == 1 && !is_pipe && free[0] == 0 && self.wishes > 0;
+            if is_granted {
+                (granted, self.wishes) = (true, self.wishes - 1);
+            } else if is_pipe == by_pipe && (held == 1 || free[usize::from(by_pipe)] + 1 >= held) {
+                return Some(by_pipe);
             }
+            free[usize::from(is_pipe)] += 1;
         }
-        let (held, all) = (held(model), model.held().count());
-        let held_max = if by_pipe { LANE_PIPES_MAX } else { LANE_CHUNKS };
-        let grows = all < LANE_CHUNKS && held < held_max && free > held;
-        self.wanted |= !grows && !by_pipe && all == 0;
-        grows.then_some(by_pipe)
+        if by_pipe && self.takes_one(lane, true, free[1]) {
+            return Some(true);
+        }
+        let pipes = held_of(self.slots[lane.0].lane(lane.1), true);
+        let is_enough = granted || (by_pipe && pipes >= LANE_PIPES_MAX);
+        (!is_enough && self.takes_one(lane, false, free[0])).then_some(false)
+    }
+
+    /// Whether the lane gets one from the pool. One that holds anything leaves the last chunks alone.
+    fn takes_one(&mut self, lane: Lane, is_pipe: bool, free: usize) -> bool {
+        let model = self.slots[lane.0].lane(lane.1);
+        let (held, all) = (held_of(model, is_pipe), model.held().count());
+        let (held_max, share) = if is_pipe { (LANE_PIPES_MAX, held) } else { (LANE_CHUNKS, all) };
+        let has_room = all < LANE_CHUNKS && held < held_max;
+        let takes = has_room && free > share;
+        if takes {
+            model.has_wished = false;
+        } else if !is_pipe && all == 0 {
+            let is_new = !std::mem::replace(&mut model.has_wished, true);
+            self.wishes += u64::from(is_new || self.wishes == 0);
+        }
+        takes
     }
 
     pub(crate) fn put_back(&mut self, lane: Lane) {
@@ -194,4 +204,8 @@ impl World<'_> {
         self.reserve(lane, by_pipe);
         self.publish(lane, 1..17);
     }
+}
+
+fn held_of(model: &LaneModel, by_pipe: bool) -> usize {
+    model.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
 }

@@ -19,8 +19,8 @@ pub(crate) struct World<'a> {
     pub(crate) bytes: [u64; CHUNKS_MAX],
     /// What is in each pipe.
     pub(crate) pipes: [Option<u64>; PIPES_MAX],
-    /// A lane that holds nothing has found no chunk.
-    pub(crate) wanted: bool,
+    /// How many lanes that held nothing have found no chunk.
+    pub(crate) wishes: u64,
     /// Which pipe each worker empties.
     emptied: [Option<usize>; WORKERS],
     pub(crate) token: u64,
@@ -38,7 +38,7 @@ impl<'a> World<'a> {
             hint: 0,
             bytes: [0; CHUNKS_MAX],
             pipes: [None; PIPES_MAX],
-            wanted: false,
+            wishes: 0,
             emptied: [None; WORKERS],
             token: 0,
         }

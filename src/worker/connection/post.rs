@@ -1,7 +1,6 @@
 //! Which news concern a connection: of what session it is in, and of its socket.
 
 use super::{Connection, State};
-use mio::Interest;
 use shm::{Direction, LaneRef, Role};
 
 /// Where a connection hears a session's bell.
@@ -19,14 +18,10 @@ impl Connection {
         matches!(&self.state, State::Receiving(receiving) if !receiving.is_waiting())
     }
 
-    /// What of its socket's news it waits for. A sender without room learns nothing by each segment that comes in, and
-    /// to be woken by them cost more than moving the payload did; that its connection is broken it always hears. Urgent
-    /// bytes come with others, and wake nobody more often.
-    pub(in crate::worker) fn interest(&self) -> Interest {
-        match &self.state {
-            State::Sending(sending) if sending.is_blocked() => Interest::WRITABLE,
-            _ => Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE,
-        }
+    /// Whether what its client sends is no news to it: a sender without room learns nothing by each segment that comes
+    /// in, and to be woken by them cost more than moving the payload did.
+    pub(in crate::worker) fn is_deaf(&self) -> bool {
+        matches!(&self.state, State::Sending(sending) if sending.is_blocked())
     }
 
     /// Where in a session it is, if it is in one: the session's slot, and what of it.
