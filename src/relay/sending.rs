@@ -499,13 +499,15 @@ impl Sending {
             let wait = self.end.wait_for_room(relay.shared())?;
             return Ok(if wait { Turn::Wait } else { Turn::Again });
         }
-        // The pool is empty, and nobody rings when that changes.
+        // The pool is empty, and nobody rings when that changes. The more wait, the longer until it is our turn: those at
+        // the door are turned away before anything that has begun is cut.
+        let turns = 1 + relay.shared().pool().wishes_per_chunk();
         let since = *self.starved_since_ms.get_or_insert(now_ms);
-        let ends = since.saturating_add(millis(relay.config.timeouts.chunk_wait));
-        if now_ms >= ends {
+        let patience = millis(relay.config.timeouts.chunk_wait);
+        let patience = if self.begun { patience.saturating_mul(turns) } else { patience };
+        if now_ms >= since.saturating_add(patience) {
             return self.give_up(relay, now_ms);
         }
-        let turns = 1 + relay.shared().pool().wishes_per_chunk();
         self.next_look_ms = now_ms.saturating_add((STARVED_POLL_MS * turns).min(LOOK_ANYWAY_MS));
         Ok(Turn::Wait)
     }
