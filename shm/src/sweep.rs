@@ -23,7 +23,7 @@ const PLACES: [(Direction, Role); 4] = [
 pub struct Census {
     /// Chunks held by lanes.
     pub chunks_held: usize,
-    /// Pipes held by lanes.
+    /// Pipes held by lanes, or by workers that empty them.
     pub pipes_held: usize,
     /// Places that are not free: held, or left in an attempt that is not cleaned yet.
     pub places_held: usize,

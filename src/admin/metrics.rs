@@ -164,7 +164,7 @@ impl Writer<'_, '_> {
         self.gauge("chunks_held", "Chunks that lanes hold", held)?;
         self.gauge("pipes", "Pipes in all", geometry.pipes.into())?;
         let held = self.snapshot.pipes_held as u64;
-        self.gauge("pipes_held", "Pipes that lanes hold", held)?;
+        self.gauge("pipes_held", "Pipes that lanes hold, or that are being emptied", held)?;
         let dirty = self.snapshot.pipes_dirty as u64;
         self.gauge("pipes_dirty", "Pipes to be emptied before they are used again", dirty)
     }

@@ -1,4 +1,4 @@
-//! What a lane takes to hold payload: chunks, and pipes that are proven empty first. Whatever was left in one is dropped.
+//! What a lane takes to hold payload: chunks, and pipes that are proven empty; and how one that is not becomes so.
 
 use super::body::Window;
 use super::{Body, Relay};

@@ -50,8 +50,8 @@ pub struct Socket {
     /// The client's FIN has arrived, maybe behind bytes that are not read yet.
     fin_seen: bool,
     broken: bool,
-    /// Urgent bytes have come, now or before. A read stops in front of them, so that a short one says nothing; splice(2)
-    /// never gets past them.
+    /// Urgent bytes have come, now or before, or splice(2) has found an end, that they may stand before. A read stops in
+    /// front of them, so that a short one says nothing; splice(2) never gets past them.
     urgent: bool,
     /// We have sent our FIN: it counts as one byte that is not acknowledged.
     shut: bool,
