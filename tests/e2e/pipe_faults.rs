@@ -44,6 +44,16 @@ impl Scene {
         standing
     }
 
+    /// The receiver is cut, the sender is told so and of no more than has come, and nothing else is harmed.
+    #[track_caller]
+    fn expect_cut(&self, Standing { reading, sending }: Standing) {
+        let received = reading.rest();
+        received.expect_cut();
+        let answer = sending.join().unwrap().expect_error(502);
+        assert!(answer.head.delivered_bytes() <= received.bytes);
+        self.expect_unharmed(self.relay.address());
+    }
+
     /// Nobody has died, the same session and others are served at `address`, with each of the pipes, and nothing is
     /// left behind.
     #[track_caller]
@@ -83,17 +93,13 @@ fn rob_pipes(relay: &Relay) -> Vec<usize> {
 fn a_forged_ack_recv_while_pipes_are_full_ends_that_transfer_alone() {
     for placement in PLACEMENTS {
         let scene = Scene::of(Relay::with(2, &[BRIEF]));
-        let Standing { reading, sending } = scene.standing(placement);
+        let standing = scene.standing(placement);
         // Both of them may be filled again, it says. The sender looks by itself, and does without them.
         scene.segment.forge(scene.segment.lane_words().acked, 2);
         eventually("the sender goes on by chunk", || {
             (scene.segment.chunks_held() > 0).then_some(())
         });
-        let received = reading.rest();
-        received.expect_cut();
-        let answer = sending.join().unwrap().expect_error(502);
-        assert!(answer.head.delivered_bytes() <= received.bytes);
-        scene.expect_unharmed(scene.relay.address());
+        scene.expect_cut(standing);
     }
 }
 
@@ -101,14 +107,10 @@ fn a_forged_ack_recv_while_pipes_are_full_ends_that_transfer_alone() {
 fn pipes_that_a_foreign_hand_has_emptied_cut_the_receiver() {
     for placement in PLACEMENTS {
         let scene = Scene::of(Relay::with(2, &[BRIEF]));
-        let Standing { reading, sending } = scene.standing(placement);
+        let standing = scene.standing(placement);
         let robbed = rob_pipes(&scene.relay);
         assert_eq!(robbed.iter().filter(|bytes| **bytes > 0).count(), 2, "{robbed:?}");
-        let received = reading.rest();
-        received.expect_cut();
-        let answer = sending.join().unwrap().expect_error(502);
-        assert!(answer.head.delivered_bytes() <= received.bytes);
-        scene.expect_unharmed(scene.relay.address());
+        scene.expect_cut(standing);
     }
 }
 
