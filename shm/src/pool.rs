@@ -6,8 +6,8 @@
 //!
 //! A chunk that comes back may be written again, whatever it holds. A pipe may not be filled again before it is empty,
 //! or what one lane has left in it would come out in another. So a pipe comes back as `FREE` only from a sender that has
-//! put nothing in, or whose receiver has taken out all of it. In any other case it comes back as `DIRTY`, and no lane gets it before
-//! a worker has emptied it.
+//! put nothing in, or whose receiver has taken out all of it. In any other case it comes back as `DIRTY`, and no lane
+//! gets it before a worker has emptied it.
 
 use crate::place::WorkerId;
 use crate::refusal::Refusal;
@@ -33,7 +33,7 @@ const EMPTIED: u64 = 0x6e2 << 52;
 /// Wishes that are counted, at most: a scribbled word ends after so many.
 const WISHES_MAX: u64 = 1 << 16;
 
-/// What payload is in, between the two sockets. It names one that is there when it comes from a [`Pool`].
+/// What payload is in, between the two sockets. It names one that is there when it was taken from a [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vessel {
     /// So many chunks come before this one.
@@ -163,7 +163,7 @@ impl<'a> Pool<'a> {
         number as u64
     }
 
-    /// What `number` stands for, if there is such a one.
+    /// What `number` stands for. Whether there is such a one, [`Self::check`] tells.
     pub(crate) fn vessel(&self, number: usize) -> Vessel {
         number.checked_sub(self.len()).map_or(Vessel::Chunk(number), Vessel::Pipe)
     }
