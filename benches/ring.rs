@@ -87,12 +87,15 @@ fn receive(
 ) {
     let slot = receiver.lane().session.slot;
     for _ in 0..chunks {
-        while receiver.next(shared).unwrap().is_none() {
+        let piece = loop {
+            if let Some(piece) = receiver.next(shared).unwrap() {
+                break piece;
+            }
             if receiver.wait_for_chunk(shared).unwrap() {
                 ours.sleep();
             }
-        }
-        if receiver.ack_recv(shared).unwrap() {
+        };
+        if piece.ack_recv(shared).unwrap() {
             peer.ring(slot);
         }
     }

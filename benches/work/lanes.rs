@@ -46,8 +46,7 @@ pub(crate) fn pass(
         sender.publish(shared, filling, 0..CHUNK_BYTES).unwrap();
     }
     for _ in 0..chunks {
-        receiver.next(shared).unwrap().unwrap();
-        receiver.ack_recv(shared).unwrap();
+        receiver.next(shared).unwrap().unwrap().ack_recv(shared).unwrap();
     }
 }
 

@@ -39,20 +39,52 @@ impl Filling {
     }
 }
 
-/// A range of a published chunk, or what is in a published pipe, for the receiver to read until it sets
-/// AckRecv.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+/// A range of a published chunk, or what is in a published pipe. Its bytes are the receiver's to read until
+/// [AckRecv](Self::ack_recv) consumes it; the borrow of the end allows no second piece beside it, so no slice of the
+/// bytes outlives their AckRecv:
+///
+/// ```compile_fail,E0505
+/// # use shm::{ReceiverEnd, Segment};
+/// fn keep(segment: &Segment, end: &mut ReceiverEnd) -> usize {
+///     let piece = end.next(segment.shared()).unwrap().unwrap();
+///     let bytes = segment.bytes(&piece);
+///     piece.ack_recv(segment.shared()).unwrap();
+///     bytes.len()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Piece<'e> {
+    end: &'e mut ReceiverEnd,
     vessel: Vessel,
-    pub(crate) start: usize,
-    pub(crate) bytes: usize,
+    start: usize,
+    bytes: usize,
 }
 
-impl Piece {
+/// What a descriptor says.
+#[derive(Clone, Copy)]
+struct Described {
+    vessel: Vessel,
+    start: usize,
+    bytes: usize,
+}
+
+impl Piece<'_> {
+    /// Sets AckRecv: the receiver's socket took the piece, it may be written again. `true`: the sender waits for
+    /// room, ring its bell.
+    pub fn ack_recv(self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+        self.end.ack_recv(shared)
+    }
+
     /// What it is in.
     #[must_use]
     pub fn vessel(&self) -> Vessel {
         self.vessel
+    }
+
+    /// Where its bytes begin in the chunk; 0 in a pipe.
+    #[must_use]
+    pub fn start(&self) -> usize {
+        self.start
     }
 
     /// Bytes in the piece.
@@ -380,7 +412,7 @@ impl ReceiverEnd {
     }
 
     /// The oldest published piece that was not handed back, if there is one.
-    pub fn next(&mut self, shared: &Shared<'_>) -> Result<Option<Piece>, Refusal> {
+    pub fn next(&mut self, shared: &Shared<'_>) -> Result<Option<Piece<'_>>, Refusal> {
         let lane = shared.lane(self.at)?;
         if self.acked == self.published {
             self.published = self.read_published(lane, shared.lane_chunks())?;
@@ -389,26 +421,24 @@ impl ReceiverEnd {
             return Ok(None);
         }
         let word = lane.entry(self.acked, self.tag)?;
-        let piece = decode(word, &shared.pool).ok_or(Refusal::Descriptor(word))?;
-        let (start_max, end_max) = match piece.vessel {
+        let described = decode(word, &shared.pool).ok_or(Refusal::Descriptor(word))?;
+        let Described { vessel, start, bytes } = described;
+        let (start_max, end_max) = match vessel {
             Vessel::Chunk(_) => (usize::MAX, shared.chunk_bytes()),
             Vessel::Pipe(_) => (0, PIPE_BYTES_MAX),
         };
-        let end = piece.start.saturating_add(piece.bytes);
-        if piece.is_empty() || piece.start > start_max || end > end_max {
+        if bytes == 0 || start > start_max || start.saturating_add(bytes) > end_max {
             return Err(Refusal::Descriptor(word));
         }
         // Acquire(tag): what came back to this lane by way of another is no longer described.
-        shared.pool.check(piece.vessel, self.tag)?;
+        shared.pool.check(vessel, self.tag)?;
         if lane.entry(self.acked, self.tag)? != word {
             return Err(Refusal::Descriptor(word));
         }
-        Ok(Some(piece))
+        Ok(Some(Piece { end: self, vessel, start, bytes }))
     }
 
-    /// Sets AckRecv for the oldest piece: the receiver's socket took it, it may be written again.
-    /// `true`: the sender waits for room, ring its bell.
-    pub fn ack_recv(&mut self, shared: &Shared<'_>) -> Result<bool, Refusal> {
+    fn ack_recv(&mut self, shared: &Shared<'_>) -> Result<bool, Refusal> {
         let lane = shared.lane(self.at)?;
         self.acked = (self.acked + 1).min(self.published);
         // Release(acked): our reads of the chunk come before it.
@@ -495,9 +525,9 @@ impl LaneEnd for ReceiverEnd {
     }
 }
 
-fn decode(word: u64, pool: &Pool<'_>) -> Option<Piece> {
+fn decode(word: u64, pool: &Pool<'_>) -> Option<Described> {
     let number = usize::try_from(word >> (2 * FIELD_BITS)).ok()?;
     let start = usize::try_from(word >> FIELD_BITS & FIELD_MASK).ok()?;
     let bytes = usize::try_from(word & FIELD_MASK).ok()?;
-    Some(Piece { vessel: pool.vessel(number), start, bytes })
+    Some(Described { vessel: pool.vessel(number), start, bytes })
 }

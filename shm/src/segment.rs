@@ -383,12 +383,12 @@ impl Segment {
 
     /// The bytes of a published piece; nothing for a pipe.
     #[must_use]
-    pub fn bytes(&self, piece: &Piece) -> &[u8] {
+    pub fn bytes<'p>(&'p self, piece: &'p Piece<'_>) -> &'p [u8] {
         let (start, chunk_bytes) = self.span(piece.vessel());
-        let first = piece.start.min(chunk_bytes);
-        let bytes = piece.bytes.min(chunk_bytes - first);
-        // SAFETY: clamped to a chunk inside the mapping. A piece was published and its AckRecv is
-        // ours to set: until then nobody writes it. As above for a process that breaks the protocol:
+        let first = piece.start().min(chunk_bytes);
+        let bytes = piece.len().min(chunk_bytes - first);
+        // SAFETY: clamped to a chunk inside the mapping. A piece was published and its AckRecv,
+        // which ends the borrow, is ours to set: until then nobody writes it. As above for a process that breaks the protocol:
         // these bytes are handed to the kernel, nothing is decided by them.
         unsafe { std::slice::from_raw_parts(self.chunks.add(start + first), bytes) }
     }

@@ -271,9 +271,9 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
     let scribbler = Scribbler::new(&segment);
     let snapshot = || (0..segment.len() / 8 - 512).map(|i| scribbler.get(i)).collect::<Vec<_>>();
     let (sender, mut receiver) = enter(ours);
-    receiver.next(shared).unwrap().unwrap();
+    let piece = receiver.next(shared).unwrap().unwrap();
     let before = snapshot();
-    let _ = receiver.ack_recv(shared).unwrap();
+    let _ = piece.ack_recv(shared).unwrap();
     let changed = before.iter().zip(snapshot()).position(|(old, new)| *old != new).unwrap();
     shared.leave_sender(sender, None).unwrap();
     shared.leave_receiver(receiver).unwrap();

@@ -359,8 +359,10 @@ fn bustle_in(
         if let Some(filling) = filling.take() {
             sender.publish(shared, filling, 0..1).unwrap();
         }
-        if random.below(2) == 0 && receiver.next(shared).unwrap().is_some() {
-            receiver.ack_recv(shared).unwrap();
+        if random.below(2) == 0
+            && let Some(piece) = receiver.next(shared).unwrap()
+        {
+            piece.ack_recv(shared).unwrap();
         }
         let by_pipe = random.below(2) == 0;
         filling =

@@ -348,13 +348,14 @@ impl Receiving {
         now_ms: u64,
     ) -> Result<bool, Refusal> {
         let Some(piece) = self.end.next(relay.shared())? else { return Ok(false) };
+        let bytes = piece.len() as u64;
         self.resume(relay, stream, now_ms);
-        let found = self.taken.saturating_add(piece.len() as u64);
+        let found = self.taken.saturating_add(bytes);
         if let Some(high) = self.length.filter(|length| found > *length) {
             return Err(Refusal::Count { found, high });
         }
         if self.chunked {
-            outbox.bytes().extend_from_slice(chunk_line(piece.len() as u64).as_bytes());
+            outbox.bytes().extend_from_slice(chunk_line(bytes).as_bytes());
         }
         self.piece_taken = Some(0);
         Ok(true)
@@ -399,7 +400,7 @@ impl Receiving {
             let of_tail = of_ours - of_payload;
             outbox.bytes().extend_from_slice(tail.get(of_tail..).unwrap_or_default());
             self.piece_taken = None;
-            if self.end.ack_recv(relay.shared())? {
+            if piece.ack_recv(relay.shared())? {
                 relay.ring_peer(&self.end)?;
             }
         }

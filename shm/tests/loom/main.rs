@@ -164,7 +164,7 @@ impl World {
         publish(self, &shared, &mut sender, 77);
         let piece = receiver.next(&shared).unwrap().unwrap();
         assert_eq!(self.read(piece.vessel()), 77);
-        receiver.ack_recv(&shared).unwrap();
+        piece.ack_recv(&shared).unwrap();
         shared.leave_receiver(receiver).unwrap();
         shared.leave_sender(sender, None).unwrap();
     }

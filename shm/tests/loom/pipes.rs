@@ -50,7 +50,7 @@ fn hand_on_a_pipe(takes: bool, acks: bool) {
             let value = if takes { world.pour(piece.vessel()) } else { world.read(piece.vessel()) };
             assert_eq!(value, 1);
             if acks {
-                receiver.ack_recv(&shared).unwrap();
+                piece.ack_recv(&shared).unwrap();
             }
             shared.leave_receiver(receiver).unwrap();
         }

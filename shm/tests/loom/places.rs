@@ -91,7 +91,7 @@ fn of_two_leavers_one_cleans() {
                 let shared = world.shared();
                 let piece = receiver.next(&shared).unwrap().unwrap();
                 assert_eq!(world.read(piece.vessel()), 1);
-                receiver.ack_recv(&shared).unwrap();
+                piece.ack_recv(&shared).unwrap();
                 shared.leave_receiver(receiver).unwrap()
             }
         });
@@ -121,7 +121,7 @@ fn hand_on_a_chunk(acks: bool) {
             let piece = receiver.next(&shared).unwrap().unwrap();
             assert_eq!(world.read(piece.vessel()), 1);
             if acks {
-                receiver.ack_recv(&shared).unwrap();
+                piece.ack_recv(&shared).unwrap();
             }
             shared.leave_receiver(receiver).unwrap();
         }
@@ -218,8 +218,7 @@ fn a_leaver_and_the_sweep_of_its_dead_receiver_leave_nothing() {
         let session = sender.lane().session;
         publish(&world, &shared, &mut sender, 1);
         publish(&world, &shared, &mut sender, 2);
-        dead.next(&shared).unwrap().unwrap();
-        dead.ack_recv(&shared).unwrap();
+        dead.next(&shared).unwrap().unwrap().ack_recv(&shared).unwrap();
         let filling = sender.reserve(&shared).unwrap();
         let thread = thread::spawn({
             let world = world.clone();

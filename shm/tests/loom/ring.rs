@@ -34,7 +34,7 @@ fn receive(world: &World, receiver: &mut ReceiverEnd, count: u64, own: &Waker, p
         };
         assert_eq!(world.read(piece.vessel()), expected);
         expected += 1;
-        if receiver.ack_recv(&shared).unwrap() {
+        if piece.ack_recv(&shared).unwrap() {
             peer.write();
         }
     }
@@ -86,7 +86,7 @@ fn a_finish_reaches_a_receiver_that_waits() {
                     let finish = receiver.finish(&shared).unwrap();
                     if let Some(piece) = receiver.next(&shared).unwrap() {
                         assert_eq!(world.read(piece.vessel()), 5);
-                        receiver.ack_recv(&shared).unwrap();
+                        piece.ack_recv(&shared).unwrap();
                         pieces += 1;
                     } else if finish != Finish::Open {
                         // Whoever sees the finish first sees all that was published before it.

@@ -143,8 +143,8 @@ impl World<'_> {
         let Some(receiver) = model.receiver.end().filter(|_| !model.flying.is_empty()) else {
             return;
         };
-        receiver.next(self.shared).unwrap();
-        let rings = receiver.ack_recv(self.shared).unwrap();
+        let piece = receiver.next(self.shared).unwrap().unwrap();
+        let rings = piece.ack_recv(self.shared).unwrap();
         assert_eq!(rings, std::mem::take(&mut model.sender_waits));
         let Some((_, _, vessel)) = model.flying.pop_front() else { return };
         if let Vessel::Pipe(index) = vessel {

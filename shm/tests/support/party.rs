@@ -4,8 +4,8 @@
 
 use crate::random::{Random, mix};
 use shm::{
-    Direction, End, Filling, Finish, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment,
-    SenderEnd, SessionRef, Settled, Shared, TakeError, Terms, Vessel, WorkerId,
+    Direction, End, Filling, Finish, LaneEnd, LaneRef, Owner, Piece, ReceiverEnd, Refusal, Role,
+    Segment, SenderEnd, SessionRef, Settled, Shared, TakeError, Terms, Vessel, WorkerId,
 };
 use std::collections::VecDeque;
 use std::ops::AddAssign;
@@ -334,41 +334,40 @@ impl<'s> Party<'s> {
     }
 
     fn take_piece(&mut self, end: &mut ReceiverEnd, random: &mut Random) -> Result<(), Refusal> {
-        let shared = self.shared();
+        let (shared, at) = (self.shared(), end.lane());
         let Some(piece) = end.next(shared)? else { return Ok(()) };
         if let Vessel::Pipe(index) = piece.vessel() {
-            return self.take_from_pipe(index, piece.len(), end);
+            return self.take_from_pipe(index, piece, at);
         }
         let bytes = self.segment.bytes(&piece);
         assert_eq!(bytes.len(), piece.len(), "a piece beyond its chunk");
         // Reads every byte: what lies outside the mapping would end the process here.
-        let ours = bytes.as_chunks().0.iter().filter(|word| **word == mark(end.lane())).count();
+        let ours = bytes.as_chunks().0.iter().filter(|word| **word == mark(at)).count();
         let same = ours * 8 == bytes.len();
-        assert!(same || !self.foreign_matters, "{:?} shows other bytes", end.lane());
+        assert!(same || !self.foreign_matters, "{at:?} shows other bytes");
         self.tally.pieces += 1;
-        end.count(shared, 0, 0)?;
         if random.below(3) > 0 {
-            let _ = end.ack_recv(shared)?;
+            let _ = piece.ack_recv(shared)?;
         }
-        Ok(())
+        end.count(shared, 0, 0)
     }
 
     /// Takes all that the piece has in its pipe, or leaves some there and goes.
     fn take_from_pipe(
         &mut self,
         index: usize,
-        bytes: usize,
-        end: &mut ReceiverEnd,
+        piece: Piece<'_>,
+        at: LaneRef,
     ) -> Result<(), Refusal> {
-        let pipe = &mut self.pipes[index];
+        let (pipe, bytes) = (&mut self.pipes[index], piece.len());
         let words = (bytes / 8).min(pipe.len());
-        let same = pipe.drain(..words).all(|word| word == mark(end.lane()));
-        assert!(same || !self.foreign_matters, "{:?} gets other bytes", end.lane());
+        let same = pipe.drain(..words).all(|word| word == mark(at));
+        assert!(same || !self.foreign_matters, "{at:?} gets other bytes");
         if words * 8 < bytes {
             return Err(Refusal::EmptyPipe { missing: bytes - words * 8 });
         }
         self.tally.pieces += 1;
-        end.ack_recv(self.shared()).map(drop)
+        piece.ack_recv(self.shared()).map(drop)
     }
 }
 

@@ -337,8 +337,8 @@ impl Worker<'_> {
                     assert!(same, "piece {number} is not what was sent");
                 });
                 (number, taken) = (number + 1, taken + piece.len() as u64);
+                self.step(Step::Ack, || piece.ack_recv(shared))?;
                 end.count(shared, taken, taken)?;
-                self.step(Step::Ack, || end.ack_recv(shared))?;
                 let sender = shared.look(end)?.sender.owner;
                 self.ring(end.lane(), sender);
                 continue;

@@ -142,12 +142,12 @@ impl Segment {
         let mut sender = shared.take_sender(at, owner, false).unwrap();
         let filling = sender.reserve(shared).unwrap().unwrap();
         let _ = sender.publish(shared, filling, 0..1).unwrap();
-        receiver.next(shared).unwrap().expect("what was published");
         let before = snapshot();
         receiver.take_pipes(shared).unwrap();
         let takes_pipes = changed_since(before);
+        let piece = receiver.next(shared).unwrap().expect("what was published");
         let before = snapshot();
-        let _ = receiver.ack_recv(shared).unwrap();
+        let _ = piece.ack_recv(shared).unwrap();
         LaneWords { takes_pipes, acked: changed_since(before) }
     }
 
