@@ -381,6 +381,12 @@ impl SenderEnd {
         }
         self.shed(shared)
     }
+
+    /// Gives back what is in flight, once no receiver can be reading it.
+    pub(crate) fn release_in_flight(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
+        let mut numbers = self.reclaimed..self.published;
+        numbers.try_for_each(|number| shared.pool.release(self.at(number), self.tag))
+    }
 }
 
 /// The receiver's end of one attempt.
@@ -481,6 +487,20 @@ impl ReceiverEnd {
     /// Vouches for the whole transfer. The caller rings the sender's bell.
     pub fn settle(&self, shared: &Shared<'_>, settled: Settled) -> Result<(), Refusal> {
         shared.lane(self.at)?.settle(settled);
+        Ok(())
+    }
+
+    /// Gives back what is in flight, once its sender is gone: what the lane's entries still describe.
+    pub(crate) fn release_in_flight(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
+        let lane = shared.lane(self.at)?;
+        let published = lane.sender.published.load(Ordering::Acquire);
+        // The sender voids what it takes back, and can hold no more than the lane has entries.
+        for number in published.saturating_sub(LANE_CHUNKS_MAX as u64)..published {
+            let Some(word) = lane.left_entry(number, self.tag)? else { continue };
+            let Described { vessel, .. } =
+                decode(word, &shared.pool).ok_or(Refusal::Descriptor(word))?;
+            shared.pool.release(vessel, self.tag)?;
+        }
         Ok(())
     }
 

@@ -187,8 +187,8 @@ pub(crate) enum Left {
     Unbegun,
     /// The other end is still in the attempt and cleans up when it leaves.
     PeerRemains(Owner),
-    /// The other end is gone; our place is still held, so that the cleaning has an owner.
-    Last,
+    /// The other end is gone, or lost; our place is still held, so that the cleaning has an owner.
+    Last(State),
 }
 
 impl Lane {
@@ -246,7 +246,7 @@ impl Lane {
                     let place = Place { state: as_state, ..word.place(role) };
                     (place, Left::PeerRemains(peer.owner))
                 }
-                _ => return Ok(Left::Last),
+                peer => return Ok(Left::Last(peer.state)),
             };
             if self.swap(word, word.with(role, place)) {
                 return Ok(left);
@@ -304,6 +304,19 @@ impl Lane {
             return Ok(descriptor);
         }
         Err(Refusal::Descriptor(descriptor))
+    }
+
+    /// The descriptor of the chunk that was published as `number` and not made void.
+    pub(crate) fn left_entry(&self, number: u64, tag: Tag) -> Result<Option<u64>, Refusal> {
+        let index = index(number);
+        let found = self.entries.get(index).zip(self.seals.get(index));
+        let (entry, mark) = found.ok_or(Refusal::Descriptor(u64::MAX))?;
+        let descriptor = entry.load(Ordering::Relaxed);
+        let (mark, seal) = (mark.load(Ordering::Relaxed), seal(number, descriptor, tag));
+        if mark != seal && mark != !seal {
+            return Err(Refusal::Descriptor(descriptor));
+        }
+        Ok((mark == seal).then_some(descriptor))
     }
 
     /// Writes what the receiver is to know before the first chunk; cut at

@@ -388,7 +388,7 @@ impl<'a> Shared<'a> {
         lane.rival(role).swap(0, Ordering::SeqCst);
         if self.life(session) != Ok(Some(Life::Live)) {
             // A sender may have begun with us meanwhile, and be gone already.
-            self.depart(at, role, owner, tag, State::Gone)?;
+            self.depart(at, role, owner, State::Gone, |_| self.pool.release_all(tag))?;
             self.free(session)?;
             return Err(TakeError::Ended);
         }
@@ -431,33 +431,46 @@ impl<'a> Shared<'a> {
         mut end: SenderEnd,
         filling: Option<Filling>,
     ) -> Result<Option<Owner>, Refusal> {
-        // A chunk that is refused here is found by its tag later. The place must be left anyway.
-        let _ = end.release(self, filling);
-        let left = self.depart(end.at, Role::Sender, end.owner, end.tag, State::Gone)?;
-        self.after_leave(end.at.session, left)
+        // What is refused here can only be found by its tag, as if the sender had died. The place must be left anyway.
+        let released = end.release(self, filling).is_ok();
+        let as_state = if released { State::Gone } else { State::Lost };
+        let (at, owner, tag) = (end.at, end.owner, end.tag);
+        let left = self.depart(at, Role::Sender, owner, as_state, |_| {
+            if !released || end.release_in_flight(self).is_err() {
+                self.pool.release_all(tag);
+            }
+        })?;
+        self.after_leave(at.session, left)
     }
 
     /// Leaves the receiver's place. Returns the sender's owner if it is still in the attempt: ring
     /// its bell.
     pub fn leave_receiver(&self, end: ReceiverEnd) -> Result<Option<Owner>, Refusal> {
-        let left = self.depart(end.at, Role::Receiver, end.owner, end.tag, State::Gone)?;
-        self.after_leave(end.at.session, left)
+        let ReceiverEnd { at, owner, tag, .. } = end;
+        let left = self.depart(at, Role::Receiver, owner, State::Gone, |sender| {
+            // What a dead sender was filling only its tag tells.
+            if sender != State::Gone || end.release_in_flight(self).is_err() {
+                self.pool.release_all(tag);
+            }
+        })?;
+        self.after_leave(at.session, left)
     }
 
-    /// Leaves a place and, where nobody else is left to do it, cleans up after the attempt.
+    /// Leaves a place and, where nobody else is left to do it, cleans up after the attempt: `give_back` is told how
+    /// the other end left, and gives back what the attempt holds.
     pub(crate) fn depart(
         &self,
         at: LaneRef,
         role: Role,
         owner: Owner,
-        tag: Tag,
         as_state: State,
+        give_back: impl FnOnce(State),
     ) -> Result<Left, Refusal> {
         let lane = self.lane(at)?;
         let left = lane.leave(role, owner, as_state)?;
-        if left == Left::Last {
-            // Nobody fills or reads any more. Which chunks remain is best known to their tags.
-            self.pool.release_all(tag);
+        if let Left::Last(peer) = left {
+            // Nobody fills or reads any more.
+            give_back(peer);
             lane.reset(role, owner)?;
         }
         Ok(left)
@@ -467,7 +480,7 @@ impl<'a> Shared<'a> {
         self.free(session)?;
         match left {
             Left::PeerRemains(peer) => Ok(Some(peer)),
-            Left::Unbegun | Left::Last => Ok(None),
+            Left::Unbegun | Left::Last(_) => Ok(None),
         }
     }
 

@@ -116,7 +116,9 @@ impl Shared<'_> {
             // the next sender's chunks will carry the same tag.
             self.pool.release_all(tag);
         }
-        if let Left::PeerRemains(peer) = self.depart(at, role, owner, tag, State::Lost)? {
+        if let Left::PeerRemains(peer) =
+            self.depart(at, role, owner, State::Lost, |_| self.pool.release_all(tag))?
+        {
             ring(at.session.slot, peer);
         }
         Ok(())
