@@ -112,6 +112,8 @@ kinds! {
         SessionsPerAddress = "sessions_per_address_max",
         /// A guess too many of one address.
         UnknownKeys = "unknown_keys_per_second_max",
+        /// A receiver that took too little while others wished for its lane's chunks.
+        Stalled = "stall_rate_bytes_min",
     }
 }
 

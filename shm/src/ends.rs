@@ -3,6 +3,7 @@
 //! An end believes nothing that it knows itself: its own cursors live here, the other end's cursor
 //! is read once, checked against the window it may be in, and only then used.
 
+use crate::account::Payer;
 use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled, index};
 use crate::place::{Owner, Role};
 use crate::pool::{Kind, Pool, Tag, Vessel};
@@ -114,6 +115,8 @@ pub struct SenderEnd {
     published_bytes: u64,
     /// It has wished for a chunk, and has had none since.
     has_wished: bool,
+    /// Who pays for what it holds.
+    payer: Option<Payer>,
 }
 
 /// What became of what came back.
@@ -139,7 +142,13 @@ impl SenderEnd {
             reclaimed: 0,
             published_bytes: 0,
             has_wished: false,
+            payer: None,
         }
+    }
+
+    /// Has what it takes from now on charged to `payer`. Nobody pays for the ends of tests.
+    pub fn charge(&mut self, payer: Payer) {
+        self.payer = Some(payer);
     }
 
     /// Gives back what nothing was put into.
@@ -162,10 +171,11 @@ impl SenderEnd {
     /// fewer than its share. `None`: no room now.
     ///
     /// The share is what the pool has left: a lane that holds k chunks may take one more while more
-    /// than k are free, and gives one back while fewer than k - 1 are. So n busy lanes settle at about
-    /// 1/(n+1) of the pool each, without a count that a crash could leave wrong. Where lanes are more than
-    /// chunks they take turns: who holds nothing and finds none wishes for one, and a lane whose last
-    /// chunk comes back leaves it to a wish.
+    /// than k are free, and more than a quarter of all, and gives one back while fewer than k - 1 are. So n busy lanes
+    /// settle at about 1/(n+1) of the pool each, without a count that a crash could leave wrong. All lanes of one
+    /// [payer](Self::charge) have its [share](crate::Share). Where lanes are more than chunks they take turns: who holds
+    /// nothing and may or can have none wishes for one, and a lane whose last chunk comes back leaves it to a wish, of
+    /// its own payer or of one that holds less.
     ///
     /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {
@@ -201,7 +211,7 @@ impl SenderEnd {
             let vessel = self.at(self.reclaimed);
             let held = self.held_of(vessel.kind());
             self.reclaim(lane);
-            let is_granted = held == 1 && vessel.kind() == Kind::Chunk && pool.grants_wish();
+            let is_granted = held == 1 && vessel.kind() == Kind::Chunk && self.grants_wish(pool);
             granted |= is_granted;
             let suits = vessel.kind() == kind && !is_granted;
             if suits && (held == 1 || pool.has_more_than(kind, held.saturating_sub(2))) {
@@ -223,16 +233,32 @@ impl SenderEnd {
             Kind::Pipe => (LANE_PIPES_MAX, held),
         };
         let has_room = all < shared.lane_chunks() && held < held_max;
-        if !has_room || (share > 0 && !pool.has_more_than(kind, share)) {
+        if !has_room || (share > 0 && !pool.has_more_than(kind, share.max(pool.reserve(kind)))) {
             return None;
         }
-        let taken = pool.take(kind, self.tag);
+        let payer = self.payer;
+        let account = payer.map(|payer| payer.account);
+        let taken = pool.may_take(kind, payer).then(|| pool.take(kind, self.tag, account));
+        let taken = taken.flatten();
         if taken.is_some() {
             self.has_wished = false;
         } else if kind == Kind::Chunk && all == 0 {
-            pool.wish(!std::mem::replace(&mut self.has_wished, true));
+            pool.wish(payer, !std::mem::replace(&mut self.has_wished, true));
         }
         taken.map(|vessel| Filling { vessel })
+    }
+
+    /// Whether the lane is to be given up, as it waits with a chunk in its hands, and somebody wishes for that. True once
+    /// for each wish.
+    #[must_use]
+    pub fn grants_wish_waiting(&self, shared: &Shared<'_>) -> bool {
+        self.grants_wish(&shared.pool)
+    }
+
+    /// Whether a chunk of its is to be left to somebody who wishes for one.
+    fn grants_wish(&self, pool: &Pool<'_>) -> bool {
+        let account = self.payer.map(|payer| payer.account);
+        pool.grants_wish(account, self.payer.map_or(1, |payer| payer.wide_factor))
     }
 
     /// The next one that came back. For one to whom AckRecv has said that there is one.
@@ -409,6 +435,27 @@ impl ReceiverEnd {
     /// What the sender announced. Only after the attempt has begun.
     pub fn announcement(&self, shared: &Shared<'_>) -> Result<Vec<u8>, Refusal> {
         shared.lane(self.at)?.announcement()
+    }
+
+    /// Whether the lane is to be given up, as its receiver takes nothing and somebody wishes for a chunk that it holds.
+    /// True once for each wish.
+    pub fn grants_wish(&self, shared: &Shared<'_>, wide_factor: u32) -> Result<bool, Refusal> {
+        let lane = shared.lane(self.at)?;
+        for number in self.acked..self.published {
+            let word = lane.entry(number, self.tag)?;
+            let described = decode(word, &shared.pool).ok_or(Refusal::Descriptor(word))?;
+            if let Vessel::Chunk(_) = described.vessel {
+                let account = shared.pool.account(described.vessel);
+                return Ok(shared.pool.grants_wish(account, wide_factor));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Chunks and pipes that are published and were not handed back, as far as this end knows.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.published - self.acked
     }
 
     /// Lets the sender put what follows into pipes.

@@ -1,7 +1,8 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! session slots, permits, guesses, tags of chunks and pipes, chunks. Every part begins on a cache line, the chunks on a page.
+//! session slots, permits, guesses, tags and
+//! accounts of chunks and pipes, chunks. Every part begins on a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
 use crate::lane::LANE_CHUNKS_MAX;
@@ -119,8 +120,8 @@ impl Geometry {
         let least = Self { sessions, connections, chunks: 1, chunk_bytes, lane_chunks, pipes };
         let one = least.layout()?.total as u64;
         let chunk = chunk_bytes as u64;
-        // A tag and the rounding around it cost at most one page more for every 512 chunks.
-        let per_chunk = chunk + 8;
+        // A tag, an account and the rounding around them cost at most one page more for every 256 chunks.
+        let per_chunk = chunk + 16;
         let spare = segment_bytes.saturating_sub(one).saturating_sub(PAGE as u64);
         let chunks = 1 + spare / per_chunk;
         if segment_bytes < one || chunks < lane_chunks as u64 {
@@ -197,7 +198,7 @@ impl Layout {
         let slots = part(bells.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
         let permits = part(slots.end.next_multiple_of(LINE), geometry.seats() * 8);
         let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
-        let tags = part(guesses.end.next_multiple_of(LINE), (chunks + pipes) * 8);
+        let tags = part(guesses.end.next_multiple_of(LINE), 2 * (chunks + pipes) * 8);
         let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
         let total = chunks.end;
         let geometry = *geometry;

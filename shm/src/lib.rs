@@ -18,6 +18,7 @@
 //!
 //! `unsafe` lives in [`Segment`] alone.
 
+mod account;
 mod doorbell;
 mod ends;
 mod guesses;
@@ -39,6 +40,7 @@ mod sweep;
 mod sync;
 mod ticket_keys;
 
+pub use account::{Account, Payer, Share};
 pub use doorbell::Doorbell;
 pub use ends::{Filling, LANE_PIPES_MAX, LaneEnd, PIPE_BYTES_MAX, Piece, ReceiverEnd, SenderEnd};
 pub use guesses::Guesses;
@@ -50,7 +52,7 @@ pub use layout::{
 };
 pub use permit::{Permit, Permits, Quota};
 pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};
-pub use pool::{Pool, Vessel};
+pub use pool::{Pool, PoolWords, Vessel};
 pub use record::{Counters, Phase, TALLIES, WorkerRecord};
 pub use refusal::Refusal;
 #[cfg(not(loom))]

@@ -9,12 +9,14 @@
 //! put nothing in, or whose receiver has taken out all of it. In any other case it comes back as `DIRTY`, and no lane
 //! gets it before a worker has emptied it.
 
+use crate::account::{Account, Holdings, Payer, Share, Wishes};
 use crate::place::WorkerId;
 use crate::refusal::Refusal;
 use crate::slot::LaneRef;
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::atomic::{
-    AtomicBool as PrivateBool, AtomicU32 as PrivateU32, Ordering as PrivateOrdering,
+    AtomicBool as PrivateBool, AtomicU32 as PrivateU32, AtomicU64 as PlainU64,
+    Ordering as PrivateOrdering,
 };
 
 /// The tag of a chunk or pipe that nobody holds. An arbitrary pattern: a scribbled word must not look
@@ -30,8 +32,9 @@ const HELD: u64 = 0xa5d << 52;
 /// The same of a pipe that a worker empties.
 const EMPTIED: u64 = 0x6e2 << 52;
 
-/// Wishes that are counted, at most: a scribbled word ends after so many.
-const WISHES_MAX: u64 = 1 << 16;
+/// Tags that are looked at to weigh what accounts hold, at most: more than there are chunks in 2 GiB. Of a larger pool so
+/// many stand for all.
+const WEIGHED_MAX: usize = 4096;
 
 /// What payload is in, between the two sockets. It names one that is there when it was taken from a [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,28 +91,49 @@ impl Tag {
 pub struct Pool<'a> {
     chunks: Shelf<'a>,
     pipes: Shelf<'a>,
-    /// Lanes that hold nothing and have found no free chunk. A guess: nobody is lost by one too few, as those that
-    /// wait look again.
-    wishes: &'a AtomicU64,
+    wishes: Wishes<'a>,
     /// Whether some pipes may be dirty; private, a guess.
     may_be_dirty: PrivateBool,
+}
+
+/// The words that a [`Pool`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolWords<'a> {
+    /// Tags, one a chunk.
+    pub chunks: &'a [AtomicU64],
+    /// Tags, one a pipe.
+    pub pipes: &'a [AtomicU64],
+    /// On whose account each chunk, and behind them each pipe, is held.
+    pub accounts: &'a [PlainU64],
+    /// Counts wishes.
+    pub wishes: &'a AtomicU64,
+    /// Where wishes of accounts stand.
+    pub board: &'a [PlainU64],
 }
 
 /// The tags of one kind.
 #[derive(Debug)]
 struct Shelf<'a> {
     tags: &'a [AtomicU64],
+    /// One word a tag. It says something only while the tag is held.
+    accounts: &'a [PlainU64],
     /// Where this process looks first; private, a guess.
     hint: PrivateU32,
 }
 
 impl<'a> Pool<'a> {
-    /// A pool over tags, one word a chunk and one a pipe, and a word that counts wishes for a chunk.
+    /// A pool over its words.
     #[must_use]
-    pub fn new(chunks: &'a [AtomicU64], pipes: &'a [AtomicU64], wishes: &'a AtomicU64) -> Self {
-        // Whoever died before us may have left some.
-        let may_be_dirty = PrivateBool::new(true);
-        Self { chunks: Shelf::new(chunks), pipes: Shelf::new(pipes), wishes, may_be_dirty }
+    pub fn new(words: PoolWords<'a>) -> Self {
+        let PoolWords { chunks, pipes, accounts, wishes, board } = words;
+        let (of_chunks, of_pipes) = accounts.split_at(chunks.len().min(accounts.len()));
+        Self {
+            chunks: Shelf::new(chunks, of_chunks),
+            pipes: Shelf::new(pipes, of_pipes),
+            wishes: Wishes::new(wishes, board),
+            // A dead worker may have left some.
+            may_be_dirty: PrivateBool::new(true),
+        }
     }
 
     /// Makes everything free. For the creator of a segment, before anybody else maps it.
@@ -174,37 +198,89 @@ impl<'a> Pool<'a> {
         self.shelf(kind).round_from_hint().filter(|(_, tag)| is_free(tag)).nth(count).is_some()
     }
 
-    /// A lane that holds nothing wishes for a chunk. One whose wish is not new may have lost it to a lane that came
-    /// later.
-    pub(crate) fn wish(&self, is_new: bool) {
-        let wishes = self.wishes.load(Ordering::Relaxed);
-        if is_new || wishes == 0 {
-            self.count_wishes(wishes, wishes.min(WISHES_MAX - 1) + 1);
+    /// What is held of a kind, and how much of it by `account`.
+    pub(crate) fn weigh(&self, kind: Kind, account: Option<Account>) -> Holdings {
+        let mut holdings = Holdings::default();
+        let shelf = self.shelf(kind);
+        for (index, tag) in shelf.round_from_hint().take(WEIGHED_MAX) {
+            holdings.seen += 1;
+            match tag.load(Ordering::Relaxed) {
+                FREE => holdings.free += 1,
+                DIRTY => {}
+                _ => holdings.count(account, shelf.account(index)),
+            }
+        }
+        holdings
+    }
+
+    /// How many have to be free for a lane that holds some to take one more: of chunks a quarter, so that whoever comes
+    /// finds its first.
+    pub(crate) fn reserve(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Chunk => self.len() / 4,
+            Kind::Pipe => 0,
         }
     }
 
-    /// Whether somebody wishes for a chunk while none is free. True once for each wish.
-    pub(crate) fn grants_wish(&self) -> bool {
-        // Seldom written, so that it costs little to read.
-        let wishes = self.wishes.load(Ordering::Relaxed);
-        wishes > 0
-            && !self.has_more_than(Kind::Chunk, 0)
-            && self.count_wishes(wishes, wishes.min(WISHES_MAX) - 1)
+    /// Whether `payer` may have one more of a kind.
+    pub(crate) fn may_take(&self, kind: Kind, payer: Option<Payer>) -> bool {
+        payer.is_none_or(|payer| {
+            let (share, all) = match kind {
+                Kind::Chunk => (payer.chunks, self.len()),
+                Kind::Pipe => (payer.pipes, self.pipes()),
+            };
+            let holdings = || self.weigh(kind, Some(payer.account));
+            share == Share::All || holdings().allow(share, payer.wide_factor, all)
+        })
     }
 
-    fn count_wishes(&self, from: u64, to: u64) -> bool {
-        self.wishes.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// A lane that holds nothing wishes for a chunk, as it may, or can, have none. One whose wish is not new may have
+    /// lost it to a lane that came later.
+    pub(crate) fn wish(&self, payer: Option<Payer>, is_new: bool) {
+        let Some(payer) = payer else { return self.wishes.make(is_new, 0) };
+        let holdings = self.weigh(Kind::Chunk, Some(payer.account));
+        let held = holdings.held(payer.wide_factor);
+        if holdings.free == 0 {
+            self.wishes.make(is_new, held);
+        }
+        if held > 0 {
+            self.wishes.make_of_own(payer.account);
+        }
+    }
+
+    /// Whether a chunk that is held by `account` is to be given up, since somebody wishes for it: of the same network,
+    /// or, while none is free, somebody who holds less. True once for each wish.
+    pub(crate) fn grants_wish(&self, account: Option<Account>, wide_factor: u32) -> bool {
+        if !self.wishes.are_there(account) {
+            return false;
+        }
+        if account.is_some_and(|account| self.wishes.grant_of_own(account)) {
+            return true;
+        }
+        let holdings = self.weigh(Kind::Chunk, account);
+        let held = account.map_or(usize::MAX, |_| holdings.held(wide_factor));
+        holdings.free == 0 && self.wishes.grant(held)
     }
 
     /// How many lanes wish for each chunk: so many turns they have to wait.
     #[must_use]
     pub fn wishes_per_chunk(&self) -> u64 {
-        self.wishes.load(Ordering::Relaxed).min(WISHES_MAX) / self.len().max(1) as u64
+        self.wishes.count() / self.len().max(1) as u64
     }
 
-    /// Takes a free one of a kind for `tag`, if there is one.
-    pub(crate) fn take(&self, kind: Kind, tag: Tag) -> Option<Vessel> {
-        let index = self.shelf(kind).take(FREE, tag);
+    /// On whose account it is held, if it is.
+    pub(crate) fn account(&self, vessel: Vessel) -> Option<Account> {
+        let (Vessel::Chunk(index) | Vessel::Pipe(index)) = vessel;
+        Account::from_bits(self.shelf(vessel.kind()).account(index))
+    }
+
+    /// Takes a free one of a kind for `tag`, on `account`, if there is one.
+    pub(crate) fn take(&self, kind: Kind, tag: Tag, account: Option<Account>) -> Option<Vessel> {
+        let shelf = self.shelf(kind);
+        let index = shelf.take(FREE, tag);
+        if let Some(word) = index.and_then(|index| shelf.accounts.get(index)) {
+            word.store(Account::to_bits(account), PrivateOrdering::Relaxed);
+        }
         if index.is_none() && kind == Kind::Pipe {
             // To be emptied, they may be all there are.
             self.may_be_dirty.store(true, PrivateOrdering::Relaxed);
@@ -304,8 +380,12 @@ impl<'a> Pool<'a> {
 }
 
 impl<'a> Shelf<'a> {
-    fn new(tags: &'a [AtomicU64]) -> Self {
-        Self { tags, hint: PrivateU32::new(0) }
+    fn new(tags: &'a [AtomicU64], accounts: &'a [PlainU64]) -> Self {
+        Self { tags, accounts, hint: PrivateU32::new(0) }
+    }
+
+    fn account(&self, index: usize) -> u64 {
+        self.accounts.get(index).map_or(0, |word| word.load(PrivateOrdering::Relaxed))
     }
 
     fn count(&self, is_counted: impl Fn(u64) -> bool) -> usize {

@@ -4,13 +4,14 @@
 //! The whole of it is allocated at creation, so that a full memory is an error at the start and
 //! never a SIGBUS later, and sealed against shrinking and growing.
 
+use crate::account::BOARD_WORDS;
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
 use crate::guesses::Guesses;
 use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
 use crate::permit::Permits;
 use crate::place::WORKER_RECORDS_MAX;
-use crate::pool::{Pool, Vessel};
+use crate::pool::{Pool, PoolWords, Vessel};
 use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
 use crate::slot::Slot;
@@ -26,7 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// "iDontSt" and a format number.
-const MAGIC: u64 = 0x6944_6f6e_7453_7404;
+const MAGIC: u64 = 0x6944_6f6e_7453_7405;
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
@@ -38,6 +39,8 @@ const SECRET_AT: usize = 8;
 const TICKET_KEYS_AT: usize = 16;
 /// Where in the header, in words, wishes for a chunk are counted: on a cache line of its own.
 const WISHES_AT: usize = 64;
+/// Where in the header, in words, accounts wish for some of their own back.
+const BOARD_AT: usize = 128;
 /// Bytes of the secret.
 pub const SECRET_BYTES: usize = 32;
 
@@ -266,9 +269,12 @@ impl Segment {
         };
         // SAFETY: as above.
         let tags = unsafe { words(at(layout.tags.start), layout.tags.len() / 8) };
+        let (tags, accounts) = tags.split_at(tags.len() / 2);
         let (chunks, pipes) = tags.split_at(geometry.chunks as usize);
         // SAFETY: as above: the word lies in the header.
         let wishes = unsafe { &*at(8 * WISHES_AT).cast::<AtomicU64>() };
+        // SAFETY: as above: the words lie in the header.
+        let board = unsafe { words(at(8 * BOARD_AT), BOARD_WORDS) };
         let bells = records.iter().enumerate().map(|(index, record)| {
             let bell = layout.bell(index);
             // SAFETY: each bell has room for its words and, after them, its summary.
@@ -279,7 +285,7 @@ impl Segment {
         });
         Shared::new(Parts {
             slots,
-            pool: Pool::new(chunks, pipes, wishes),
+            pool: Pool::new(PoolWords { chunks, pipes, accounts, wishes, board }),
             records,
             bells: bells.collect(),
             lane_chunks: geometry.lane_chunks,

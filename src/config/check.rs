@@ -10,7 +10,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shm::{CONNECTIONS_MAX, WORKER_RECORDS_MAX};
+use shm::{CONNECTIONS_MAX, Share, WORKER_RECORDS_MAX};
 use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
@@ -51,6 +51,12 @@ const MOUNT_BYTES_MAX: usize = 128;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Limits of an address: so many words at most are looked at for one that has reached its own.
 const SEATS_MAX: u64 = 1 << 16;
+/// Addresses that have to take all they may by "auto" before nothing is left: with half of them gone wrong a relay still
+/// serves the others.
+const ADDRESSES_BEFORE_FULL: usize = 16;
+/// An address may always have so many connections, and so many sessions: a browser opens six connections to a host.
+const CONNECTIONS_AUTO_MIN: usize = 16;
+const SESSIONS_AUTO_MIN: usize = 8;
 
 const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
@@ -110,7 +116,14 @@ pub(super) struct Check<'d> {
 
 impl Check<'_> {
     fn config(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Config {
-        let limits = self.limits(&file.limits, &default.limits);
+        let mut limits = self.limits(&file.limits, &default.limits);
+        let memory = self.memory(file, default, limits.connections_max, host);
+        let (typed, fallback) = (&file.limits, &default.limits);
+        limits.sessions_per_address_max = self.seats(
+            &key!(typed, fallback, sessions_per_address_max),
+            memory.geometry.sessions as usize,
+            SESSIONS_AUTO_MIN,
+        );
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             generations_max: self
@@ -122,7 +135,7 @@ impl Check<'_> {
             listeners: self.listeners(file, default),
             log: self.log(&file.log, &default.log),
             admin: self.admin(file, default),
-            memory: self.memory(file, default, limits.connections_max, host),
+            memory,
             exchange: self.exchange(&file.exchange, &default.exchange),
             messages: self.messages(&file.messages, &default.messages),
             limits,
@@ -335,13 +348,21 @@ impl Check<'_> {
     }
 
     fn limits(&mut self, file: &typed::Limits, default: &typed::Limits) -> Limits {
+        let connections_max =
+            self.count(&key!(file, default, connections_max), 1..=CONNECTIONS_MAX.into());
         Limits {
-            connections_max: self
-                .count(&key!(file, default, connections_max), 1..=CONNECTIONS_MAX.into()),
-            connections_per_address_max: self
-                .count(&key!(file, default, connections_per_address_max), 0..=SEATS_MAX),
-            sessions_per_address_max: self
-                .count(&key!(file, default, sessions_per_address_max), 0..=SEATS_MAX),
+            connections_max,
+            connections_per_address_max: self.seats(
+                &key!(file, default, connections_per_address_max),
+                connections_max,
+                CONNECTIONS_AUTO_MIN,
+            ),
+            // Worked out once the memory is known.
+            sessions_per_address_max: 0,
+            chunks_per_address_max: self.share(&key!(file, default, chunks_per_address_max)),
+            pipes_per_address_max: self.share(&key!(file, default, pipes_per_address_max)),
+            wide_network_factor: self
+                .count(&key!(file, default, wide_network_factor), 1..=SEATS_MAX),
             unknown_keys_per_second_max: self
                 .count(&key!(file, default, unknown_keys_per_second_max), 0..=1_000_000),
             head_bytes_max: self.size(&key!(file, default, head_bytes_max), 512..=MIB),
@@ -354,6 +375,7 @@ impl Check<'_> {
             trailer_bytes_max: self.size(&key!(file, default, trailer_bytes_max), 64..=MIB),
             linger_bytes_max: self.size(&key!(file, default, linger_bytes_max), 0..=GIB),
             rate_bytes_min: self.size(&key!(file, default, rate_bytes_min), 0..=GIB),
+            stall_rate_bytes_min: self.size(&key!(file, default, stall_rate_bytes_min), 0..=GIB),
             keepalive_probes_max: self
                 .count(&key!(file, default, keepalive_probes_max), 1..=KEEPALIVE_PROBES_MAX),
         }
@@ -370,6 +392,7 @@ impl Check<'_> {
             wait_timeout: self.duration(&key!(file, default, wait_timeout), &most),
             session_lifetime: self.duration(&key!(file, default, session_lifetime), &LIFETIMES),
             chunk_wait: self.duration(&key!(file, default, chunk_wait), &most),
+            stall_timeout: self.duration(&key!(file, default, stall_timeout), &most),
             ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
             rate_window: self.duration(&key!(file, default, rate_window), &most),
@@ -379,6 +402,26 @@ impl Check<'_> {
             stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
             drain_timeout: self.duration(&key!(file, default, drain_timeout), &most),
         }
+    }
+
+    /// What one address may have of `all`.
+    fn seats(&mut self, key: &Key<'_>, all: usize, auto_min: usize) -> u32 {
+        let allowed = format!("\"auto\" or a number from 0 to {SEATS_MAX}");
+        let auto = (all / ADDRESSES_BEFORE_FULL).max(auto_min).min(SEATS_MAX as usize);
+        self.value(key, &allowed, |value| match count_within(value, &(0..=SEATS_MAX)) {
+            Some(count) => u32::try_from(count).ok(),
+            None => is_auto(value).then(|| u32::try_from(auto).unwrap_or(u32::MAX)),
+        })
+    }
+
+    fn share(&mut self, key: &Key<'_>) -> Share {
+        let most = u64::from(u32::MAX);
+        let allowed = format!("\"auto\" or a number from 0 to {most}");
+        self.value(key, &allowed, |value| match count_within(value, &(0..=most)) {
+            Some(0) => Some(Share::All),
+            Some(count) => u32::try_from(count).ok().map(Share::AtMost),
+            None => is_auto(value).then_some(Share::Fair),
+        })
     }
 
     fn size<T: TryFrom<u64>>(&mut self, key: &Key<'_>, range: RangeInclusive<u64>) -> T {

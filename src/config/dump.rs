@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use shm::Share;
 use toml::Value;
 
 use super::check::NONE;
@@ -124,6 +125,9 @@ impl Limits {
         writeln!(out, "connections_max = {}", self.connections_max)?;
         writeln!(out, "connections_per_address_max = {}", self.connections_per_address_max)?;
         writeln!(out, "sessions_per_address_max = {}", self.sessions_per_address_max)?;
+        writeln!(out, "chunks_per_address_max = {}", share_text(self.chunks_per_address_max))?;
+        writeln!(out, "pipes_per_address_max = {}", share_text(self.pipes_per_address_max))?;
+        writeln!(out, "wide_network_factor = {}", self.wide_network_factor)?;
         writeln!(out, "unknown_keys_per_second_max = {}", self.unknown_keys_per_second_max)?;
         size(out, "head_bytes_max", self.head_bytes_max)?;
         writeln!(out, "header_fields_max = {}", self.header_fields_max)?;
@@ -133,6 +137,7 @@ impl Limits {
         size(out, "trailer_bytes_max", self.trailer_bytes_max)?;
         size(out, "linger_bytes_max", self.linger_bytes_max)?;
         size(out, "rate_bytes_min", self.rate_bytes_min)?;
+        size(out, "stall_rate_bytes_min", self.stall_rate_bytes_min)?;
         writeln!(out, "keepalive_probes_max = {}", self.keepalive_probes_max)
     }
 }
@@ -148,6 +153,7 @@ impl Timeouts {
         duration(out, "wait_timeout", self.wait_timeout)?;
         duration(out, "session_lifetime", self.session_lifetime)?;
         duration(out, "chunk_wait", self.chunk_wait)?;
+        duration(out, "stall_timeout", self.stall_timeout)?;
         duration(out, "ack_timeout", self.ack_timeout)?;
         duration(out, "linger_timeout", self.linger_timeout)?;
         duration(out, "rate_window", self.rate_window)?;
@@ -156,6 +162,14 @@ impl Timeouts {
         duration(out, "reload_timeout", self.reload_timeout)?;
         duration(out, "stop_timeout", self.stop_timeout)?;
         duration(out, "drain_timeout", self.drain_timeout)
+    }
+}
+
+fn share_text(share: Share) -> Value {
+    match share {
+        Share::Fair => Value::from("auto"),
+        Share::All => Value::from(0),
+        Share::AtMost(most) => Value::from(i64::from(most)),
     }
 }
 

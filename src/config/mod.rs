@@ -25,6 +25,7 @@ use crate::address::Networks;
 use crate::sys::listener::KeepAlive;
 use crate::sys::private::Address;
 use crate::sys::user::User;
+use shm::Share;
 
 use check::Files;
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
@@ -207,6 +208,12 @@ pub struct Limits {
     pub connections_per_address_max: u32,
     /// Sessions of one address alive at once; 0 for no limit.
     pub sessions_per_address_max: u32,
+    /// What the lanes of one address's senders may hold of the chunks.
+    pub chunks_per_address_max: Share,
+    /// The same of the pipes.
+    pub pipes_per_address_max: Share,
+    /// How many times as much an IPv6 network of 48 bits may have as one of 64, 1 to 65536.
+    pub wide_network_factor: u32,
     /// Unknown session keys that one address may name in a second; 0 for no limit.
     pub unknown_keys_per_second_max: u32,
     /// Request line and header fields of one request, in bytes.
@@ -225,6 +232,8 @@ pub struct Limits {
     pub linger_bytes_max: u64,
     /// Slowest transfer let go on, in bytes a second over `rate_window`; 0 for no minimum.
     pub rate_bytes_min: u64,
+    /// Slowest receiver whose chunks are not given up when others wish for them, in bytes a second over `stall_timeout`.
+    pub stall_rate_bytes_min: u64,
     /// Unanswered keep-alive probes, 1 to 127.
     pub keepalive_probes_max: u32,
 }
@@ -248,6 +257,8 @@ pub struct Timeouts {
     pub session_lifetime: Duration,
     /// For a pair's first chunk.
     pub chunk_wait: Duration,
+    /// For a receiver to take something, while others wish for the chunks that it keeps.
+    pub stall_timeout: Duration,
     /// For the receiver's last TCP acknowledgement.
     pub ack_timeout: Duration,
     /// For draining after an early answer.

@@ -42,8 +42,11 @@ fn the_default_is_the_documented_one() {
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     let limits = Limits {
         connections_max: 8192,
-        connections_per_address_max: 1024,
-        sessions_per_address_max: 1024,
+        connections_per_address_max: 512,
+        sessions_per_address_max: geometry.sessions / 16,
+        chunks_per_address_max: Share::Fair,
+        pipes_per_address_max: Share::Fair,
+        wide_network_factor: 2,
         unknown_keys_per_second_max: 20,
         head_bytes_max: 16 << 10,
         header_fields_max: 64,
@@ -53,6 +56,7 @@ fn the_default_is_the_documented_one() {
         trailer_bytes_max: 4 << 10,
         linger_bytes_max: 1 << 20,
         rate_bytes_min: 1,
+        stall_rate_bytes_min: 4 << 10,
         keepalive_probes_max: 3,
     };
     assert_eq!(config.limits, limits);
@@ -64,7 +68,8 @@ fn the_default_is_the_documented_one() {
         keepalive_interval: Duration::from_secs(10),
         wait_timeout: Duration::from_secs(300),
         session_lifetime: Duration::from_secs(3600),
-        chunk_wait: Duration::from_secs(10),
+        chunk_wait: Duration::from_secs(30),
+        stall_timeout: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(10),
         linger_timeout: Duration::from_secs(2),
         rate_window: Duration::from_secs(60),

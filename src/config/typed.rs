@@ -90,6 +90,9 @@ pub(super) struct Limits {
     pub(super) connections_max: Typed,
     pub(super) connections_per_address_max: Typed,
     pub(super) sessions_per_address_max: Typed,
+    pub(super) chunks_per_address_max: Typed,
+    pub(super) pipes_per_address_max: Typed,
+    pub(super) wide_network_factor: Typed,
     pub(super) unknown_keys_per_second_max: Typed,
     pub(super) head_bytes_max: Typed,
     pub(super) header_fields_max: Typed,
@@ -99,6 +102,7 @@ pub(super) struct Limits {
     pub(super) trailer_bytes_max: Typed,
     pub(super) linger_bytes_max: Typed,
     pub(super) rate_bytes_min: Typed,
+    pub(super) stall_rate_bytes_min: Typed,
     pub(super) keepalive_probes_max: Typed,
 }
 
@@ -113,6 +117,7 @@ pub(super) struct Timeouts {
     pub(super) wait_timeout: Typed,
     pub(super) session_lifetime: Typed,
     pub(super) chunk_wait: Typed,
+    pub(super) stall_timeout: Typed,
     pub(super) ack_timeout: Typed,
     pub(super) linger_timeout: Typed,
     pub(super) rate_window: Typed,

@@ -15,6 +15,7 @@ mod pipes;
 mod receiving;
 mod round;
 mod sending;
+mod stall;
 
 pub use announcement::Announcement;
 pub use body::Body;
@@ -33,7 +34,10 @@ use crate::sys::pipe::Pipe;
 use crate::sys::waker::wake;
 use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
-use shm::{End, LaneEnd, LaneRef, Life, Owner, Refusal, Segment, Shared, State, WorkerRecord};
+use shm::{
+    End, LaneEnd, LaneRef, Life, Owner, Payer, Refusal, Segment, Shared, State, WorkerRecord,
+};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How soon a transfer that waits for the other end is looked at though no bell rang: a bell may die
@@ -79,6 +83,18 @@ impl Relay {
     #[must_use]
     pub fn shared(&self) -> &'static Shared<'static> {
         self.segment.shared()
+    }
+
+    /// Who pays for what `client` sends.
+    #[must_use]
+    pub fn payer(&self, client: IpAddr) -> Payer {
+        let limits = &self.config.limits;
+        Payer {
+            account: self.addresses.account(client),
+            chunks: limits.chunks_per_address_max,
+            pipes: limits.pipes_per_address_max,
+            wide_factor: limits.wide_network_factor,
+        }
     }
 
     /// Counts one of what `tally` names.

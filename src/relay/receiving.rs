@@ -3,13 +3,14 @@
 //! Nothing is written to the client before a sender has begun. From then on the answer can only be
 //! completed or visibly cut: never ended as if it were whole.
 
+use super::stall::Stall;
 use super::{Announcement, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Received, Relay, Turn, millis};
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::stream::Stream;
 use crate::sys::Put;
 use crate::sys::pipe::Pipe;
-use crate::tally::Tally;
+use crate::tally::{Limit, Tally};
 use shm::{End, Finish, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Settled, State};
 use std::io::IoSlice;
 use std::time::SystemTime;
@@ -41,6 +42,7 @@ pub struct Receiving {
     piece_taken: Option<usize>,
     taken: u64,
     pace: Pace,
+    stall: Stall,
     /// There was nothing to write.
     idle: bool,
     ack: AckPoll,
@@ -103,6 +105,7 @@ impl Receiving {
             piece_taken: None,
             taken: 0,
             pace: Pace::new(relay, 0, now_ms),
+            stall: Stall::new(0, now_ms),
             idle: false,
             ack: AckPoll::default(),
             next_look_ms: wait_ends_ms,
@@ -293,6 +296,7 @@ impl Receiving {
         relay.count(Tally::Answer(Status::Ok));
         self.phase = Phase::Body;
         self.pace = Pace::new(relay, 0, now_ms);
+        self.stall = Stall::new(0, now_ms);
         Ok(())
     }
 
@@ -364,7 +368,9 @@ impl Receiving {
     /// There is something to write again: the time without is not the receiver's.
     fn resume(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) {
         if std::mem::take(&mut self.idle) {
-            self.pace = Pace::new(relay, self.position(stream), now_ms);
+            let position = self.position(stream);
+            self.pace = Pace::new(relay, position, now_ms);
+            self.stall = Stall::new(position, now_ms);
         }
     }
 
@@ -478,12 +484,18 @@ impl Receiving {
 
     /// The socket takes no more for now; a client that takes nothing for too long is cut off.
     fn full(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> Turn<Received> {
-        if self.is_too_slow(relay, stream, now_ms) {
+        let position = self.position(stream);
+        let too_slow = self.pace.is_too_slow(relay, position, now_ms);
+        let stalled = !too_slow && self.stall.gives_up(relay, &self.end, position, now_ms);
+        if stalled {
+            relay.count(Tally::Limit(Limit::Stalled));
+        }
+        if too_slow || stalled {
             // A count that cannot be stored is no reason to go on.
             let _ = self.count(relay, stream);
             return Turn::Over(Received::GivenUp);
         }
-        self.next_look_ms = self.pace.ends_ms;
+        self.next_look_ms = self.pace.ends_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS));
         Turn::Wait
     }
 

@@ -13,7 +13,7 @@ use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault};
 use crate::stream::Stream;
 use crate::sys::Got;
-use crate::tally::Tally;
+use crate::tally::{Limit, Tally};
 use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
     Vessel,
@@ -44,6 +44,8 @@ pub struct Sending {
     blocked: bool,
     /// Since when there is no chunk at all for us.
     starved_since_ms: Option<u64>,
+    /// Since when a chunk is filled for a receiver that has left before it began.
+    filled_since_ms: Option<u64>,
     next_look_ms: u64,
 }
 
@@ -62,11 +64,12 @@ impl Sending {
     #[must_use]
     pub fn new(
         relay: &Relay,
-        end: SenderEnd,
+        mut end: SenderEnd,
         cargo: Cargo,
         wait_ends_ms: u64,
         now_ms: u64,
     ) -> Self {
+        end.charge(relay.payer(cargo.client));
         Self {
             end,
             length: cargo.body.length(),
@@ -81,6 +84,7 @@ impl Sending {
             read_bytes: 0,
             blocked: false,
             starved_since_ms: None,
+            filled_since_ms: None,
             next_look_ms: wait_ends_ms,
         }
     }
@@ -178,13 +182,15 @@ impl Sending {
                 self.cargo.expects_continue = false;
                 self.phase = Phase::Body;
                 self.end.note_meeting(relay.shared(), now_ms)?;
-                self.starved_since_ms = None;
+                (self.starved_since_ms, self.filled_since_ms) = (None, None);
                 self.pace = Pace::new(relay, self.read_bytes, now_ms);
                 self.read_body(relay, lane, stream, inbox, now_ms)
             }
             Phase::Receiver => self.await_receiver(relay, stream, now_ms),
             Phase::Body => self.read_body(relay, lane, stream, inbox, now_ms),
             Phase::Receipt | Phase::LastCount(_) => {
+                // Nothing more will be put into what came back.
+                self.end.shed(relay.shared())?;
                 // The bell tells; this is for a bell that a crash swallowed.
                 self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
                 Ok(Turn::Wait)
@@ -261,6 +267,17 @@ impl Sending {
             return Ok(self.over(relay, Sent::NobodyCame));
         }
         self.next_look_ms = next_look_ms;
+        if self.filling.is_some() {
+            let since = *self.filled_since_ms.get_or_insert(now_ms);
+            let patience = millis(relay.config.timeouts.stall_timeout);
+            if now_ms >= since.saturating_add(patience)
+                && self.end.grants_wish_waiting(relay.shared())
+            {
+                relay.count(Tally::Limit(Limit::Stalled));
+                return Ok(self.over(relay, Sent::NoChunk));
+            }
+            self.next_look_ms = next_look_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS));
+        }
         self.waited = true;
         Ok(Turn::Wait)
     }

@@ -4,7 +4,7 @@
 //! tell where in a table an address ends up, or find another that meets it there. An IPv4 address
 //! that is written as an IPv6 one is the IPv4 address.
 
-use shm::SessionRef;
+use shm::{Account, SessionRef};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// What an address is limited in. Digests for two of them have nothing in common.
@@ -42,6 +42,13 @@ impl Addresses {
     pub fn guest(&self, address: IpAddr, at: SessionRef) -> u64 {
         let session = u64::from(at.slot) << 32 | u64::from(at.generation);
         (self.digest(b'=', address.to_canonical()) ^ session).max(1)
+    }
+
+    /// On whose account `address` holds things: that of its network, and of the wider one around it.
+    #[must_use]
+    pub fn account(&self, address: IpAddr) -> Account {
+        let part = |address| (self.digest(b'a', address) & 0xffff_ffff) as u32;
+        Account::new(part(wide_network(address)), part(network(address)))
     }
 
     /// The digest by which `address` is limited: that of its network for IPv6.
@@ -86,6 +93,16 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The wider network around that: an IPv4 address, or the first address of an IPv6 network of 48 bits, which is what a
+/// site gets, with 65,536 networks of 64 bits in it (RFC 6177).
+#[must_use]
+pub fn wide_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
+        address => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -105,6 +122,19 @@ mod tests {
         assert_eq!(limited("192.0.2.1"), limited("::ffff:192.0.2.1"));
         assert_eq!(network(ip("2001:db8:1:2::1")), ip("2001:db8:1:2::"));
         assert_eq!(network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    }
+
+    #[test]
+    fn networks_of_one_site_have_accounts_of_their_own_and_one_in_common() {
+        let addresses = Addresses::new([7; 32]);
+        let account = |text| addresses.account(ip(text));
+        let ours = account("2001:db8:1:2::1");
+        assert_eq!(ours, account("2001:db8:1:2:ffff::2"));
+        assert_ne!(ours, account("2001:db8:1:3::1"));
+        assert_eq!(ours.wide(), account("2001:db8:1:3::1").wide());
+        assert_ne!(ours.wide(), account("2001:db8:2:2::1").wide());
+        assert_eq!(account("192.0.2.1"), account("::ffff:192.0.2.1"));
+        assert_ne!(account("192.0.2.1").wide(), account("192.0.2.2").wide());
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod address;
 mod hash;
 mod key;
 
-pub use address::{Addresses, Limited, network};
+pub use address::{Addresses, Limited, network, wide_network};
 pub use hash::SessionHash;
 pub use key::{KEY_CHARS, SessionKey, Token};
 

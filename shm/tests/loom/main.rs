@@ -21,7 +21,8 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use shm::{
     Census, Direction, Doorbell, End, Filling, Finish, LaneEnd, LaneRef, Life, Owner, Parts, Pool,
-    ReceiverEnd, Role, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, Vessel, WorkerId,
+    PoolWords, ReceiverEnd, Role, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, Vessel,
+    WorkerId,
 };
 
 const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4 };
@@ -65,6 +66,7 @@ struct World {
     slots: Vec<Slot>,
     tags: Vec<AtomicU64>,
     pipes: Vec<AtomicU64>,
+    accounts: Vec<std::sync::atomic::AtomicU64>,
     wishes: AtomicU64,
     bytes: Vec<UnsafeCell<u64>>,
     lane_chunks: usize,
@@ -80,6 +82,7 @@ impl World {
             slots: (0..slots).map(|_| Slot::new()).collect(),
             tags: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
             pipes: (0..pipes).map(|_| AtomicU64::new(0)).collect(),
+            accounts: (0..chunks + pipes).map(|_| Default::default()).collect(),
             wishes: AtomicU64::new(0),
             bytes: (0..chunks + pipes).map(|_| UnsafeCell::new(0)).collect(),
             lane_chunks,
@@ -92,7 +95,13 @@ impl World {
     fn shared(&self) -> Shared<'_> {
         Shared::new(Parts {
             slots: &self.slots,
-            pool: Pool::new(&self.tags, &self.pipes, &self.wishes),
+            pool: Pool::new(PoolWords {
+                chunks: &self.tags,
+                pipes: &self.pipes,
+                accounts: &self.accounts,
+                wishes: &self.wishes,
+                board: &[],
+            }),
             records: &[],
             bells: Vec::new(),
             lane_chunks: self.lane_chunks,

@@ -11,7 +11,7 @@ mod transfer;
 mod world;
 
 use proptest::prelude::*;
-use shm::{Direction, Parts, Pool, Role, Shared, Slot};
+use shm::{Direction, Parts, Pool, PoolWords, Role, Shared, Slot};
 use std::sync::atomic::AtomicU64;
 use world::World;
 
@@ -251,10 +251,17 @@ proptest! {
         let slots: Vec<Slot> = (0..SLOTS).map(|_| Slot::new()).collect();
         let [chunks, pipes] =
             [chunks, pipes].map(|n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
+        let accounts: Vec<_> = (0..chunks.len() + pipes.len()).map(|_| AtomicU64::new(0)).collect();
         let wishes = AtomicU64::new(0);
         let shared = Shared::new(Parts {
             slots: &slots,
-            pool: Pool::new(&chunks, &pipes, &wishes),
+            pool: Pool::new(PoolWords {
+                chunks: &chunks,
+                pipes: &pipes,
+                accounts: &accounts,
+                wishes: &wishes,
+                board: &[],
+            }),
             records: &[],
             bells: Vec::new(),
             lane_chunks: LANE_CHUNKS,

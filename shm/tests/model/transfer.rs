@@ -41,8 +41,8 @@ impl World<'_> {
         model.filling = filling;
     }
 
-    /// The fair share: a lane that holds k of a kind takes one more while more than k are free, and gives one back
-    /// while fewer than k - 1 are. It always may have one, but where no chunk is free the last one that comes back is for
+    /// The fair share: a lane that holds k of a kind takes one more while more than k are free, of chunks more than a
+    /// quarter of all as well, and gives one back while fewer than k - 1 are. It always may have one, but where no chunk is free the last one that comes back is for
     /// whoever wishes for one. Returns whether it is a pipe.
     fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<bool> {
         let mut free = [self.free(false), self.free(true)];
@@ -52,9 +52,11 @@ impl World<'_> {
             let is_pipe = is_pipe(&vessel);
             let held = held_of(model, is_pipe);
             model.back.pop_front();
-            let is_granted = held == 1 && !is_pipe && free[0] == 0 && self.wishes > 0;
+            let is_granted =
+                held == 1 && !is_pipe && free[0] == 0 && self.wishes > 0 && self.wish_is_said;
             if is_granted {
                 (granted, self.wishes) = (true, self.wishes - 1);
+                self.wish_is_said = false;
             } else if is_pipe == by_pipe && (held == 1 || free[usize::from(by_pipe)] + 1 >= held) {
                 return Some(by_pipe);
             }
@@ -74,12 +76,14 @@ impl World<'_> {
         let (held, all) = (held_of(model, is_pipe), model.held().count());
         let (held_max, share) = if is_pipe { (LANE_PIPES_MAX, held) } else { (LANE_CHUNKS, all) };
         let has_room = all < LANE_CHUNKS && held < held_max;
-        let takes = has_room && free > share;
+        let reserve = if is_pipe { 0 } else { self.shared.pool().len() / 4 };
+        let takes = has_room && free > if share > 0 { share.max(reserve) } else { 0 };
         if takes {
             model.has_wished = false;
         } else if !is_pipe && all == 0 {
             let is_new = !std::mem::replace(&mut model.has_wished, true);
             self.wishes += u64::from(is_new || self.wishes == 0);
+            self.wish_is_said = true;
         }
         takes
     }

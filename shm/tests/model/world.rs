@@ -21,6 +21,8 @@ pub(crate) struct World<'a> {
     pub(crate) pipes: [Option<u64>; PIPES_MAX],
     /// How many lanes that held nothing have found no chunk.
     pub(crate) wishes: u64,
+    /// Somebody has wished since the last one was granted.
+    pub(crate) wish_is_said: bool,
     /// Which pipe each worker empties.
     emptied: [Option<usize>; WORKERS],
     pub(crate) token: u64,
@@ -39,6 +41,7 @@ impl<'a> World<'a> {
             bytes: [0; CHUNKS_MAX],
             pipes: [None; PIPES_MAX],
             wishes: 0,
+            wish_is_said: false,
             emptied: [None; WORKERS],
             token: 0,
         }
