@@ -134,7 +134,12 @@ impl Args {
         if self.test {
             let tried = try_addresses(&config).and_then(|()| try_log(&config));
             return match tried {
-                Ok(()) => answer(out, &format!("{source} is valid\n")),
+                Ok(()) => {
+                    // Whether they can be written makes no difference to what is answered.
+                    let tell = |warning| writeln!(err, "idontstore: warning: {warning}");
+                    let _ = config.warnings().iter().try_for_each(tell);
+                    answer(out, &format!("{source} is valid\n"))
+                }
                 Err(error) => complain(err, &error, Exit::Config),
             };
         }

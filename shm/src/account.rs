@@ -205,6 +205,7 @@ fn decode(word: u64) -> (u64, u64) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const ACCOUNT: Option<Account> = Some(Account(7 << 32 | 1));
@@ -299,7 +300,7 @@ mod tests {
         let (counted, board) = (AtomicU64::new(0), [const { PlainU64::new(0) }; LINES]);
         let wishes = Wishes::new(&counted, &board);
         let (ours, neighbour) = (Account::new(7, 1), Account::new(7, 2));
-        let same_line = Account::new(7 + LINES as u32, 1);
+        let same_line = Account::new(7 + u32::try_from(LINES).unwrap(), 1);
         wishes.make_of_own(ours);
         assert!(wishes.are_there(Some(neighbour)) && !wishes.are_there(Some(same_line)));
         assert!(!wishes.are_there(None));

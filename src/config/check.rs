@@ -22,6 +22,7 @@ use super::host::{Host, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
+use super::warning::ADDRESSES_MIN;
 use super::{Admin, Config, Exchange, Limits, Listener, Messages, Receipt, Timeouts, Tls};
 
 /// The value of an address that is not to be.
@@ -54,9 +55,8 @@ const SEATS_MAX: u64 = 1 << 16;
 /// Addresses that have to take all they may by "auto" before nothing is left: with half of them gone wrong a relay still
 /// serves the others.
 const ADDRESSES_BEFORE_FULL: usize = 16;
-/// An address may always have so many connections, and so many sessions: a browser opens six connections to a host.
-const CONNECTIONS_AUTO_MIN: usize = 16;
-const SESSIONS_AUTO_MIN: usize = 8;
+/// An address gets so many by "auto" where that is no more than a quarter of all: few people share a small relay.
+const SEATS_AUTO_MIN: usize = 64;
 
 const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 const RECEIPTS: [(&str, Receipt); 2] = [("acked", Receipt::Acked), ("sent", Receipt::Sent)];
@@ -122,7 +122,6 @@ impl Check<'_> {
         limits.sessions_per_address_max = self.seats(
             &key!(typed, fallback, sessions_per_address_max),
             memory.geometry.sessions as usize,
-            SESSIONS_AUTO_MIN,
         );
         Config {
             workers: self.workers(&key!(file, default, workers), host),
@@ -352,11 +351,8 @@ impl Check<'_> {
             self.count(&key!(file, default, connections_max), 1..=CONNECTIONS_MAX.into());
         Limits {
             connections_max,
-            connections_per_address_max: self.seats(
-                &key!(file, default, connections_per_address_max),
-                connections_max,
-                CONNECTIONS_AUTO_MIN,
-            ),
+            connections_per_address_max: self
+                .seats(&key!(file, default, connections_per_address_max), connections_max),
             // Worked out once the memory is known.
             sessions_per_address_max: 0,
             chunks_per_address_max: self.share(&key!(file, default, chunks_per_address_max)),
@@ -405,12 +401,13 @@ impl Check<'_> {
     }
 
     /// What one address may have of `all`.
-    fn seats(&mut self, key: &Key<'_>, all: usize, auto_min: usize) -> u32 {
+    fn seats(&mut self, key: &Key<'_>, all: usize) -> u32 {
         let allowed = format!("\"auto\" or a number from 0 to {SEATS_MAX}");
-        let auto = (all / ADDRESSES_BEFORE_FULL).max(auto_min).min(SEATS_MAX as usize);
+        let least = SEATS_AUTO_MIN.min(all / ADDRESSES_MIN);
+        let auto = (all / ADDRESSES_BEFORE_FULL).max(least).max(1);
         self.value(key, &allowed, |value| match count_within(value, &(0..=SEATS_MAX)) {
             Some(count) => u32::try_from(count).ok(),
-            None => is_auto(value).then(|| u32::try_from(auto).unwrap_or(u32::MAX)),
+            None => is_auto(value).then(|| u32::try_from(auto).unwrap_or(u32::MAX).min(1 << 16)),
         })
     }
 

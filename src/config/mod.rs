@@ -14,6 +14,7 @@ mod host;
 mod report;
 mod typed;
 mod unit;
+mod warning;
 
 use std::fmt;
 use std::net::SocketAddr;

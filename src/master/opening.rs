@@ -106,6 +106,7 @@ fn open(
     mut opened: Vec<(SocketAddr, Rc<TcpListener>)>,
     admin: Option<Rc<Socket>>,
 ) -> Result<Generation, MasterError> {
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let acceptors = make_acceptors(&config, segment)?;
     let mut open = |address| {
         if let Some(index) = opened.iter().position(|(other, _)| *other == address) {

@@ -50,6 +50,16 @@ over_tls! {
         the_cut_of_an_unknown_length_lacks_its_final_chunk,
         too_large_along_the_way_is_413_and_cuts_the_receiver,
     }
+    fairness: fairness {
+        stalled_receivers_of_one_address_leave_chunks_to_others,
+        a_number_of_chunks_is_what_an_address_may_hold,
+        stalled_receivers_of_many_networks_of_one_site_leave_chunks_to_others,
+        stalled_receivers_of_one_address_leave_pipes_to_others,
+        a_receiver_that_stands_still_keeps_its_chunks_while_nobody_wishes_for_them,
+        stalled_receivers_give_way_to_others_of_their_address_and_slow_ones_do_not,
+        receivers_that_trickle_are_given_up_as_well,
+        a_running_transfer_is_not_cut_for_the_wishes_of_an_address_that_holds_more,
+    }
     receipt: receipt {
         the_level_can_be_asked_for,
         a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_got,

@@ -22,6 +22,7 @@ mod deaths;
 mod diagnostics;
 mod exchange;
 mod expectation;
+mod fairness;
 mod faults;
 mod files;
 mod form;

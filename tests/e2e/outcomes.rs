@@ -164,6 +164,7 @@ pub(crate) fn no_chunk_for_a_pair_is_503_for_both() {
             "memory.lane_bytes_max = \"1MiB\"",
             "memory.pipes = 0",
             "timeouts.chunk_wait = \"1s\"",
+            "limits.chunks_per_address_max = 0",
         ],
     );
     let segment = relay.segment();

@@ -1,0 +1,51 @@
+//! What a valid configuration is likely not to mean. Called at a start and for `-t`; nothing is refused for it.
+
+use super::Config;
+
+/// An address that may have more than one in so many of all can take what others need.
+pub(super) const ADDRESSES_MIN: usize = 4;
+
+impl Config {
+    /// A line each, for people.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let limits = &self.limits;
+        let shares = [
+            ("connections", limits.connections_per_address_max, limits.connections_max),
+            ("sessions", limits.sessions_per_address_max, self.memory.geometry.sessions as usize),
+        ];
+        let is_wide = |most: u32, all: usize| {
+            most == 0 || (most > 1 && (most as usize).saturating_mul(ADDRESSES_MIN) > all)
+        };
+        let wide = shares.into_iter().filter(|(_, most, all)| is_wide(*most, *all));
+        wide.map(|(name, most, all)| {
+            let most = if most == 0 { "any number".to_owned() } else { most.to_string() };
+            format!("one address may have {most} of {all} {name} (limits.{name}_per_address_max)")
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::parse;
+
+    fn warnings(limits: &str) -> Vec<String> {
+        parse(&format!("[limits]\n{limits}"), "test").unwrap().warnings()
+    }
+
+    #[test]
+    fn an_address_that_may_have_more_than_a_quarter_is_told_of() {
+        assert!(warnings("").is_empty());
+        assert!(warnings("connections_max = 100\nconnections_per_address_max = 25").is_empty());
+        let told = warnings("connections_max = 100\nconnections_per_address_max = 26");
+        assert_eq!(
+            told,
+            ["one address may have 26 of 100 connections (limits.connections_per_address_max)"]
+        );
+        let told = warnings("sessions_per_address_max = 0");
+        assert!(told.len() == 1 && told[0].contains("any number of"), "{told:?}");
+        assert!(warnings("connections_max = 1").is_empty());
+    }
+}
