@@ -158,7 +158,7 @@ const STATUSES: [Status; 20] = [
 ];
 
 /// Ends in the order of their tallies.
-const ENDS: [End; 4] = [End::Complete, End::Deleted, End::Expired, End::Corrupt];
+const ENDS: [End; 5] = [End::Complete, End::Deleted, End::Expired, End::Corrupt, End::Displaced];
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,7 +267,7 @@ impl Tally {
             Self::WorkerDied => OTHERS + 3,
             Self::Begun(api) => OTHERS + 4 + api as usize,
             Self::Issued(kind) => OTHERS + 6 + at(&Kind::ALL, kind),
-            Self::Ended(end) => OTHERS + 12 + at(&ENDS, end),
+            Self::Ended(end) => OTHERS + 40 + at(&ENDS, end),
             Self::Limit(limit) => OTHERS + 16 + limit as usize,
             Self::Handshake(end) => OTHERS + 24 + end as usize,
             Self::AccessDropped => OTHERS + 32,

@@ -20,7 +20,8 @@ fn owner(worker: usize) -> Owner {
 }
 
 pub(crate) fn issue(shared: &Shared<'_>) -> SessionRef {
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX };
+    let terms =
+        Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX, account: None };
     shared.issue(owner(SENDER), &terms, 0).unwrap()
 }
 

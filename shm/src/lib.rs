@@ -22,6 +22,7 @@ mod account;
 mod doorbell;
 mod ends;
 mod guesses;
+mod issue;
 mod lane;
 #[cfg(not(loom))]
 mod layout;
@@ -50,7 +51,7 @@ pub use layout::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, GeometryError, PIPES_MAX,
     SESSIONS_MAX,
 };
-pub use permit::{Permit, Permits, Quota};
+pub use permit::{HeldPermits, Permit, Permits, Quota, Quotas};
 pub use place::{LaneWord, Owner, Place, Role, State, WORKER_RECORDS_MAX, WorkerId};
 pub use pool::{Pool, PoolWords, Vessel};
 pub use record::{Counters, Phase, TALLIES, WorkerRecord};

@@ -75,6 +75,10 @@ pub struct Quota {
     pub most: u32,
 }
 
+/// Seats that are looked at, at most, for each permit: of an address with more of them, one that is free is found in as many
+/// attempts as there are such parts, each of which begins elsewhere.
+const LOOKED_AT_MAX: u32 = 1024;
+
 /// A seat that the caller has: to be given back, or handed over to a session.
 #[derive(Debug)]
 #[must_use = "a permit is given back by hand"]
@@ -82,6 +86,14 @@ pub struct Permit {
     seat: u32,
     owner: Owner,
 }
+
+/// What limits one holder: the quota of its network, and that of the wider one. `None`: no limit.
+pub type Quotas = [Option<Quota>; 2];
+
+/// The permits of one holder, one of each of its quotas.
+#[derive(Debug, Default)]
+#[must_use = "permits are given back by hand"]
+pub struct HeldPermits([Option<Permit>; 2]);
 
 /// The table, borrowed from the segment (or from the heap, in tests).
 #[derive(Debug)]
@@ -100,7 +112,7 @@ impl<'a> Permits<'a> {
     }
 
     /// Takes a permit for `owner`. `None`: the address has as many as it may, or the rest of its
-    /// seats is taken by others. Looks at no more than `quota.most` words. A session that has one of
+    /// seats is taken by others. Looks at no more than `quota.most` words, and 1024. A session that has one of
     /// them and whose lifetime is over at `now_ms` is ended to make room, if nobody is in it.
     pub fn take(
         &self,
@@ -117,8 +129,41 @@ impl<'a> Permits<'a> {
             (found == FREE || is_void(shared, found, owner, now_ms))
                 && seat.compare_exchange(found, ours, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        let (seat, _) = self.round(quota, owner).find(|(_, seat)| take(seat))?;
+        let mut seats = self.round(quota, owner).take(LOOKED_AT_MAX as usize);
+        let (seat, _) = seats.find(|(_, seat)| take(seat))?;
         Some(Permit { seat, owner })
+    }
+
+    /// Takes a permit of each quota, or of none.
+    pub fn take_each(
+        &self,
+        shared: &Shared<'_>,
+        quotas: Quotas,
+        owner: Owner,
+        now_ms: u64,
+    ) -> Option<HeldPermits> {
+        let mut held = HeldPermits::default();
+        for (quota, place) in quotas.into_iter().zip(&mut held.0) {
+            let Some(quota) = quota else { continue };
+            *place = self.take(shared, quota, owner, now_ms);
+            if place.is_none() {
+                // A refusal means that somebody scribbled over a seat: it is not ours any more.
+                let _ = self.give_back_each(held);
+                return None;
+            }
+        }
+        Some(held)
+    }
+
+    /// Gives all of them back. Refused where another has one of the seats.
+    pub fn give_back_each(&self, held: HeldPermits) -> Result<(), Refusal> {
+        held.0.into_iter().flatten().map(|permit| self.give_back(permit)).fold(Ok(()), Result::and)
+    }
+
+    /// Leaves all of them to `session`. Refused where another has one of the seats.
+    pub fn hand_over_each(&self, held: HeldPermits, session: SessionRef) -> Result<(), Refusal> {
+        let permits = held.0.into_iter().flatten();
+        permits.map(|permit| self.hand_over(permit, session)).fold(Ok(()), Result::and)
     }
 
     /// Gives a permit back. Refused where another has its seat.

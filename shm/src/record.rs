@@ -22,6 +22,7 @@ pub struct WorkerRecord {
     phase: AtomicU32,
     beats: PlainU64,
     reclaimed: PlainU64,
+    displaced: PlainU64,
     tallies: [PlainU64; TALLIES],
 }
 
@@ -63,6 +64,7 @@ impl WorkerRecord {
             phase: AtomicU32::new(0),
             beats: PlainU64::new(0),
             reclaimed: PlainU64::new(0),
+            displaced: PlainU64::new(0),
             tallies: [const { PlainU64::new(0) }; TALLIES],
         }
     }
@@ -152,6 +154,17 @@ impl WorkerRecord {
     #[must_use]
     pub fn sessions_reclaimed(&self) -> u64 {
         self.reclaimed.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session that was ended to make room, before its time.
+    pub(crate) fn displaced(&self) {
+        self.displaced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sessions that were ended to make room, before their time.
+    #[must_use]
+    pub fn sessions_displaced(&self) -> u64 {
+        self.displaced.load(Ordering::Relaxed)
     }
 
     /// Counts a connection that was accepted.

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::slot::{End, LaneRef, Life, SessionRef, Slot, Terms};
 use crate::sync::{Ordering, fence};
 use std::fmt;
-use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
+use std::sync::atomic::AtomicU32 as PrivateU32;
 
 /// All words of a segment.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Shared<'a> {
     lane_chunks: usize,
     chunk_bytes: usize,
     /// Where this process looks for a free slot first; private, a guess.
-    hint: PrivateU32,
+    pub(crate) hint: PrivateU32,
 }
 
 /// The parts that a [`Shared`] is made of.
@@ -136,7 +136,7 @@ impl<'a> Shared<'a> {
         self.bells.get(worker.index())
     }
 
-    fn slot(&self, slot: u32) -> Result<&'a Slot, Refusal> {
+    pub(crate) fn slot(&self, slot: u32) -> Result<&'a Slot, Refusal> {
         self.slots.get(slot as usize).ok_or(Refusal::Descriptor(u64::from(slot)))
     }
 
@@ -144,40 +144,13 @@ impl<'a> Shared<'a> {
         Ok(self.slot(at.session.slot)?.lane(at.direction))
     }
 
-    /// Claims a slot for a new session. `None`: every slot is in use. A session whose lifetime is
-    /// over at `now_ms` and whose places are free is ended to make room.
-    #[must_use]
-    pub fn issue(&self, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
-        let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
-        let count = self.slots.len();
-        for index in (0..count).map(|i| (start + i) % count) {
-            let slot = u32::try_from(index).ok()?;
-            self.reclaim(slot, owner, now_ms);
-            if let Some(session) = self.claim(slot, owner, terms, now_ms) {
-                self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
-                return Some(session);
-            }
-        }
-        None
-    }
-
-    /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it, because `asks`
-    /// needs the room: its record counts it.
-    pub(crate) fn reclaim(&self, index: u32, asks: Owner, now_ms: u64) {
-        let Ok(slot) = self.slot(index) else { return };
-        let Ok((Life::Live, generation)) = slot.life() else { return };
-        // In this order, as in `expire`.
-        let vacant = slot.words().is_ok_and(|words| words.iter().all(|word| word.is_vacant()));
-        if slot.expires_ms() <= now_ms
-            && vacant
-            && self.end(SessionRef { slot: index, generation }, End::Expired, |_| {})
-            && let Some(record) = self.record(asks.worker)
-        {
-            record.reclaimed();
-        }
-    }
-
-    fn claim(&self, index: u32, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
+    pub(crate) fn claim(
+        &self,
+        index: u32,
+        owner: Owner,
+        terms: &Terms,
+        now_ms: u64,
+    ) -> Option<SessionRef> {
         let slot = self.slot(index).ok()?;
         let Ok((Life::Free, generation)) = slot.life() else { return None };
         if !slot.step((Life::Free, generation), (Life::Filling(owner), generation)) {
@@ -377,6 +350,7 @@ impl<'a> Shared<'a> {
                 State::Empty => {}
             }
             let held = Place { state: State::Held, owner, mark };
+            self.slot(session.slot)?.note_use();
             if lane.swap(word, word.with(role, held)) {
                 break word;
             }

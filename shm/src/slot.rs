@@ -3,10 +3,12 @@
 //! The key names its slot, so there is no table and no scan to look one up. The life word goes
 //! `Free -> Filling -> Live -> Ended -> Free`, one generation later each time round.
 
+use crate::account::Account;
 use crate::lane::Lane;
 use crate::place::{LaneWord, Owner};
 use crate::refusal::Refusal;
 use crate::sync::{AtomicU64, Ordering, fence, look};
+use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
 
 /// A digest of a session key or token. The text itself is never in shared memory.
 pub type Digest = [u8; 32];
@@ -62,6 +64,8 @@ pub enum End {
     Expired,
     /// Something in its slot was refused.
     Corrupt,
+    /// Nobody was in it, slots were short, and its network had the most.
+    Displaced,
 }
 
 /// A slot's life word, decoded.
@@ -88,6 +92,8 @@ pub struct Terms {
     pub kind: u64,
     /// How long it lives from its issue, and from each time that this is begun anew.
     pub lifetime_ms: u64,
+    /// On whose account it is.
+    pub account: Option<Account>,
 }
 
 /// A session slot in shared memory.
@@ -101,6 +107,9 @@ pub struct Slot {
     /// Who else may use the session, as the caller names it; 0: nobody was named. Changed by swaps
     /// alone, as [`crate::lane::Waits`] is.
     pub(crate) guest: AtomicU64,
+    account: PlainU64,
+    /// 1: somebody has had a place in it.
+    used: PlainU64,
     key: [AtomicU64; 4],
     token: [AtomicU64; 4],
     /// By [`Direction`].
@@ -118,6 +127,7 @@ fn encode(life: Life, generation: u32) -> u64 {
         Life::Ended(End::Deleted) => 4,
         Life::Ended(End::Expired) => 5,
         Life::Ended(End::Corrupt) => 6,
+        Life::Ended(End::Displaced) => 7,
     };
     bits | u64::from(generation) << GENERATION_SHIFT
 }
@@ -132,6 +142,7 @@ fn decode(word: u64) -> Result<(Life, u32), Refusal> {
         4 => Life::Ended(End::Deleted),
         5 => Life::Ended(End::Expired),
         6 => Life::Ended(End::Corrupt),
+        7 => Life::Ended(End::Displaced),
         _ => return Err(Refusal::BadWord(word)),
     };
     Ok((life, (word >> GENERATION_SHIFT) as u32))
@@ -148,6 +159,8 @@ impl Slot {
             lifetime_ms: AtomicU64::new(0),
             kind: AtomicU64::new(0),
             guest: AtomicU64::new(0),
+            account: PlainU64::new(0),
+            used: PlainU64::new(0),
             key: digest(),
             token: digest(),
             lanes: [Lane::new(), Lane::new()],
@@ -192,6 +205,8 @@ impl Slot {
         self.kind.store(terms.kind, Ordering::Relaxed);
         self.lifetime_ms.store(terms.lifetime_ms, Ordering::Relaxed);
         self.guest.swap(0, Ordering::Relaxed);
+        self.account.store(Account::to_bits(terms.account), PlainOrdering::Relaxed);
+        self.used.store(0, PlainOrdering::Relaxed);
         let expires_ms = now_ms.saturating_add(terms.lifetime_ms);
         self.expires_ms.store(expires_ms, Ordering::Relaxed);
     }
@@ -202,7 +217,25 @@ impl Slot {
             token: load(&self.token),
             kind: self.kind.load(Ordering::Relaxed),
             lifetime_ms: self.lifetime_ms.load(Ordering::Relaxed),
+            account: self.account(),
         }
+    }
+
+    /// On whose account the session is.
+    pub(crate) fn account(&self) -> Option<Account> {
+        Account::from_bits(self.account.load(PlainOrdering::Relaxed))
+    }
+
+    /// Somebody takes a place.
+    pub(crate) fn note_use(&self) {
+        // Seldom written, as many read it.
+        if !self.was_used() {
+            self.used.store(1, PlainOrdering::Relaxed);
+        }
+    }
+
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.load(PlainOrdering::Relaxed) != 0
     }
 
     /// Begins the session's lifetime anew. For one that holds a place, so that the slot cannot serve

@@ -261,7 +261,7 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
             shared.pool().release_emptied(index, owner.worker).unwrap();
         }
     };
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 99 };
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 99, account: None };
     let issue = || shared.issue(owner, &terms, 0).unwrap();
     let ours = issue().lane(Direction::Forth);
     let other = if in_the_same_session { ours.session } else { issue() };

@@ -312,8 +312,13 @@ fn a_session_outlives_two_hundred_workers() {
 fn bustle(shared: &Shared<'_>, me: Owner, mut random: Random) -> i32 {
     loop {
         let n = u8::try_from(random.below(256)).unwrap();
-        let terms =
-            Terms { key: [n; 32], token: [!n; 32], kind: 0, lifetime_ms: random.next() % 2 };
+        let terms = Terms {
+            key: [n; 32],
+            token: [!n; 32],
+            kind: 0,
+            lifetime_ms: random.next() % 2,
+            account: None,
+        };
         let Some(session) = shared.issue(me, &terms, 1) else {
             let slot = u32::try_from(random.below(shared.sessions())).unwrap();
             shared.find(slot).map(|found| shared.end(found.session, End::Deleted, |_| {}));

@@ -38,7 +38,7 @@ fn quota(digest: u64, most: u32) -> Quota {
 
 fn issue(shared: &Shared<'_>, owner: Owner, expires_ms: u64) -> Option<SessionRef> {
     let lifetime_ms = expires_ms - NOW_MS;
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms };
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms, account: None };
     shared.issue(owner, &terms, NOW_MS)
 }
 

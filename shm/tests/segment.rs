@@ -93,7 +93,7 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     let keys = theirs.ticket_keys();
     assert_eq!((keys.current(), keys.drawn_ms(), keys.key(1)), (1, 5, Some([8; 32])));
     assert_eq!(theirs.secret(), [7; 32], "they lie apart");
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99 };
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99, account: None };
     let session = ours.shared().issue(owner, &terms, 1).unwrap();
     assert_eq!(theirs.shared().life(session), Ok(Some(Life::Live)));
     let found = theirs.shared().find(session.slot).unwrap();

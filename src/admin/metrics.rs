@@ -92,6 +92,7 @@ impl Writer<'_, '_> {
             ("deleted", End::Deleted),
             ("expired", End::Expired),
             ("damaged", End::Corrupt),
+            ("displaced", End::Displaced),
         ];
         self.totals(
             "sessions_ended",

@@ -28,6 +28,8 @@ pub(super) struct Snapshot {
     tallies: [u64; TALLIES],
     /// Sessions that ended to make room, which no tally counts.
     reclaimed: u64,
+    /// Those of them that had not lived their time.
+    displaced: u64,
     /// Sessions that live, by [`Kind::ALL`].
     pub(super) sessions: [usize; Kind::ALL.len()],
     /// Sessions whose lifetime is over and that nobody is in: each goes when its slot is needed.
@@ -85,6 +87,7 @@ impl Snapshot {
             counters: Counters::default(),
             tallies: [0; TALLIES],
             reclaimed: 0,
+            displaced: 0,
             sessions: [0; Kind::ALL.len()],
             sessions_expired: 0,
             sessions_ending: 0,
@@ -104,6 +107,7 @@ impl Snapshot {
         let counted = tally.of(&self.tallies);
         match tally {
             Tally::Ended(End::Expired) => counted.saturating_add(self.reclaimed),
+            Tally::Ended(End::Displaced) => counted.saturating_add(self.displaced),
             _ => counted,
         }
     }
@@ -123,6 +127,7 @@ impl Snapshot {
         add(&mut self.counters.bytes_in, counters.bytes_in);
         add(&mut self.counters.bytes_out, counters.bytes_out);
         add(&mut self.reclaimed, record.sessions_reclaimed());
+        add(&mut self.displaced, record.sessions_displaced());
         self.tallies.iter_mut().zip(record.tallies()).for_each(|(to, more)| add(to, more));
         if phase != Phase::Absent || epoch > 0 {
             self.workers.push(Worker { id, phase, epoch, counters });
@@ -211,7 +216,13 @@ mod tests {
         let segment = segment();
         let shared = segment.shared();
         let owner = shm::Owner::new(WorkerId::new(3).unwrap(), 0);
-        let terms = |kind| shm::Terms { key: [1; 32], token: [2; 32], kind, lifetime_ms: 1000 };
+        let terms = |kind| shm::Terms {
+            key: [1; 32],
+            token: [2; 32],
+            kind,
+            lifetime_ms: 1000,
+            account: None,
+        };
         for number in 0..150 {
             // The words of Kind: a message session for each five of the exchange.
             let kind = if number % 6 == 0 { 2 } else { 1 };

@@ -22,7 +22,6 @@ use super::host::{Host, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
-use super::warning::ADDRESSES_MIN;
 use super::{Admin, Config, Exchange, Limits, Listener, Messages, Receipt, Timeouts, Tls};
 
 /// The value of an address that is not to be.
@@ -55,7 +54,7 @@ const SEATS_MAX: u64 = 1 << 16;
 /// Addresses that have to take all they may by "auto" before nothing is left: with half of them gone wrong a relay still
 /// serves the others.
 const ADDRESSES_BEFORE_FULL: usize = 16;
-/// An address gets so many by "auto" where that is no more than a quarter of all: few people share a small relay.
+/// An address may always have so many by "auto": few people share a small relay.
 const SEATS_AUTO_MIN: usize = 64;
 
 const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
@@ -403,8 +402,7 @@ impl Check<'_> {
     /// What one address may have of `all`.
     fn seats(&mut self, key: &Key<'_>, all: usize) -> u32 {
         let allowed = format!("\"auto\" or a number from 0 to {SEATS_MAX}");
-        let least = SEATS_AUTO_MIN.min(all / ADDRESSES_MIN);
-        let auto = (all / ADDRESSES_BEFORE_FULL).max(least).max(1);
+        let auto = (all / ADDRESSES_BEFORE_FULL).max(SEATS_AUTO_MIN);
         self.value(key, &allowed, |value| match count_within(value, &(0..=SEATS_MAX)) {
             Some(count) => u32::try_from(count).ok(),
             None => is_auto(value).then(|| u32::try_from(auto).unwrap_or(u32::MAX).min(1 << 16)),

@@ -3,7 +3,7 @@
 use super::Config;
 
 /// An address that may have more than one in so many of all can take what others need.
-pub(super) const ADDRESSES_MIN: usize = 4;
+const ADDRESSES_MIN: usize = 4;
 
 impl Config {
     /// A line each, for people.
@@ -47,5 +47,6 @@ mod tests {
         let told = warnings("sessions_per_address_max = 0");
         assert!(told.len() == 1 && told[0].contains("any number of"), "{told:?}");
         assert!(warnings("connections_max = 1").is_empty());
+        assert_eq!(warnings("connections_max = 100").len(), 1, "64 by \"auto\"");
     }
 }

@@ -13,6 +13,7 @@ mod outbox;
 mod outcome;
 mod pipes;
 mod receiving;
+mod refused;
 mod round;
 mod sending;
 mod stall;
@@ -24,12 +25,13 @@ pub use manner::{Manner, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
 pub use receiving::{Receiving, Reception};
+pub use refused::Refused;
 pub use round::Round;
 pub use sending::Sending;
 
 use crate::access::AccessLog;
 use crate::config::Config;
-use crate::session::Addresses;
+use crate::session::{Addresses, IssueError};
 use crate::sys::pipe::Pipe;
 use crate::sys::waker::wake;
 use crate::tally::Tally;
@@ -65,6 +67,8 @@ pub struct Relay {
     pub pipes: &'static [Pipe],
     /// What its turns share.
     pub round: Round,
+    /// Who was refused a session a moment ago.
+    pub refused: Refused<IssueError>,
 }
 
 /// What a turn came to.

@@ -62,6 +62,18 @@ impl Addresses {
         self.digest(purpose, network(address))
     }
 
+    /// The digest by which the wider network of `address` is limited; `None` where that is the same.
+    #[must_use]
+    pub fn limited_widely(&self, limited: Limited, address: IpAddr) -> Option<u64> {
+        let purpose = match limited {
+            Limited::Connections => b'C',
+            Limited::Sessions => b'S',
+            Limited::Guesses => b'G',
+        };
+        let wide = wide_network(address);
+        wide.is_ipv6().then(|| self.digest(purpose, wide))
+    }
+
     fn digest(&self, purpose: u8, address: IpAddr) -> u64 {
         // Canonical IPv6 addresses are no IPv4 ones in disguise, so all of them fit into one space.
         let octets = match address {

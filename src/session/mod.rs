@@ -11,7 +11,7 @@ pub use address::{Addresses, Limited, network, wide_network};
 pub use hash::SessionHash;
 pub use key::{KEY_CHARS, SessionKey, Token};
 
-use shm::{Found, Owner, Quota, Segment, SessionRef, Shared, Terms};
+use shm::{Account, Found, Owner, Quotas, Segment, SessionRef, Shared, Terms};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
@@ -93,21 +93,20 @@ pub enum IssueError {
 pub fn issue(
     segment: &Segment,
     owner: Owner,
-    quota: Option<Quota>,
+    quotas: Quotas,
+    account: Account,
     kind: Kind,
     lifetime: Duration,
     now_ms: u64,
 ) -> Result<Issued, IssueError> {
     let (shared, permits) = (segment.shared(), segment.permits());
-    let draw = || draw(shared, owner, kind, lifetime, now_ms);
-    let Some(quota) = quota else { return draw().map(|(issued, _)| issued) };
-    // The permit is ours first: should we die now, it goes with us, and not with a session that nobody
+    // The permits are ours first: should we die now, they go with us, and not with a session that nobody
     // was told of.
-    let permit = permits.take(shared, quota, owner, now_ms).ok_or(IssueError::TooMany)?;
-    let drawn = draw();
+    let held = permits.take_each(shared, quotas, owner, now_ms).ok_or(IssueError::TooMany)?;
+    let drawn = draw(shared, owner, account, kind, lifetime, now_ms);
     let passed_on = match &drawn {
-        Ok((_, at)) => permits.hand_over(permit, *at),
-        Err(_) => permits.give_back(permit),
+        Ok((_, at)) => permits.hand_over_each(held, *at),
+        Err(_) => permits.give_back_each(held),
     };
     if let Err(refusal) = passed_on {
         tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
@@ -118,6 +117,7 @@ pub fn issue(
 fn draw(
     shared: &Shared<'_>,
     owner: Owner,
+    account: Account,
     kind: Kind,
     lifetime: Duration,
     now_ms: u64,
@@ -126,7 +126,7 @@ fn draw(
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
     let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
     let (key, kind) = (secret.digest(), kind.to_word());
-    let terms = Terms { key, token: token.digest(), kind, lifetime_ms };
+    let terms = Terms { key, token: token.digest(), kind, lifetime_ms, account: Some(account) };
     let at = shared.issue(owner, &terms, now_ms).ok_or(IssueError::Full)?;
     Ok((Issued { key: SessionKey::new(at.slot, secret), token }, at))
 }

@@ -11,7 +11,7 @@ use crate::http::Status;
 use crate::relay::Relay;
 use crate::session::{Limited, network};
 use crate::tally::{Limit, Tally};
-use shm::{Permit, Quota, WORKER_RECORDS_MAX, WorkerId};
+use shm::{HeldPermits, Quota, Quotas, WORKER_RECORDS_MAX, WorkerId};
 use std::net::IpAddr;
 
 /// Why a connection is turned away.
@@ -38,8 +38,8 @@ impl TurnedAway {
 /// only a proxy is known, nobody.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// The client's network, and its permit.
-    counted: Option<(IpAddr, Permit)>,
+    /// The client's network, and its permits.
+    counted: Option<(IpAddr, HeldPermits)>,
 }
 
 impl Admission {
@@ -69,21 +69,21 @@ impl Admission {
         }
         self.release(relay);
         let limit = relay.config.limits.connections_per_address_max;
-        let Some(quota) = quota(relay, Limited::Connections, client, limit) else { return Ok(()) };
+        let quotas = quotas(relay, Limited::Connections, client, limit);
         let permits = relay.segment.permits();
-        let permit = permits.take(relay.shared(), quota, relay.owner, now_ms);
-        let Some(permit) = permit else {
+        let held = permits.take_each(relay.shared(), quotas, relay.owner, now_ms);
+        let Some(held) = held else {
             relay.count(Tally::Limit(Limit::ConnectionsPerAddress));
             return Err(TurnedAway::TooMany);
         };
-        self.counted = Some((network, permit));
+        self.counted = Some((network, held));
         Ok(())
     }
 
     /// Lets the connection count for nobody.
     pub(super) fn release(&mut self, relay: &Relay) {
-        if let Some((_, permit)) = self.counted.take()
-            && let Err(refusal) = relay.segment.permits().give_back(permit)
+        if let Some((_, held)) = self.counted.take()
+            && let Err(refusal) = relay.segment.permits().give_back_each(held)
         {
             tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
         }
@@ -98,18 +98,26 @@ fn open_connections(relay: &Relay) -> usize {
     usize::try_from(open).unwrap_or(usize::MAX)
 }
 
-/// How many sessions `client` may have; `None`: any number.
-pub(super) fn sessions_of(relay: &Relay, client: IpAddr) -> Option<Quota> {
-    quota(relay, Limited::Sessions, client, relay.config.limits.sessions_per_address_max)
+/// How many sessions `client`, and its wider network, may have.
+pub(super) fn sessions_of(relay: &Relay, client: IpAddr) -> Quotas {
+    quotas(relay, Limited::Sessions, client, relay.config.limits.sessions_per_address_max)
 }
 
 /// Notes that `client` has named an unknown key. `false`: it has done so too often.
 pub(super) fn may_guess(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
     let limit = relay.config.limits.unknown_keys_per_second_max;
-    quota(relay, Limited::Guesses, client, limit)
-        .is_none_or(|Quota { digest, most }| relay.segment.guesses().count(digest, most, now_ms))
+    let counts =
+        |Quota { digest, most }: Quota| relay.segment.guesses().count(digest, most, now_ms);
+    quotas(relay, Limited::Guesses, client, limit).into_iter().flatten().all(counts)
 }
 
-fn quota(relay: &Relay, limited: Limited, client: IpAddr, most: u32) -> Option<Quota> {
-    (most > 0).then(|| Quota { digest: relay.addresses.limited(limited, client), most })
+/// No limit, where `most` is 0.
+fn quotas(relay: &Relay, limited: Limited, client: IpAddr, most: u32) -> Quotas {
+    if most == 0 {
+        return [None; 2];
+    }
+    let wide_most = most.saturating_mul(relay.config.limits.wide_network_factor);
+    let wide = relay.addresses.limited_widely(limited, client);
+    let narrow = Quota { digest: relay.addresses.limited(limited, client), most };
+    [Some(narrow), wide.map(|digest| Quota { digest, most: wide_most })]
 }

@@ -23,7 +23,7 @@ use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::diagnostics;
-use crate::relay::{Relay, Round, millis};
+use crate::relay::{Refused, Relay, Round, millis};
 use crate::sandbox;
 use crate::session::Addresses;
 use crate::sys::pipe::Pipe;
@@ -205,6 +205,7 @@ impl Worker {
             wakers,
             pipes,
             round: Round::default(),
+            refused: Refused::new(),
         };
         let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN)).transpose();
         let registry = poll.registry().try_clone();

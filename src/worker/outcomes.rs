@@ -92,6 +92,9 @@ fn ended(end: End) -> &'static str {
         End::Complete => "the session's transfer is complete",
         End::Deleted => "the session was deleted",
         End::Expired => "the session has expired",
+        End::Displaced => {
+            "the session was given up: nobody was in it, and all sessions were in use"
+        }
         End::Corrupt => DAMAGED,
     }
 }

@@ -10,7 +10,7 @@ use super::outcomes::DAMAGED;
 use super::{exchange, messages};
 use crate::http::{Method, Request, Status};
 use crate::relay::{Cargo, Reception, Relay};
-use crate::session::{self, IssueError, Issued, Kind, Session, SessionKey};
+use crate::session::{self, IssueError, Issued, Kind, Limited, Session, SessionKey};
 use crate::tally::{Api, Limit, Tally};
 use shm::{End, LaneRef, Refusal, Role};
 use std::time::Duration;
@@ -99,8 +99,16 @@ pub(super) fn issue(
     lifetime: Duration,
     now_ms: u64,
 ) -> Result<Issued, Answer> {
-    let quota = admission::sessions_of(relay, asked.client);
-    let issued = session::issue(relay.segment, relay.owner, quota, kind, lifetime, now_ms);
+    let digest = relay.addresses.limited(Limited::Sessions, asked.client);
+    let issued = match relay.refused.find(digest, now_ms) {
+        Some(error) => Err(error),
+        None => {
+            let quotas = admission::sessions_of(relay, asked.client);
+            let account = relay.addresses.account(asked.client);
+            session::issue(relay.segment, relay.owner, quotas, account, kind, lifetime, now_ms)
+                .inspect_err(|error| relay.refused.note(digest, *error, now_ms))
+        }
+    };
     if let (Ok(issued), Some(log)) = (&issued, &relay.access) {
         log.name(&issued.key);
     }

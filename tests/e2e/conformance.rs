@@ -50,6 +50,11 @@ over_tls! {
         the_cut_of_an_unknown_length_lacks_its_final_chunk,
         too_large_along_the_way_is_413_and_cuts_the_receiver,
     }
+    displaced: displaced {
+        who_fills_the_relay_with_sessions_loses_them_to_who_has_fewer,
+        a_session_that_somebody_is_in_is_not_displaced,
+        the_networks_of_one_site_have_a_share_in_common,
+    }
     fairness: fairness {
         stalled_receivers_of_one_address_leave_chunks_to_others,
         a_number_of_chunks_is_what_an_address_may_hold,

@@ -20,6 +20,7 @@ mod crash;
 mod crowd;
 mod deaths;
 mod diagnostics;
+mod displaced;
 mod exchange;
 mod expectation;
 mod fairness;

@@ -25,7 +25,7 @@ use shm::{
     WorkerId,
 };
 
-const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4 };
+const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4, account: None };
 
 /// Runs `model` under every schedule, or under those with at most so many preemptions: as many as
 /// take a few seconds, where all would take hours.

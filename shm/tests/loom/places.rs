@@ -346,7 +346,7 @@ fn a_look_up_never_mixes_two_sessions() {
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
-        let others = Terms { key: [5; 32], token: [6; 32], kind: 7, lifetime_ms: 8 };
+        let others = Terms { key: [5; 32], token: [6; 32], kind: 7, lifetime_ms: 8, account: None };
         let new = shared.issue(owner(0), &others, 0).unwrap();
         if let Some(found) = finder.join().unwrap() {
             let expected = if found.session == old { (old, TERMS) } else { (new, others) };

@@ -58,7 +58,7 @@ impl SlotModel {
         Self {
             life: Life::Free,
             generation: 0,
-            terms: Terms { key: [0; 32], token: [0; 32], kind: 0, lifetime_ms: 0 },
+            terms: Terms { key: [0; 32], token: [0; 32], kind: 0, lifetime_ms: 0, account: None },
             guest: 0,
             expires_ms: 0,
             lanes: [LaneModel::new(), LaneModel::new()],

@@ -469,5 +469,5 @@ impl<'a> World<'a> {
 
 fn terms(session: usize, lifetime_ms: u64) -> Terms {
     let byte = u8::try_from(session % 256).unwrap();
-    Terms { key: [byte; 32], token: [!byte; 32], kind: u64::from(byte), lifetime_ms }
+    Terms { key: [byte; 32], token: [!byte; 32], kind: u64::from(byte), lifetime_ms, account: None }
 }

@@ -178,7 +178,8 @@ impl<'s> Party<'s> {
     fn session(&mut self, worker: usize, table: &mut Table) -> Option<SessionRef> {
         if table.session.is_none() && table.seats.iter().all(Seat::is_empty) {
             let owner = self.owner(worker);
-            let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1 };
+            let terms =
+                Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1, account: None };
             table.session = self.shared().issue(owner, &terms, 1);
         }
         table.session

@@ -99,7 +99,8 @@ impl World {
     }
 
     pub(crate) fn issue(&self, owner: Owner) -> SessionRef {
-        let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX };
+        let terms =
+            Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: u64::MAX, account: None };
         self.segment.shared().issue(owner, &terms, 0).unwrap()
     }
 

@@ -136,7 +136,7 @@ impl Segment {
             8 * words.position(|(old, new)| old != new).expect("a word that changes") as u64
         };
         let owner = Owner::new(WorkerId::new(0).unwrap(), 0);
-        let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1 };
+        let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1, account: None };
         let at = shared.issue(owner, &terms, 0).unwrap().lane(Direction::Forth);
         let mut receiver = shared.take_receiver(at, owner, false).unwrap();
         let mut sender = shared.take_sender(at, owner, false).unwrap();

@@ -1,0 +1,160 @@
+//! How a session gets a slot: a free one, or one whose session is over, or, where all are in use, one whose session nobody
+//! is in, of those who have the most.
+//!
+//! Each attempt looks at so many slots and no more, and the next one goes on behind them: what it costs does not depend on
+//! how many slots there are.
+
+use crate::account::Account;
+use crate::place::Owner;
+use crate::shared::Shared;
+use crate::slot::{End, Life, SessionRef, Terms};
+use std::sync::atomic::Ordering as PrivateOrdering;
+
+/// Slots that are looked at, at most, for each session that is asked for: what few of them are free is found in as many
+/// attempts as there are such parts.
+const LOOKED_AT_MAX: usize = 1024;
+/// Slots of the largest account that are tried, at most: others may take a place in them meanwhile.
+const TRIED_MAX: usize = 8;
+/// An account has to have so many more of the slots that were looked at than the one that asks, to lose one to it.
+const MORE_MIN: usize = 2;
+
+/// A slot that is in use, and on whose account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    /// First, so that those of one network stand together.
+    wide: u32,
+    /// A session that nobody has used goes first.
+    was_used: bool,
+    /// Then the one that is over soonest.
+    expires_ms: u64,
+    slot: u32,
+}
+
+impl Shared<'_> {
+    /// Claims a slot for a new session. `None`: all that were looked at are in use. A session whose lifetime is over at
+    /// `now_ms` and whose places are free is ended to make room; and where there is none, one that lives and whose
+    /// places are free, if its network has more of them than the one that asks.
+    #[must_use]
+    pub fn issue(&self, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
+        let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
+        let count = self.slots.len();
+        let window = (0..count.min(LOOKED_AT_MAX)).map(|i| (start + i) % count);
+        let slots = window.filter_map(|index| u32::try_from(index).ok());
+        for slot in slots.clone() {
+            self.reclaim(slot, owner, now_ms);
+            if let Some(session) = self.claim(slot, owner, terms, now_ms) {
+                self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
+                return Some(session);
+            }
+        }
+        if let Some(last) = slots.clone().next_back() {
+            self.hint.store(last.wrapping_add(1), PrivateOrdering::Relaxed);
+        }
+        let uses = slots.filter_map(|slot| self.see_use(slot)).collect();
+        let largest = of_largest(uses, terms.account).into_iter();
+        let mut vacant = largest.filter(|it| self.is_vacant(it.slot)).take(TRIED_MAX);
+        vacant.find_map(|it| {
+            self.displace(it.slot, owner);
+            self.claim(it.slot, owner, terms, now_ms)
+        })
+    }
+
+    /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it, because `asks`
+    /// needs the room: its record counts it.
+    pub(crate) fn reclaim(&self, index: u32, asks: Owner, now_ms: u64) {
+        let Ok(slot) = self.slot(index) else { return };
+        // Looked at first, as it is seldom over and then looked at again, in this order, as in `expire`.
+        if slot.expires_ms() > now_ms {
+            return;
+        }
+        let Ok((Life::Live, generation)) = slot.life() else { return };
+        let vacant = self.is_vacant(index);
+        if slot.expires_ms() <= now_ms
+            && vacant
+            && self.end(SessionRef { slot: index, generation }, End::Expired, |_| {})
+            && let Some(record) = self.record(asks.worker)
+        {
+            record.reclaimed();
+        }
+    }
+
+    /// Ends the session in `slot` before its time, if nobody holds a place in it.
+    fn displace(&self, index: u32, asks: Owner) {
+        let Ok(slot) = self.slot(index) else { return };
+        let Ok((Life::Live, generation)) = slot.life() else { return };
+        // Who takes a place in this moment is told that the session is over.
+        if self.is_vacant(index)
+            && self.end(SessionRef { slot: index, generation }, End::Displaced, |_| {})
+            && let Some(record) = self.record(asks.worker)
+        {
+            record.displaced();
+        }
+    }
+
+    fn is_vacant(&self, index: u32) -> bool {
+        let words = self.slot(index).and_then(|slot| slot.words());
+        words.is_ok_and(|words| words.iter().all(|word| word.is_vacant()))
+    }
+
+    /// What is to be known of a slot whose session lives; `None` for any other.
+    fn see_use(&self, index: u32) -> Option<Use> {
+        let slot = self.slot(index).ok()?;
+        let Ok((Life::Live, _)) = slot.life() else { return None };
+        Some(Use {
+            wide: slot.account().map_or(0, Account::wide),
+            was_used: slot.was_used(),
+            expires_ms: slot.expires_ms(),
+            slot: index,
+        })
+    }
+}
+
+/// Those that belong to the network that has the most, in the order in which they are to go; none, where it has hardly
+/// more than the one that asks.
+fn of_largest(mut uses: Vec<Use>, asks: Option<Account>) -> Vec<Use> {
+    uses.sort_unstable();
+    let groups = || uses.chunk_by(|one, next| one.wide == next.wide);
+    let largest = groups().max_by_key(|group| group.len()).unwrap_or_default();
+    let wide = asks.map_or(0, Account::wide);
+    let own = groups().find(|group| group.first().is_some_and(|it| it.wide == wide));
+    let own = own.map_or(0, <[Use]>::len);
+    if largest.len() < own + MORE_MIN { Vec::new() } else { largest.to_vec() }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn uses(of: &[(u32, bool, u64)]) -> Vec<Use> {
+        let numbered = (0..).zip(of);
+        numbered
+            .map(|(slot, (wide, was_used, expires_ms))| Use {
+                wide: *wide,
+                was_used: *was_used,
+                expires_ms: *expires_ms,
+                slot,
+            })
+            .collect()
+    }
+
+    fn order(of: &[(u32, bool, u64)], asks: u32) -> Vec<u32> {
+        let largest = of_largest(uses(of), Some(Account::new(asks, 1)));
+        largest.into_iter().map(|it| it.slot).collect()
+    }
+
+    #[test]
+    fn the_largest_loses_what_nobody_has_used_and_is_over_soonest() {
+        let of = [(7, true, 1), (9, false, 1), (7, false, 3), (7, false, 2), (8, false, 1)];
+        assert_eq!(order(&of, 5), [3, 2, 0]);
+        assert_eq!(order(&of, 8), [3, 2, 0]);
+    }
+
+    #[test]
+    fn who_has_as_much_gets_nothing_of_it() {
+        let of = [(7, false, 1), (7, false, 1), (7, false, 1), (8, false, 1), (8, false, 1)];
+        assert_eq!(order(&of, 8), []);
+        assert_eq!(order(&of, 7), []);
+        assert_eq!(order(&[(7, false, 1), (8, false, 1)], 5), []);
+        assert_eq!(order(&[], 5), []);
+    }
+}
