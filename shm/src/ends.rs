@@ -286,6 +286,9 @@ impl SenderEnd {
         if let Some(entry) = self.ring.get_mut(index(self.published)) {
             *entry = filling.vessel;
         }
+        if self.published == 0 {
+            lane.note_passing();
+        }
         self.published += 1;
         self.published_bytes += bytes;
         // Release(published): the chunk's bytes and its descriptor come before it.

@@ -32,6 +32,8 @@ pub struct Lane {
     pub(crate) admitted: AtomicU64,
     /// When the two that hold the places met, in milliseconds of the caller's clock.
     pub(crate) met_ms: AtomicU64,
+    /// 1: an attempt of this session has published payload. Stays from one attempt to the next.
+    passed: AtomicU64,
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
@@ -203,6 +205,7 @@ impl Lane {
             knocks: [Knock(word()), Knock(word())],
             admitted: word(),
             met_ms: word(),
+            passed: word(),
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),
@@ -276,6 +279,20 @@ impl Lane {
         }
         sender_waits.wipe();
         waits.wipe();
+    }
+
+    /// Notes that payload passes in this session.
+    pub(crate) fn note_passing(&self) {
+        self.passed.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_passed(&self) -> bool {
+        self.passed.load(Ordering::Relaxed) != 0
+    }
+
+    /// A new session begins: nothing has passed in it.
+    pub(crate) fn forget_passing(&self) {
+        self.passed.store(0, Ordering::Relaxed);
     }
 
     /// Describes the chunk that will be published as `number`.

@@ -161,6 +161,7 @@ impl<'a> Shared<'a> {
             let vacant = lane.load().ok().filter(|word| word.is_vacant());
             vacant.is_some_and(|word| {
                 lane.wipe();
+                lane.forget_passing();
                 lane.swap(word, LaneWord::empty(word.next_attempt()))
             })
         });
@@ -303,6 +304,14 @@ impl<'a> Shared<'a> {
         let word = lane.load()?;
         let sender_left = matches!(word.sender.state, State::Gone | State::Lost);
         Ok(word.begun && (sender_left || lane.finish() != Finish::Open))
+    }
+
+    /// Whether an attempt of the session has published payload in this lane, and the session still lives.
+    pub fn has_passed(&self, at: LaneRef) -> Result<bool, Refusal> {
+        let passed = self.lane(at)?.has_passed();
+        // Pairs with the fence in `fill`: if what we read is the next session's, we see its life.
+        fence(Ordering::Acquire);
+        Ok(passed && self.life(at.session)? == Some(Life::Live))
     }
 
     /// Who wants the place of `role`, by `contest`; 0: nobody, or nobody any more.

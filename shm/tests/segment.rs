@@ -12,7 +12,7 @@ use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 use process::{Exit, fork};
 use shm::{
-    AttachError, Census, CreateError, Direction, Geometry, GeometryError, Life, Owner, Segment,
+    AttachError, Census, CreateError, Direction, End, Geometry, GeometryError, Life, Owner, Segment,
     Terms, WorkerId,
 };
 use std::fs::File;
@@ -110,6 +110,40 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     sender.publish(ours.shared(), filling, 10..15).unwrap();
     let piece = receiver.next(theirs.shared()).unwrap().unwrap();
     assert_eq!(theirs.bytes(&piece), b"bytes");
+}
+
+#[test]
+fn that_payload_has_passed_is_known_until_the_slot_is_issued_anew() {
+    let segment = Segment::create(&Geometry { sessions: 1, ..GEOMETRY }).unwrap();
+    let (shared, owner) = (segment.shared(), Owner::new(WorkerId::new(1).unwrap(), 0));
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99 };
+    let session = shared.issue(owner, &terms, 1).unwrap();
+    let lane = session.lane(Direction::Forth);
+    let attempt = |has_payload: bool| {
+        let mut sender = shared.take_sender(lane, owner, false).unwrap();
+        let receiver = shared.take_receiver(lane, owner, false).unwrap();
+        shared.begin(&sender, b"").unwrap().unwrap();
+        if has_payload {
+            let filling = sender.reserve(shared).unwrap().unwrap();
+            sender.publish(shared, filling, 0..1).unwrap();
+        }
+        shared.leave_receiver(receiver).unwrap();
+        shared.leave_sender(sender, None).unwrap();
+    };
+    assert_eq!(shared.has_passed(lane), Ok(false));
+    attempt(false);
+    assert_eq!(shared.has_passed(lane), Ok(false), "an empty attempt passes nothing");
+    attempt(true);
+    assert_eq!(shared.has_passed(lane), Ok(true));
+    attempt(false);
+    assert_eq!(shared.has_passed(lane), Ok(true), "later attempts change nothing");
+    assert_eq!(shared.has_passed(session.lane(Direction::Back)), Ok(false));
+
+    assert!(shared.end(session, End::Deleted, |_| {}));
+    assert_eq!(shared.has_passed(lane), Ok(false), "the session is over");
+    let next = shared.issue(owner, &terms, 2).unwrap();
+    assert_eq!(next.slot, session.slot);
+    assert_eq!(shared.has_passed(next.lane(Direction::Forth)), Ok(false));
 }
 
 #[test]
