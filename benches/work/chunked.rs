@@ -20,7 +20,7 @@ pub(crate) fn chunked(http_chunk_bytes: usize) -> Vec<u8> {
 /// Decodes `body` where it lies; returns the payload bytes found.
 #[inline(never)]
 pub(crate) fn decode(body: &mut [u8]) -> usize {
-    let mut dechunker = Dechunker::new(256, 4096);
+    let mut dechunker = Dechunker::new(256, 4096, u64::MAX);
     let feeds = body.chunks_mut(FEED_BYTES);
     let payload = feeds.map(|feed| dechunker.decode(feed).unwrap().payload).sum();
     assert!(dechunker.is_done());

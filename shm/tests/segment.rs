@@ -12,8 +12,8 @@ use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 use process::{Exit, fork};
 use shm::{
-    AttachError, Census, CreateError, Direction, End, Geometry, GeometryError, Life, Owner, Segment,
-    Terms, WorkerId,
+    AttachError, Census, CreateError, Direction, End, Geometry, GeometryError, Life, Owner,
+    Segment, Terms, WorkerId,
 };
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

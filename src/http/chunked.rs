@@ -3,11 +3,14 @@
 //! The worker reads from a socket into a chunk of the ring and calls [`Dechunker::decode`] on what
 //! came; the payload is left at the front, ready to be published. What must always hold: every
 //! byte is read once, the outcome does not depend on how the bytes were cut, nothing is allocated,
-//! and only the strict grammar of RFC 9112, section 7.1, is taken. (`httparse` reads an empty size as
+//! no chunk begins that is larger than what may still come, and only the strict grammar of RFC 9112, section 7.1, is taken. (`httparse` reads an empty size as
 //! zero and anything at all inside an extension.)
+
+mod extension;
 
 use super::Fault;
 use super::framing::{is_token_byte, is_value_byte};
+use extension::Extension;
 
 /// Digits that fit 64 bits. More are refused even if they are zeros: other readers may cut them.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -36,6 +39,9 @@ pub struct Dechunker {
     state: State,
     line_bytes_max: u32,
     trailer_bytes_max: u32,
+    body_bytes_max: u64,
+    /// Payload bytes that chunks may still announce.
+    body_bytes_left: u64,
     /// Bytes of the chunk line, or of all trailers, so far.
     line_bytes: u32,
     /// Extension bytes that no payload has made up for.
@@ -47,7 +53,7 @@ pub struct Dechunker {
 enum State {
     Size { size: u64, digits: u8 },
     SpaceBeforeExtension { size: u64 },
-    Extension { size: u64 },
+    Extension { size: u64, read: Extension },
     SizeLineFeed { size: u64 },
     Payload { left: u64 },
     PayloadReturn,
@@ -64,13 +70,15 @@ const EXPECT_SIZE: State = State::Size { size: 0, digits: 0 };
 
 impl Dechunker {
     /// A decoder at the start of a body. A chunk line may have `line_bytes_max` bytes, and all
-    /// trailers together `trailer_bytes_max`, line ends included.
+    /// trailers together `trailer_bytes_max`, line ends included; the payload `body_bytes_max`.
     #[must_use]
-    pub fn new(line_bytes_max: u32, trailer_bytes_max: u32) -> Self {
+    pub fn new(line_bytes_max: u32, trailer_bytes_max: u32, body_bytes_max: u64) -> Self {
         Self {
             state: EXPECT_SIZE,
             line_bytes_max,
             trailer_bytes_max,
+            body_bytes_max,
+            body_bytes_left: body_bytes_max,
             line_bytes: 0,
             extension_excess_bytes: 0,
         }
@@ -127,18 +135,24 @@ impl Dechunker {
                 self.count_extension()?;
                 match byte {
                     b' ' | b'\t' => Ok(self.state),
-                    b';' => Ok(State::Extension { size }),
+                    b';' => Ok(State::Extension { size, read: Extension::Semicolon }),
                     _ => Err(Fault::ChunkSizeMalformed),
                 }
             }
-            State::Extension { size } => self.extension(size, byte),
             State::SizeLineFeed { size } => match byte {
-                b'\n' => Ok(self.begin(size)),
+                b'\n' => self.begin(size),
                 _ => Err(Fault::ChunkSizeMalformed),
             },
             State::PayloadReturn if byte == b'\r' => Ok(State::PayloadLineFeed),
             State::PayloadLineFeed if byte == b'\n' => Ok(EXPECT_SIZE),
             State::PayloadReturn | State::PayloadLineFeed => Err(Fault::ChunkTerminator),
+            State::Extension { size, read } => {
+                self.count_extension()?;
+                Ok(match read.step(byte)? {
+                    Some(read) => State::Extension { size, read },
+                    None => State::SizeLineFeed { size },
+                })
+            }
             _ => self.trailer(byte),
         }
     }
@@ -153,7 +167,7 @@ impl Dechunker {
                 return Err(Fault::ChunkSizeEmpty);
             }
             b'\r' => return Ok(State::SizeLineFeed { size }),
-            b';' => return Ok(State::Extension { size }),
+            b';' => return Ok(State::Extension { size, read: Extension::Semicolon }),
             b' ' | b'\t' => return Ok(State::SpaceBeforeExtension { size }),
             _ => return Err(Fault::ChunkSizeMalformed),
         };
@@ -163,21 +177,15 @@ impl Dechunker {
         Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
     }
 
-    fn extension(&mut self, size: u64, byte: u8) -> Result<State, Fault> {
-        self.count_extension()?;
-        match byte {
-            b'\r' => Ok(State::SizeLineFeed { size }),
-            _ if is_value_byte(byte) => Ok(State::Extension { size }),
-            _ => Err(Fault::ChunkExtensionControl),
-        }
-    }
-
     /// A chunk line has ended: its payload comes next, or the trailers.
-    fn begin(&mut self, size: u64) -> State {
+    fn begin(&mut self, size: u64) -> Result<State, Fault> {
+        let left = self.body_bytes_left.checked_sub(size);
+        self.body_bytes_left =
+            left.ok_or(Fault::BodyTooLarge { bytes_max: self.body_bytes_max })?;
         self.line_bytes = 0;
         let share = u32::try_from(size.min(EXTENSION_BYTES_PER_CHUNK)).unwrap_or(0);
         self.extension_excess_bytes = self.extension_excess_bytes.saturating_sub(share);
-        if size == 0 { State::TrailerStart } else { State::Payload { left: size } }
+        Ok(if size == 0 { State::TrailerStart } else { State::Payload { left: size } })
     }
 
     fn trailer(&mut self, byte: u8) -> Result<State, Fault> {

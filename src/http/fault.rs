@@ -62,12 +62,19 @@ pub enum Fault {
     ContentLengthOverflow,
     /// `Content-Length` together with `Transfer-Encoding`.
     LengthAndChunked,
-    /// A transfer coding other than `chunked`.
+    /// A transfer coding other than `chunked`, in front of it.
     TransferEncodingUnknown,
+    /// A transfer coding that is not followed by `chunked`, or a list with an empty element: where the
+    /// body ends is not known.
+    ChunkedNotLast,
     /// More than one `Transfer-Encoding`, or `chunked` twice.
     TransferEncodingDoubled,
     /// `Transfer-Encoding` in HTTP/1.0, which does not know it.
     TransferEncodingInHttp10,
+    /// A method longer than any that is known, or `CONNECT`, whose target is no path.
+    MethodUnknown,
+    /// A body is needed, and neither `Content-Length` nor `Transfer-Encoding` says how long it is.
+    LengthMissing,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
 
@@ -85,6 +92,8 @@ pub enum Fault {
     },
     /// A control character in a chunk extension.
     ChunkExtensionControl,
+    /// A chunk extension that is not `;name`, `;name=value` or `;name="value"`.
+    ChunkExtensionMalformed,
     /// Chunk extensions out of all proportion to the payload.
     ChunkExtensionExcess {
         /// Extension bytes allowed beyond the payload's share.
@@ -108,7 +117,7 @@ pub enum Fault {
     // The form.
     /// `multipart/form-data` without a boundary.
     BoundaryMissing,
-    /// A boundary that is empty, too long, given twice or made of other characters.
+    /// A boundary that is empty, too long, given twice or not printable.
     BoundaryMalformed,
     /// A delimiter line with something behind the boundary.
     DelimiterMalformed,
@@ -121,6 +130,8 @@ pub enum Fault {
     },
     /// The form ended without a part that has a file name.
     NoFilePart,
+    /// A second part has a file name.
+    SecondFile,
     /// The body ended before the form did.
     FormTruncated,
 }
@@ -133,7 +144,8 @@ impl Fault {
             Self::HeadTooLong { .. } | Self::TooManyFields { .. } => Status::HeaderFieldsTooLarge,
             Self::TargetTooLong { .. } => Status::UriTooLong,
             Self::VersionUnsupported => Status::VersionNotSupported,
-            Self::TransferEncodingUnknown => Status::NotImplemented,
+            Self::TransferEncodingUnknown | Self::MethodUnknown => Status::NotImplemented,
+            Self::LengthMissing => Status::LengthRequired,
             Self::ExpectationFailed => Status::ExpectationFailed,
             Self::BodyTooLarge { .. } | Self::FormOverhead { .. } => Status::ContentTooLarge,
             Self::BadRequestLine
@@ -152,6 +164,7 @@ impl Fault {
             | Self::ContentLengthDoubled
             | Self::ContentLengthOverflow
             | Self::LengthAndChunked
+            | Self::ChunkedNotLast
             | Self::TransferEncodingDoubled
             | Self::TransferEncodingInHttp10
             | Self::ChunkSizeEmpty
@@ -159,6 +172,7 @@ impl Fault {
             | Self::ChunkSizeOverflow
             | Self::ChunkLineTooLong { .. }
             | Self::ChunkExtensionControl
+            | Self::ChunkExtensionMalformed
             | Self::ChunkExtensionExcess { .. }
             | Self::ChunkTerminator
             | Self::TrailerTooLong { .. }
@@ -168,6 +182,7 @@ impl Fault {
             | Self::DelimiterMalformed
             | Self::PartHeadMalformed
             | Self::NoFilePart
+            | Self::SecondFile
             | Self::FormTruncated => Status::BadRequest,
         }
     }
@@ -218,6 +233,11 @@ impl fmt::Display for Fault {
             Self::ContentLengthOverflow => "Content-Length does not fit 64 bits",
             Self::LengthAndChunked => "both Content-Length and Transfer-Encoding",
             Self::TransferEncodingUnknown => "a transfer coding other than chunked",
+            Self::ChunkedNotLast => "the last transfer coding is not chunked",
+            Self::MethodUnknown => "a method that is not known here",
+            Self::LengthMissing => {
+                "a body of stated length is needed: Content-Length, or Transfer-Encoding: chunked"
+            }
             Self::TransferEncodingDoubled => "more than one Transfer-Encoding",
             Self::TransferEncodingInHttp10 => "Transfer-Encoding in HTTP/1.0",
             Self::ExpectationFailed => "an expectation other than 100-continue",
@@ -225,6 +245,7 @@ impl fmt::Display for Fault {
             Self::ChunkSizeMalformed => "malformed chunk size",
             Self::ChunkSizeOverflow => "a chunk size of more than 16 digits",
             Self::ChunkExtensionControl => "a control character in a chunk extension",
+            Self::ChunkExtensionMalformed => "malformed chunk extension",
             Self::ChunkTerminator => "no line end behind a chunk",
             Self::TrailerMalformed => "malformed trailer",
             Self::BoundaryMissing => "multipart/form-data without a boundary",
@@ -232,6 +253,7 @@ impl fmt::Display for Fault {
             Self::DelimiterMalformed => "malformed delimiter line in the form",
             Self::PartHeadMalformed => "malformed part header in the form",
             Self::NoFilePart => "the form holds no file",
+            Self::SecondFile => "the form holds a second file, and one is relayed at a time",
             Self::FormTruncated => "the body ended before the form did",
         };
         f.write_str(line)

@@ -1,8 +1,10 @@
 //! File names that strangers send: read from wherever they stand, made harmless, written out.
 //!
 //! Used for the sender's `Content-Disposition`, a form's part and the path of a `PUT`, and for the
-//! receiver's head. What must always hold: a [`FileName`] is a plain name in one directory, not
-//! hidden, without control characters, at most [`FILE_NAME_BYTES_MAX`] bytes.
+//! receiver's head. What must always hold: a [`FileName`] is a plain name in one directory of any
+//! system, not hidden, without characters that cannot be seen, at most [`FILE_NAME_BYTES_MAX`] bytes.
+
+mod harmless;
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
@@ -10,9 +12,14 @@ use std::fmt::{self, Display, Write};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use super::params::{self, Value};
+use harmless::{cut, is_device, is_invisible, is_special};
 
 /// What a file system takes for one name.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// Pieces of one name that are joined (RFC 2231, section 3). A piece holds some 60 bytes, so they hold
+/// more than a name may have, even if each byte is written as three.
+const SECTIONS_MAX: usize = 64;
 
 /// All but `attr-char` of RFC 8187.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -35,14 +42,19 @@ pub struct FileName(String);
 
 impl FileName {
     /// Takes what is harmless of any bytes: what follows the last slash of either kind, without
-    /// control characters and leading dots, cut to its limit. `None` if nothing is left.
+    /// invisible characters, dots and white space around it, as no device of Windows, cut to its limit.
+    /// `None` if nothing is left.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let base = text.rsplit(['/', '\\']).next()?;
-        let mut clean = base.replace(char::is_control, "");
-        clean.drain(..clean.len() - clean.trim_start_matches('.').len());
-        clean.truncate(clean.floor_char_boundary(FILE_NAME_BYTES_MAX));
+        let visible = base.chars().filter(|&it| !is_invisible(it));
+        let clean: String = visible.map(|it| if is_special(it) { '_' } else { it }).collect();
+        let clean = clean.trim_matches(|it: char| it == '.' || it.is_whitespace());
+        let mut clean = cut(clean);
+        if is_device(&clean) {
+            clean = cut(&format!("_{clean}"));
+        }
         (!clean.is_empty()).then_some(Self(clean))
     }
 
@@ -52,14 +64,18 @@ impl FileName {
         Self::from_bytes(&Cow::from(percent_decode(segment.as_bytes())))
     }
 
-    /// From a `Content-Disposition`: `filename*` if it can be read, else `filename` (RFC 6266).
+    /// From a `Content-Disposition`: `filename*` if it can be read (RFC 6266), else `filename*0` and
+    /// what follows it, else `filename`.
     #[must_use]
     pub fn from_disposition(value: &[u8]) -> Option<Self> {
         let parameter = |name| file_name_parameters(value).find(move |it| it.0 == name);
-        let extended = parameter(Parameter::Extended).and_then(|it| decode_extended(it.1.bytes()));
-        let plain =
-            || parameter(Parameter::Plain).and_then(|it| Self::from_bytes(&undo_escapes(it.1)));
-        extended.and_then(|bytes| Self::from_bytes(&bytes)).or_else(plain)
+        let extended = || decode_extended(parameter(Parameter::Extended)?.1.bytes());
+        let plain = || parameter(Parameter::Plain).map(|it| undo_escapes(it.1));
+        let harmless = |bytes: Vec<u8>| Self::from_bytes(&bytes);
+        let extended = extended().and_then(|bytes| Self::from_bytes(&bytes));
+        extended
+            .or_else(|| join_sections(value).and_then(harmless))
+            .or_else(|| plain().and_then(harmless))
     }
 
     /// The name.
@@ -71,32 +87,82 @@ impl FileName {
 
 /// Whether a `Content-Disposition` has a file name that is not empty, harmless or not.
 pub(crate) fn names_a_file(disposition: &[u8]) -> bool {
-    file_name_parameters(disposition).any(|(_, value)| !value.bytes().is_empty())
+    file_name_parameters(disposition).any(|(parameter, value)| {
+        let has_charset = matches!(parameter, Parameter::Extended | Parameter::Section(0, true));
+        let text = value.bytes().splitn(3, |&byte| has_charset && byte == b'\'').last();
+        text.is_some_and(|text| !text.is_empty())
+    })
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Parameter {
     Plain,
     Extended,
+    /// A piece of a name: its number, and whether it is written as an extended value is.
+    Section(usize, bool),
+}
+
+impl Parameter {
+    fn of(name: &[u8]) -> Option<Self> {
+        let (first, rest) = name.split_at_checked(b"filename".len())?;
+        if !first.eq_ignore_ascii_case(b"filename") {
+            return None;
+        }
+        match rest {
+            b"" => Some(Self::Plain),
+            b"*" => Some(Self::Extended),
+            _ => {
+                let number = rest.strip_prefix(b"*")?;
+                let (number, extended) = match number.strip_suffix(b"*") {
+                    Some(number) => (number, true),
+                    None => (number, false),
+                };
+                let is_number = number.iter().all(u8::is_ascii_digit)
+                    && (number == b"0" || !number.starts_with(b"0"));
+                let number = is_number.then(|| str::from_utf8(number).ok()?.parse().ok());
+                number.flatten().map(|number| Self::Section(number, extended))
+            }
+        }
+    }
 }
 
 fn file_name_parameters(disposition: &[u8]) -> impl Iterator<Item = (Parameter, Value<'_>)> {
-    params::split(disposition).1.filter_map(|(name, value)| {
-        if name.eq_ignore_ascii_case(b"filename") {
-            Some((Parameter::Plain, value))
-        } else if name.eq_ignore_ascii_case(b"filename*") {
-            Some((Parameter::Extended, value))
-        } else {
-            None
-        }
-    })
+    params::split(disposition).1.filter_map(|(name, value)| Some((Parameter::of(name)?, value)))
 }
 
-/// `UTF-8'language'percent-encoded`; nothing else is told to be understood (RFC 8187).
-fn decode_extended(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+/// Joins the pieces of a name, which may stand in any order. The first says what character set the
+/// extended ones are in; if that is not UTF-8, or there is no first piece, the name cannot be read.
+fn join_sections(disposition: &[u8]) -> Option<Vec<u8>> {
+    let mut sections = [None; SECTIONS_MAX];
+    for (parameter, value) in file_name_parameters(disposition) {
+        if let Parameter::Section(number, extended) = parameter
+            && let Some(section) = sections.get_mut(number)
+        {
+            section.get_or_insert((extended, value));
+        }
+    }
+    let mut name = Vec::new();
+    for (number, &section) in sections.iter().enumerate() {
+        match section {
+            None if number == 0 => return None,
+            None => break,
+            Some((true, value)) if number == 0 => {
+                name.extend_from_slice(&decode_extended(value.bytes())?);
+            }
+            Some((true, value)) => name.extend(percent_decode(value.bytes())),
+            Some((false, value)) => name.extend_from_slice(&undo_escapes(value)),
+        }
+    }
+    Some(name)
+}
+
+/// `UTF-8'language'percent-encoded`; no other character set is told to be understood (RFC 8187) but
+/// ASCII, which some senders name.
+fn decode_extended(value: &[u8]) -> Option<Vec<u8>> {
     let mut pieces = value.splitn(3, |&byte| byte == b'\'');
     let (charset, _language, text) = (pieces.next()?, pieces.next()?, pieces.next()?);
-    charset.eq_ignore_ascii_case(b"utf-8").then(|| Cow::from(percent_decode(text)))
+    let is_read = [&b"utf-8"[..], b"us-ascii"].iter().any(|it| charset.eq_ignore_ascii_case(it));
+    is_read.then(|| percent_decode(text).collect())
 }
 
 /// Undoes what clients do to a quote or a line end in a quoted name: browsers and newer curl write
@@ -139,107 +205,4 @@ impl Display for Attachment<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use super::*;
-
-    fn disposition(value: &str) -> Option<String> {
-        FileName::from_disposition(value.as_bytes()).map(|name| name.0)
-    }
-
-    fn bytes(name: &[u8]) -> Option<String> {
-        FileName::from_bytes(name).map(|name| name.0)
-    }
-
-    #[test]
-    fn a_name_is_made_harmless() {
-        let name = |text: &str| Some(text.to_owned());
-        assert_eq!(bytes(b"report.pdf"), name("report.pdf"));
-        assert_eq!(bytes(b"../../etc/passwd"), name("passwd"));
-        assert_eq!(bytes(b"C:\\Users\\a b.txt"), name("a b.txt"));
-        assert_eq!(bytes(b"a/b\\c"), name("c"));
-        assert_eq!(bytes(b"...bashrc"), name("bashrc"));
-        assert_eq!(bytes(b"\x01.\x7f.\0a\r\nb\xc2\x85"), name("ab"));
-        assert_eq!(bytes(b"\xff\xc3\xa4"), name("\u{fffd}\u{e4}"));
-        for nothing in [&b""[..], b"/", b"a/", b"..", b"\\", b"\r\n", b"a/.\0."] {
-            assert_eq!(bytes(nothing), None, "{nothing:?}");
-        }
-    }
-
-    #[test]
-    fn a_long_name_is_cut_between_characters() {
-        let long = "a".repeat(254) + "\u{e4}\u{e4}";
-        assert_eq!(bytes(long.as_bytes()), Some("a".repeat(254)));
-        assert_eq!(bytes(&long.as_bytes()[1..]).unwrap().len(), 255);
-        assert_eq!(bytes("\u{1f600}".repeat(100).as_bytes()).unwrap().len(), 252);
-    }
-
-    #[test]
-    fn a_path_segment_is_decoded_first() {
-        let path = |text| FileName::from_path_segment(text).map(|name| name.0);
-        assert_eq!(path("a%20b.txt").as_deref(), Some("a b.txt"));
-        assert_eq!(path("x%2Fy").as_deref(), Some("y"));
-        assert_eq!(path("%2e%2E%2f.%2e").as_deref(), None);
-        assert_eq!(path("100%").as_deref(), Some("100%"));
-        assert_eq!(path("%C3%A4%zz").as_deref(), Some("\u{e4}%zz"));
-        assert_eq!(path(""), None);
-    }
-
-    #[test]
-    fn a_disposition_is_read_as_clients_write_it() {
-        let name = |text: &str| Some(text.to_owned());
-        assert_eq!(disposition(r#"form-data; name="f"; filename="a b.txt""#), name("a b.txt"));
-        assert_eq!(disposition("attachment;FileName=a.txt ; size=3"), name("a.txt"));
-        assert_eq!(disposition(r#"x; filename="a\"b\\c.txt""#), name("c.txt"));
-        assert_eq!(disposition(r#"x; filename="a\"b;c""#), name("a\"b;c"));
-        assert_eq!(disposition(r#"x; filename="a%22b%0D%0A%41.txt""#), name("a\"b%41.txt"));
-        assert_eq!(disposition(r#"x; filename="C:\dir\file.txt""#), name("file.txt"));
-        assert_eq!(disposition("x; filename=\"\u{e4}.txt\""), name("\u{e4}.txt"));
-        assert_eq!(disposition(r#"x; filename="open"#), name("open"));
-        let both = "x; filename=\"e.txt\"; filename*=utf-8'en'%c3%a4%2F%20.txt";
-        assert_eq!(disposition(both), name(" .txt"));
-        let latin = "x; filename*=ISO-8859-1''%e4.txt; filename=a.txt";
-        assert_eq!(disposition(latin), name("a.txt"));
-        assert_eq!(disposition("x; filename*=UTF-8''..; filename=a.txt"), name("a.txt"));
-        for nothing in
-            ["", "filename=a", "x; filename=", "x; filename=\"\"", "x; name=\"filename=a\""]
-        {
-            assert_eq!(disposition(nothing), None, "{nothing}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_named_even_if_nothing_of_the_name_is_left() {
-        assert!(names_a_file(b"form-data; filename=\"..\""));
-        assert!(names_a_file(b"form-data; filename*=x"));
-        assert!(!names_a_file(b"form-data; filename=\"\"; name=a"));
-        assert!(!names_a_file(b"form-data"));
-    }
-
-    #[test]
-    fn an_attachment_has_the_name_in_both_forms() {
-        let of =
-            |name: &str| Attachment(FileName::from_bytes(name.as_bytes()).as_ref()).to_string();
-        assert_eq!(of(""), "attachment");
-        let plain = "attachment; filename=\"a b-c_1.txt\"; filename*=UTF-8''a%20b-c_1.txt";
-        assert_eq!(of("a b-c_1.txt"), plain);
-        let rough = "attachment; filename=\"____________.x\"; filename*=UTF-8''%22%27%28%29%2A%25%3B%3D%C3%A4%3C~.x";
-        assert_eq!(of("\"'()*%;=\u{e4}<~.x"), rough);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_name_comes_out_as_it_is_sent_on(name in "\\PC{1,80}", bytes in ".{0,300}") {
-            for name in [name, bytes].into_iter().filter_map(|it| FileName::from_bytes(it.as_bytes())) {
-                let text = name.as_str();
-                assert!(text.len() <= FILE_NAME_BYTES_MAX && !text.starts_with('.'));
-                assert!(!text.contains(|c: char| c.is_control() || c == '/' || c == '\\'));
-                let sent = Attachment(Some(&name)).to_string();
-                assert!(sent.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
-                assert_eq!(FileName::from_disposition(sent.as_bytes()), Some(name.clone()));
-                assert_eq!(FileName::from_bytes(text.as_bytes()), Some(name));
-            }
-        }
-    }
-}
+mod tests;

@@ -35,11 +35,11 @@ pub(super) fn judge<'b>(
     for field in fields {
         found.note(version, field)?;
     }
-    let framing = match (found.length, found.chunked) {
-        (Some(_), true) => return Err(Fault::LengthAndChunked),
-        (Some(length), false) => Framing::Length(length),
-        (None, true) => Framing::Chunked,
-        (None, false) => Framing::None,
+    let framing = match (found.length, found.codings) {
+        (Some(_), Some(_)) => return Err(Fault::LengthAndChunked),
+        (Some(length), None) => Framing::Length(length),
+        (None, Some(codings)) => codings.judge()?,
+        (None, None) => Framing::None,
     };
     let keep_alive = !found.close && (version == Version::Http11 || found.keep_alive);
     let host = effective_host(version, found.host, authority)?;
@@ -50,7 +50,7 @@ pub(super) fn judge<'b>(
 struct Found<'b> {
     host: Option<&'b str>,
     length: Option<u64>,
-    chunked: bool,
+    codings: Option<Codings>,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
@@ -84,15 +84,8 @@ impl<'b> Found<'b> {
         if version == Version::Http10 {
             return Err(Fault::TransferEncodingInHttp10);
         }
-        for coding in value.split(|&byte| byte == b',') {
-            if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                return Err(Fault::TransferEncodingUnknown);
-            }
-            if self.chunked {
-                return Err(Fault::TransferEncodingDoubled);
-            }
-            self.chunked = true;
-        }
+        let codings = self.codings.get_or_insert_default();
+        value.split(|&byte| byte == b',').for_each(|coding| codings.note(coding.trim_ascii()));
         Ok(())
     }
 
@@ -100,6 +93,37 @@ impl<'b> Found<'b> {
         for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+}
+
+/// The transfer codings of all fields, in order.
+#[derive(Clone, Copy, Default)]
+struct Codings {
+    chunked: u32,
+    others: u32,
+    has_empty: bool,
+    ends_chunked: bool,
+}
+
+impl Codings {
+    fn note(&mut self, coding: &[u8]) {
+        self.ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        self.has_empty |= coding.is_empty();
+        let count = if self.ends_chunked { &mut self.chunked } else { &mut self.others };
+        *count = count.saturating_add(1);
+    }
+
+    /// Without `chunked` at the end nobody knows where the body ends (RFC 9112, section 6.3). With it,
+    /// a coding before it is only one that we do not undo.
+    fn judge(self) -> Result<Framing, Fault> {
+        match self {
+            Self { chunked: 2.., .. } => Err(Fault::TransferEncodingDoubled),
+            Self { ends_chunked: false, .. } | Self { has_empty: true, .. } => {
+                Err(Fault::ChunkedNotLast)
+            }
+            Self { others: 1.., .. } => Err(Fault::TransferEncodingUnknown),
+            _ => Ok(Framing::Chunked),
         }
     }
 }
@@ -202,36 +226,46 @@ pub(super) fn first_stray(window: &[u8]) -> Option<(usize, Fault)> {
     None
 }
 
-/// A head that does not end within its limit: the target is to blame if there is nothing else.
+/// A head that does not end within its limit: the method or the target is to blame if there is nothing
+/// else.
 #[cold]
 pub(super) fn too_long(window: &[u8], bytes_max: usize) -> Fault {
-    match memchr::memchr(b'\n', after_empty_lines(window)) {
-        Some(_) => Fault::HeadTooLong { bytes_max },
-        None => Fault::TargetTooLong { bytes_max },
+    let head = after_empty_lines(window);
+    if memchr::memchr(b'\n', head).is_some() {
+        return Fault::HeadTooLong { bytes_max };
     }
+    let is_method = !head.is_empty() && head.iter().copied().all(is_token_byte);
+    if is_method { Fault::MethodUnknown } else { Fault::TargetTooLong { bytes_max } }
 }
 
 /// Translates what `httparse` found wrong at the end of `before` (bytes without strays).
-pub(super) fn name_fault(error: Error, before: &[u8], fields_max: usize) -> Fault {
-    match error {
+///
+/// `None`: it is not certain yet, as more bytes may come.
+pub(super) fn name_fault(error: Error, before: &[u8], fields_max: usize) -> Option<Fault> {
+    Some(match error {
         Error::TooManyHeaders => {
             Fault::TooManyFields { fields_max: fields_max.min(HEADER_FIELDS_CEILING) }
         }
-        Error::Version => version_fault(after_empty_lines(before)),
+        Error::Version => return version_fault(after_empty_lines(before)),
         Error::HeaderName => field_name_fault(field_lines(before)),
         Error::HeaderValue => Fault::BadHeader,
         Error::Token | Error::NewLine | Error::Status => Fault::BadRequestLine,
-    }
+    })
 }
 
-/// `HTTP/` and a version we do not speak is `505`; anything else is no request line.
-fn version_fault(line: &[u8]) -> Fault {
+/// `HTTP/`, a digit, a dot and a digit is a version, which we do not speak: `505`. Anything else is no
+/// request line. `None`: it may become a version.
+fn version_fault(line: &[u8]) -> Option<Fault> {
+    const FORM: &[u8] = b"HTTP/0.0";
     let version = line.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
-    let wrong = version.iter().zip(b"HTTP/1.1").position(|(is, should)| is != should);
-    match wrong.and_then(|at| Some((at, version.get(at)?))) {
-        Some((5 | 7, digit)) if digit.is_ascii_digit() => Fault::VersionUnsupported,
-        _ => Fault::BadRequestLine,
+    let is_fit = |(is, form): (&u8, &u8)| is == form || (*form == b'0' && is.is_ascii_digit());
+    if !version.iter().zip(FORM).all(is_fit) {
+        return Some(Fault::BadRequestLine);
     }
+    Some(match version.get(FORM.len())? {
+        b'\r' | b'\n' => Fault::VersionUnsupported,
+        _ => Fault::BadRequestLine,
+    })
 }
 
 fn field_name_fault(lines: &[u8]) -> Fault {

@@ -135,13 +135,15 @@ pub fn parse<'r, 'b: 'r>(
     let outcome = lex(window, limits, room, &mut lexed);
     let read = match outcome {
         Ok(Lexed::Complete(head_bytes)) => head_bytes,
-        Ok(Lexed::Partial) => window.len(),
-        Err(_) => return Err(explain(window, limits)),
+        Ok(Lexed::Partial) | Err(_) => window.len(),
     };
-    if framing::has_bare_line_feed(window.get(..read).unwrap_or(window)) {
-        return Err(explain(window, limits));
+    let stray = framing::has_bare_line_feed(window.get(..read).unwrap_or(window));
+    if (outcome.is_err() || stray)
+        && let Some(fault) = explain(window, limits)
+    {
+        return Err(fault);
     }
-    if outcome == Ok(Lexed::Partial) {
+    if !matches!(outcome, Ok(Lexed::Complete(_))) {
         return if window.len() < limits.head_bytes_max {
             Ok(Parsed::Partial)
         } else {
@@ -161,9 +163,10 @@ fn lex<'h, 'b>(
     lexed.parse_with_uninit_headers(window, fields)
 }
 
-/// Names the fault in a head that was refused: the one that comes first in the bytes.
+/// Names the fault in a head that was refused: the one that comes first in the bytes. `None`: more bytes
+/// must come to tell which it is.
 #[cold]
-fn explain(window: &[u8], limits: &HeadLimits) -> Fault {
+fn explain(window: &[u8], limits: &HeadLimits) -> Option<Fault> {
     let stray = framing::first_stray(window);
     let before = match stray {
         Some((at, _)) => window.get(..at).unwrap_or(window),
@@ -171,18 +174,24 @@ fn explain(window: &[u8], limits: &HeadLimits) -> Fault {
     };
     let mut room = FieldRoom::default();
     let outcome = lex(before, limits, &mut room, &mut httparse::Request::new(&mut []));
-    match (outcome, stray) {
-        (Err(error), _) => framing::name_fault(error, before, limits.header_fields_max),
-        (Ok(_), Some((_, fault))) => fault,
-        (Ok(_), None) => Fault::BadRequestLine,
-    }
+    let named = match outcome {
+        Err(error) => framing::name_fault(error, before, limits.header_fields_max),
+        Ok(_) if stray.is_none() => Some(Fault::BadRequestLine),
+        Ok(_) => None,
+    };
+    named.or(stray.map(|(_, fault)| fault))
 }
 
 fn understand<'r, 'b: 'r>(
     head_bytes: usize,
     lexed: httparse::Request<'r, 'b>,
 ) -> Result<Parsed<'r>, Fault> {
-    let method = method(lexed.method.ok_or(Fault::BadRequestLine)?);
+    let method = lexed.method.ok_or(Fault::BadRequestLine)?;
+    if method == "CONNECT" {
+        // Its target is an authority, and what would follow is no message.
+        return Err(Fault::MethodUnknown);
+    }
+    let method = self::method(method);
     let version = if lexed.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let target = Target::parse(lexed.path.ok_or(Fault::BadRequestLine)?, method)?;
     let Judged { host, framing, keep_alive, expects_continue } =

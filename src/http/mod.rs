@@ -13,7 +13,9 @@ mod fault;
 mod filename;
 mod framing;
 mod head;
+mod media;
 pub(crate) mod params;
+mod range;
 mod response;
 mod status;
 
@@ -28,5 +30,7 @@ pub(crate) use framing::{is_token_byte, is_value_byte};
 pub use head::{
     FieldRoom, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
 };
+pub use media::{ENCODING_BYTES_MAX, is_encoding, is_media_type};
+pub use range::{asks_for_part, is_whole};
 pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date_after};
 pub use status::Status;

@@ -12,9 +12,6 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Body {
     framing: Left,
-    /// Payload bytes that a chunked body may have, and those that it may still have.
-    bytes_max: u64,
-    allowed: u64,
     form: Option<Multipart>,
     /// Undecided bytes of a form between two chunks.
     carry: Vec<u8>,
@@ -36,21 +33,15 @@ pub(super) struct Window {
 
 impl Body {
     /// A body framed as `framing`, with `form` around the payload if there is one. `dechunker` reads
-    /// a chunked body, of at most `body_bytes_max`.
+    /// a chunked body, and bounds it.
     #[must_use]
-    pub fn new(
-        framing: Framing,
-        form: Option<Multipart>,
-        dechunker: Dechunker,
-        body_bytes_max: u64,
-    ) -> Self {
+    pub fn new(framing: Framing, form: Option<Multipart>, dechunker: Dechunker) -> Self {
         let framing = match framing {
             Framing::None => Left::Bytes(0),
             Framing::Length(bytes) => Left::Bytes(bytes),
             Framing::Chunked => Left::Chunks(dechunker),
         };
-        let (bytes_max, allowed) = (body_bytes_max, body_bytes_max);
-        Self { framing, bytes_max, allowed, form, carry: Vec::new() }
+        Self { framing, form, carry: Vec::new() }
     }
 
     /// How many payload bytes will come, where that is known beforehand.
@@ -171,10 +162,6 @@ impl Body {
             }
             Left::Chunks(dechunker) => {
                 let decoded = dechunker.decode(chunk.get_mut(new.clone()).unwrap_or_default())?;
-                self.allowed = self
-                    .allowed
-                    .checked_sub(decoded.payload as u64)
-                    .ok_or(Fault::BodyTooLarge { bytes_max: self.bytes_max })?;
                 let beyond = (new.start + decoded.consumed).min(new.end)..new.end;
                 Ok((new.start + decoded.payload, beyond))
             }

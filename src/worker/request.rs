@@ -42,7 +42,7 @@ pub(super) fn empty_body_bytes(
 }
 
 fn dechunker(limits: &Limits) -> Dechunker {
-    Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max)
+    Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max, limits.body_bytes_max)
 }
 
 /// Whether the client fetches what nobody has asked to see yet.
@@ -104,7 +104,7 @@ pub(super) fn cargo(
     }
     let dechunker = dechunker(limits);
     Ok(Cargo {
-        body: Body::new(request.framing, label.form, dechunker, limits.body_bytes_max),
+        body: Body::new(request.framing, label.form, dechunker),
         content_type: request.field("content-type").map(<[u8]>::to_vec),
         name: label.name,
         receipt,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn decoder() -> Dechunker {
-    Dechunker::new(256, 1024)
+    Dechunker::new(256, 1024, u64::MAX)
 }
 
 /// Decodes in pieces of the given sizes (the last one repeats), and returns payload and the bytes
@@ -43,7 +43,7 @@ fn encode(chunks: &[(Vec<u8>, String)], trailers: &str) -> Vec<u8> {
 prop_compose! {
     fn chunk()(
         payload in prop::collection::vec(any::<u8>(), 1..300),
-        extension in "( ?;[a-z]{1,4}(=\"[ -!#-~]{0,9}\")?){0,2}",
+        extension in "([ \t]?;[ \t]?[a-z]{1,4}([ \t]?=[ \t]?(\"([ !#-\\[^-~]|\\\\[ -~]){0,5}\"|[!#$%&'*+.^_`|~0-9A-Z-]{1,4}))?){0,2}",
     ) -> (Vec<u8>, String) {
         (payload, extension)
     }
@@ -89,6 +89,27 @@ fn a_size_of_sixteen_digits_is_read_and_a_seventeenth_refused() {
     assert_eq!(decoder.state, State::Payload { left: u64::MAX - 4 });
     let seventeen = decode_cut(b"00000000000000001\r\na\r\n", &[99]);
     assert_eq!(seventeen, Err(Fault::ChunkSizeOverflow));
+}
+
+#[test]
+fn no_chunk_begins_that_is_larger_than_what_may_come() {
+    let refused = Err(Fault::BodyTooLarge { bytes_max: 10 });
+    for body in
+        ["ffffffffffffffff\r\n", "b\r\n", "6\r\nabcdef\r\n5\r\n", "a\r\n0123456789\r\n1\r\n"]
+    {
+        for cut in [1, 4, 99] {
+            let mut decoder = Dechunker::new(256, 1024, 10);
+            let outcome = body
+                .as_bytes()
+                .chunks(cut)
+                .try_for_each(|piece| decoder.decode(&mut piece.to_vec()).map(|_| ()));
+            assert_eq!(outcome, refused, "{body:?}");
+        }
+        let but_for_its_end = &mut body.as_bytes()[..body.len() - 1].to_vec();
+        assert!(Dechunker::new(256, 1024, 10).decode(but_for_its_end).is_ok(), "{body:?}");
+    }
+    let mut whole = b"6;a\r\nabcdef\r\n4\r\nghij\r\n0\r\n\r\n".to_vec();
+    assert!(Dechunker::new(256, 1024, 10).decode(&mut whole).unwrap().done);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn with_host(value: &str) -> Result<Framing, Fault> {
 
 fn chunked(body: &str) -> Result<usize, Fault> {
     let mut bytes = body.as_bytes().to_vec();
-    let decoded = Dechunker::new(64, 64).decode(&mut bytes)?;
+    let decoded = Dechunker::new(64, 64, u64::MAX).decode(&mut bytes)?;
     Ok(decoded.payload)
 }
 
@@ -84,34 +84,51 @@ fn content_length_together_with_chunked_is_refused_in_either_order() {
 #[test]
 fn a_transfer_coding_other_than_chunked_is_refused() {
     assert_eq!(fields("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
+    for coding in ["gzip, chunked", "identity,chunked", "x, y,\tChunked"] {
+        let refused = fields(&format!("Transfer-Encoding: {coding}\r\n"));
+        assert_eq!(refused, Err(Fault::TransferEncodingUnknown), "{coding:?}");
+    }
+    let fielded = fields("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n");
+    assert_eq!(fielded, Err(Fault::TransferEncodingUnknown));
+    assert_eq!(Fault::TransferEncodingUnknown.status().code(), 501);
+    assert_eq!(fields("Transfer-Encoding: \x0bchunked\r\n"), Err(Fault::BadHeader));
+}
+
+/// RFC 9112, section 6.3: where the body ends is not known then.
+#[test]
+fn a_transfer_coding_that_does_not_end_in_chunked_is_refused() {
     for coding in [
         "gzip",
-        "gzip, chunked",
         "chunked, gzip",
         "identity",
         "xchunked",
         "",
         "chunked;a",
         "chunked,",
-        "\x0bchunked",
+        ", chunked",
+        "gzip,, chunked",
+        ",",
     ] {
         let refused = fields(&format!("Transfer-Encoding: {coding}\r\n"));
-        let wanted = if coding.starts_with('\x0b') {
-            Fault::BadHeader
-        } else {
-            Fault::TransferEncodingUnknown
-        };
-        assert_eq!(refused, Err(wanted), "{coding:?}");
+        assert_eq!(refused, Err(Fault::ChunkedNotLast), "{coding:?}");
     }
-    assert_eq!(Fault::TransferEncodingUnknown.status().code(), 501);
+    let fielded = fields("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n");
+    assert_eq!(fielded, Err(Fault::ChunkedNotLast));
+    let length = fields("Transfer-Encoding: identity\r\nContent-Length: 5\r\n");
+    assert_eq!(length, Err(Fault::LengthAndChunked));
+    for fault in [Fault::ChunkedNotLast, Fault::LengthAndChunked] {
+        assert_eq!(fault.status().code(), 400);
+    }
 }
 
 #[test]
 fn a_doubled_transfer_encoding_is_refused() {
     let line = "Transfer-Encoding: chunked\r\n";
     assert_eq!(fields(&line.repeat(2)), Err(Fault::TransferEncodingDoubled));
-    let listed = fields("Transfer-Encoding: chunked, chunked\r\n");
-    assert_eq!(listed, Err(Fault::TransferEncodingDoubled));
+    for list in ["chunked, chunked", "chunked, gzip, chunked"] {
+        let listed = fields(&format!("Transfer-Encoding: {list}\r\n"));
+        assert_eq!(listed, Err(Fault::TransferEncodingDoubled), "{list:?}");
+    }
 }
 
 #[test]
@@ -301,13 +318,22 @@ fn a_request_line_has_single_spaces_and_a_known_version() {
         "GET / HTTP/12.0\r\n",
         "GET / FTP/1.1\r\n",
         "GET / HTTP/1.10\r\n",
+        "GET / HTTP/01.01\r\n",
+        "GET / HTTP/3\r\n",
+        "GET / HTTP/1.9x\r\n",
+        "GET / HTTP/2.00\r\n",
+        "GET / HTTP/2,0\r\n",
     ] {
         assert_eq!(begun(line), Some(Fault::BadRequestLine), "{line:?}");
     }
-    for version in ["2.0", "0.9", "1.2", "3", "1.9x"] {
+    for version in ["2.0", "0.9", "1.2", "9.9"] {
         let line = format!("GET / HTTP/{version}\r\n");
         assert_eq!(begun(&line), Some(Fault::VersionUnsupported), "{line:?}");
+        // The fault is told once it is certain, and not before.
+        assert_eq!(begun(&line[..line.len() - 1]), Some(Fault::VersionUnsupported), "{line:?}");
+        assert_eq!(begun(&line[..line.len() - 2]), None, "{line:?}");
     }
+    assert_eq!(begun("GET / HTTP/2\n"), Some(Fault::BareLf));
     assert_eq!(begun("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Some(Fault::VersionUnsupported));
 }
 
@@ -318,6 +344,17 @@ fn an_unknown_expectation_is_refused() {
         let refused = fields(&format!("Expect: {value}\r\n"));
         assert_eq!(refused, Err(Fault::ExpectationFailed));
     }
+}
+
+#[test]
+fn a_method_that_is_not_known_is_refused_as_such() {
+    assert_eq!(request("CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n"), Err(Fault::MethodUnknown));
+    assert_eq!(request("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n"), Err(Fault::MethodUnknown));
+    assert_eq!(begun(&"A".repeat(4095)), None);
+    assert_eq!(begun(&"A".repeat(20_000)), Some(Fault::MethodUnknown));
+    assert_eq!(Fault::MethodUnknown.status().code(), 501);
+    let target = format!("GET /{}", "a".repeat(20_000));
+    assert_eq!(begun(&target), Some(Fault::TargetTooLong { bytes_max: 4096 }));
 }
 
 #[test]
@@ -350,12 +387,57 @@ fn an_overlong_chunk_size_is_refused() {
 
 #[test]
 fn a_control_character_in_a_chunk_extension_is_refused() {
-    assert_eq!(chunked("1;a=\"b c\"\t\r\nx"), Ok(1));
+    assert_eq!(chunked("1;a=\"b\tc\"\r\nx"), Ok(1));
     for byte in (0u8..32).chain([127]).filter(|byte| !b"\t\r".contains(byte)) {
         let body = format!("1;a{}b\r\nx", char::from(byte));
         assert_eq!(chunked(&body), Err(Fault::ChunkExtensionControl), "{byte:#04x}");
     }
     assert_eq!(chunked("1;a\rb\r\nx"), Err(Fault::ChunkSizeMalformed));
+}
+
+#[test]
+fn a_chunk_extension_that_is_none_is_refused() {
+    for good in [
+        ";a",
+        ";a=b",
+        ";a=\"\"",
+        ";a=\"b\"",
+        ";a=\"\\\"\"",
+        ";a=\"\\\\\";b",
+        " ; a = b ; c",
+        "\t;a\t;b=\t\"c;d\"\t;e",
+        ";a;a",
+        ";!#=~",
+    ] {
+        assert_eq!(chunked(&format!("1{good}\r\nx")), Ok(1), "{good:?}");
+    }
+    for bad in [
+        ";",
+        "; ",
+        ";;",
+        ";a;",
+        ";=b",
+        ";a=",
+        ";a= ",
+        ";bad[=x",
+        ";a=\"b",
+        ";a=\"b\\\"",
+        ";a=b c",
+        ";a b",
+        ";a=\"b\"c",
+        ";a=[",
+        ";\"a\"",
+        ";a==b",
+        ";a ",
+        ";a=b\t",
+        ";a=\"b\" ",
+        ";\u{e4}",
+        ";a=\u{e4}",
+        ";a,b",
+    ] {
+        let refused = chunked(&format!("1{bad}\r\nx"));
+        assert_eq!(refused, Err(Fault::ChunkExtensionMalformed), "{bad:?}");
+    }
 }
 
 #[test]
