@@ -1,15 +1,21 @@
-//! Any bytes as a name, a disposition, a cookie, an `Accept` or a content type: no panic, and a name
-//! that is harmless and comes out as it is sent on.
+//! Any bytes as a name, a disposition, a cookie, an `Accept`, a content type or a range: no panic, and a
+//! name that is harmless and comes out as it is sent on.
 #![no_main]
 
-use idontstore::http::{Attachment, FILE_NAME_BYTES_MAX, FileName, accepts, bearer, cookies};
+use idontstore::http::{
+    Attachment, FILE_NAME_BYTES_MAX, FileName, accepts, asks_for_part, bearer, cookies, is_encoding,
+    is_media_type, is_whole,
+};
 use idontstore::multipart::boundary;
 use libfuzzer_sys::fuzz_target;
 
 fn check(name: &FileName) {
     let text = name.as_str();
     assert!(!text.is_empty() && text.len() <= FILE_NAME_BYTES_MAX && !text.starts_with('.'));
-    assert!(!text.contains(|it: char| it.is_control() || it == '/' || it == '\\'));
+    assert!(!text.ends_with('.') && text.trim() == text);
+    let is_bad = |it: char| it.is_control() || "/\\:*?\"<>|\u{202e}\u{2028}\u{feff}".contains(it);
+    assert!(!text.contains(is_bad));
+    assert_eq!(FileName::from_bytes(text.as_bytes()).as_ref(), Some(name));
     let sent = Attachment(Some(name)).to_string();
     assert!(sent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
     assert_eq!(FileName::from_disposition(sent.as_bytes()).as_ref(), Some(name));
@@ -28,7 +34,14 @@ fuzz_target!(|data: &[u8]| {
     if accepts(Some(data), "application/json") {
         assert!(data.to_ascii_lowercase().windows(16).any(|it| it == b"application/json"));
     }
+    if is_whole(data, Some(data.len() as u64)) {
+        assert!(!asks_for_part(data));
+    }
+    if is_media_type(data) || is_encoding(data) {
+        assert!(data.iter().all(|byte| *byte == b'\t' || (b' '..=b'~').contains(byte)));
+    }
     if let Ok(Some(boundary)) = boundary(data) {
-        assert!((1..=70).contains(&boundary.len()) && !boundary.contains(&b'\r'));
+        assert!((1..=200).contains(&boundary.len()) && !boundary.ends_with(b" "));
+        assert!(boundary.iter().all(|byte| (b' '..=b'~').contains(byte)));
     }
 });

@@ -1,8 +1,8 @@
 //! A form of `multipart/form-data`, read as it comes, for the one file in it.
 //!
 //! The worker pushes the pieces of a request body in; out come the ranges that are the file. What
-//! must always hold: the file's bytes are exact however the body was cut, nothing but the file can
-//! be larger than the overhead limit, and the work is linear in the bytes (see [`Multipart::feed`]).
+//! must always hold: the file's bytes are exact however the body was cut, a second file is a fault and
+//! never lost, nothing but the file can be larger than the overhead limit, and the work is linear in the bytes (see [`Multipart::feed`]).
 #![deny(clippy::indexing_slicing)]
 
 mod boundary;
@@ -234,8 +234,11 @@ impl Multipart {
         }
         self.line.clear();
         let part = std::mem::take(&mut self.part);
-        let is_file = self.file.is_none() && part.is_file();
+        let is_file = part.is_file();
         if is_file {
+            if self.file.is_some() {
+                return Err(Fault::SecondFile);
+            }
             self.file = Some(part.into_file());
         }
         Ok(State::Body { is_file, at_line_start: true })

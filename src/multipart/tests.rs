@@ -81,8 +81,11 @@ fn reference(body: &[u8], boundary: &str) -> Result<Read, Fault> {
             }
         }
         at -= 2;
-        is_file = file.is_none() && head.is_file();
+        is_file = head.is_file();
         if is_file {
+            if file.is_some() {
+                return Err(Fault::SecondFile);
+            }
             file = Some(head.into_file());
         }
     }
@@ -146,7 +149,8 @@ proptest! {
     #[test]
     fn the_file_is_exact_for_every_cut(
         payload in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'-')], 0..2000),
-        boundary in "-{0,24}[a-zA-Z0-9'()+_,./:=?]{1,40}",
+        boundary in "-{0,24}[ -~]{0,160}[!-~]",
+
         cuts in prop::collection::vec(1usize..700, 1..12),
         before in 0usize..3,
         after in 0usize..3,
@@ -161,8 +165,10 @@ proptest! {
         body.extend_from_slice(format!("--{boundary} \t\r\n{FILE}\r\n").as_bytes());
         body.extend_from_slice(&payload);
         for _ in 0..after {
-            body.extend_from_slice(format!("\r\n--{boundary}\r\n{FILE}\r\nanother").as_bytes());
+            body.extend_from_slice(format!("\r\n--{boundary}\r\n{FIELD}\r\nanother").as_bytes());
         }
+        let second = format!("\r\n--{boundary}\r\n{FILE}\r\nmore\r\n--{boundary}--");
+        let two = [&body, second.as_bytes()].concat();
         body.extend_from_slice(format!("\r\n--{boundary}--").as_bytes());
         let overhead = (body.len() - payload.len()) as u64;
         for cuts in [&cuts[..], &[1], &[body.len()]] {
@@ -170,6 +176,8 @@ proptest! {
             let is = read_cut(&mut exact, &body, cuts).unwrap();
             prop_assert_eq!(&is.payload, &payload);
             prop_assert_eq!(is.file.name, FileName::from_bytes(b"a.txt"));
+            let mut form = Multipart::new(boundary.as_bytes(), overhead + second.len() as u64);
+            prop_assert_eq!(read_cut(&mut form, &two, cuts), Err(Fault::SecondFile));
             let bytes_max = overhead - 1;
             let mut tight = Multipart::new(boundary.as_bytes(), bytes_max);
             let refused = read_cut(&mut tight, &body, cuts);
@@ -183,7 +191,7 @@ fn a_form_of_curl_is_read() {
     let head = "Content-Disposition: form-data; name=\"file\"; filename=\"\u{e4} b.pdf\"\r\n\
                 Content-Type: application/pdf\r\n";
     let body =
-        form("------------------------x9", &[(FIELD, "1"), (head, "\r\n--------x"), (FILE, "2")]);
+        form("------------------------x9", &[(FIELD, "1"), (head, "\r\n--------x"), (FIELD, "2")]);
     let is = read(&body, "------------------------x9", &[10]).unwrap();
     assert_eq!(is.payload, b"\r\n--------x");
     assert_eq!(is.file.name.unwrap().as_str(), "\u{e4} b.pdf");
@@ -255,10 +263,65 @@ fn a_form_without_a_file_is_refused_and_so_is_half_a_form() {
 }
 
 #[test]
+fn a_second_file_is_a_fault_and_an_empty_input_is_none() {
+    let empty = "Content-Disposition: form-data; name=\"f\"; filename=\"\"\r\n";
+    let one = form("b", &[(empty, ""), (FILE, "x"), (empty, ""), (FIELD, "y")]);
+    assert_eq!(read(&one, "b", &[9]).unwrap().payload, b"x");
+    let starred = "Content-Disposition: form-data; filename*0*=UTF-8''b\r\n";
+    for second in [FILE, starred, "content-disposition: form-data; FILENAME=..\r\n"] {
+        let two = form("b", &[(FILE, "x"), (FIELD, "y"), (second, "z")]);
+        assert_eq!(read(&two, "b", &[9]), Err(Fault::SecondFile), "{second:?}");
+        assert_eq!(read(&two, "b", &[1000]), Err(Fault::SecondFile), "{second:?}");
+    }
+}
+
+#[test]
+fn a_folded_line_is_one_line() {
+    let head = "Content-Disposition: form-data;\r\n name=\"f\";\r\n\tfilename=\"a\r\n b.txt\"\r\n\
+                X-Other: a\r\n b: c\r\nContent-Type:\r\n text/plain\r\n ; charset=utf-8 \r\n\t\r\n";
+    let is = read(&form("b", &[(head, "x")]), "b", &[9]).unwrap();
+    assert_eq!(is.file.name.unwrap().as_str(), "a b.txt");
+    assert_eq!(is.file.content_type.unwrap(), b"text/plain ; charset=utf-8");
+    // As Python's email.mime writes a long name.
+    let head = "Content-Disposition: form-data; name=\"f\";\r\n filename*0*=utf-8''%C3%A4;\r\n filename*1*=.txt\r\n";
+    let is = read(&form("b", &[(head, "x")]), "b", &[9]).unwrap();
+    assert_eq!(is.file.name.unwrap().as_str(), "\u{e4}.txt");
+    let first = form("b", &[(&format!(" folded\r\n{FILE}"), "x")]);
+    assert_eq!(read(&first, "b", &[9]), Err(Fault::PartHeadMalformed));
+    // Folds of one part are not the next one's.
+    let second = form("b", &[(FIELD, "x"), (&format!("\tfolded\r\n{FILE}"), "x")]);
+    assert_eq!(read(&second, "b", &[9]), Err(Fault::PartHeadMalformed));
+}
+
+#[test]
+fn control_characters_in_a_name_are_left_out() {
+    let head = "Content-Disposition: form-data; filename=\"a\0\x01\x1b\x7f\t\u{85}b.txt\"\r\n";
+    let is = read(&form("b", &[(head, "x")]), "b", &[9]).unwrap();
+    assert_eq!(is.file.name.unwrap().as_str(), "ab.txt");
+}
+
+#[test]
+fn a_parts_type_that_is_none_is_left_out() {
+    for none in ["", " ", "text", "text/\u{e4}", "te\x01xt/plain", "text/plain; a=\0"] {
+        let head = format!("{FILE}Content-Type: {none}\r\n");
+        let is = read(&form("b", &[(&head, "x")]), "b", &[9]).unwrap();
+        assert_eq!(is.file.content_type, None, "{none:?}");
+    }
+}
+
+#[test]
 fn malformed_lines_are_refused() {
-    for line in
-        ["no colon", " a: b", "a : b", ": b", "a: \0", "a: b\rc", "a: b\n", "(: b", "\u{e4}: b"]
-    {
+    for line in [
+        "no colon",
+        " a: b",
+        "a : b",
+        ": b",
+        "a: b\rc",
+        "a: b\r\n c\rd",
+        "a: b\n",
+        "(: b",
+        "\u{e4}: b",
+    ] {
         let body = form("b", &[(&format!("{line}\r\n"), "x")]);
         assert_eq!(read(&body, "b", &[9]), Err(Fault::PartHeadMalformed), "{line:?}");
     }
