@@ -298,7 +298,7 @@ pub(super) fn field_lines(head: &[u8]) -> &[u8] {
 }
 
 /// Empty lines before a request are skipped (RFC 9112, section 2.2).
-fn after_empty_lines(mut head: &[u8]) -> &[u8] {
+pub(super) fn after_empty_lines(mut head: &[u8]) -> &[u8] {
     while let Some(rest) = head.strip_prefix(b"\r\n") {
         head = rest;
     }

@@ -212,6 +212,12 @@ fn understand<'r, 'b: 'r>(
     Ok(Parsed::Complete(request, head_bytes))
 }
 
+/// Whether these bytes begin a request of the method `HEAD`, whatever is wrong with them further on.
+#[must_use]
+pub fn begins_head_request(bytes: &[u8]) -> bool {
+    framing::after_empty_lines(bytes).starts_with(b"HEAD ")
+}
+
 fn method(token: &str) -> Method {
     match token {
         "GET" => Method::Get,

@@ -26,9 +26,10 @@ pub use fault::Fault;
 pub(crate) use filename::names_a_file;
 pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};
 pub use framing::host;
-pub(crate) use framing::{is_token_byte, is_value_byte};
+pub(crate) use framing::is_token_byte;
 pub use head::{
-    FieldRoom, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version, parse,
+    FieldRoom, Framing, HEADER_FIELDS_CEILING, HeadLimits, Method, Parsed, Request, Version,
+    begins_head_request, parse,
 };
 pub use media::{ENCODING_BYTES_MAX, is_encoding, is_media_type};
 pub use range::{asks_for_part, is_whole};

@@ -1,32 +1,37 @@
 //! What a sender tells its receiver before the first chunk, and how it lies in shared memory.
 //!
-//! Layout: flags (1 byte: 1 = length known, 2 = receipt `sent`, 4 = has a type, 8 = has a name),
-//! length (8 bytes, little-endian), name length (1 byte), name; the rest is the type.
+//! Layout: flags (1 byte: 1 = length known, 2 = receipt `sent`, 4 = has a type, 8 = has a name, 16 = has
+//! an encoding), length (8 bytes, little-endian), lengths of name and encoding (a byte each), name,
+//! encoding; the rest is the type.
 
 use crate::config::Receipt;
-use crate::http::{FILE_NAME_BYTES_MAX, FileName, is_value_byte};
+use crate::http::{ENCODING_BYTES_MAX, FILE_NAME_BYTES_MAX, FileName, is_encoding, is_media_type};
 use shm::ANNOUNCEMENT_BYTES_MAX;
 
 const LENGTH_KNOWN: u8 = 1;
 const RECEIPT_SENT: u8 = 2;
 const HAS_TYPE: u8 = 4;
 const HAS_NAME: u8 = 8;
+const HAS_ENCODING: u8 = 16;
 
-/// Bytes of a media type that are passed on: what there is room for beside the longest name. RFC 6838
+/// Bytes of a media type that are passed on: what there is room for beside the longest name and encoding. RFC 6838
 /// section 4.2 allows 127 for each half of the type's name. What is longer is left out, and the receiver
 /// is told `application/octet-stream`.
-const TYPE_BYTES_MAX: usize = ANNOUNCEMENT_BYTES_MAX - FIXED_BYTES - FILE_NAME_BYTES_MAX;
+const TYPE_BYTES_MAX: usize =
+    ANNOUNCEMENT_BYTES_MAX - FIXED_BYTES - FILE_NAME_BYTES_MAX - ENCODING_BYTES_MAX;
 
 /// Bytes before the name.
-const FIXED_BYTES: usize = 1 + 8 + 1;
+const FIXED_BYTES: usize = 1 + 8 + 1 + 1;
 
 /// What a receiver is told of the bytes to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// How many bytes, where that is known beforehand.
     pub length: Option<u64>,
-    /// The sender's `Content-Type`.
+    /// The sender's `Content-Type`, a media type.
     pub content_type: Option<Vec<u8>>,
+    /// The sender's `Content-Encoding`, a list of codings.
+    pub encoding: Option<Vec<u8>>,
     /// The file's name.
     pub name: Option<FileName>,
     /// What the sender's final answer waits for.
@@ -45,13 +50,19 @@ impl Announcement {
             flag(self.length.is_some(), LENGTH_KNOWN)
                 | flag(self.receipt == Receipt::Sent, RECEIPT_SENT)
                 | flag(content_type.is_some(), HAS_TYPE)
-                | flag(name.is_some(), HAS_NAME),
+                | flag(name.is_some(), HAS_NAME)
+                | flag(self.encoding.is_some(), HAS_ENCODING),
         ];
         bytes.extend_from_slice(&self.length.unwrap_or(0).to_le_bytes());
         let (content_type, name) = (content_type.unwrap_or_default(), name.unwrap_or_default());
-        // A name has 255 bytes at most.
-        bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-        bytes.extend_from_slice(name.get(..usize::from(u8::MAX)).unwrap_or(name));
+        let encoding = self.encoding.as_deref().unwrap_or_default();
+        // A name has 255 bytes at most, and an encoding fewer.
+        for text in [name, encoding] {
+            bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        }
+        for text in [name, encoding] {
+            bytes.extend_from_slice(text.get(..usize::from(u8::MAX)).unwrap_or(text));
+        }
         bytes.extend_from_slice(content_type);
         bytes
     }
@@ -61,13 +72,20 @@ impl Announcement {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[flags], rest) = bytes.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
-        let (&[name_bytes], rest) = rest.split_first_chunk()?;
-        let (name, content_type) = rest.split_at_checked(usize::from(name_bytes))?;
+        let (&[name_bytes, encoding_bytes], rest) = rest.split_first_chunk()?;
+        let (name, rest) = rest.split_at_checked(usize::from(name_bytes))?;
+        let (encoding, content_type) = rest.split_at_checked(usize::from(encoding_bytes))?;
         let content_type = content_type.get(..TYPE_BYTES_MAX).unwrap_or(content_type);
-        let printable = content_type.iter().all(|byte| is_value_byte(*byte));
+        let has_type = flags & HAS_TYPE != 0 && is_media_type(content_type);
+        let has_encoding = flags & HAS_ENCODING != 0;
+        // Without its encoding a body is another one.
+        if has_encoding && !is_encoding(encoding) {
+            return None;
+        }
         Some(Self {
             length: (flags & LENGTH_KNOWN != 0).then_some(u64::from_le_bytes(*length)),
-            content_type: (flags & HAS_TYPE != 0 && printable).then(|| content_type.to_vec()),
+            content_type: has_type.then(|| content_type.to_vec()),
+            encoding: has_encoding.then(|| encoding.to_vec()),
             name: if flags & HAS_NAME != 0 { FileName::from_bytes(name) } else { None },
             receipt: if flags & RECEIPT_SENT != 0 { Receipt::Sent } else { Receipt::Acked },
         })
@@ -85,12 +103,27 @@ mod tests {
         for length in [None, Some(0), Some(u64::MAX)] {
             let announcement = Announcement {
                 length,
-                content_type: Some("text/plain;\tcharset=utf-8; title=\"žluť\"".into()),
+                content_type: Some("text/plain;\tcharset=utf-8; title=\"a b\"".into()),
+                encoding: length.map(|_| b"br, gzip".to_vec()),
                 name: FileName::from_bytes("žluťoučký kůň.txt".as_bytes()),
                 receipt: Receipt::Sent,
             };
             assert_eq!(Announcement::decode(&announcement.encode()), Some(announcement));
         }
+    }
+
+    #[test]
+    fn the_longest_of_each_fits() {
+        let announcement = Announcement {
+            length: Some(1),
+            content_type: Some(b"a/".iter().chain(&[b'a'; TYPE_BYTES_MAX - 2]).copied().collect()),
+            encoding: Some(vec![b'a'; ENCODING_BYTES_MAX]),
+            name: FileName::from_bytes(&[b'a'; FILE_NAME_BYTES_MAX]),
+            receipt: Receipt::Acked,
+        };
+        let bytes = announcement.encode();
+        assert_eq!(bytes.len(), ANNOUNCEMENT_BYTES_MAX);
+        assert_eq!(Announcement::decode(&bytes), Some(announcement));
     }
 
     proptest! {

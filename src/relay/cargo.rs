@@ -12,6 +12,8 @@ pub struct Cargo {
     pub body: Body,
     /// Its `Content-Type`; a form's part has its own.
     pub content_type: Option<Vec<u8>>,
+    /// Its `Content-Encoding`; a form has none.
+    pub encoding: Option<Vec<u8>>,
     /// The name given outside of the body.
     pub name: Option<FileName>,
     /// What its final answer waits for.

@@ -579,6 +579,9 @@ fn write_head<'o>(
     }
     let content_type = announced.content_type.as_deref();
     head.field_bytes("Content-Type", content_type.unwrap_or(b"application/octet-stream"));
+    if let Some(encoding) = &announced.encoding {
+        head.field_bytes("Content-Encoding", encoding);
+    }
     match manner {
         Manner::File => {
             head.field("Content-Disposition", Attachment(announced.name.as_ref()));

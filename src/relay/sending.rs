@@ -465,12 +465,14 @@ impl Sending {
             Some(part) => Announcement {
                 length: None,
                 content_type: part.content_type.clone(),
-                name: part.name.clone(),
+                encoding: None,
+                name: part.name.as_ref().or(self.cargo.name.as_ref()).cloned(),
                 receipt: self.cargo.receipt,
             },
             None => Announcement {
                 length: self.length,
                 content_type: self.cargo.content_type.clone(),
+                encoding: self.cargo.encoding.clone(),
                 name: self.cargo.name.clone(),
                 receipt: self.cargo.receipt,
             },

@@ -23,7 +23,10 @@ const TLS12_RECORDS_MAX: u64 = (1 << 24) - (1 << 16);
 pub enum Fault {
     /// The client speaks HTTP without TLS.
     #[error("the client speaks plain HTTP")]
-    PlainHttp,
+    PlainHttp {
+        /// Its method is `HEAD`, so an answer has no content.
+        to_head: bool,
+    },
     /// The client does not keep to the protocol, or to what we speak of it.
     #[error("TLS failed: {0}")]
     Protocol(Error),
@@ -189,7 +192,7 @@ impl Session {
         if !std::mem::replace(&mut self.begun, true)
             && line.first().is_some_and(u8::is_ascii_uppercase)
         {
-            return Err(Fault::PlainHttp);
+            return Err(Fault::PlainHttp { to_head: line.starts_with(b"HEAD ") });
         }
         // Reading from memory does not fail; it is for want of room.
         self.connection.read_tls(line).map_err(|_| Fault::Flood)?;

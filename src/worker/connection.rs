@@ -19,7 +19,7 @@ use super::request;
 use super::route::{self, Action};
 use crate::access::Note;
 use crate::address::Scheme;
-use crate::http::{self, Fault, FieldRoom, HeadLimits, Parsed, Status};
+use crate::http::{self, CONTINUE, Fault, FieldRoom, HeadLimits, Parsed, Status};
 use crate::relay::{Outbox, Received, Receiving, Reception, Relay, Sending, Sent, Turn, millis};
 use crate::stream::Stream;
 use crate::sys::{Got, Put};
@@ -60,6 +60,8 @@ pub(super) struct Connection {
     note: Option<Box<Note>>,
     deadline_ms: u64,
     service: Service,
+    /// The client was told to go on with a body that is read with its head.
+    said_continue: bool,
 }
 
 /// How long the connection will be served.
@@ -148,6 +150,7 @@ impl Connection {
             note: None,
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             service: Service::Lasting,
+            said_continue: false,
         }
     }
 
@@ -304,7 +307,15 @@ impl Connection {
                         let action = route::route(relay, &request, &self.asked, &origin, now_ms);
                         self.note = account::note(relay, &request, head, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
+                        self.said_continue = false;
                         return self.act(relay, action, now_ms);
+                    }
+                    // What is read here may be awaited: the client holds it back until it is told.
+                    let holds_back = request.expects_continue && behind.is_empty();
+                    if holds_back && !std::mem::replace(&mut self.said_continue, true) {
+                        self.outbox.bytes().extend_from_slice(CONTINUE);
+                        // The socket has room for it.
+                        self.outbox.flush(&mut self.stream);
                     }
                 }
                 Ok(Parsed::Partial) => {}
@@ -358,7 +369,7 @@ impl Connection {
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
         }
-        self.asked = Asked::unreadable(self.peer.address);
+        self.asked = self.unreadable();
         let text = match self.state {
             State::ProxyLine(_) => "the PROXY protocol line did not come in time",
             _ => "the request's head did not come in time",
@@ -373,8 +384,14 @@ impl Connection {
         self.inbox.shrink_to_fit();
     }
 
+    /// What to assume of the request whose head is in the inbox, and cannot be read.
+    fn unreadable(&self) -> Asked {
+        let head_only = http::begins_head_request(&self.inbox);
+        Asked { head_only, ..Asked::unreadable(self.peer.address) }
+    }
+
     fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
-        self.asked = Asked::unreadable(self.peer.address);
+        self.asked = self.unreadable();
         let answer = Answer::error(fault.status(), &fault.to_string(), &self.asked);
         self.answer(relay, &answer, now_ms);
         Step::Go
@@ -507,6 +524,8 @@ impl Connection {
 
     /// Begins to write an answer, which the client is to take as quickly as it is to write a head.
     fn answer(&mut self, relay: &Relay, answer: &Answer, now_ms: u64) {
+        // What follows a head that states no length may be a body, and is no request.
+        self.asked.keep_alive &= answer.status() != Status::LengthRequired;
         answer.write(self.outbox.bytes(), &self.asked);
         relay.count(Tally::Answer(answer.status()));
         self.account_for_answer(relay, answer, now_ms);

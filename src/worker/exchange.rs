@@ -54,7 +54,7 @@ pub(super) fn route(
         }
         (Path::Root, _) => not_allowed(ROOT_METHODS, asked).into(),
         (_, Method::Options | Method::Other) => not_allowed(KEY_METHODS, asked).into(),
-        (Path::Key(key, None), method) => {
+        (Path::Key(key, None | Some("")), method) => {
             let Some(session) = find(relay, &key, now_ms) else {
                 return unknown(relay, asked, now_ms).into();
             };
@@ -83,8 +83,11 @@ fn with_key(
 ) -> Action {
     match method {
         Method::Get if request::is_prefetch(request) => route::prefetched(asked).into(),
-        Method::Get => without_body(asked, || {
-            enter(relay, session, Errand::Receive(request::reception(asked, Manner::File, 0)))
+        Method::Get => without_body(asked, || match refuse_rest(relay, request, asked, session) {
+            Ok(()) => {
+                enter(relay, session, Errand::Receive(request::reception(asked, Manner::File, 0)))
+            }
+            Err(answer) => answer.into(),
         }),
         Method::Head => without_body(asked, || Answer::text(Status::Ok, "").into()),
         Method::Delete => without_body(asked, || {
@@ -95,6 +98,28 @@ fn with_key(
             deleted.map_or_else(Action::from, |()| Answer::text(Status::Ok, "deleted\n").into())
         }),
         _ => send(relay, request, asked, session, None),
+    }
+}
+
+/// Refuses a receiver that has the beginning of this file, and would get it from byte 0: some clients
+/// put the one behind the other.
+fn refuse_rest(
+    relay: &Relay,
+    request: &Request<'_>,
+    asked: &Asked,
+    session: &Session,
+) -> Result<(), Answer> {
+    if !request::asks_for_rest(request) {
+        return Ok(());
+    }
+    let passed = relay.shared().has_passed(session.at.lane(Direction::Forth));
+    match passed.map_err(|refusal| route::damaged(refusal, session.at.slot, asked))? {
+        true => {
+            let text =
+                "the file begins at byte 0 again, and Range asks for a part: ask without Range";
+            Err(Answer::error(Status::Conflict, text, asked))
+        }
+        false => Ok(()),
     }
 }
 
@@ -163,7 +188,7 @@ fn send(
     name: Option<FileName>,
 ) -> Action {
     let form = match (request.method, request.field("content-type")) {
-        (Method::Post, Some(content_type)) => multipart::boundary(content_type),
+        (Method::Post | Method::Put, Some(content_type)) => multipart::boundary(content_type),
         _ => Ok(None),
     };
     let overhead_bytes_max = relay.config.limits.form_overhead_bytes_max;
@@ -171,7 +196,10 @@ fn send(
         Ok(boundary) => boundary.map(|boundary| Multipart::new(&boundary, overhead_bytes_max)),
         Err(fault) => return Answer::fault(fault, asked).into(),
     };
-    let disposition = request.field("content-disposition").and_then(FileName::from_disposition);
+    let disposition = match request::single(request, "content-disposition", asked) {
+        Ok(disposition) => disposition.and_then(FileName::from_disposition),
+        Err(answer) => return answer.into(),
+    };
     let label = Label {
         form,
         name: disposition.or(name),

@@ -2,7 +2,10 @@
 
 use super::answer::{Answer, Asked};
 use crate::config::{Limits, Receipt};
-use crate::http::{self, Dechunker, Fault, FileName, Framing, Method, Request, Version, accepts};
+use crate::http::{
+    self, Dechunker, ENCODING_BYTES_MAX, Fault, FileName, Framing, Method, Request, Version,
+    accepts, asks_for_part, is_encoding, is_media_type, is_whole,
+};
 use crate::multipart::Multipart;
 use crate::relay::{Body, Cargo, Manner, Reception, Relay};
 use crate::session::Session;
@@ -51,6 +54,12 @@ pub(super) fn is_prefetch(request: &Request<'_>) -> bool {
     request.field("sec-purpose").is_some_and(names) || request.field("purpose").is_some_and(names)
 }
 
+/// Whether the client has a part of the file and asks for the rest. With `If-Range` it takes the whole
+/// file as well, unless it is the one that it has; no answer of ours says which it is.
+pub(super) fn asks_for_rest(request: &Request<'_>) -> bool {
+    request.field("if-range").is_none() && request.fields("range").any(asks_for_part)
+}
+
 /// Tokens of one request that are looked at: each costs a digest.
 const TOKENS_MAX: usize = 8;
 
@@ -90,7 +99,12 @@ pub(super) fn cargo(
     label: Label,
 ) -> Result<Cargo, Answer> {
     let limits = &relay.config.limits;
-    let receipt = match request.field("x-receipt") {
+    let has_length = request.framing != Framing::None;
+    // HTTP/1.0 clients may mean a body that ends with the connection.
+    if !has_length && (matches!(label.manner, Manner::File) || request.version == Version::Http10) {
+        return Err(Answer::fault(Fault::LengthMissing, asked));
+    }
+    let receipt = match single(request, "x-receipt", asked)? {
         None => label.receipt,
         Some(b"acked") => Receipt::Acked,
         Some(b"sent") => Receipt::Sent,
@@ -102,10 +116,18 @@ pub(super) fn cargo(
         let fault = Fault::BodyTooLarge { bytes_max: limits.body_bytes_max };
         return Err(Answer::fault(fault, asked));
     }
+    refuse_part(request, asked)?;
+    let content_type = single(request, "content-type", asked)?.filter(|it| is_media_type(it));
+    let encoding = encoding(request, asked)?;
+    let is_encoded = encoding.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
+    if label.form.is_some() && is_encoded {
+        return Err(Answer::bad_request("a form with a Content-Encoding cannot be read", asked));
+    }
     let dechunker = dechunker(limits);
     Ok(Cargo {
         body: Body::new(request.framing, label.form, dechunker),
-        content_type: request.field("content-type").map(<[u8]>::to_vec),
+        content_type: content_type.map(<[u8]>::to_vec),
+        encoding,
         name: label.name,
         receipt,
         manner: label.manner,
@@ -114,4 +136,47 @@ pub(super) fn cargo(
         admitted_as: label.admitted_as,
         for_guest: label.for_guest,
     })
+}
+
+/// The field of this name. Of two that differ nobody knows which counts, so neither does.
+pub(super) fn single<'b>(
+    request: &Request<'b>,
+    name: &str,
+    asked: &Asked,
+) -> Result<Option<&'b [u8]>, Answer> {
+    let mut fields = request.fields(name);
+    let first = fields.next();
+    if fields.any(|other| Some(other) != first) {
+        let text = format!("two {name} fields that differ");
+        return Err(Answer::bad_request(&text, asked));
+    }
+    Ok(first)
+}
+
+/// Refuses a body that is only a part of its file: there is nothing to put it behind.
+fn refuse_part(request: &Request<'_>, asked: &Asked) -> Result<(), Answer> {
+    let length = match request.framing {
+        Framing::Length(bytes) => Some(bytes),
+        _ => None,
+    };
+    if request.fields("content-range").all(|range| is_whole(range, length)) {
+        return Ok(());
+    }
+    let text = "Content-Range: only a whole file is taken, bytes 0-(N-1)/N with Content-Length: N";
+    Err(Answer::bad_request(text, asked))
+}
+
+/// The codings of all `Content-Encoding` fields. A receiver that is not told of one gets another body, so
+/// what cannot be passed on is refused.
+fn encoding(request: &Request<'_>, asked: &Asked) -> Result<Option<Vec<u8>>, Answer> {
+    let fields = request.fields("content-encoding").filter(|field| !field.is_empty());
+    let encoding = fields.collect::<Vec<_>>().join(&b", "[..]);
+    if encoding.is_empty() {
+        return Ok(None);
+    }
+    if !is_encoding(&encoding) {
+        let text = format!("Content-Encoding: codings, in at most {ENCODING_BYTES_MAX} bytes");
+        return Err(Answer::bad_request(&text, asked));
+    }
+    Ok(Some(encoding))
 }

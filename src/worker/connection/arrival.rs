@@ -79,8 +79,9 @@ impl Connection {
                 Step::Go
             }
             Shaken::NotYet | Shaken::Left => Step::Stop(Next::Close),
-            Shaken::Failed(Fault::PlainHttp) => {
+            Shaken::Failed(Fault::PlainHttp { to_head }) => {
                 self.stream.decrypt();
+                self.asked.head_only = to_head;
                 let text = "this port speaks HTTPS";
                 let answer = Answer::error(Status::BadRequest, text, &self.asked);
                 self.answer(relay, &answer, now_ms);
