@@ -66,6 +66,42 @@ pub(crate) fn no_interim_answer_is_given_unasked() {
 }
 
 #[test]
+pub(crate) fn a_body_that_is_read_with_its_head_is_asked_for_at_once() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let chunked = ("Transfer-Encoding", "chunked");
+    for (method, target, status) in [
+        ("POST", "/", 201),
+        ("PUT", "/session", 201),
+        ("HEAD", &*session.path, 200),
+        ("PUT", "/", 405),
+        ("DELETE", &session.path, 403),
+    ] {
+        let mut raw = relay.connect();
+        raw.request(method, target, &[chunked, EXPECT]).read_continue();
+        raw.expect_silence(Duration::from_millis(20));
+        raw.send_last_chunk();
+        let answer = raw.read_response().expect(status);
+        assert_eq!(answer.interim, [0_u16; 0], "{method} {target}");
+        // The next request on the connection is told anew.
+        raw.request("POST", "/", &[chunked, EXPECT]).read_continue();
+        raw.send_last_chunk();
+        raw.read_response().expect(201);
+    }
+    let mut raw = relay.connect();
+    raw.request("POST", "/", &[chunked, EXPECT]).read_continue();
+    raw.send_chunk(b"x");
+    raw.read_response().expect_error(400);
+    let mut raw = relay.connect();
+    raw.request("POST", "/", &[("Content-Length", "1"), EXPECT]).read_response().expect_error(400);
+    // A client that does not wait needs no answer in between.
+    let mut raw = relay.connect();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n";
+    raw.send(head.as_bytes());
+    assert_eq!(raw.read_response().expect(201).interim, [0_u16; 0]);
+}
+
+#[test]
 fn another_expectation_is_refused() {
     let relay = Relay::start();
     let session = relay.session();

@@ -54,6 +54,22 @@ fn a_name_in_content_disposition_reaches_the_receiver() {
         ),
         ("inline", "attachment"),
         ("attachment; filename=\"../\"", "attachment"),
+        (
+            "attachment; filename*0=\"a \"; filename*1*=%2e; filename*2=txt",
+            "attachment; filename=\"a .txt\"; filename*=UTF-8''a%20.txt",
+        ),
+        (
+            "attachment; filename*=UTF-8''a%e2%80%aegpj.exe%2e%20",
+            "attachment; filename=\"agpj.exe\"; filename*=UTF-8''agpj.exe",
+        ),
+        (
+            "attachment; filename=\"NUL.txt\"",
+            "attachment; filename=\"_NUL.txt\"; filename*=UTF-8''_NUL.txt",
+        ),
+        (
+            "attachment; filename=\"a:b|c?.txt\"",
+            "attachment; filename=\"a_b_c_.txt\"; filename*=UTF-8''a_b_c_.txt",
+        ),
     ] {
         let session = relay.session();
         let mut receiver = relay.connect();
@@ -71,16 +87,16 @@ fn a_name_in_content_disposition_reaches_the_receiver() {
 }
 
 #[test]
-fn a_long_name_is_cut_at_255_bytes() {
+fn a_long_name_is_cut_at_255_bytes_in_front_of_its_extension() {
     let relay = Relay::start();
     let session = relay.session();
     let mut receiver = relay.connect();
     receiver.get(&session.path);
     let mut sender = relay.connect();
-    sender.put(&format!("{}/{}", session.path, "%C3%A9".repeat(200)), b"x");
+    sender.put(&format!("{}/{}.jpeg", session.path, "%C3%A9".repeat(200)), b"x");
     let head = receiver.read_response().expect(200).head;
     let extended = head.must("Content-Disposition").split("UTF-8''").nth(1).unwrap().to_owned();
-    assert_eq!(extended, "%C3%A9".repeat(127));
+    assert_eq!(extended, "%C3%A9".repeat(125) + ".jpeg");
 }
 
 #[test]

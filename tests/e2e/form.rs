@@ -26,8 +26,7 @@ pub(crate) fn the_first_part_with_a_file_name_is_the_file() {
     receiver.get(&session.path);
     let note = "Content-Disposition: form-data; name=\"note\"\r\n\r\nnot this";
     let none = "Content-Disposition: form-data; name=\"none\"; filename=\"\"\r\n\r\nnor this";
-    let second =
-        "Content-Disposition: form-data; name=\"g\"; filename=\"b.txt\"\r\n\r\nnor the second";
+    let second = "Content-Disposition: form-data; name=\"g\"\r\n\r\nnor the last";
     let body = format!(
         "preamble\r\n--XX\r\n{note}\r\n--XX\r\n{none}\r\n--XX\r\n{FILE}\r\nthis \r\n--X\r\n--\r\nand\n\r\n--XX\r\n{second}\r\n--XX--\r\nepilogue"
     );
@@ -41,6 +40,112 @@ pub(crate) fn the_first_part_with_a_file_name_is_the_file() {
     );
     let report = sender.read_response().expect(200);
     assert_eq!(report.head.delivered_bytes(), answer.body.len() as u64);
+}
+
+#[test]
+pub(crate) fn a_second_file_is_told_and_the_receiver_is_cut() {
+    let relay = Relay::with(2, &[]);
+    let session = relay.session();
+    let (mut receiver, head, mut sender) = begun(&relay, &session);
+    sender.send_chunk(format!("\r\n--XX\r\n{FILE}\r\nmore\r\n--XX--\r\n").as_bytes());
+    sender.send_last_chunk();
+    let answer = sender.read_response();
+    assert!(answer.text().contains("a second file"), "{}", answer.text());
+    assert_eq!(answer.expect_error(400).head.delivered_bytes(), 5);
+    assert_ne!(receiver.read_body(&head, |_| ()), Ending::Complete);
+    session.transfer(&Payload::new(5, 10), crate::harness::Shape::Form);
+}
+
+#[test]
+fn a_curl_with_two_files_is_told_and_its_receiver_has_no_file() {
+    let relay = Relay::start();
+    let session = relay.session();
+    Payload::new(6, 3_000_000).write_file(&relay.path("a"));
+    fs::write(relay.path("b"), "b").unwrap();
+    let received = Curl::new("-sf -o got").arg(&session.url).within(relay.directory()).start();
+    let sent = Curl::new("-sS --fail-with-body -F f=@a -F f=@b").arg(&session.url);
+    let sent = sent.within(relay.directory()).run().expect(22);
+    assert!(sent.text().contains("a second file"), "{}", sent.text());
+    received.finish().expect(18);
+}
+
+#[test]
+pub(crate) fn a_form_by_put_is_a_form_under_each_path() {
+    let relay = Relay::start();
+    let unnamed = "Content-Disposition: form-data; name=\"f\"; filename=\"..\"\r\n";
+    let of = |name| format!("attachment; filename=\"{name}\"; filename*=UTF-8''{name}");
+    for (suffix, head, name) in [
+        ("", FILE, of("a.txt")),
+        ("/", FILE, of("a.txt")),
+        ("/path.txt", FILE, of("a.txt")),
+        ("/path.txt", unnamed, of("path.txt")),
+        ("", unnamed, "attachment".to_owned()),
+    ] {
+        let session = relay.session();
+        let mut receiver = relay.connect();
+        receiver.get(&session.path);
+        let body = format!("--XX\r\n{head}\r\nhello\r\n--XX--\r\n");
+        let mut sender = relay.connect();
+        let kind = ("Content-Type", "multipart/form-data; boundary=XX");
+        let length = body.len().to_string();
+        sender.request(
+            "PUT",
+            &format!("{}{suffix}", session.path),
+            &[kind, ("Content-Length", &length)],
+        );
+        sender.send(body.as_bytes());
+        let answer = receiver.read_response().expect(200);
+        assert_eq!(answer.body, b"hello");
+        assert_eq!(answer.head.must("Content-Disposition"), name);
+        assert_eq!(sender.read_response().expect(200).head.delivered_bytes(), 5);
+    }
+}
+
+#[test]
+fn a_form_of_curl_by_put_is_unpacked() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let payload = Payload::new(7, 100_000);
+    payload.write_file(&relay.path("data.bin"));
+    let received = Curl::new("-sfOJ").arg(&session.url);
+    fs::create_dir(relay.path("out")).unwrap();
+    let received = received.within(&relay.path("out")).start();
+    let sent = Curl::new("-sS --fail-with-body -X PUT -F file=@data.bin").arg(&session.url);
+    sent.within(relay.directory()).run().expect(0);
+    received.finish().expect(0);
+    payload.assert_file(&relay.path("out").join("data.bin"));
+}
+
+#[test]
+pub(crate) fn forms_as_clients_write_them_are_read() {
+    let relay = Relay::start();
+    let long = "-".repeat(200);
+    let folded = "Content-Disposition: form-data; name=\"f\";\r\n filename*0*=UTF-8''%C3%A4;\r\n\tfilename*1=\".txt\"\r\n";
+    let odd = "Content-Disposition: form-data; name=\"f\"; filename=\"a\x01\0\u{202e}b\"\r\nContent-Type: none\r\n";
+    for (boundary, written, head, name) in [
+        ("*****", "*****", FILE, "a.txt"),
+        ("!#$%&^|~*@", "!#$%&^|~*@", FILE, "a.txt"),
+        ("a;b \"c\\", "\"a;b \\\"c\\\\\"", FILE, "a.txt"),
+        (&*long, &*long, FILE, "a.txt"),
+        ("XX", "XX", folded, "%C3%A4.txt"),
+        ("XX", "XX", odd, "ab"),
+    ] {
+        let session = relay.session();
+        let mut receiver = relay.connect();
+        receiver.get(&session.path);
+        let body = format!("--{boundary}\r\n{head}\r\nhello\r\n--{boundary}--\r\n");
+        let kind = format!("multipart/form-data; boundary={written}");
+        let fields = [("Content-Type", &*kind), ("Content-Length", &body.len().to_string())];
+        let mut sender = relay.connect();
+        sender.request("POST", &session.path, &fields).send(body.as_bytes());
+        let answer = receiver.read_response().expect(200);
+        assert_eq!(answer.body, b"hello", "{written}");
+        let named = answer.head.must("Content-Disposition");
+        assert!(named.ends_with(&format!("filename*=UTF-8''{name}")), "{named}");
+        let wanted = if head == FILE { "text/csv" } else { "application/octet-stream" };
+        assert_eq!(answer.head.must("Content-Type"), wanted);
+        sender.read_response().expect(200);
+    }
 }
 
 #[test]
@@ -194,7 +299,7 @@ pub(crate) fn a_form_of_curl_with_several_fields() {
     payload.write_file(&relay.path("data.bin"));
     fs::write(relay.path("second.txt"), "second").unwrap();
     let received = Curl::new("-sfOJ").arg(&session.url).within(relay.directory()).start();
-    let sent = Curl::new("-sS --fail-with-body -F note=hello -F file=@data.bin;filename=re\u{e7}u.bin -F more=@second.txt -w %header{x-bytes-delivered}")
+    let sent = Curl::new("-sS --fail-with-body -F note=hello -F file=@data.bin;filename=re\u{e7}u.bin -F more=<second.txt -w %header{x-bytes-delivered}")
         .arg(&session.url)
         .within(relay.directory())
         .run()

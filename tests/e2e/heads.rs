@@ -122,3 +122,40 @@ fn expect_408(socket: &mut TcpStream, deadline: Instant) {
     let text = String::from_utf8_lossy(&head[..n]);
     assert!(text.starts_with("HTTP/1.1 408 "), "{text:?}");
 }
+
+#[test]
+pub(crate) fn a_head_request_that_is_refused_has_no_content() {
+    let relay =
+        Relay::with(1, &["timeouts.head_timeout = \"1s\"", "limits.head_bytes_max = \"4KiB\""]);
+    let long = format!("HEAD /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(5000));
+    for (head, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("\r\nHEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("HEAD / HTTP/2.0\r\n\r\n", 505),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
+        ("HEAD nothing HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (&*long, 414),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n", 408),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nService-Worker: script\r\n\r\n", 403),
+    ] {
+        let mut raw = relay.connect();
+        raw.send(head.as_bytes());
+        let answer = raw.read_head();
+        assert_eq!(answer.status, status, "{head:?}");
+        assert_ne!(answer.must("Content-Length"), "0", "{head:?}");
+        raw.finish();
+        if status == 403 {
+            // Nothing is wrong with its head, so the connection went on until its client ended it.
+            assert!(!answer.closes());
+        }
+        raw.expect_close();
+    }
+}
+
+#[test]
+pub(crate) fn a_method_that_does_not_end_is_not_a_target_that_is_too_long() {
+    let relay = Relay::start();
+    let mut raw = relay.connect();
+    raw.send(format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(20_000)).as_bytes());
+    raw.read_response().expect_error(501);
+}

@@ -58,3 +58,4 @@ mod tls_reload;
 mod traces;
 mod upgrade;
 mod urgent;
+mod whole;

@@ -1,0 +1,186 @@
+//! A part is never taken for the whole: bodies that state no length or only a part, and receivers that ask for the rest
+//! of a file.
+
+use std::fs;
+
+use crate::harness::{Curl, Payload, Raw, Relay, Session, Shape};
+
+const HINT: &str = "Content-Length";
+
+#[test]
+pub(crate) fn a_sender_that_states_no_length_is_told_and_its_session_stays() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let waiting = session.receiver(&Payload::new(1, 10));
+    let form = "Content-Type: multipart/form-data; boundary=XX\r\n";
+    for (method, suffix, version, fields) in [
+        ("POST", "", "1.1", ""),
+        ("PUT", "", "1.1", ""),
+        ("PUT", "/name", "1.1", "Expect: 100-continue\r\n"),
+        ("POST", "/", "1.1", form),
+        ("POST", "", "1.0", "Connection: keep-alive\r\n"),
+        ("PUT", "", "1.0", ""),
+    ] {
+        let path = &session.path;
+        let mut sender = relay.connect();
+        let head = format!("{method} {path}{suffix} HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+        // What follows is a body that ends with the connection, and no request.
+        let bearer = format!("Authorization: Bearer {}", session.token);
+        let body = format!("DELETE {path} HTTP/1.1\r\nHost: a\r\n{bearer}\r\n\r\n");
+        sender.send((head + &body).as_bytes());
+        let answer = sender.read_response();
+        assert!(answer.text().contains(HINT), "{}", answer.text());
+        assert!(answer.expect_error(411).head.closes());
+        sender.finish();
+        sender.expect_close();
+    }
+    let dead = "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    relay.connect().request("POST", dead, &[]).read_response().expect_error(404);
+    assert!(!waiting.is_finished(), "the receiver goes on waiting");
+    session.sender(&Payload::new(1, 10), Shape::Length).join().unwrap().expect(200);
+    waiting.join().unwrap().expect_all(&Payload::new(1, 10));
+}
+
+#[test]
+fn a_curl_that_states_no_length_can_send_again() {
+    let relay = Relay::start();
+    let session = relay.session();
+    for arguments in ["-sS --fail-with-body -X POST", "-sS --fail-with-body -0 -X PUT"] {
+        let refused = Curl::new(arguments).arg(&session.url).run().expect(22);
+        assert!(refused.text().contains(HINT), "{}", refused.text());
+    }
+    session.transfer(&Payload::new(2, 10), Shape::Length);
+}
+
+fn ranged(session: &Session, method: &str, range: &str, body: &[u8]) -> Raw {
+    let mut sender = session.connect();
+    let length = body.len().to_string();
+    let fields = [("Content-Range", range), ("Content-Length", &*length)];
+    sender.request(method, &session.path, &fields).send(body);
+    sender
+}
+
+#[test]
+pub(crate) fn a_part_of_a_file_is_refused_and_the_whole_range_is_the_file() {
+    let relay = Relay::start();
+    let session = relay.session();
+    for method in ["PUT", "POST"] {
+        for part in [
+            "bytes 3-9/10",
+            "bytes 0-4/10",
+            "bytes 0-4/*",
+            "bytes 0-5/6",
+            "bytes 2-/5",
+            "bytes */5",
+            "items 0-4/5",
+            "",
+            "nonsense",
+        ] {
+            let answer = ranged(&session, method, part, b"hello").read_response();
+            assert!(answer.text().contains("Content-Range"), "{part}: {}", answer.text());
+            answer.expect_error(400);
+        }
+    }
+    let mut chunked = relay.connect();
+    let fields = [("Content-Range", "bytes 0-4/5"), ("Transfer-Encoding", "chunked")];
+    chunked.request("PUT", &session.path, &fields).read_response().expect_error(400);
+    for (range, body) in [("bytes 0-4/5", &b"hello"[..]), ("bytes 0--1/0", b"")] {
+        let session = relay.session();
+        let mut receiver = relay.connect();
+        receiver.get(&session.path);
+        let mut sender = ranged(&session, "PUT", range, body);
+        assert_eq!(receiver.read_response().expect(200).body, body);
+        sender.read_response().expect(200);
+    }
+}
+
+#[test]
+fn curl_that_goes_on_is_refused_and_curl_that_begins_is_not() {
+    let relay = Relay::start();
+    let session = relay.session();
+    let payload = Payload::new(3, 1000);
+    payload.write_file(&relay.path("file"));
+    fs::write(relay.path("got"), "from elsewhere").unwrap();
+    let upload = |options: &str| {
+        let curl = Curl::new("-sS --fail-with-body").within(relay.directory());
+        let curl = options.split(' ').fold(curl, |curl, option| curl.arg(option));
+        curl.arg(&session.url).run()
+    };
+    for part in ["-C 3 -T file", "-r 3- -T file", "-C 3 --data-binary @file", "-C - -T -"] {
+        let refused = upload(part).expect(22);
+        assert!(refused.text().contains("Content-Range"), "{part}: {}", refused.text());
+    }
+    // Nothing has passed, so a receiver that asks for the rest is given the whole, as with any server without ranges;
+    // this curl cannot use that, and says so.
+    let receiving =
+        Curl::new("-sSf -C - -o got").arg(&session.url).within(relay.directory()).start();
+    let sent = upload("-C - -T file");
+    receiving.finish().expect(33);
+    assert!([0, 22].contains(&sent.code), "{}", sent.text());
+}
+
+/// A session in which five bytes of ten have reached a receiver, which has left then.
+fn broken_off(relay: &Relay) -> Session {
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    let mut sender = relay.connect();
+    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
+    receiver.read_head();
+    assert_eq!(receiver.read_exactly(5), b"hello");
+    receiver.reset();
+    sender.read_response().expect_error(502);
+    session
+}
+
+#[test]
+pub(crate) fn a_receiver_that_asks_for_the_rest_is_never_given_the_beginning() {
+    let relay = Relay::with(2, &[]);
+    let session = broken_off(&relay);
+    let mut receiver = relay.connect();
+    for range in ["bytes=5-", "bytes=0-4", "bytes=-5", "bytes=0-,5-", "Bytes=1-"] {
+        let answer = receiver.request("GET", &session.path, &[("Range", range)]).read_response();
+        assert!(answer.text().contains("Range"), "{}", answer.text());
+        assert!(!answer.expect_error(409).head.closes(), "{range}");
+    }
+    // Its place is free, and whoever takes all from the beginning gets it.
+    let payload = Payload::new(4, 10);
+    let whole = session.receiver(&payload);
+    session.sender(&payload, Shape::Length).join().unwrap().expect(200);
+    whole.join().unwrap().expect_all(&payload);
+    receiver.request("GET", &session.path, &[("Range", "bytes=5-")]);
+    receiver.read_response().expect_error(404);
+}
+
+#[test]
+pub(crate) fn a_range_that_takes_the_whole_is_given_the_whole() {
+    let relay = Relay::start();
+    for fields in [
+        &[("Range", "bytes=0-")][..],
+        &[("Range", "items=5-")],
+        &[("Range", "bytes=5-"), ("If-Range", "\"x\"")],
+    ] {
+        let session = broken_off(&relay);
+        let mut receiver = relay.connect();
+        receiver.request("GET", &session.path, fields);
+        relay.connect().put(&session.path, b"hello you!").read_response().expect(200);
+        assert_eq!(receiver.read_response().expect(200).body, b"hello you!", "{fields:?}");
+    }
+    // Nothing has passed here: who asks for a part has it from elsewhere, and sees that it gets the whole.
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.request("GET", &session.path, &[("Range", "bytes=5-")]);
+    relay.connect().put(&session.path, b"hello").read_response().expect(200);
+    assert_eq!(receiver.read_response().expect(200).body, b"hello");
+}
+
+#[test]
+fn curl_that_goes_on_does_not_put_two_files_into_one() {
+    let relay = Relay::start();
+    let session = broken_off(&relay);
+    fs::write(relay.path("got"), "hello").unwrap();
+    let curl = Curl::new("-sSf -C - -o got").arg(&session.url).within(relay.directory());
+    curl.run().expect(22);
+    assert_eq!(fs::read(relay.path("got")).unwrap(), b"hello");
+    session.transfer(&Payload::new(5, 10), Shape::Length);
+}
