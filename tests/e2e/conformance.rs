@@ -94,6 +94,7 @@ over_tls! {
         a_client_in_full_flow_sees_its_answer_and_not_a_reset,
         what_follows_a_final_answer_is_never_parsed,
         no_interim_answer_is_given_unasked,
+        a_body_that_is_read_with_its_head_is_asked_for_at_once,
         a_sender_is_not_read_before_the_pairing,
         lingering_is_bounded_in_bytes_and_time,
     }
@@ -270,6 +271,10 @@ over_tls! {
         an_urgent_byte_in_the_middle_of_a_body_is_left_out,
         what_has_come_behind_an_urgent_byte_is_not_waited_for,
     }
+    whole: whole {
+        a_sender_that_states_no_length_is_told_and_its_session_stays,
+        a_receiver_that_asks_for_the_rest_is_never_given_the_beginning,
+    }
     traces: traces {
         heavy_a_body_leaves_nothing_on_any_disk,
         no_session_is_given_what_another_left_in_the_segment,
@@ -302,13 +307,22 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "relayed_answers_are_safe_in_a_browser",
                 ],
             ),
+            (
+                "exchange",
+                &[
+                    "a_trailing_slash_means_the_same_session",
+                    "a_type_that_is_none_is_bytes_and_two_that_differ_are_refused",
+                    "the_encoding_reaches_the_receiver",
+                    "a_curl_unpacks_what_another_has_packed",
+                ],
+            ),
             ("expectation", &["another_expectation_is_refused"]),
             (
                 "files",
                 &[
                     "names_in_a_path_reach_the_receiver_harmless",
                     "a_name_in_content_disposition_reaches_the_receiver",
-                    "a_long_name_is_cut_at_255_bytes",
+                    "a_long_name_is_cut_at_255_bytes_in_front_of_its_extension",
                 ],
             ),
             (
@@ -320,7 +334,34 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "chunk_lines_and_trailers_are_bounded",
                 ],
             ),
-            ("heads", &["long_heads_are_refused_by_the_part_that_is_too_long"]),
+            (
+                "form",
+                &[
+                    "a_form_by_put_is_a_form_under_each_path",
+                    "forms_as_clients_write_them_are_read",
+                    "a_form_of_curl_by_put_is_unpacked",
+                    "a_curl_with_two_files_is_told_and_its_receiver_has_no_file",
+                ],
+            ),
+            (
+                "heads",
+                &[
+                    "long_heads_are_refused_by_the_part_that_is_too_long",
+                    "a_head_request_that_is_refused_has_no_content",
+                    "a_method_that_does_not_end_is_not_a_target_that_is_too_long",
+                ],
+            ),
+            (
+                "whole",
+                &[
+                    "a_part_of_a_file_is_refused_and_the_whole_range_is_the_file",
+                    "a_range_that_takes_the_whole_is_given_the_whole",
+                    "a_curl_that_states_no_length_can_send_again",
+                    "curl_that_goes_on_is_refused_and_curl_that_begins_is_not",
+                    "curl_that_goes_on_does_not_put_two_files_into_one",
+                    "a_message_of_http_1_0_states_its_length",
+                ],
+            ),
             (
                 "limits",
                 &[
@@ -457,6 +498,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
             &[
                 "faults_within_the_file_abort_the_receiver_visibly",
                 "too_much_after_the_file_aborts_the_receiver",
+                "a_second_file_is_told_and_the_receiver_is_cut",
             ],
         )],
     ),

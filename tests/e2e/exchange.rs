@@ -106,7 +106,7 @@ pub(crate) fn length_and_type_reach_the_receiver() {
 }
 
 #[test]
-pub(crate) fn a_trailing_slash_means_the_same_session() {
+fn a_trailing_slash_means_the_same_session() {
     let relay = Relay::start();
     let session = relay.session();
     let path = format!("{}/", session.path);
@@ -146,7 +146,7 @@ fn announced(relay: &Relay, fields: &[(&str, &str)]) -> Head {
 }
 
 #[test]
-pub(crate) fn a_type_that_is_none_is_bytes_and_two_that_differ_are_refused() {
+fn a_type_that_is_none_is_bytes_and_two_that_differ_are_refused() {
     let relay = Relay::start();
     let bytes = "application/octet-stream";
     for (kind, wanted) in [
@@ -180,7 +180,7 @@ pub(crate) fn a_type_that_is_none_is_bytes_and_two_that_differ_are_refused() {
 }
 
 #[test]
-pub(crate) fn the_encoding_reaches_the_receiver() {
+fn the_encoding_reaches_the_receiver() {
     let relay = Relay::start();
     let of = |fields: &[(&str, &str)]| {
         announced(&relay, fields).field("Content-Encoding").map(str::to_owned)

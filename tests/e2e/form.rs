@@ -43,7 +43,7 @@ pub(crate) fn the_first_part_with_a_file_name_is_the_file() {
 }
 
 #[test]
-pub(crate) fn a_second_file_is_told_and_the_receiver_is_cut() {
+fn a_second_file_is_told_and_the_receiver_is_cut() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
     let (mut receiver, head, mut sender) = begun(&relay, &session);
@@ -70,7 +70,7 @@ fn a_curl_with_two_files_is_told_and_its_receiver_has_no_file() {
 }
 
 #[test]
-pub(crate) fn a_form_by_put_is_a_form_under_each_path() {
+fn a_form_by_put_is_a_form_under_each_path() {
     let relay = Relay::start();
     let unnamed = "Content-Disposition: form-data; name=\"f\"; filename=\"..\"\r\n";
     let of = |name| format!("attachment; filename=\"{name}\"; filename*=UTF-8''{name}");
@@ -117,7 +117,7 @@ fn a_form_of_curl_by_put_is_unpacked() {
 }
 
 #[test]
-pub(crate) fn forms_as_clients_write_them_are_read() {
+fn forms_as_clients_write_them_are_read() {
     let relay = Relay::start();
     let long = "-".repeat(200);
     let folded = "Content-Disposition: form-data; name=\"f\";\r\n filename*0*=UTF-8''%C3%A4;\r\n\tfilename*1=\".txt\"\r\n";

@@ -124,7 +124,7 @@ fn expect_408(socket: &mut TcpStream, deadline: Instant) {
 }
 
 #[test]
-pub(crate) fn a_head_request_that_is_refused_has_no_content() {
+fn a_head_request_that_is_refused_has_no_content() {
     let relay =
         Relay::with(1, &["timeouts.head_timeout = \"1s\"", "limits.head_bytes_max = \"4KiB\""]);
     let long = format!("HEAD /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(5000));
@@ -153,7 +153,7 @@ pub(crate) fn a_head_request_that_is_refused_has_no_content() {
 }
 
 #[test]
-pub(crate) fn a_method_that_does_not_end_is_not_a_target_that_is_too_long() {
+fn a_method_that_does_not_end_is_not_a_target_that_is_too_long() {
     let relay = Relay::start();
     let mut raw = relay.connect();
     raw.send(format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(20_000)).as_bytes());

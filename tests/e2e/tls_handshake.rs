@@ -135,13 +135,18 @@ fn handshakes_are_counted_by_how_they_end() {
     Raw::connect_plain(relay.address()).get("/").read_response().expect(400);
     Raw::connect_plain(relay.address()).send(&[0; 64]);
     expect("failed", 2);
+    let mut plain = Raw::connect_plain(relay.address());
+    plain.request("HEAD", "/", &[]).read_response().expect(400);
+    plain.finish();
+    plain.expect_close();
+    expect("failed", 3);
     Raw::connect_plain(relay.address()).send(&hello[..10]);
     expect("client_left", 2);
     let mut late = Raw::connect_plain(relay.address());
     late.send(&hello[..10]);
     assert!(late.is_gone_within(PATIENCE));
     expect("too_late", 1);
-    for (outcome, count) in [("full", 2), ("resumed", 4), ("failed", 2), ("client_left", 2)] {
+    for (outcome, count) in [("full", 2), ("resumed", 4), ("failed", 3), ("client_left", 2)] {
         expect(outcome, count);
     }
 }

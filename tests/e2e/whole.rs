@@ -52,6 +52,20 @@ fn a_curl_that_states_no_length_can_send_again() {
     session.transfer(&Payload::new(2, 10), Shape::Length);
 }
 
+#[test]
+fn a_message_of_http_1_0_states_its_length() {
+    let relay = Relay::start();
+    let session = relay.message_session();
+    let mut host = session.host();
+    host.poll();
+    let mut sender = relay.connect();
+    sender.send(format!("POST {} HTTP/1.0\r\n\r\na body up to the end", session.path).as_bytes());
+    sender.read_response().expect_error(411);
+    // In HTTP/1.1 there is no body then, and an empty message is a message.
+    session.guest().ask("POST", &[]).read_response().expect(200);
+    assert_eq!(host.read_response().expect(200).body, b"");
+}
+
 fn ranged(session: &Session, method: &str, range: &str, body: &[u8]) -> Raw {
     let mut sender = session.connect();
     let length = body.len().to_string();
@@ -61,7 +75,7 @@ fn ranged(session: &Session, method: &str, range: &str, body: &[u8]) -> Raw {
 }
 
 #[test]
-pub(crate) fn a_part_of_a_file_is_refused_and_the_whole_range_is_the_file() {
+fn a_part_of_a_file_is_refused_and_the_whole_range_is_the_file() {
     let relay = Relay::start();
     let session = relay.session();
     for method in ["PUT", "POST"] {
@@ -153,7 +167,7 @@ pub(crate) fn a_receiver_that_asks_for_the_rest_is_never_given_the_beginning() {
 }
 
 #[test]
-pub(crate) fn a_range_that_takes_the_whole_is_given_the_whole() {
+fn a_range_that_takes_the_whole_is_given_the_whole() {
     let relay = Relay::start();
     for fields in [
         &[("Range", "bytes=0-")][..],
