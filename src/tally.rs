@@ -134,7 +134,7 @@ kinds! {
 }
 
 /// Codes in the order of their tallies.
-const STATUSES: [Status; 20] = [
+const STATUSES: [Status; 21] = [
     Status::Ok,
     Status::Created,
     Status::BadRequest,
@@ -155,6 +155,7 @@ const STATUSES: [Status; 20] = [
     Status::Unavailable,
     Status::GatewayTimeout,
     Status::VersionNotSupported,
+    Status::LengthRequired,
 ];
 
 /// Ends in the order of their tallies.
@@ -282,7 +283,9 @@ impl Tally {
 
 /// Where `kind` stands in `all`; beyond every tally, so that it is not counted, if it is not there.
 fn at<T: PartialEq>(all: &[T], kind: T) -> usize {
-    all.iter().position(|it| *it == kind).unwrap_or(TALLIES)
+    let found = all.iter().position(|it| *it == kind);
+    debug_assert!(found.is_some(), "a kind that its table lacks is never counted");
+    found.unwrap_or(TALLIES)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::{Curl, Payload, Raw, Relay, Session, Shape};
+use crate::harness::{ADMIN, Curl, Payload, Raw, Relay, Session, Shape};
 
 const HINT: &str = "Content-Length";
 
@@ -43,12 +43,13 @@ pub(crate) fn a_sender_that_states_no_length_is_told_and_its_session_stays() {
 
 #[test]
 fn a_curl_that_states_no_length_can_send_again() {
-    let relay = Relay::start();
+    let relay = Relay::with(1, &[ADMIN]);
     let session = relay.session();
     for arguments in ["-sS --fail-with-body -X POST", "-sS --fail-with-body -0 -X PUT"] {
         let refused = Curl::new(arguments).arg(&session.url).run().expect(22);
         assert!(refused.text().contains(HINT), "{}", refused.text());
     }
+    assert_eq!(relay.metrics().value("answers_total{code=\"411\"}"), 2);
     session.transfer(&Payload::new(2, 10), Shape::Length);
 }
 
