@@ -8,6 +8,7 @@ use super::check::{Check, Files, Key, within};
 use super::report::Fault;
 use super::typed::Typed;
 use super::{ConfigError, DEFAULT_TEXT, Refusal, Source, read};
+use crate::sys::file;
 use crate::sys::private::Address;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -51,7 +52,7 @@ impl Source {
     ) -> Result<V, ConfigError> {
         let (origin, text) = match self {
             Self::Embedded => ("built-in".to_owned(), DEFAULT_TEXT.to_owned()),
-            Self::File(path) => (path.display().to_string(), read(path)?),
+            Self::File(path) => (path.display().to_string(), read(path, file::any)?),
         };
         let typed = |text| match toml::from_str(text) {
             Ok(typed) => Ok(key(typed)),

@@ -17,21 +17,27 @@ mod unit;
 mod warning;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::Networks;
+use crate::sys::file;
 use crate::sys::listener::KeepAlive;
 use crate::sys::private::Address;
 use crate::sys::user::User;
 use shm::Share;
+use zeroize::Zeroizing;
 
 use check::Files;
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
 use report::Fault;
 pub use report::{ConfigError, Refusal};
+
+/// What a configuration may have: the default, which explains every key, has 20 KiB.
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The built-in default, which documents every key.
 const DEFAULT_TEXT: &str = include_str!("../../conf/idontstore.toml");
@@ -290,21 +296,27 @@ pub enum Source {
 impl Source {
     /// Reads it and checks it.
     pub fn load(&self) -> Result<Config, ConfigError> {
-        self.load_on(&host::Host::probe())
+        self.load_on(&host::Host::probe(), file::any)
     }
 
     /// The same for a program that runs with `running`: `"auto"` stands for the segment that it has.
     pub fn load_again(&self, running: &Config) -> Result<Config, ConfigError> {
         let segment_bytes = Some(running.memory.segment_bytes);
-        self.load_on(&host::Host { segment_bytes, ..host::Host::probe() })
+        // The master waits for nobody, so it does not read a pipe.
+        self.load_on(&host::Host { segment_bytes, ..host::Host::probe() }, file::regular)
     }
 
-    fn load_on(&self, host: &host::Host) -> Result<Config, ConfigError> {
+    fn load_on(&self, host: &host::Host, content: Content) -> Result<Config, ConfigError> {
         match self {
             Self::Embedded => parse_with(DEFAULT_TEXT, "built-in", host, Files::In(Path::new(""))),
             Self::File(path) => {
                 let directory = path.parent().unwrap_or(Path::new(""));
-                parse_with(&read(path)?, &path.display().to_string(), host, Files::In(directory))
+                parse_with(
+                    &read(path, content)?,
+                    &path.display().to_string(),
+                    host,
+                    Files::In(directory),
+                )
             }
         }
     }
@@ -319,9 +331,15 @@ impl fmt::Display for Source {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+/// How a file is read: [`file::any`] or [`file::regular`].
+type Content = fn(&Path, usize) -> Result<Zeroizing<Vec<u8>>, file::ReadError>;
+
+fn read(path: &Path, content: Content) -> Result<String, ConfigError> {
+    let text = content(path, FILE_BYTES_MAX).map_err(io::Error::from).and_then(|content| {
+        let text = str::from_utf8(&content).map(str::to_owned);
+        text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    });
+    text.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
 /// Checks `text`; `origin` is what errors call it, usually its path. Paths in it are relative to the working directory.

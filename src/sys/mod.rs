@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod clock;
 pub mod epoll;
+pub mod file;
 pub mod listener;
 pub mod pipe;
 pub mod private;
