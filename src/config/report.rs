@@ -13,6 +13,10 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 /// Two names this close are taken for a slip of the finger (Jaro-Winkler similarity, 1 being equal).
 const SLIP_SIMILARITY_MIN: f64 = 0.8;
 
+/// What PEM text begins with, and what its last line begins with.
+const PEM_BEGINS: &str = "-----BEGIN ";
+const PEM_ENDS: &str = "-----END ";
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -50,8 +54,19 @@ pub(super) struct Fault {
 
 impl Refusal {
     pub(super) fn new(origin: &str, text: &str, faults: Vec<Fault>) -> Self {
-        Self { origin: origin.to_owned(), text: text.to_owned(), faults }
+        Self { origin: origin.to_owned(), text: without_pem(text), faults }
     }
+}
+
+/// The text with a star for each byte of what may be a private key: somebody has written a key where the name of its
+/// file belongs, or named the key's file as the configuration. Every place stays where it is.
+fn without_pem(text: &str) -> String {
+    let Some((before, pem)) = text.split_once(PEM_BEGINS) else { return text.to_owned() };
+    let secret = pem.rfind(PEM_ENDS).unwrap_or(pem.len());
+    let (secret, after) = pem.split_at_checked(secret).unwrap_or((pem, ""));
+    let hidden = |byte: u8| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' };
+    let hidden: String = secret.bytes().map(hidden).collect();
+    [before, PEM_BEGINS, &hidden, after].concat()
 }
 
 impl fmt::Display for Refusal {

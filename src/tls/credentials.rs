@@ -1,21 +1,23 @@
 //! A listener's certificate and private key, from their PEM files. Read by `config`, so that a file that is no good is
 //! found before anything starts, and by the master.
 //!
-//! Must always hold: what was loaded parses, and the key belongs to the certificate.
+//! Must always hold: what was loaded can serve: it parses, the key belongs to the certificate, the certificate may be a
+//! server's, and each one behind it has issued the one before. No error holds a byte of a file.
 
-use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use super::certificate::Certificate;
+use super::key;
+use super::pem::{Flaw, Label, Section, sections};
+use crate::sys::file::{self, ReadError};
+use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
+use rustls::sign::{CertifiedKey, SigningKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
-use zeroize::{Zeroize, Zeroizing};
 
 /// What such a file may hold at most: chains are a few KiB.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
+/// X.509 has had extensions since this version, and without them there are no names that clients look at.
+const VERSION: u8 = 3;
 
 /// A certificate with its chain, and its key.
 #[derive(Debug)]
@@ -44,38 +46,65 @@ pub enum CredentialsError {
     },
 }
 
-/// What is wrong with a PEM file.
+/// What is wrong with a file. Certificates are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// It is no file, or too large to be one of these.
-    #[error("it is no file of at most {FILE_BYTES_MAX} bytes")]
-    NoFile,
-    /// It is not in the format.
-    #[error("it is not well-formed PEM: {0}")]
-    Pem(pem::Error),
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+    /// Its PEM is damaged.
+    #[error(transparent)]
+    Pem(#[from] Flaw),
     /// There is no certificate in it.
-    #[error("there is no certificate in it (`-----BEGIN CERTIFICATE-----`)")]
-    NoCertificate,
+    #[error("there is no certificate in it (`-----BEGIN CERTIFICATE-----`){}", but(.0))]
+    NoCertificate(Option<&'static str>),
     /// There is no key in it.
-    #[error("there is no private key in it that can be used without a passphrase")]
-    NoKey,
+    #[error("there is no private key in it (`-----BEGIN PRIVATE KEY-----`){}", but(.0))]
+    NoKey(Option<&'static str>),
+    /// The key takes a passphrase.
+    #[error("the private key in it is encrypted: it has to be usable without a passphrase")]
+    Encrypted,
     /// A certificate does not parse.
-    #[error("certificate {number} of it is malformed: {source}")]
-    Malformed {
-        /// Which, from 1.
-        number: usize,
-        /// Why.
-        source: Error,
-    },
+    #[error(
+        "certificate {0} of it is malformed, or has a critical extension that is not supported"
+    )]
+    Malformed(usize),
+    /// A certificate is too old in kind.
+    #[error(
+        "certificate {0} of it is of X.509 version {1}, which clients refuse: version 3 is needed"
+    )]
+    Version(usize, u8),
     /// The key is of a kind that cannot be used.
-    #[error("a key of this kind cannot be used: {0}")]
-    Kind(Error),
+    #[error(
+        "it is {0}: supported are RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, and Ed25519"
+    )]
+    Kind(&'static str),
     /// The key is another certificate's.
     #[error("it is not the key of the first certificate in {}", .0.display())]
     Mismatch(PathBuf),
+    /// The key's certificate is not the first.
+    #[error("the key belongs to certificate {0} of it, which has to be the first")]
+    NotFirst(usize),
+    /// The certificate is meant for something else.
+    #[error(
+        "its first certificate is not for servers: its extended key usage lacks \"TLS Web Server Authentication\""
+    )]
+    NotForServers,
+    /// A certificate has not issued the one before it.
+    #[error(
+        "certificate {0} of it has not issued the one before it: the server's certificate comes first, and behind each one its issuer's"
+    )]
+    NotIssuer(usize),
+    /// A certificate may not issue others.
+    #[error(
+        "certificate {0} of it is not a CA certificate, so it cannot vouch for the one before it"
+    )]
+    NoAuthority(usize),
+}
+
+/// What is there instead.
+fn but(what: &Option<&'static str>) -> String {
+    what.map(|what| format!(", but {what}")).unwrap_or_default()
 }
 
 impl Credentials {
@@ -84,47 +113,94 @@ impl Credentials {
         let in_certificate =
             |source| CredentialsError::Certificate { path: certificate.to_owned(), source };
         let in_key = |source| CredentialsError::Key { path: key.to_owned(), source };
-        let chain = read(certificate).and_then(|text| chain(&text)).map_err(in_certificate)?;
-        let mut private = read(key).and_then(|text| private_key(&text)).map_err(in_key)?;
-        let signer = any_supported_type(&private);
-        private.zeroize();
-        let signer = signer.map_err(|it| in_key(FileError::Kind(it)))?;
-        let certified = CertifiedKey::new(chain, signer);
-        match certified.keys_match() {
-            // A signer that does not tell its public key cannot be checked, and is believed.
-            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-            Err(_) => return Err(in_key(FileError::Mismatch(certificate.to_owned()))),
+        let chain = read_chain(certificate).map_err(in_certificate)?;
+        let parsed = parse(&chain).map_err(in_certificate)?;
+        let signer = read_key(key).map_err(in_key)?;
+        match owner(&parsed, signer.as_ref()) {
+            Some(0) => {}
+            Some(index) => return Err(in_certificate(FileError::NotFirst(index + 1))),
+            None => return Err(in_key(FileError::Mismatch(certificate.to_owned()))),
         }
-        Ok(Self { certified: Arc::new(certified) })
+        expect_to_serve(&parsed).map_err(in_certificate)?;
+        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signer)) })
     }
 }
 
-/// The text, which may be a key and is wiped when it is dropped.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let about = fs::metadata(path).map_err(FileError::Unreadable)?;
-    // A pipe would keep us waiting.
-    if !about.is_file() || about.len() > FILE_BYTES_MAX {
-        return Err(FileError::NoFile);
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let text = file::regular(path, FILE_BYTES_MAX)?;
+    let sections = sections(&text)?;
+    if let Some(trusted) = sections.iter().find(|it| it.label == Label::TrustedCertificate) {
+        return Err(Flaw::Trusted { line: trusted.line }.into());
     }
-    fs::read(path).map(Zeroizing::new).map_err(FileError::Unreadable)
-}
-
-fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    let chain = chain.map_err(FileError::Pem)?;
+    let certificates = sections.iter().filter(|it| it.label == Label::Certificate);
+    let chain = certificates.map(Section::certificate).collect::<Result<Vec<_>, _>>()?;
     if chain.is_empty() {
-        return Err(FileError::NoCertificate);
-    }
-    for (index, certificate) in chain.iter().enumerate() {
-        ParsedCertificate::try_from(certificate)
-            .map_err(|source| FileError::Malformed { number: index + 1, source })?;
+        return Err(FileError::NoCertificate(found_instead(&text, &sections)));
     }
     Ok(chain)
 }
 
-fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, FileError> {
-    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
-        pem::Error::NoItemsFound => FileError::NoKey,
-        error => FileError::Pem(error),
-    })
+fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, FileError> {
+    let text = file::regular(path, FILE_BYTES_MAX)?;
+    let sections = sections(&text)?;
+    let Some(section) = sections.iter().find(|it| it.label == Label::Key) else {
+        let is_encrypted = sections.iter().any(|it| it.label == Label::EncryptedKey);
+        let none = FileError::NoKey(found_instead(&text, &sections));
+        return Err(if is_encrypted { FileError::Encrypted } else { none });
+    };
+    key::signer(section.key()?).map_err(FileError::Kind)
+}
+
+/// What there is in place of what was looked for, in our own words.
+fn found_instead(text: &[u8], sections: &[Section<'_>]) -> Option<&'static str> {
+    let known = |section: &Section<'_>| match section.label {
+        Label::Certificate | Label::TrustedCertificate => Some("a certificate"),
+        Label::Key | Label::EncryptedKey => Some("a private key"),
+        Label::Other(what) => Some(what),
+        Label::Unknown => None,
+    };
+    // A sequence whose length takes more than a byte, as of any certificate or key.
+    let is_der = || matches!(text, [0x30, 0x81..=0x84, ..]);
+    let der = || is_der().then_some("DER, which `openssl` makes PEM of");
+    sections.iter().find_map(known).or_else(der)
+}
+
+/// What each certificate says.
+fn parse<'c>(chain: &'c [CertificateDer<'static>]) -> Result<Vec<Certificate<'c>>, FileError> {
+    let parse = |(index, der): (usize, &'c CertificateDer<'static>)| {
+        let number = index + 1;
+        let read = Certificate::read(der).ok_or(FileError::Malformed(number))?;
+        if read.version != VERSION {
+            return Err(FileError::Version(number, read.version));
+        }
+        // What the library would not take when it serves.
+        ParsedCertificate::try_from(der).map_err(|_| FileError::Malformed(number))?;
+        Ok(read)
+    };
+    chain.iter().enumerate().map(parse).collect()
+}
+
+/// Whose key it is, by its place in the chain. A key that does not tell is believed to be the first one's.
+fn owner(chain: &[Certificate<'_>], signer: &dyn SigningKey) -> Option<usize> {
+    match signer.public_key() {
+        Some(public) => chain.iter().position(|it| it.public_key == public.as_ref()),
+        None => Some(0),
+    }
+}
+
+fn expect_to_serve(chain: &[Certificate<'_>]) -> Result<(), FileError> {
+    if chain.first().is_some_and(|first| !first.serves) {
+        return Err(FileError::NotForServers);
+    }
+    for (index, pair) in chain.windows(2).enumerate() {
+        let [issued, issuer] = pair else { continue };
+        let number = index + 2;
+        if !issuer.has_issued(issued) {
+            return Err(FileError::NotIssuer(number));
+        }
+        if !issuer.is_authority {
+            return Err(FileError::NoAuthority(number));
+        }
+    }
+    Ok(())
 }

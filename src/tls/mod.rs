@@ -7,7 +7,11 @@
 //! connection is an end only where the client has said so.
 
 mod acceptor;
+mod certificate;
 mod credentials;
+mod der;
+mod key;
+mod pem;
 mod rotation;
 mod session;
 mod tickets;

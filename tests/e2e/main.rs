@@ -53,6 +53,7 @@ mod service;
 mod tls;
 mod tls_cut;
 mod tls_end;
+mod tls_files;
 mod tls_handshake;
 mod tls_reload;
 mod traces;

@@ -152,7 +152,7 @@ fn bad_files_are_named_with_their_line() {
         ("", key.as_str(), ":4:15", "cannot be read"),
         ("nothing", key, ":4:15", "no certificate in it"),
         (key, key, ":4:15", "no certificate in it"),
-        (cut, key, ":4:15", "PEM"),
+        (cut, key, ":4:15", "no END marker of its own"),
         (garbage, key, ":4:15", "certificate 1 of it is malformed"),
         (&chain, key, ":4:15", "certificate 2 of it is malformed"),
         (certificate, "", ":5:7", "cannot be read"),
