@@ -29,6 +29,9 @@ pub fn bearer(authorization: Option<&[u8]>) -> Option<&[u8]> {
 
 /// The value of a `Set-Cookie` that gives a message session's token to its host, for `lifetime` from
 /// `now`, and for that session's `path` alone; with `https` over HTTPS alone.
+///
+/// The path is not quoted: most clients take quotes for a part of it (RFC 6265, section 5.2), and then send the token
+/// nowhere, or to every session. A client whose clock is wrong goes by `Max-Age`; old ones know `Expires` alone.
 #[must_use]
 pub fn token_cookie(
     token: &str,
@@ -38,7 +41,8 @@ pub fn token_cookie(
     lifetime: Duration,
 ) -> String {
     let (expires, secure) = (http_date_after(now, lifetime), if https { "; Secure" } else { "" });
-    format!("token=\"{token}\"; Path=\"{path}\"; Expires={expires}{secure}")
+    let seconds = lifetime.as_secs();
+    format!("token=\"{token}\"; Path={path}; Expires={expires}; Max-Age={seconds}{secure}")
 }
 
 /// The value of a `Set-Cookie` that takes it back.
@@ -69,6 +73,18 @@ mod tests {
         assert_eq!(token(&["token=\""]), Some("\""));
         assert_eq!(token(&["Token=abc; tokens=1; token; a=token=b"]), None);
         assert_eq!(token(&[]), None);
+    }
+
+    #[test]
+    fn a_cookie_says_its_path_bare_and_its_time_twice() {
+        let (now, lifetime) = (SystemTime::UNIX_EPOCH, Duration::from_millis(90_500));
+        let given = token_cookie("abc", "/session/KEY", true, now, lifetime);
+        let expires = "Expires=Thu, 01 Jan 1970 00:01:30 GMT";
+        let rest = format!("Path=/session/KEY; {expires}; Max-Age=90; Secure");
+        assert_eq!(given, format!("token=\"abc\"; {rest}"));
+        let expires = "Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        let taken = format!("token=\"\"; Path=/session/KEY; {expires}; Max-Age=0");
+        assert_eq!(expired_token_cookie("/session/KEY"), taken);
     }
 
     #[test]

@@ -19,6 +19,30 @@ pub enum Manner {
     },
 }
 
+/// What a client is to a session of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageRole {
+    /// Its request has brought the session's token.
+    Host,
+    /// It has brought none, or another one.
+    Guest,
+}
+
+impl MessageRole {
+    /// The field by which every answer of the message API says it: a host that has lost its token is not to find out by
+    /// waiting for its own messages.
+    pub const FIELD: &'static str = "X-Role";
+
+    /// What the field says.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Guest => "guest",
+        }
+    }
+}
+
 impl Manner {
     /// Which API it is counted for.
     #[must_use]

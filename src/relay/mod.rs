@@ -21,7 +21,7 @@ mod stall;
 pub use announcement::Announcement;
 pub use body::Body;
 pub use cargo::Cargo;
-pub use manner::{Manner, Renewal};
+pub use manner::{Manner, MessageRole, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
 pub use receiving::{Receiving, Reception};

@@ -4,7 +4,9 @@
 //! completed or visibly cut: never ended as if it were whole.
 
 use super::stall::Stall;
-use super::{Announcement, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Received, Relay, Turn, millis};
+use super::{
+    Announcement, LOOK_ANYWAY_MS, Manner, MessageRole, Outbox, Pace, Received, Relay, Turn, millis,
+};
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
 use crate::stream::Stream;
@@ -587,6 +589,11 @@ fn write_head<'o>(
             head.field("Content-Disposition", Attachment(announced.name.as_ref()));
         }
         Manner::Message { renewal } => {
+            let role = match renewal {
+                Some(_) => MessageRole::Host,
+                None => MessageRole::Guest,
+            };
+            head.field(MessageRole::FIELD, role.as_str());
             if let Some(renewal) = renewal {
                 head.field("Set-Cookie", renewal.cookie());
             }

@@ -2,7 +2,7 @@
 
 use crate::config::Receipt;
 use crate::http::{Fault, ResponseHead, Status, Version, error_body};
-use crate::relay::{Report, Sent};
+use crate::relay::{MessageRole, Report, Sent};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -25,6 +25,8 @@ pub(super) struct Asked {
     pub(super) chunked: bool,
     /// The request has a body that was not read: the connection cannot be used again.
     pub(super) unread: bool,
+    /// What the client is to the session; `None` where the request is not for the message API.
+    pub(super) role: Option<MessageRole>,
 }
 
 impl Asked {
@@ -38,6 +40,7 @@ impl Asked {
             head_only: false,
             chunked: false,
             unread: true,
+            role: None,
         }
     }
 
@@ -129,6 +132,9 @@ impl Answer {
             head.field("Content-Type", content_type);
         }
         head.field("Cache-Control", "no-store");
+        if let Some(role) = asked.role {
+            head.field(MessageRole::FIELD, role.as_str());
+        }
         head.content_length(self.body.len() as u64);
         if !asked.goes_on() {
             head.close();

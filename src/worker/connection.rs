@@ -298,13 +298,15 @@ impl Connection {
                         let head = self.inbox.get(..bytes).unwrap_or_default();
                         if let Err(why) = self.admission.count_for(relay, client, now_ms) {
                             self.note = account::note(relay, &request, head, now_ms);
+                            self.asked.role = route::role(relay, &request, now_ms);
                             return self.turn_away(relay, why, now_ms);
                         }
                         let local = || self.stream.local_address();
                         let own =
                             if self.stream.is_encrypted() { Scheme::Https } else { Scheme::Http };
                         let origin = self.peer.origin(&request, own, local);
-                        let action = route::route(relay, &request, &self.asked, &origin, now_ms);
+                        let asked = &mut self.asked;
+                        let action = route::route(relay, &request, asked, &origin, now_ms);
                         self.note = account::note(relay, &request, head, now_ms);
                         self.consume(bytes.saturating_add(body_bytes));
                         self.said_continue = false;

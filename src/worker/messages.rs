@@ -10,7 +10,7 @@ use super::outcomes::BARRED;
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
 use crate::http::{Method, Request, Status, expired_token_cookie};
-use crate::relay::{Manner, Relay, Renewal};
+use crate::relay::{Manner, MessageRole, Relay, Renewal};
 use crate::session::{Kind, Session, SessionKey};
 use shm::Direction;
 use std::net::IpAddr;
@@ -19,34 +19,59 @@ use std::time::Duration;
 const MOUNT_METHODS: &str = "PUT";
 const SESSION_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
-/// Decides what `request` asks for, whose path is the mount and then `below`.
+/// Decides what `request` asks for, whose path is the mount and then `below`, and notes in `asked` whose it is.
 pub(super) fn route(
     relay: &Relay,
     request: &Request<'_>,
-    asked: &Asked,
+    asked: &mut Asked,
     origin: &Origin<'_>,
     below: &str,
     now_ms: u64,
 ) -> Action {
+    asked.role = Some(MessageRole::Guest);
     if below.is_empty() {
         return match request.method {
-            Method::Put => without_body(asked, || {
-                issue(relay, request, asked, origin, now_ms).unwrap_or_else(|error| error).into()
-            }),
+            Method::Put if asked.unread => route::takes_no_body(asked).into(),
+            Method::Put => {
+                let issued = issue(relay, request, asked, origin, now_ms);
+                if issued.is_ok() {
+                    asked.role = Some(MessageRole::Host);
+                }
+                issued.unwrap_or_else(|error| error).into()
+            }
             _ => not_allowed(MOUNT_METHODS, asked).into(),
         };
+    }
+    let key = key(below);
+    let party = key.as_ref().and_then(|key| Party::find(relay, request, origin, key, now_ms));
+    if let Some(party) = &party {
+        asked.role = Some(party.role());
     }
     if let Method::Options | Method::Other = request.method {
         return not_allowed(SESSION_METHODS, asked).into();
     }
-    let Some(key) = below.strip_prefix('/').and_then(SessionKey::parse) else {
-        return unknown(relay, asked, now_ms).into();
-    };
-    let Some(session) = route::find(relay, &key, |kind| kind != Kind::Exchange, now_ms) else {
-        return gone(relay, request, asked, now_ms).into();
-    };
-    let party = Party::of(request, origin, session);
-    party.route(relay, request, asked).unwrap_or_else(Action::from)
+    match party {
+        Some(party) => party.route(relay, request, asked).unwrap_or_else(Action::from),
+        None if key.is_some() => gone(relay, request, asked, now_ms).into(),
+        None => unknown(relay, asked, now_ms).into(),
+    }
+}
+
+/// What the client is to the session that its path names.
+pub(super) fn role(relay: &Relay, request: &Request<'_>, below: &str, now_ms: u64) -> MessageRole {
+    let session = key(below).and_then(|key| find(relay, &key, now_ms));
+    match session.and_then(|session| request::token(request, &session)) {
+        Some(_) => MessageRole::Host,
+        None => MessageRole::Guest,
+    }
+}
+
+fn key(below: &str) -> Option<SessionKey> {
+    below.strip_prefix('/').and_then(SessionKey::parse)
+}
+
+fn find(relay: &Relay, key: &SessionKey, now_ms: u64) -> Option<Session> {
+    route::find(relay, key, |kind| kind != Kind::Exchange, now_ms)
 }
 
 /// Nothing lives here (any more): whoever kept a token for it may forget it.
@@ -91,13 +116,24 @@ struct Party {
 }
 
 impl Party {
-    fn of(request: &Request<'_>, origin: &Origin<'_>, session: Session) -> Self {
+    fn find(
+        relay: &Relay,
+        request: &Request<'_>,
+        origin: &Origin<'_>,
+        key: &SessionKey,
+        now_ms: u64,
+    ) -> Option<Self> {
+        let session = find(relay, key, now_ms)?;
         let renewal = request::token(request, &session).map(|token| {
             let token = String::from_utf8_lossy(token).into_owned();
             let (path, https) = (request.path.to_owned(), origin.is_https());
             Box::new(Renewal { token, path, https, lifetime: session.lifetime })
         });
-        Self { session, renewal }
+        Some(Self { session, renewal })
+    }
+
+    fn role(&self) -> MessageRole {
+        if self.is_host() { MessageRole::Host } else { MessageRole::Guest }
     }
 
     fn is_host(&self) -> bool {

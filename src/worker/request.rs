@@ -20,6 +20,7 @@ pub(super) fn asked(request: &Request<'_>, client: IpAddr, read_bytes: usize) ->
         version: request.version,
         problem: accepts(request.field("accept"), "application/problem+json"),
         head_only: request.method == Method::Head,
+        role: None,
         chunked: request.framing == Framing::Chunked,
         unread: !matches!(request.framing, Framing::None | Framing::Length(0)) && read_bytes == 0,
     }

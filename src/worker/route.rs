@@ -9,7 +9,7 @@ use super::origin::Origin;
 use super::outcomes::DAMAGED;
 use super::{exchange, messages};
 use crate::http::{Method, Request, Status};
-use crate::relay::{Cargo, Reception, Relay};
+use crate::relay::{Cargo, MessageRole, Reception, Relay};
 use crate::session::{self, IssueError, Issued, Kind, Limited, Session, SessionKey};
 use crate::tally::{Api, Limit, Tally};
 use shm::{End, LaneRef, Refusal, Role};
@@ -52,15 +52,17 @@ impl From<Answer> for Action {
     }
 }
 
-/// Decides what `request` asks for. `origin` is what its client calls this server.
+/// Decides what `request` asks for, and notes in `asked` whose it is. `origin` is what its client calls this server.
 pub(super) fn route(
     relay: &Relay,
     request: &Request<'_>,
-    asked: &Asked,
+    asked: &mut Asked,
     origin: &Origin<'_>,
     now_ms: u64,
 ) -> Action {
-    if request.field("service-worker").is_some_and(|it| it.eq_ignore_ascii_case(b"script")) {
+    let is_worker = |it: &[u8]| it.eq_ignore_ascii_case(b"script");
+    if request.field("service-worker").is_some_and(is_worker) {
+        asked.role = role(relay, request, now_ms);
         let text = "service workers are not served";
         return Answer::error(Status::Forbidden, text, asked).into();
     }
@@ -68,6 +70,11 @@ pub(super) fn route(
         Some(path) => messages::route(relay, request, asked, origin, path, now_ms),
         None => exchange::route(relay, request, asked, origin, now_ms),
     }
+}
+
+/// What the client is to the session of messages that `request` names; `None` if it is not for that API.
+pub(super) fn role(relay: &Relay, request: &Request<'_>, now_ms: u64) -> Option<MessageRole> {
+    below_mount(relay, request.path).map(|path| messages::role(relay, request, path, now_ms))
 }
 
 /// Which API `request` is for.

@@ -43,7 +43,8 @@ impl Curl {
         Self::with(machine.command("curl"), arguments)
     }
 
-    fn with(mut command: Command, arguments: &str) -> Self {
+    /// The same by a command that becomes curl.
+    pub(crate) fn with(mut command: Command, arguments: &str) -> Self {
         command.args(["-q", "--noproxy", "*"]).args(arguments.split_whitespace());
         if let Some(certificate) = tls::trusted_by_curl() {
             command.env("CURL_CA_BUNDLE", certificate);

@@ -139,16 +139,39 @@ impl Head {
         };
         let mut parts = value.split("; ");
         let token = quoted(parts.next(), "token=");
-        let path = quoted(parts.next(), "Path=");
+        // Quotes would be a part of it to most clients.
+        let path =
+            parts.next().and_then(|p| p.strip_prefix("Path=")).filter(|p| p.starts_with('/'));
         let expires = parts.next().and_then(|p| p.strip_prefix("Expires="));
         let expires = expires.and_then(|date| httpdate::parse_http_date(date).ok());
+        let seconds = parts.next().and_then(|p| p.strip_prefix("Max-Age=")?.parse::<u64>().ok());
         // Over HTTPS it says one thing more.
         let rest = parts.next().filter(|rest| *rest != "Secure" || !tls::is_spoken());
-        match (token, path, expires, rest.or(parts.next())) {
-            (Some(token), Some(path), Some(expires), None) => {
-                Some(TokenCookie { token, path, expires })
+        match (token, path, expires.zip(seconds), rest.or(parts.next())) {
+            (Some(token), Some(path), Some((expires, seconds)), None) => {
+                // The two are taken from the clock one after the other.
+                assert!(self.seconds_until(expires).abs_diff(seconds) <= 1, "{value:?}");
+                Some(TokenCookie { token, path: path.to_owned(), expires })
             }
             _ => panic!("cookie {value:?}"),
+        }
+    }
+}
+
+impl Head {
+    /// From the answer's date; 0: it is over.
+    fn seconds_until(&self, expires: SystemTime) -> u64 {
+        let date = httpdate::parse_http_date(self.must("Date")).unwrap();
+        expires.duration_since(date).unwrap_or_default().as_secs()
+    }
+
+    /// What the relay takes the client for.
+    #[track_caller]
+    pub(crate) fn role(&self) -> Role {
+        match self.must("X-Role") {
+            "host" => Role::Host,
+            "guest" => Role::Guest,
+            role => panic!("X-Role: {role}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The message API, line by line, and what it must stand.
 
 mod allocating;
+mod clients;
 mod crowd;
 pub(crate) mod ending;
 pub(crate) mod losing;

@@ -1,5 +1,7 @@
 //! What plays the transcript: a client's requests, its answers, and what it must be able to do.
 
+use std::collections::BTreeMap;
+
 use crate::harness::{Head, Relay};
 
 /// What an endless body consists of.
@@ -57,6 +59,21 @@ impl<'r> Request<'r> {
     }
 }
 
+/// A field as it has to be compared: of a cookie what a parser makes of it, which knows no order and takes quotes off, and
+/// without its times, of which only that they are there is the same each time.
+pub(super) fn parsed(field: &str) -> String {
+    let Some(cookie) = field.strip_prefix("Set-Cookie: ") else { return field.to_owned() };
+    let parts = cookie.split(';').map(|part| {
+        let (name, value) = part.trim().split_once('=').expect("a value");
+        let name = if name == "token" { name.to_owned() } else { name.to_lowercase() };
+        let value = if name == "expires" { "DATE" } else { value.trim_matches('"') };
+        (name, value.to_owned())
+    });
+    // Old clients go by the date, so it says as much.
+    let parts: BTreeMap<_, _> = parts.filter(|(name, _)| name != "max-age").collect();
+    format!("Set-Cookie: {parts:?}")
+}
+
 impl Answer {
     /// The fields as lines, with what differs from run to run, and from cama, replaced by a word.
     pub(super) fn masked_fields(&self) -> Vec<String> {
@@ -78,10 +95,7 @@ impl Answer {
                     value = value.replace(secret, word);
                 }
             }
-            if let Some((before, _)) = value.split_once("Expires=") {
-                value = format!("{before}Expires=DATE");
-            }
-            format!("{name}: {value}")
+            parsed(&format!("{name}: {value}"))
         };
         self.head.fields.iter().map(masked).collect()
     }

@@ -6,7 +6,8 @@
 //! has the path that it needs for that. The wait of section 4 is 2 s, where the transcript has 30.
 //!
 //! Where this program says more than cama did, the fields are listed apart, as what is `beyond`; either list is exact:
-//! - `Cache-Control: no-store` on every answer;
+//! - `Cache-Control: no-store` and `X-Role`, what the client is taken for, on every answer;
+//! - `Max-Age` beside a cookie's `Expires`, and its path without quotes, which to a parser is the same;
 //! - `X-Receipt` on a delivery report, and on one of a chunked message `X-Bytes-Delivered` too, beside cama's
 //!   `X-Bytes-Relayed`, as cama uses both names for the one count;
 //! - the host's cookie, renewed with each answer to its `GET` and `POST`, as cama's code did in part;
@@ -20,7 +21,7 @@ mod sockets;
 
 use std::collections::BTreeSet;
 
-use client::{Answer, Body, Client, ENDLESS, Request};
+use client::{Answer, Body, Client, ENDLESS, Request, parsed};
 use curl::OverCurl;
 use sockets::OverSockets;
 
@@ -32,6 +33,8 @@ const LOCATION: &str = "Location: /cama/session/KEY";
 const COOKIE: &str = "Set-Cookie: token=\"TOKEN\"; Path=\"/cama/session/KEY\"; Expires=DATE";
 const EXPIRED: &str = "Set-Cookie: token=\"\"; Path=\"/cama/session/KEY\"; Expires=DATE";
 const EMPTY: &str = "Content-Length: 0";
+const HOST: &str = "X-Role: host";
+const GUEST: &str = "X-Role: guest";
 
 /// What this program says with every answer.
 const ALWAYS: &str = "Cache-Control: no-store";
@@ -65,8 +68,7 @@ impl Expected<'_> {
         let came: BTreeSet<_> = answer.masked_fields().into_iter().collect();
         let always = ["Date: DATE", "Server: SERVER"];
         let want = self.cama.iter().chain(self.beyond).chain(&always);
-        let want: BTreeSet<_> = want.map(|field| (*field).to_owned()).collect();
-        assert_eq!((answer.head.status, came), (self.status, want));
+        assert_eq!((answer.head.status, came), (self.status, want.map(|it| parsed(it)).collect()));
         assert!(answer.body == self.body, "body {:?}", String::from_utf8_lossy(&answer.body));
         assert_eq!(answer.trailer, []);
     }
@@ -80,7 +82,7 @@ fn allocate(host: &mut impl Client, kind: Option<&str>) -> String {
     let answer = host.answer();
     let kind = format!("X-Type: {}", kind.unwrap_or("basic"));
     let cama = [LOCATION, COOKIE, &kind, EMPTY];
-    Expected { status: 201, cama: &cama, beyond: &[ALWAYS], body: b"" }.check(&answer);
+    Expected { status: 201, cama: &cama, beyond: &[ALWAYS, HOST], body: b"" }.check(&answer);
     answer.head.must("Location").to_owned()
 }
 
@@ -111,14 +113,15 @@ enum Host {
 
 impl Host {
     fn cookie_if(self, other: Self) -> &'static [&'static str] {
-        if self == other { &[COOKIE] } else { &[] }
+        if self == other { &[HOST, COOKIE] } else { &[GUEST] }
     }
 }
 
 /// Section 4: nobody sends.
 fn time_out(guest: &mut impl Client, location: &str) {
     guest.ask(&Request::new("GET", location, &[("Content-Length", "0"), ("X-Timeout", "2")]));
-    Expected { status: 504, cama: &[EMPTY], beyond: &[ALWAYS], body: b"" }.check(&guest.answer());
+    Expected { status: 504, cama: &[EMPTY], beyond: &[ALWAYS, GUEST], body: b"" }
+        .check(&guest.answer());
 }
 
 /// Section 5: a message in three chunks.
@@ -130,10 +133,10 @@ fn relay_chunks(host: &mut impl Client, guest: &mut impl Client, location: &str)
     guest.ask(&Request::new("POST", location, &binary).with(body));
     host.ask(&get(location));
     let cama = ["X-Bytes-Relayed: 699", EMPTY];
-    let beyond = [ALWAYS, "X-Bytes-Delivered: 699", "X-Receipt: sent"];
+    let beyond = [ALWAYS, GUEST, "X-Bytes-Delivered: 699", "X-Receipt: sent"];
     Expected { status: 200, cama: &cama, beyond: &beyond, body: b"" }.check(&guest.answer());
     let cama = ["Content-Type: application/binary", "Transfer-Encoding: chunked"];
-    let beyond = [&RELAYED[..], &["Trailer: X-Transfer-Status", COOKIE]].concat();
+    let beyond = [&RELAYED[..], &["Trailer: X-Transfer-Status", HOST, COOKIE]].concat();
     let body = pieces.concat();
     Expected { status: 200, cama: &cama, beyond: &beyond, body: &body }.check(&host.answer());
 }
@@ -152,7 +155,8 @@ fn lose_one<C: Client>(relay: &Relay, host: &mut C, location: &str) {
     assert!(answer.head.delivered_bytes() >= read_bytes, "{:#?}", answer.head);
     let fields: BTreeSet<_> = answer.masked_fields().into_iter().collect();
     let want = ["Date: DATE", "Server: SERVER", "X-Bytes-Delivered: COUNT", "X-Receipt: acked"];
-    let want: BTreeSet<_> = want.iter().chain(&ERROR).map(|field| (*field).to_owned()).collect();
+    let want = want.iter().chain(&ERROR).chain(&[HOST]);
+    let want: BTreeSet<_> = want.map(|field| (*field).to_owned()).collect();
     assert_eq!((answer.head.status, fields), (502, want));
 
     let (receiver, mut sender) = (host, C::guest(relay));
@@ -163,8 +167,8 @@ fn lose_one<C: Client>(relay: &Relay, host: &mut C, location: &str) {
     let answer = receiver.answer();
     let fields: BTreeSet<_> = answer.masked_fields().into_iter().collect();
     let want = ["Date: DATE", "Server: SERVER", "Content-Type: application/binary"];
-    let more = ["Transfer-Encoding: chunked", "Trailer: X-Transfer-Status", COOKIE];
-    let want = want.iter().chain(&more).chain(&RELAYED).map(|field| (*field).to_owned());
+    let more = ["Transfer-Encoding: chunked", "Trailer: X-Transfer-Status", HOST, COOKIE];
+    let want = want.iter().chain(&more).chain(&RELAYED).map(|field| parsed(field));
     assert_eq!((answer.head.status, fields), (200, want.collect()));
     assert!(!answer.body.is_empty() && answer.body.iter().all(|byte| *byte == ENDLESS));
     let truncated = ("X-Transfer-Status".to_owned(), "truncated".to_owned());
@@ -178,7 +182,7 @@ fn be_secure(host: &mut impl Client, guest: &mut impl Client) {
     assert_eq!(guest.answer().head.status, 403, "not permitted yet");
     let permit = [("X-Peer-Address", "127.0.0.1"), ("Content-Length", "0")];
     host.ask(&Request::new("PUT", &location, &permit));
-    Expected { status: 200, cama: &[EMPTY], beyond: &[ALWAYS, COOKIE], body: b"" }
+    Expected { status: 200, cama: &[EMPTY], beyond: &[ALWAYS, HOST, COOKIE], body: b"" }
         .check(&host.answer());
     relay_hello(host, guest, &location, Host::Receives);
 }
@@ -189,12 +193,12 @@ fn delete(host: &mut impl Client, guest: &mut impl Client, location: &str, relay
     guest.ask(&get(location));
     segment.wait_until_held(1);
     host.ask(&Request::new("DELETE", location, &[("Content-Length", "0")]));
-    Expected { status: 200, cama: &[EXPIRED, EMPTY], beyond: &[ALWAYS], body: b"" }
+    Expected { status: 200, cama: &[EXPIRED, EMPTY], beyond: &[ALWAYS, HOST], body: b"" }
         .check(&host.answer());
     let gone = guest.answer();
     let fields: BTreeSet<_> = gone.masked_fields().into_iter().collect();
     // A request without a body left unread does not end its connection.
-    let want = ["Date: DATE", "Server: SERVER"].iter().chain(&ERROR[..3]);
+    let want = ["Date: DATE", "Server: SERVER", GUEST].iter().chain(&ERROR[..3]);
     assert_eq!((gone.head.status, fields), (410, want.map(|f| (*f).to_owned()).collect()));
     assert!(!host.has_cookie_for(location), "it was taken back");
 }
