@@ -13,6 +13,7 @@ use crate::sys::pipe::Pipe;
 use crate::sys::process::Child;
 use crate::sys::program;
 use crate::sys::sink::Sink;
+use crate::worker::tether::MasterEnd;
 use crate::worker::{Generation, Inheritance};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Pid, getpid};
@@ -28,7 +29,7 @@ pub(super) const TAKE_OVER: &str = "IDONTSTORE_TAKE_OVER";
 pub(super) const TRY: &str = "IDONTSTORE_TRY";
 
 /// Goes up when the meaning of a field changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// A table of all there can be, each with a configuration, is far smaller.
 const STATE_BYTES_MAX: u64 = 16 << 20;
 
@@ -63,7 +64,8 @@ struct WorkerState {
     record: usize,
     pid: i32,
     pidfd: RawFd,
-    tether: RawFd,
+    /// Where orders go, and where news come from.
+    tether: [RawFd; 2],
     is_silent: bool,
     born_ms: u64,
 }
@@ -117,7 +119,7 @@ impl State {
             record: it.record.index(),
             pid: it.child.pid.as_raw(),
             pidfd: it.child.pidfd.as_raw_fd(),
-            tether: it.tether.as_fd().as_raw_fd(),
+            tether: it.tether.fds(),
             is_silent: it.is_silent,
             born_ms: it.born_ms,
         };
@@ -140,7 +142,7 @@ impl State {
 
     /// Every descriptor that it names.
     pub(super) fn fds(&self) -> Vec<RawFd> {
-        let workers = self.workers.iter().flat_map(|it| [it.pidfd, it.tether]);
+        let workers = self.workers.iter().flat_map(|it| [it.pidfd, it.tether[0], it.tether[1]]);
         let control = self.control.iter().flat_map(control::Past::fds);
         let mut fds = vec![self.segment];
         fds.extend(self.wakers.iter().chain(&self.listeners));
@@ -244,7 +246,8 @@ impl WorkerState {
         let record = WorkerId::new(self.record);
         let record = record.ok_or(StateError::Contradiction("no such worker record"))?;
         let pidfd = take(self.pidfd, "a worker's process")?;
-        let tether = take(self.tether, "a worker's tether")?.into();
+        let [orders, news] = self.tether.map(|fd| take(fd, "a worker's tether"));
+        let tether = MasterEnd::after(orders?, news?);
         let child = Child { pid: Pid::from_raw(self.pid), pidfd };
         let (is_silent, born_ms) = (self.is_silent, self.born_ms);
         Ok(Process { record, child, tether, is_silent, born_ms, pulse: Pulse::default() })

@@ -61,7 +61,7 @@ impl Workers {
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let deaths = self.processes.iter().map(move |it| readable(it.child.pidfd.as_fd()));
         let talkers = self.processes.iter().filter(|it| !it.is_silent);
-        deaths.chain(talkers.map(move |it| readable(it.tether.as_fd())))
+        deaths.chain(talkers.map(move |it| readable(it.tether.news_fd())))
     }
 
     /// What workers have told.

@@ -2,12 +2,14 @@
 //!
 //! Whoever adds a call to the worker adds it here; the end-to-end tests run under this list and show what is missing.
 
+use super::Shared;
 use libc::{c_int, c_long};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter,
 };
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 
 /// Allowed with any arguments.
 const CALLS: &[c_long] = &[
@@ -24,17 +26,12 @@ const CALLS: &[c_long] = &[
     libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
-    // Payload between a socket and a pipe.
-    libc::SYS_splice,
     libc::SYS_write,
     libc::SYS_writev,
-    // A pipe or a terminal that others wait for, as a log: written to without waiting, or asked for room before.
-    libc::SYS_pwritev2,
+    // A pipe or a terminal that others wait for, as a log: asked for room before.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
-    // A log that is replaced by another, under its number.
-    libc::SYS_dup3,
     // Memory; see below for what is mapped.
     libc::SYS_brk,
     libc::SYS_mremap,
@@ -67,20 +64,24 @@ const FCNTLS: [c_int; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F
 /// What an allocator says of memory that it does not need.
 const ADVICE: [c_int; 2] = [libc::MADV_DONTNEED, libc::MADV_FREE];
 
-/// Options that are set, by level.
-const SOCKET_OPTIONS: [(c_int, c_int); 2] =
-    [(libc::SOL_SOCKET, libc::SO_LINGER), (libc::IPPROTO_TCP, libc::TCP_NODELAY)];
+const STANDARD_STREAMS: [RawFd; 3] = [0, 1, 2];
 
 /// From now on, every call that is not on the list is answered `EPERM`.
-pub(super) fn deny_all_others() -> Result<(), seccompiler::Error> {
-    apply_filter(&filter()?)
+pub(super) fn deny_all_others(shared: &Shared) -> Result<(), seccompiler::Error> {
+    apply_filter(&filter(shared)?)
 }
 
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter(shared: &Shared) -> Result<BpfProgram, seccompiler::BackendError> {
     let is = |argument, value: u64| condition(argument, SeccompCmpOp::Eq, value);
     let lacks = |argument, bits: c_int| condition(argument, SeccompCmpOp::MaskedEq(word(bits)), 0);
     let has =
         |argument, bit: c_int| condition(argument, SeccompCmpOp::MaskedEq(word(bit)), word(bit));
+    // Whether the descriptor in `argument` is this worker's alone.
+    let own = |argument| {
+        let all = STANDARD_STREAMS.iter().chain(&shared.fds).chain(&shared.log);
+        let others = all.map(|fd| condition(argument, SeccompCmpOp::Ne, word(*fd)));
+        others.collect::<Result<Vec<_>, _>>()
+    };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         CALLS.iter().map(|call| (*call, Vec::new())).collect();
     let mut allow = |call: c_long, conditions: Vec<SeccompCondition>| {
@@ -94,20 +95,30 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     for command in FCNTLS {
         allow(libc::SYS_fcntl, vec![is(1, word(command))?])?;
     }
-    // Flags are shared with all who have the same listener: none may be made to wait in it.
-    allow(libc::SYS_fcntl, vec![is(1, word(libc::F_SETFL))?, has(2, libc::O_NONBLOCK)?])?;
+    // Not F_SETFL: flags are shared with all who have the same listener or log. Nobody may be made to wait in the one, and
+    // the other is written at its end alone (O_APPEND, which RWF_NOAPPEND would undo for a write).
+    allow(libc::SYS_pwritev2, vec![is(5, word(libc::RWF_NOWAIT))?])?;
+    // Payload between a socket and a pipe. A splice(2) that waits, as in a terminal, keeps the pipe locked, and whoever
+    // else uses the pipe waits as well: the master, which reads news from one.
+    allow(libc::SYS_splice, [own(0)?, own(2)?].concat())?;
+    // A log that is replaced by another, under its number. Under other numbers, what is shared could be hidden.
+    if let Some(log) = shared.log {
+        allow(libc::SYS_dup3, vec![is(1, word(log))?])?;
+    }
     // Whoever splices from a socket that waits holds the pipe meanwhile, and with it whoever else uses it.
     allow(libc::SYS_accept4, vec![has(3, libc::SOCK_NONBLOCK)?])?;
     for advice in ADVICE {
         allow(libc::SYS_madvise, vec![is(2, word(advice))?])?;
     }
-    // A listener that is shut for reading becomes a socket that could be connected, by its first bytes.
-    allow(libc::SYS_shutdown, vec![is(1, word(libc::SHUT_WR))?])?;
+    // A listener that is shut for reading becomes a socket that could be connected, by its first bytes. What others log
+    // to may be a socket, and they would not be heard any more.
+    allow(libc::SYS_shutdown, [own(0)?, vec![is(1, word(libc::SHUT_WR))?]].concat())?;
     allow(libc::SYS_sendto, vec![lacks(3, libc::MSG_FASTOPEN)?])?;
-    allow(libc::SYS_sendmsg, vec![lacks(2, libc::MSG_FASTOPEN)?])?;
-    for (level, name) in SOCKET_OPTIONS {
-        allow(libc::SYS_setsockopt, vec![is(1, word(level))?, is(2, word(name))?])?;
-    }
+    // Not sendmsg(2), which could bring others a descriptor that they have to close. Of a connection that is given up,
+    // the kernel has to drop what it still holds. A time to linger that a listener has, all connections have, also those
+    // that other workers accept, and to close one of them could then take for ever.
+    let lingers = vec![is(1, word(libc::SOL_SOCKET))?, is(2, word(libc::SO_LINGER))?];
+    allow(libc::SYS_setsockopt, [own(0)?, lingers].concat())?;
     // Memory of its own, and none of it is a program.
     allow(libc::SYS_mmap, vec![lacks(2, libc::PROT_EXEC)?, has(3, libc::MAP_ANONYMOUS)?])?;
     allow(libc::SYS_mprotect, vec![lacks(2, libc::PROT_EXEC)?])?;

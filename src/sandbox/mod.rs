@@ -12,6 +12,7 @@ use crate::sys::process;
 use crate::sys::user::{self, User};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
+use std::os::fd::RawFd;
 
 /// Why something could not be given up.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +48,20 @@ pub fn harden() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// For a worker that has all it needs: becomes `user`, if it is root, with no capability; and if the sandbox
-/// `is_on`, denies itself every path and every system call that is not on the list, for good.
-pub fn enter(user: &User, is_on: bool) -> Result<(), SandboxError> {
+/// Descriptors that a worker has in common with other processes, and by which it could harm them, beside its standard
+/// streams.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Listeners, and both descriptors of the tether.
+    pub fds: Vec<RawFd>,
+    /// The access log, which another may replace under its number.
+    pub log: Option<RawFd>,
+}
+
+/// For a worker that has all it needs: becomes `user`, if it is root, with no capability; and if the sandbox is on,
+/// which is if it is told what is `shared`, denies itself every path and every system call that is not on the list,
+/// for good.
+pub fn enter(user: &User, shared: Option<&Shared>) -> Result<(), SandboxError> {
     let failed = |errno| SandboxError::User { name: user.name.clone(), errno };
     user.become_it().map_err(failed)?;
     match user::give_up_capabilities() {
@@ -58,11 +70,11 @@ pub fn enter(user: &User, is_on: bool) -> Result<(), SandboxError> {
         Err(errno) if !geteuid().is_root() => tracing::debug!(%errno, "capabilities are kept"),
         done => done.map_err(SandboxError::Capabilities)?,
     }
-    if is_on {
+    if let Some(shared) = shared {
         // Again: becoming another user has undone a part of it.
         process::keep_to_itself().map_err(SandboxError::Privacy)?;
         paths::deny_all()?;
-        calls::deny_all_others()?;
+        calls::deny_all_others(shared)?;
     }
     Ok(())
 }

@@ -1,70 +1,86 @@
-//! A channel between a process and one that it forked: messages of one byte, each with a descriptor or
-//! without one. Whole messages, in their order, and an end that the other side sees when this one is gone.
+//! Two one-way channels between a process and one that it forked. Words are one byte each, arrive in their order, and
+//! the other side sees an end when this one is gone.
+//!
+//! Orders go down by a socket pair, each with a descriptor or without one. News come up by a pipe, which carries no
+//! descriptor: a process that receives one has to close it, and a close can wait for as long as a linger time says
+//! (socket(7)). What must always hold: no descriptor of the forked process's choice comes to the process that forked it.
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    UnixAddr, recvmsg, sendmsg, shutdown, socketpair,
 };
+use nix::unistd::{pipe2, read, write};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// How often a message is asked for that the kernel has no memory for: no event tells of it a second time.
+/// How often a word is asked for that the kernel has no memory for: no event tells of it a second time.
 const ATTEMPTS: usize = 8;
 
-/// One end of it: non-blocking, closed on exec.
+/// The end that gives orders: non-blocking, closed on exec.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct OrdersOut(OwnedFd);
 
-/// What came from the other end.
+/// The end that hears orders: non-blocking, closed on exec.
 #[derive(Debug)]
-pub enum Heard {
+pub struct OrdersIn(OwnedFd);
+
+/// The end that tells news: non-blocking, closed on exec.
+#[derive(Debug)]
+pub struct NewsOut(OwnedFd);
+
+/// The end that hears news: non-blocking, closed on exec.
+#[derive(Debug)]
+pub struct NewsIn(OwnedFd);
+
+/// What came from the other end: a word, or a word with a descriptor.
+#[derive(Debug)]
+pub enum Heard<T> {
     /// Nothing yet.
     Nothing,
-    /// A message, and the descriptor that came with it.
-    Message(u8, Option<OwnedFd>),
+    /// A word.
+    Word(T),
     /// The other end is gone, and all that it said was heard.
     Gone,
 }
 
-impl Channel {
-    /// Makes both ends.
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        Ok((Self(one), Self(other)))
-    }
+/// Makes both ends of a channel for orders. The hearing end can send nothing back.
+pub fn orders() -> io::Result<(OrdersOut, OrdersIn)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let (out, into) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    // From here on the other end's sendmsg(2) is refused (EPIPE), whatever it would bring.
+    shutdown(out.as_raw_fd(), Shutdown::Read)?;
+    Ok((OrdersOut(out), OrdersIn(into)))
+}
 
-    /// Says `word` to the other end, which comes to have `fd` as well. An error where so much is still
+/// Makes both ends of a channel for news.
+pub fn news() -> io::Result<(NewsOut, NewsIn)> {
+    let (into, out) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    Ok((NewsOut(out), NewsIn(into)))
+}
+
+impl OrdersOut {
+    /// Says `word` to the other end, which gets a copy of `fd` as well. An error where so much is still
     /// unheard that it does not fit.
     pub fn tell(&self, word: u8, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control = rights.get(..fds.len()).unwrap_or_default();
-        sendmsg::<UnixAddr>(
-            self.0.as_raw_fd(),
-            &[IoSlice::new(&[word])],
-            control,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
+        let (to, word) = (self.0.as_raw_fd(), [word]);
+        let text = [IoSlice::new(&word)];
+        sendmsg::<UnixAddr>(to, &text, control, MsgFlags::MSG_NOSIGNAL, None)?;
         Ok(())
     }
+}
 
-    /// The next message.
-    pub fn hear(&self) -> Heard {
-        let tries = (0..ATTEMPTS).map(|_| self.try_to_hear());
-        let mut heard =
-            tries.skip_while(|it| matches!(it, Err(Errno::EINTR | Errno::ENOMEM | Errno::ENOBUFS)));
-        match heard.next() {
-            Some(Ok(heard)) => heard,
-            // It is not the other end that has failed.
-            None | Some(Err(Errno::EAGAIN)) => Heard::Nothing,
-            Some(Err(_)) => Heard::Gone,
-        }
+impl OrdersIn {
+    /// The next word, and the descriptor that came with it.
+    pub fn hear(&self) -> Heard<(u8, Option<OwnedFd>)> {
+        retry(|| self.try_to_hear())
     }
 
-    fn try_to_hear(&self) -> Result<Heard, Errno> {
+    fn try_to_hear(&self) -> Result<Heard<(u8, Option<OwnedFd>)>, Errno> {
         let mut word = [0];
         let mut room = nix::cmsg_space!(RawFd);
         let mut parts = [IoSliceMut::new(&mut word)];
@@ -80,27 +96,59 @@ impl Channel {
                 fd = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next_back();
             }
         }
-        Ok(Heard::Message(word.into_iter().next().unwrap_or(0), fd))
+        let [word] = word;
+        Ok(Heard::Word((word, fd)))
     }
 }
 
-impl From<OwnedFd> for Channel {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+impl NewsOut {
+    /// Says `word` to the other end. An error where thousands are still unheard, or the other end is gone.
+    pub fn tell(&self, word: u8) -> io::Result<()> {
+        write(&self.0, &[word])?;
+        Ok(())
     }
 }
 
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+impl NewsIn {
+    /// The next word.
+    pub fn hear(&self) -> Heard<u8> {
+        let mut word = [0];
+        retry(|| match read(&self.0, &mut word)? {
+            0 => Ok(Heard::Gone),
+            _ => Ok(Heard::Word(word[0])),
+        })
     }
 }
 
-impl AsRawFd for Channel {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+fn retry<T>(mut hear: impl FnMut() -> Result<Heard<T>, Errno>) -> Heard<T> {
+    let tries = (0..ATTEMPTS).map(|_| hear());
+    let mut heard =
+        tries.skip_while(|it| matches!(it, Err(Errno::EINTR | Errno::ENOMEM | Errno::ENOBUFS)));
+    match heard.next() {
+        Some(Ok(heard)) => heard,
+        // It is not the other end that has failed.
+        None | Some(Err(Errno::EAGAIN)) => Heard::Nothing,
+        Some(Err(_)) => Heard::Gone,
     }
 }
+
+macro_rules! is_descriptor {
+    ($($end:ident)*) => { $(
+        impl From<OwnedFd> for $end {
+            fn from(fd: OwnedFd) -> Self {
+                Self(fd)
+            }
+        }
+
+        impl AsFd for $end {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+    )* };
+}
+
+is_descriptor!(OrdersOut OrdersIn NewsOut NewsIn);
 
 #[cfg(test)]
 mod tests {
@@ -110,26 +158,53 @@ mod tests {
     use std::io::Read;
 
     #[test]
-    fn messages_come_whole_and_in_order_and_then_the_end() {
-        let (one, other) = Channel::pair().unwrap();
-        assert!(matches!(other.hear(), Heard::Nothing));
+    fn orders_come_whole_and_in_order_and_then_the_end() {
+        let (out, into) = orders().unwrap();
+        assert!(matches!(into.hear(), Heard::Nothing));
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_at(&file, b"text", 0).unwrap();
-        one.tell(1, None).unwrap();
-        one.tell(2, Some(file.as_fd())).unwrap();
-        drop((one, file));
-        assert!(matches!(other.hear(), Heard::Message(1, None)));
-        let Heard::Message(2, Some(fd)) = other.hear() else { panic!("no descriptor") };
+        out.tell(1, None).unwrap();
+        out.tell(2, Some(file.as_fd())).unwrap();
+        drop((out, file));
+        assert!(matches!(into.hear(), Heard::Word((1, None))));
+        let Heard::Word((2, Some(fd))) = into.hear() else { panic!("no descriptor") };
         let mut text = String::new();
         File::from(fd).read_to_string(&mut text).unwrap();
         assert_eq!(text, "text");
-        assert!(matches!(other.hear(), Heard::Gone));
+        assert!(matches!(into.hear(), Heard::Gone));
     }
 
     #[test]
     fn who_is_not_heard_is_told_so_in_the_end() {
-        let (one, _other) = Channel::pair().unwrap();
-        let full = (0..100_000).find_map(|_| one.tell(0, None).err()).unwrap();
+        let (out, _into) = orders().unwrap();
+        let full = (0..100_000).find_map(|_| out.tell(0, None).err()).unwrap();
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let (out, _into) = news().unwrap();
+        let full = (0..100_000).find_map(|_| out.tell(0).err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn nothing_comes_back_along_a_channel_for_orders() {
+        let (out, into) = orders().unwrap();
+        let back = OrdersOut(into.0);
+        let file = tempfile::tempfile().unwrap();
+        for fd in [None, Some(file.as_fd())] {
+            let refused = back.tell(1, fd).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+        }
+        out.tell(1, None).unwrap();
+    }
+
+    #[test]
+    fn news_come_in_order_and_then_the_end() {
+        let (out, into) = news().unwrap();
+        assert!(matches!(into.hear(), Heard::Nothing));
+        out.tell(1).unwrap();
+        out.tell(2).unwrap();
+        drop(out);
+        assert!(matches!(into.hear(), Heard::Word(1)));
+        assert!(matches!(into.hear(), Heard::Word(2)));
+        assert!(matches!(into.hear(), Heard::Gone));
     }
 }

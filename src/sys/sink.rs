@@ -8,7 +8,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::sys::uio::writev;
 use nix::unistd::{AccessFlags, faccessat};
@@ -218,7 +218,12 @@ fn put(fd: BorrowedFd<'_>, manner: Manner, parts: &[IoSlice<'_>]) -> Wrote {
         Manner::Write => writev(fd, parts),
         Manner::Send => {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            sendmsg::<()>(fd.as_raw_fd(), parts, &[] as &[ControlMessage<'_>], flags, None)
+            // In one piece, as each call is a message where the socket has such. A worker has no sendmsg(2).
+            let whole = parts.iter().fold(Vec::with_capacity(bytes), |mut line, part| {
+                line.extend_from_slice(part);
+                line
+            });
+            send(fd.as_raw_fd(), &whole, flags)
         }
         Manner::Try => match write_at_once(fd, parts) {
             // Named pipes and terminals cannot be told with each line. What has any room takes a line, unless somebody

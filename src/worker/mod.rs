@@ -60,8 +60,8 @@ const FIRST_LISTENER: usize = 16;
 const ADMIN: usize = 1024;
 const ADMIN_END: usize = ADMIN + Admin::TOKENS;
 
-/// Standard input, output and error, the tether, the epoll instance and a copy of that.
-const OWN_DESCRIPTORS: usize = 6;
+/// Standard input, output and error, both descriptors of the tether, the epoll instance and a copy of that.
+const OWN_DESCRIPTORS: usize = 7;
 
 /// What the master made once, for every worker there will be.
 #[derive(Debug)]
@@ -98,6 +98,14 @@ impl Generation {
             let scheme = if acceptor.is_some() { "https" } else { "http" };
             Some((listener, format!("{scheme}://{}", listener.local_addr().ok()?)))
         })
+    }
+
+    /// What a worker with this `tether` has in common with others.
+    fn shared(&self, tether: [RawFd; 2]) -> sandbox::Shared {
+        let mut fds = tether.to_vec();
+        fds.extend(self.listeners.iter().map(|listener| listener.as_raw_fd()));
+        fds.extend(self.admin.iter().map(|listener| listener.as_raw_fd()));
+        sandbox::Shared { fds, log: self.access.as_ref().map(|log| log.as_fd().as_raw_fd()) }
     }
 }
 
@@ -136,13 +144,14 @@ pub fn run(
     generation: &'static Generation,
 ) -> io::Result<()> {
     let mut keep = inheritance.keep(generation);
-    keep.push(tether.as_raw_fd());
+    keep.extend(tether.fds());
+    let shared = generation.shared(tether.fds());
     process::close_all_but(&keep)?;
     process::leave_stdin()?;
     let mut worker = Worker::new(id, epoch, tether, inheritance, generation)?;
     generation.acceptors.iter().flatten().for_each(Acceptor::prepare);
     let Config { user, sandbox, .. } = &generation.config;
-    sandbox::enter(user, *sandbox).map_err(io::Error::other)?;
+    sandbox::enter(user, sandbox.then_some(&shared)).map_err(io::Error::other)?;
     worker.work()
 }
 
@@ -181,7 +190,7 @@ impl Worker {
         signal::block(&SIGNALS_IGNORED)?;
         let watched = [
             (wakers.get(id.index()).ok_or_else(missing)?.as_fd().as_raw_fd(), WAKER),
-            (tether.as_raw_fd(), TETHER),
+            (tether.orders_fd(), TETHER),
         ];
         for (fd, token) in watched {
             let watched = poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);

@@ -1,7 +1,11 @@
 //! The tether between the master and one worker: orders go down, news come up. A worker whose master is
 //! gone sees the tether's end.
+//!
+//! What must always hold: the master believes no worker. A word that is not its turn ends the conversation, so that a
+//! worker can keep the master busy with two words of news and no more.
 
-use crate::sys::channel::{Channel, Heard};
+use crate::sys::channel::{self, Heard, NewsIn, NewsOut, OrdersIn, OrdersOut};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -27,11 +31,18 @@ pub enum News {
 
 /// The master's end.
 #[derive(Debug)]
-pub struct MasterEnd(Channel);
+pub struct MasterEnd {
+    orders: OrdersOut,
+    news: NewsIn,
+    has_served: Cell<bool>,
+}
 
 /// A worker's end.
 #[derive(Debug)]
-pub struct WorkerEnd(Channel);
+pub struct WorkerEnd {
+    orders: OrdersIn,
+    news: NewsOut,
+}
 
 /// What a worker hears.
 #[derive(Debug)]
@@ -52,44 +63,74 @@ const CLOSED: u8 = b'c';
 
 /// Makes both ends.
 pub fn pair() -> io::Result<(MasterEnd, WorkerEnd)> {
-    let (one, other) = Channel::pair()?;
-    Ok((MasterEnd(one), WorkerEnd(other)))
+    let (orders, its_orders) = channel::orders()?;
+    let (its_news, news) = channel::news()?;
+    let has_served = Cell::new(false);
+    Ok((MasterEnd { orders, news, has_served }, WorkerEnd { orders: its_orders, news: its_news }))
 }
 
 impl MasterEnd {
+    /// The end that the program before has left: where orders go, and where news come from.
+    #[must_use]
+    pub fn after(orders: OwnedFd, news: OwnedFd) -> Self {
+        Self { orders: orders.into(), news: news.into(), has_served: Cell::new(false) }
+    }
+
+    /// The descriptors, in the order of [`Self::after`].
+    #[must_use]
+    pub fn fds(&self) -> [RawFd; 2] {
+        [self.orders.as_fd().as_raw_fd(), self.news.as_fd().as_raw_fd()]
+    }
+
+    /// What to poll for: news.
+    #[must_use]
+    pub fn news_fd(&self) -> BorrowedFd<'_> {
+        self.news.as_fd()
+    }
+
     /// Gives an order. An error if the worker has not heard the last few hundred, or is gone.
     pub fn order(&self, order: Order) -> io::Result<()> {
         let word = match order {
             Order::Drain => DRAIN,
             Order::Quit => QUIT,
         };
-        self.0.tell(word, None)
+        self.orders.tell(word, None)
     }
 
     /// Hands over the access log, opened anew. An error as above.
     pub fn reopen(&self, log: BorrowedFd<'_>) -> io::Result<()> {
-        self.0.tell(REOPEN, Some(log))
+        self.orders.tell(REOPEN, Some(log))
     }
 
-    /// The next news. What has no meaning ends the conversation.
+    /// The next news. What has no meaning, or is said a second time, ends the conversation.
     #[must_use]
     pub fn news(&self) -> Option<News> {
-        match self.0.hear() {
-            Heard::Message(SERVES, _) => Some(News::Serves),
-            Heard::Message(CLOSED, _) => Some(News::Closed),
-            Heard::Message(..) | Heard::Gone => Some(News::Gone),
+        match self.news.hear() {
+            Heard::Word(SERVES) if !self.has_served.replace(true) => Some(News::Serves),
+            Heard::Word(CLOSED) => Some(News::Closed),
+            Heard::Word(_) | Heard::Gone => Some(News::Gone),
             Heard::Nothing => None,
         }
     }
 }
 
 impl WorkerEnd {
-    /// Tells the master. A worker says two things in its life, which fit: an error where the kernel has no memory,
-    /// or the master is gone.
+    /// The descriptors: orders come from the first, and news go to the second.
+    #[must_use]
+    pub fn fds(&self) -> [RawFd; 2] {
+        [self.orders.as_fd().as_raw_fd(), self.news.as_fd().as_raw_fd()]
+    }
+
+    /// What to watch for orders.
+    pub(super) fn orders_fd(&self) -> RawFd {
+        self.orders.as_fd().as_raw_fd()
+    }
+
+    /// Tells the master. A worker says two things in its life, which fit: an error where the master is gone.
     pub(super) fn tell(&self, news: News) -> io::Result<()> {
         match news {
-            News::Serves => self.0.tell(SERVES, None),
-            News::Closed => self.0.tell(CLOSED, None),
+            News::Serves => self.news.tell(SERVES),
+            News::Closed => self.news.tell(CLOSED),
             // That is told by closing it.
             News::Gone => Ok(()),
         }
@@ -97,11 +138,11 @@ impl WorkerEnd {
 
     pub(super) fn hear(&self) -> Told {
         loop {
-            return match self.0.hear() {
-                Heard::Message(DRAIN, _) => Told::Order(Order::Drain),
-                Heard::Message(QUIT, _) => Told::Order(Order::Quit),
-                Heard::Message(REOPEN, log) => Told::Reopen(log),
-                Heard::Message(..) => continue,
+            return match self.orders.hear() {
+                Heard::Word((DRAIN, _)) => Told::Order(Order::Drain),
+                Heard::Word((QUIT, _)) => Told::Order(Order::Quit),
+                Heard::Word((REOPEN, log)) => Told::Reopen(log),
+                Heard::Word(_) => continue,
                 Heard::Nothing => Told::Nothing,
                 Heard::Gone => Told::Gone,
             };
@@ -109,20 +150,20 @@ impl WorkerEnd {
     }
 }
 
-impl From<OwnedFd> for MasterEnd {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd.into())
-    }
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-impl AsFd for MasterEnd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for WorkerEnd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+    #[test]
+    fn a_worker_that_repeats_itself_is_not_heard_any_more() {
+        let (master, worker) = pair().unwrap();
+        for word in [SERVES, SERVES] {
+            worker.news.tell(word).unwrap();
+        }
+        assert_eq!([master.news(), master.news()], [Some(News::Serves), Some(News::Gone)]);
+        let (master, worker) = pair().unwrap();
+        worker.news.tell(QUIT).unwrap();
+        assert_eq!(master.news(), Some(News::Gone));
     }
 }

@@ -50,6 +50,7 @@ mod rotation;
 mod safe_conduct;
 mod sandbox;
 mod service;
+mod tether;
 mod tls;
 mod tls_cut;
 mod tls_end;

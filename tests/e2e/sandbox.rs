@@ -165,8 +165,8 @@ fn a_worker_has_open_what_it_needs_and_nothing_else() {
         // The connections have a copy.
         ("anon_inode:[eventpoll]", 2),
         ("a tether", 1),
-        // Of four pipes, which is what the harness asks for.
-        ("an end of a pipe", 8),
+        // Of four pipes, which is what the harness asks for, and the tether's.
+        ("an end of a pipe", 9),
         (log.path().to_str().unwrap(), 1),
         (&format!("listens at {first}"), 1),
         (&format!("listens at {second}"), 1),

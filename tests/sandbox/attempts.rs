@@ -6,9 +6,11 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::ptr::{null, null_mut};
 
+use idontstore::sandbox::Shared;
 use libc::{AT_FDCWD, syscall};
 use tempfile::TempDir;
 
@@ -29,7 +31,11 @@ pub(crate) struct Stage {
     directory: CString,
     open_file: File,
     open_directory: File,
+    /// Written at its end alone.
+    log: File,
     listener: TcpListener,
+    /// What others write to as well.
+    shared: UnixStream,
     /// Neither bound nor connected.
     socket: OwnedFd,
     /// Writable memory.
@@ -67,7 +73,9 @@ impl Stage {
         Self {
             open_file: File::open(kept.path().join("file")).unwrap(),
             open_directory: File::open(kept.path()).unwrap(),
+            log: File::options().append(true).open(kept.path().join("file")).unwrap(),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            shared: UnixStream::pair().unwrap().0,
             file,
             new,
             directory,
@@ -77,6 +85,12 @@ impl Stage {
             victim_fd,
             _kept: kept,
         }
+    }
+
+    /// What of it others have, too.
+    pub(crate) fn shared(&self) -> Shared {
+        let fds = vec![self.listener.as_raw_fd(), self.shared.as_raw_fd()];
+        Shared { fds, log: Some(self.log.as_raw_fd()) }
     }
 
     fn victim(&self) -> libc::pid_t {
@@ -147,6 +161,38 @@ fn connect_by_first_message(stage: &Stage) -> c_long {
     let flags = libc::MSG_FASTOPEN | libc::MSG_DONTWAIT;
     // SAFETY: all that the message leads to lives through the call.
     unsafe { syscall(libc::SYS_sendmsg, stage.socket.as_raw_fd(), &raw const message, flags) }
+}
+
+fn send_a_descriptor(stage: &Stage) -> c_long {
+    let mut part = libc::iovec { iov_base: c"text".as_ptr().cast_mut().cast(), iov_len: 4 };
+    let mut room = [0u64; 8];
+    let fd = stage.socket.as_raw_fd();
+    // SAFETY: all zeros is a message of nothing to nobody; the room is large enough for a header and a number.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+        message.msg_control = (&raw mut room).cast();
+        message.msg_controllen = libc::CMSG_SPACE(4).try_into().unwrap();
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4).try_into().unwrap();
+        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
+        let (to, flags) = (stage.shared.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        syscall(libc::SYS_sendmsg, to, &raw const message, flags)
+    }
+}
+
+/// Bytes at the beginning of a log, which is there to be written at its end.
+fn write_over_the_log(stage: &Stage) -> c_long {
+    /// `linux/fs.h`, since Linux 6.9.
+    const RWF_NOAPPEND: libc::c_int = 0x20;
+    let part = libc::iovec { iov_base: c"TEXT".as_ptr().cast_mut().cast(), iov_len: 4 };
+    // SAFETY: the part lives through the call, and is only read.
+    unsafe {
+        let fd = stage.log.as_raw_fd();
+        syscall(libc::SYS_pwritev2, fd, &raw const part, 1, 0, 0, RWF_NOAPPEND)
+    }
 }
 
 fn bind(stage: &Stage) -> c_long {
@@ -316,6 +362,35 @@ pub(crate) const ALL: &[Attempt] = &[
         unsafe {
             syscall(libc::SYS_ioctl, stage.listener.as_raw_fd(), libc::FIONBIO, &raw const off)
         }
+    }),
+    anybody("write a log anywhere", |it| {
+        call!(SYS_fcntl, it.log.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK)
+    }),
+    anybody("write over a log", write_over_the_log),
+    anybody("send a descriptor", send_a_descriptor),
+    anybody("let others linger", |it| {
+        let linger = libc::linger { l_onoff: 1, l_linger: 1 };
+        let (fd, bytes) = (it.listener.as_raw_fd(), size_of_val(&linger));
+        call!(SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_LINGER, &raw const linger, bytes)
+    }),
+    anybody("delay what others send", |it| set_option(it, libc::IPPROTO_TCP, libc::TCP_NODELAY)),
+    anybody("let others give up early", |it| {
+        set_option(it, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)
+    }),
+    anybody("let nobody be heard any more", |it| {
+        call!(SYS_shutdown, it.shared.as_raw_fd(), libc::SHUT_WR)
+    }),
+    anybody("hold a pipe that others use", |it| {
+        let (from, flags) = (it.shared.as_raw_fd(), libc::SPLICE_F_NONBLOCK);
+        call!(SYS_splice, from, null::<u8>(), -1, null::<u8>(), 1, flags)
+    }),
+    anybody("hold what others wait for", |it| {
+        let (to, flags) = (it.shared.as_raw_fd(), libc::SPLICE_F_NONBLOCK);
+        call!(SYS_splice, -1, null::<u8>(), to, null::<u8>(), 1, flags)
+    }),
+    anybody("hide what others have", |it| {
+        const UNUSED: RawFd = 999;
+        call!(SYS_dup3, it.listener.as_raw_fd(), UNUSED, libc::O_CLOEXEC)
     }),
     anybody("a filter on a socket", |it| set_option(it, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER)),
     anybody("another protocol on a socket", |it| set_option(it, libc::IPPROTO_TCP, libc::TCP_ULP)),

@@ -7,7 +7,7 @@
 mod attempts;
 
 use attempts::{Attempt, Stage};
-use idontstore::sandbox;
+use idontstore::sandbox::{self, Shared};
 use idontstore::sys::process::fork_child;
 use idontstore::sys::user::User;
 use nix::errno::Errno;
@@ -39,10 +39,10 @@ fn in_child(body: impl FnOnce(&mut File)) -> (String, WaitStatus) {
 }
 
 /// What each attempt came to, in a process that has called `prepare`.
-fn attempt_all(prepare: impl FnOnce()) -> BTreeMap<String, i32> {
+fn attempt_all(prepare: impl FnOnce(&Stage)) -> BTreeMap<String, i32> {
     let stage = Stage::set();
     let (said, ended) = in_child(|out| {
-        prepare();
+        prepare(&stage);
         for Attempt { name, make, .. } in attempts::ALL {
             let errno = if make(&stage) < 0 { Errno::last_raw() } else { 0 };
             writeln!(out, "{name}={errno}").unwrap();
@@ -63,7 +63,7 @@ fn nobody() -> User {
 
 #[track_caller]
 fn expect_all_refused(user: &User) {
-    let outcomes = attempt_all(|| sandbox::enter(user, true).unwrap());
+    let outcomes = attempt_all(|stage| sandbox::enter(user, Some(&stage.shared())).unwrap());
     assert!(outcomes.len() >= ATTEMPTS_MIN, "only {}", outcomes.len());
     let done: Vec<_> = outcomes.iter().filter(|(_, errno)| !is_refused(**errno)).collect();
     assert!(done.is_empty(), "not refused: {done:?}");
@@ -81,7 +81,7 @@ fn it_is_refused_to_a_process_that_is_root_still() {
 
 #[test]
 fn a_free_process_is_refused_nothing_of_it() {
-    let outcomes = attempt_all(|| ());
+    let outcomes = attempt_all(|_| ());
     let is_root = nix::unistd::geteuid().is_root();
     let expected = |it: &&Attempt| is_root || !it.takes_root;
     let refused: Vec<_> = attempts::ALL
@@ -101,7 +101,7 @@ fn without_the_sandbox_a_worker_is_no_longer_root_and_has_no_capability() {
         return;
     }
     let (said, _) = in_child(|out| {
-        sandbox::enter(&nobody(), false).unwrap();
+        sandbox::enter(&nobody(), None).unwrap();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let shown = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb"];
         for line in status.lines().filter(|it| shown.iter().any(|name| it.starts_with(name))) {
@@ -139,11 +139,11 @@ fn what_a_worker_is_for_works_still() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (said, ended) = in_child(|out| {
-        sandbox::enter(&nobody(), true).unwrap();
+        sandbox::enter(&nobody(), Some(&Shared::default())).unwrap();
         let (mut served, _) = idontstore::sys::listener::accept(&listener).unwrap();
-        nix::fcntl::fcntl(&served, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
-            .unwrap();
-        served.set_nodelay(true).unwrap();
+        // What is given up is reset.
+        socket2::SockRef::from(&served).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&served).set_linger(None).unwrap();
         served.write_all(b"hello").unwrap();
         let mut random = [0; 32];
         getrandom::fill(&mut random).unwrap();
@@ -171,7 +171,7 @@ fn payload_passes_through_a_pipe_and_nowhere_else() {
     let directory = File::open("/").unwrap();
     client.write_all(b"hello, and more").unwrap();
     let (said, ended) = in_child(|said| {
-        sandbox::enter(&nobody(), true).unwrap();
+        sandbox::enter(&nobody(), Some(&Shared::default())).unwrap();
         let move_to = |from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes| {
             splice(from, None, to, None, bytes, SpliceFFlags::SPLICE_F_NONBLOCK)
         };
@@ -207,7 +207,7 @@ fn a_manager_that_forbids_to_change_capabilities_is_no_reason_to_stop() {
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, machine).unwrap();
         let filter: BpfProgram = filter.try_into().unwrap();
         seccompiler::apply_filter(&filter).unwrap();
-        let entered = sandbox::enter(&nobody(), true);
+        let entered = sandbox::enter(&nobody(), Some(&Shared::default()));
         writeln!(out, "{entered:?}").unwrap();
     });
     assert_eq!((said.as_str(), matches!(ended, WaitStatus::Exited(_, 0))), ("Ok(())\n", true));
@@ -216,8 +216,18 @@ fn a_manager_that_forbids_to_change_capabilities_is_no_reason_to_stop() {
 #[test]
 fn who_aborts_dies_of_that() {
     let (_, ended) = in_child(|_| {
-        sandbox::enter(&nobody(), true).unwrap();
+        sandbox::enter(&nobody(), Some(&Shared::default())).unwrap();
         std::process::abort();
     });
     assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGABRT, _)), "{ended:?}");
+}
+
+/// The most listeners that there can be, and more.
+#[test]
+fn the_filter_has_room_for_all_that_workers_share() {
+    let (said, ended) = in_child(|out| {
+        let shared = Shared { fds: (100..200).collect(), log: Some(99) };
+        writeln!(out, "{:?}", sandbox::enter(&nobody(), Some(&shared))).unwrap();
+    });
+    assert_eq!((said.as_str(), matches!(ended, WaitStatus::Exited(_, 0))), ("Ok(())\n", true));
 }

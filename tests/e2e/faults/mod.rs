@@ -13,7 +13,7 @@ use crate::harness::Pid;
 pub(crate) use starting::Start;
 
 /// How much of the time `pid` has a CPU, in hundredths.
-fn cpu_share(pid: Pid, span: Duration) -> u128 {
+pub(crate) fn cpu_share(pid: Pid, span: Duration) -> u128 {
     let before = pid.cpu();
     thread::sleep(span);
     (pid.cpu() - before).as_millis() * 100 / span.as_millis()

@@ -192,7 +192,7 @@ fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
         ("epoll_ctl", "ENOMEM", 1..=1, "watching the master: Cannot allocate memory"),
         ("epoll_ctl", "ENOSPC", 2..=4, "watching the listeners: No space left"),
         ("fcntl", "EINVAL", 1..=1, "sharing the epoll instance: Invalid argument"),
-        ("sendmsg", "ENOBUFS", 1..=1, "telling the master that it serves"),
+        ("write", "EPIPE", 1..=1, "telling the master that it serves"),
     ];
     try_all(works, 1 + LINES_OF_WORKERS);
 }
