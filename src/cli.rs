@@ -14,9 +14,7 @@ use crate::admin;
 use crate::config::{Config, Source};
 use crate::control::{self, Request};
 use crate::master::{self, explain};
-use crate::sys::private::Address;
-use crate::sys::sink::Sink;
-use crate::sys::{listener, private};
+use crate::preflight;
 
 /// A relay that two parties meet at, over HTTP, and that never stores what passes.
 ///
@@ -34,7 +32,7 @@ struct Args {
     /// Use this configuration instead of the built-in one
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Test the configuration, and whether its addresses can be listened on, and exit
+    /// Test the configuration, and whether a relay could start with it, and exit
     #[arg(short = 't', long = "test", global = true)]
     test: bool,
     /// Print the configuration with every value worked out, and exit
@@ -132,8 +130,7 @@ impl Args {
             return answer(out, &config.dump());
         }
         if self.test {
-            let tried = try_addresses(&config).and_then(|()| try_log(&config));
-            return match tried {
+            return match preflight::check(&config) {
                 Ok(()) => {
                     // Whether they can be written makes no difference to what is answered.
                     let tell = |warning| writeln!(err, "idontstore: warning: {warning}");
@@ -184,52 +181,6 @@ fn ask(source: Source, request: Request, out: &mut impl Write, err: &mut impl Wr
         Ok(Ok(text)) => answer(out, &format!("{text}\n")),
         Ok(Err(why)) => complain(err, &AskError::Refused(why), Exit::Failure),
         Err(source) => complain(err, &AskError::NoAnswer { path, source }, Exit::Failure),
-    }
-}
-
-/// What this machine does not let us have.
-#[derive(Debug, thiserror::Error)]
-enum TryError {
-    #[error("cannot listen on {address}")]
-    Address { address: Address, source: io::Error },
-    #[error("cannot write to {} (log.access)", path.display())]
-    Log { path: PathBuf, source: io::Error },
-}
-
-/// Whether all addresses could be listened on. One that is held, most likely by the running
-/// program whose next configuration this is, is no fault.
-fn try_addresses(config: &Config) -> Result<(), TryError> {
-    for listener in &config.listeners {
-        let opened = listener::open(listener.address, config.keep_alive());
-        judge(&Address::Tcp(listener.address), opened.map(drop))?;
-    }
-    let control = config.control_socket.clone().map(Address::Unix);
-    control.iter().chain(&config.admin.listen).try_for_each(try_private)
-}
-
-fn try_private(address: &Address) -> Result<(), TryError> {
-    match address {
-        Address::Tcp(_) => judge(address, private::listen(address).map(drop)),
-        // To try it would be to make it.
-        Address::Unix(path) => {
-            let directory = path.parent().unwrap_or(path);
-            judge(address, std::fs::metadata(directory).map(drop))
-        }
-    }
-}
-
-/// Whether the access log could be opened. To open it would be to make it.
-fn try_log(config: &Config) -> Result<(), TryError> {
-    let Some(path) = config.log.access.clone() else { return Ok(()) };
-    Sink::probe(&path).map_err(|source| TryError::Log { path, source })
-}
-
-fn judge(address: &Address, opened: io::Result<()>) -> Result<(), TryError> {
-    match opened {
-        Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
-            Err(TryError::Address { address: address.clone(), source })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -391,6 +342,18 @@ mod tests {
             let told = format!("idontstore: cannot listen on unix:{}: ", socket.display());
             assert!(err.starts_with(&told), "{err}");
         }
+    }
+
+    #[test]
+    fn test_refuses_a_socket_where_something_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "text").unwrap();
+        let text = format!("control_socket = {path:?}\n");
+        let (exit, _, _, err) = cli(&["-t", "-c", &file(dir.path(), &text)]);
+        assert_eq!(exit, Exit::Config);
+        assert!(err.contains("something that is no socket is there"), "{err}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"text");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! `multipart`, `session`, `control` and `tls` know no one above them; `stream` is `sys` with or without `tls`;
 //! `access` writes requests down and `diagnostics` what else happens; `relay` knows them and `shm`; `sandbox` knows `sys`;
 //! `tally` says what is counted, and `torn` what a log ends with; `admin` tells of it; `worker` drives `relay` and
-//! `admin` over mio; `master` knows `worker::run` and `config`; `cli` is on top.
+//! `admin` over mio; `master` knows `worker::run` and `config`; `preflight` tries what a start would need;
+//! `cli` is on top.
 
 pub mod access;
 pub mod address;
@@ -16,6 +17,7 @@ pub mod diagnostics;
 pub mod http;
 pub mod master;
 pub mod multipart;
+mod preflight;
 pub mod relay;
 pub mod sandbox;
 pub mod session;

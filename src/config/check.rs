@@ -70,6 +70,7 @@ macro_rules! key {
 // Behind the macro, which it uses.
 mod log;
 mod memory;
+mod places;
 
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out.
 pub(super) fn check(
@@ -122,17 +123,21 @@ impl Check<'_> {
             &key!(typed, fallback, sessions_per_address_max),
             memory.geometry.sessions as usize,
         );
+        let control_socket = self.control_socket(&key!(file, default, control_socket));
+        let log = self.log(&file.log, &default.log);
+        let admin = self.admin(file, default);
+        self.paths_are_apart(file, control_socket.as_ref(), &admin, &log);
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             generations_max: self
                 .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
-            control_socket: self.control_socket(&key!(file, default, control_socket)),
+            control_socket,
             user: self.user(&key!(file, default, user)),
             sandbox: self.choice(&key!(file, default, sandbox), &SWITCH),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
-            log: self.log(&file.log, &default.log),
-            admin: self.admin(file, default),
+            log,
+            admin,
             memory,
             exchange: self.exchange(&file.exchange, &default.exchange),
             messages: self.messages(&file.messages, &default.messages),
@@ -219,17 +224,22 @@ impl Check<'_> {
     }
 
     fn path(&mut self, name: &str, typed: &Spanned<Value>) -> Option<PathBuf> {
-        let text = typed.get_ref().as_str().filter(|text| !text.is_empty());
-        let directory = match self.files {
-            Files::In(directory) => directory,
-            Files::Known => Path::new(""),
-        };
-        let path = text.and_then(|text| std::path::absolute(directory.join(text)).ok());
+        let path = self.absolute(typed);
         if path.is_none() {
             let allowed = "allowed: the path of a PEM file".to_owned();
             self.fault(format!("bad value for `{name}`"), typed.span(), allowed);
         }
         path
+    }
+
+    /// The path that was typed, seen from where the file is.
+    fn absolute(&self, typed: &Spanned<Value>) -> Option<PathBuf> {
+        let text = typed.get_ref().as_str().filter(|text| !text.is_empty())?;
+        let directory = match self.files {
+            Files::In(directory) => directory,
+            Files::Known => Path::new(""),
+        };
+        std::path::absolute(directory.join(text)).ok()
     }
 
     /// A listener's address, noted among those `seen`.
@@ -246,10 +256,15 @@ impl Check<'_> {
             self.fault("bad value for `address`".to_owned(), typed.span(), allowed.to_owned());
             return None;
         };
-        // Port 0 twice is two different ports.
-        match seen.iter().find(|(other, _)| *other == address && address.port() != 0) {
-            Some((_, first)) => self.faults.push(Fault {
-                title: format!("two listeners at {address}"),
+        match seen.iter().find(|(other, _)| places::clash(*other, address)) {
+            Some((other, first)) => self.faults.push(Fault {
+                title: if *other == address {
+                    format!("two listeners at {address}")
+                } else {
+                    format!(
+                        "listeners at {other} and at {address}, of which one is a part of the other"
+                    )
+                },
                 place: (typed.span(), "again here".to_owned()),
                 related: vec![(first.clone(), "first here".to_owned())],
                 help: Some("allowed: every address once".to_owned()),
@@ -260,18 +275,18 @@ impl Check<'_> {
     }
 
     fn admin(&mut self, file: &typed::File, default: &typed::File) -> Admin {
-        let public: Vec<(SocketAddr, Range<usize>)> = listener_addresses(file).collect();
+        let public: Vec<_> = listener_addresses(file, default).collect();
         let (file, default) = (&file.admin, &default.admin);
         let key = key!(file, default, listen);
         let listen = self.admin_listen(&key);
         if let Some(Address::Tcp(address)) = listen
-            && address.port() != 0
-            && let Some((_, first)) = public.into_iter().find(|(other, _)| *other == address)
+            && let Some((other, first)) =
+                public.into_iter().find(|(other, _)| places::clash(*other, address))
         {
             self.faults.push(Fault {
-                title: format!("clients are to be served at {address}"),
+                title: format!("clients are to be served at {other}"),
                 place: (key.span().unwrap_or_default(), "and the admin listener, too".to_owned()),
-                related: vec![(first, "here".to_owned())],
+                related: first.map(|first| (first, "here".to_owned())).into_iter().collect(),
                 help: Some("allowed: an address of its own".to_owned()),
             });
         }
@@ -391,7 +406,7 @@ impl Check<'_> {
             ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
             rate_window: self.duration(&key!(file, default, rate_window), &most),
-            start_timeout: self.duration(&key!(file, default, start_timeout), &most),
+            start_timeout: self.duration(&key!(file, default, start_timeout), &(SECOND..=DAY)),
             hang_timeout: self.duration(&key!(file, default, hang_timeout), &(100 * MS..=DAY)),
             reload_timeout: self.duration(&key!(file, default, reload_timeout), &most),
             stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
@@ -493,12 +508,16 @@ fn is_segment(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && text.bytes().all(unreserved)
 }
 
-/// The clients' addresses that were typed and make sense, each with its place.
-fn listener_addresses(file: &typed::File) -> impl Iterator<Item = (SocketAddr, Range<usize>)> {
-    let listeners = file.listener.iter().flat_map(|list| list.get_ref());
-    listeners.filter_map(|listener| {
+/// The clients' addresses that make sense, each with its place if it was typed.
+fn listener_addresses<'t>(
+    file: &'t typed::File,
+    default: &'t typed::File,
+) -> impl Iterator<Item = (SocketAddr, Option<Range<usize>>)> + 't {
+    let is_typed = file.listener.is_some();
+    let listeners = file.listener.as_ref().or(default.listener.as_ref());
+    listeners.into_iter().flat_map(|list| list.get_ref()).filter_map(move |listener| {
         let address = listener.address.get_ref().as_str()?.parse().ok()?;
-        Some((address, listener.address.span()))
+        Some((address, is_typed.then(|| listener.address.span())))
     })
 }
 

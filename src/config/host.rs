@@ -51,10 +51,11 @@ impl Host {
         NonZeroUsize::new(WORKERS_MAX).map_or(self.cpus, |most| self.cpus.min(most))
     }
 
-    /// Memory that this process could ever have, in whole MiB.
-    pub(super) fn usable_bytes(&self) -> u64 {
+    /// The largest segment, in whole MiB: half of the memory that this process could ever have. The workers, the
+    /// sockets' queues and the system need memory as well.
+    pub(super) fn segment_bytes_max(&self) -> u64 {
         let limit = self.cgroup_limit_bytes.unwrap_or(u64::MAX);
-        limit.min(self.ram_bytes) / MIB * MIB
+        limit.min(self.ram_bytes) / 2 / MIB * MIB
     }
 
     /// The size behind `segment_bytes = "auto"`.

@@ -402,6 +402,56 @@ fn listeners_are_addresses_and_none_twice() {
     assert_refused("listener = []\n", &["test.toml:1:12", "0 listeners", "allowed: 1 to 64"]);
     let twice = "[[listener]]\naddress = '[::1]:80'\n[[listener]]\naddress = '[0::1]:80'\n";
     assert_refused(twice, &["test.toml:4:11", "two listeners at [::1]:80", "first here"]);
+    let part = "[[listener]]\naddress = '127.0.0.1:80'\n[[listener]]\naddress = '0.0.0.0:80'\n";
+    let said = "listeners at 127.0.0.1:80 and at 0.0.0.0:80";
+    assert_refused(part, &["test.toml:4:11", said, "first here"]);
+    let both = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\n";
+    assert!(parse(both, "test").is_ok(), "IPv6 listeners take no IPv4 connections");
+}
+
+#[test]
+fn the_admin_listener_is_none_of_the_clients_also_by_another_name() {
+    let admin = |listener: &str, admin: &str| format!("{listener}[admin]\nlisten = '{admin}'\n");
+    let everywhere = "[[listener]]\naddress = '0.0.0.0:80'\n";
+    let said = "clients are to be served at 0.0.0.0:80";
+    assert_refused(&admin(everywhere, "127.0.0.1:80"), &["test.toml:4:10", said]);
+    let said = "clients are to be served at 127.0.0.1:8080";
+    for same in ["127.0.0.1:8080", "0.0.0.0:8080"] {
+        assert_refused(&admin("", same), &["test.toml:2:10", said]);
+    }
+    assert!(parse(&admin(everywhere, "[::1]:80"), "test").is_ok());
+}
+
+#[test]
+fn no_path_is_used_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, link] = ["one", "link"].map(|name| directory.path().join(name));
+    std::os::unix::fs::symlink(directory.path(), &link).unwrap();
+    let again = link.join("one");
+    let text = format!(
+        "control_socket = {one:?}\n[log]\naccess = {again:?}\n[admin]\nlisten = 'unix:{}'\n",
+        one.display()
+    );
+    assert_refused(
+        &text,
+        &[
+            "`control_socket` and `admin.listen` are one path",
+            "`control_socket` and `log.access` are one path",
+            "test.toml:3:10",
+            "test.toml:5:10",
+        ],
+    );
+    let key = format!(
+        "log.access = {one:?}\n[[listener]]\naddress = '[::1]:80'\n\
+         tls = {{ certificate = {again:?}, key = {again:?} }}\n"
+    );
+    assert_refused(&key, &["`log.access` and `certificate` are one path"]);
+}
+
+#[test]
+fn workers_have_time_to_start() {
+    assert_refused("timeouts.start_timeout = '999ms'\n", &["test.toml:1:26", "from 1s to 24h"]);
+    assert!(parse("timeouts.start_timeout = '1s'\n", "test").is_ok());
 }
 
 #[test]

@@ -112,6 +112,16 @@ pub enum MasterError {
     /// There is not enough memory for the segment.
     #[error("cannot make the shared segment (memory.segment_bytes)")]
     Segment(#[source] CreateError),
+    /// This process may not have so large a segment: to try it could end in a signal.
+    #[error("a segment of {bytes} bytes (memory.segment_bytes) is above {what}: {most} bytes")]
+    SegmentLimit {
+        /// How large it was to be.
+        bytes: u64,
+        /// Which limit is lower.
+        what: &'static str,
+        /// That limit.
+        most: u64,
+    },
     /// The program before this one cannot be gone on from.
     #[error("cannot take over from the program before")]
     TakeOver(#[source] Box<dyn Error + Send + Sync>),
@@ -308,6 +318,23 @@ fn compare_open_files(files: u64, inheritance: &Inheritance, generation: &Genera
     }
 }
 
+/// Files that the master opens beside those that [`open_files_needed`] counts: standard streams, signals, the segment,
+/// the control socket, the admin listener, the access log, a log that is opened anew, a configuration, and what a fork
+/// takes for a moment.
+const OTHER_FILES: u64 = 16;
+/// A worker's process in the master: its end, and both descriptors of its tether.
+const FILES_PER_WORKER: u64 = 3;
+
+/// How many files a process has to be allowed to open for a start with `config`.
+#[must_use]
+pub fn open_files_needed(config: &Config) -> u64 {
+    let (listeners, workers) = (config.listeners.len() as u64, config.workers.get() as u64);
+    let shared = WORKER_RECORDS_MAX as u64 + listeners + OTHER_FILES;
+    // Pipes take a share of what there is.
+    let all = shared + FILES_PER_WORKER * workers;
+    all + all / (PIPE_FILES_SHARE - 1)
+}
+
 /// One in so many of the files that a process may open can be an end of a pipe: the others are for clients.
 const PIPE_FILES_SHARE: u64 = 8;
 
@@ -337,8 +364,18 @@ fn make_pipes(wanted: u32, files: u64) -> Vec<Pipe> {
     pipes
 }
 
+/// Whether this process may have the segment.
+pub fn check_limits(config: &Config) -> Result<(), MasterError> {
+    let bytes = config.memory.segment_bytes;
+    match process::limit_below(bytes) {
+        Some((what, most)) => Err(MasterError::SegmentLimit { bytes, what, most }),
+        None => Ok(()),
+    }
+}
+
 /// The segment, with a secret that lasts as long as it does.
 fn make_segment(config: &Config, pipes: usize) -> Result<Segment, MasterError> {
+    check_limits(config)?;
     let pipes = u32::try_from(pipes).unwrap_or(0);
     let geometry = Geometry { pipes, ..config.memory.geometry };
     let segment = Segment::create(&geometry).map_err(MasterError::Segment)?;

@@ -11,8 +11,15 @@ mod paths;
 use crate::sys::process;
 use crate::sys::user::{self, User};
 use nix::errno::Errno;
-use nix::unistd::geteuid;
+use nix::fcntl::OFlag;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{geteuid, pipe2};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
+
+/// The most that is read of why a trial failed.
+const REASON_BYTES_MAX: u64 = 4096;
 
 /// Why something could not be given up.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +53,30 @@ pub fn harden() -> Result<(), SandboxError> {
         tracing::warn!("the kernel has no landlock: only seccomp keeps workers from files");
     }
     Ok(())
+}
+
+/// Whether a process of this one's rights could become a worker under `user`, in the sandbox if that `is_on`; or why
+/// not, in words. Tried in a process of its own.
+pub fn try_out(user: &User, is_on: bool) -> io::Result<Result<(), String>> {
+    let (said, says) = pipe2(OFlag::O_CLOEXEC)?;
+    let Some(child) = process::fork_child()? else {
+        let entered = if is_on { harden() } else { Ok(()) };
+        let entered = entered.and_then(|()| enter(user, is_on.then(Shared::default).as_ref()));
+        if let Err(error) = entered {
+            let _ = File::from(says).write_all(error.to_string().as_bytes());
+        }
+        std::process::exit(0);
+    };
+    drop(says);
+    let mut why = String::new();
+    let read = File::from(said).take(REASON_BYTES_MAX).read_to_string(&mut why);
+    let status = waitpid(child.pid, None)?;
+    read?;
+    Ok(match status {
+        WaitStatus::Exited(_, 0) if why.is_empty() => Ok(()),
+        WaitStatus::Exited(_, 0) => Err(why),
+        status => Err(format!("{status:?}")),
+    })
 }
 
 /// Descriptors that a worker has in common with other processes, and by which it could harm them, beside its standard

@@ -4,8 +4,10 @@
 //! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists.
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{AccessFlags, faccessat};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
@@ -88,6 +90,24 @@ pub fn listen(address: &Address) -> io::Result<Socket> {
     // What is bound has a file already.
     listener.listen(BACKLOG).inspect_err(|_| close(&listener))?;
     Ok(listener)
+}
+
+/// Whether a socket could be made at `path`, as far as can be told without making it. One that is there, and may be
+/// listened behind, is no fault.
+pub fn probe(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something that is no socket is there",
+            ));
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let directory = path.parent().unwrap_or(path);
+    let rights = AccessFlags::W_OK | AccessFlags::X_OK;
+    Ok(faccessat(AT_FDCWD, directory, rights, AtFlags::AT_EACCESS)?)
 }
 
 /// Removes the file of a socket that refuses connections; anything else is left alone.

@@ -122,6 +122,26 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// How many files a process may have open that is started like this one, and raises its limit.
+#[must_use]
+pub fn open_files_max() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
+}
+
+/// What keeps this process from a memory file of so many `bytes`, and from mapping it: the limit's name, and its value.
+#[must_use]
+pub fn limit_below(bytes: u64) -> Option<(&'static str, u64)> {
+    let limits = [
+        (Resource::RLIMIT_FSIZE, "the largest file (ulimit -f)"),
+        (Resource::RLIMIT_AS, "the largest address space (ulimit -v)"),
+    ];
+    let mut limits = limits.into_iter().filter_map(|(limit, name)| {
+        let (soft, _) = getrlimit(limit).ok()?;
+        Some((name, soft))
+    });
+    limits.find(|(_, most)| *most < bytes)
+}
+
 /// No core dumps, no debugger but root's, and no program that is executed brings privileges. What is executed has to ask
 /// for the second again, and so has whoever becomes another user.
 pub fn keep_to_itself() -> Result<(), Errno> {

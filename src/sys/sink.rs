@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, faccessat};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a log is opened: to append to, and to wait for nobody.
 const FLAGS: OFlag =
@@ -26,6 +26,9 @@ const MODE: Mode = Mode::from_bits_truncate(0o640);
 
 /// Names of what the program was started with: to be opened where they can be, and shared where not.
 const STANDARD: [(&str, RawFd); 2] = [("/dev/stdout", 1), ("/dev/stderr", 2)];
+
+/// The kernel follows no more (path_resolution(7)).
+const LINKS_MAX: usize = 40;
 
 /// What became of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ impl Sink {
                 Err(Errno::EISDIR)
             }
             Err(Errno::ENOENT) => {
-                may(path.parent().unwrap_or(path), AccessFlags::W_OK | AccessFlags::X_OK)
+                may(&directory_of_new(path), AccessFlags::W_OK | AccessFlags::X_OK)
             }
             Err(errno) => Err(errno),
         };
@@ -141,6 +144,17 @@ fn open_pipe_or_file(path: &Path) -> io::Result<OwnedFd> {
         Err(Errno::EACCES) => Ok(open(path, FLAGS | OFlag::O_WRONLY, MODE)?),
         opened => Ok(opened?),
     }
+}
+
+/// Where the file would be made that `path` names: a link leads to its own place (open(2)).
+fn directory_of_new(path: &Path) -> PathBuf {
+    let directory = |path: &Path| path.parent().unwrap_or(path).to_owned();
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = path.read_link() else { break };
+        path = directory(&path).join(target);
+    }
+    directory(&path)
 }
 
 fn is_pipe(path: &Path) -> bool {

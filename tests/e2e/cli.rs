@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{BINARY, Relay};
+use crate::harness::{BINARY, PATIENCE, Relay};
 
 fn idontstore(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().expect("running the binary")
@@ -145,4 +145,73 @@ fn the_start_names_the_port_and_the_lines_to_try() {
         assert!(said.contains(word), "{word} in {said}");
     }
     assert!(relay.config_path().exists());
+}
+
+/// Runs `program` with a configuration until it ends by itself; one that serves is ended.
+#[track_caller]
+fn run_to_its_end(shell: &str, path: &str, options: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell} exec \"$0\" \"$@\""), BINARY, "-c", path]);
+    command.args(options).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_cannot_start_does_not_pass_the_test_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("file"), "text").unwrap();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listener = |address: &str| format!("[[listener]]\naddress = \"{address}\"\n");
+    let any = listener("127.0.0.1:0");
+    let two = |one: &str, other: &str| listener(one) + &listener(other);
+    let with = |line: String| format!("{line}\n{any}");
+    let (all, one) = (format!("0.0.0.0:{held}"), format!("127.0.0.1:{held}"));
+    let cases: [(&str, String, &str); 13] = [
+        ("", two(&one, &all), "of which one is a part of the other"),
+        ("", two(&format!("[::1]:{held}"), &format!("[::]:{held}")), "a part of the other"),
+        ("", listener(&all) + &format!("[admin]\nlisten = \"{one}\"\n"), "admin listener"),
+        (
+            "",
+            with(format!(
+                "control_socket = {0:?}\nadmin.listen = \"unix:{1}\"",
+                path("same"),
+                path("same").display()
+            )),
+            "are one path",
+        ),
+        (
+            "",
+            with(format!("log.access = {0:?}\ncontrol_socket = {0:?}", path("same"))),
+            "are one path",
+        ),
+        ("", with(format!("control_socket = {:?}", path("file"))), "no socket is there"),
+        ("", with(format!("control_socket = {:?}", path("missing/same"))), "No such file"),
+        ("", with(format!("log.access = {:?}", path("missing/log"))), "No such file"),
+        ("", with("timeouts.start_timeout = \"1ms\"".to_owned()), "bad value for `start_timeout`"),
+        ("", with("user = \"no such user\"".to_owned()), "bad value for `user`"),
+        ("ulimit -n 60;", any.clone(), "open files"),
+        ("ulimit -f 1024;", any.clone(), "ulimit -f"),
+        ("", listener("192.0.2.1:0"), "cannot listen on 192.0.2.1:0"),
+    ];
+    for (shell, text, why) in cases {
+        fs::write(path("test.toml"), &text).unwrap();
+        let file = path("test.toml");
+        let tried = run_to_its_end(shell, file.to_str().unwrap(), &["-t"]);
+        expect_code(&tried, 78);
+        let said = self::text(&tried.stderr);
+        assert!(said.contains(why), "{why:?} is missing in: {said}");
+        let begun = run_to_its_end(shell, file.to_str().unwrap(), &[]);
+        assert!(matches!(begun.status.code(), Some(1 | 78)), "{text}: {begun:?}");
+        assert!(!path("same").exists() && fs::read(path("file")).unwrap() == b"text");
+    }
+    fs::write(path("test.toml"), &any).unwrap();
+    let tried = run_to_its_end("ulimit -n 1024;", path("test.toml").to_str().unwrap(), &["-t"]);
+    expect_code(&tried, 0);
 }

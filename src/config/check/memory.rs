@@ -80,9 +80,9 @@ impl Check<'_> {
     }
 
     fn segment_bytes(&mut self, key: &Key<'_>, host: &Host) -> u64 {
-        // More would be paid for by other processes: memory that is there only on paper is not refused
+        // More would be paid for by other processes, and by our own: memory that is there only on paper is not refused
         // by the kernel, but taken from whoever has it.
-        let range = SEGMENT_BYTES_MIN..=host.usable_bytes().clamp(SEGMENT_BYTES_MIN, TIB);
+        let range = SEGMENT_BYTES_MIN..=host.segment_bytes_max().clamp(SEGMENT_BYTES_MIN, TIB);
         let allowed = format!("\"auto\" or {} on this machine", sizes_allowed(&range));
         self.value(key, &allowed, |value| {
             if is_auto(value) {

@@ -1,0 +1,152 @@
+//! Addresses and paths that the relay has for itself: each is asked for once.
+//!
+//! What must always hold: of two that the kernel would not let one program have at a time, or of which one would be
+//! written over the other, the second is a fault, whatever its spelling.
+
+use super::super::report::Fault;
+use super::super::{Admin, Log};
+use super::{Check, Files, typed};
+use crate::sys::private::Address;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Whether nobody can listen on both. IPv6 listeners take no IPv4 connections, so the two families never meet.
+pub(super) fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let meet = match (one, other) {
+        (SocketAddr::V4(one), SocketAddr::V4(other)) => {
+            one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified()
+        }
+        (SocketAddr::V6(one), SocketAddr::V6(other)) => {
+            let [scope, other_scope] = [one.scope_id(), other.scope_id()];
+            let is_one_scope = scope == other_scope || scope == 0 || other_scope == 0;
+            (one.ip() == other.ip() && is_one_scope)
+                || one.ip().is_unspecified()
+                || other.ip().is_unspecified()
+        }
+        _ => false,
+    };
+    // Port 0 twice is two different ports.
+    meet && one.port() == other.port() && one.port() != 0
+}
+
+/// A path that the relay makes something of, or reads secrets from.
+struct Claim {
+    name: &'static str,
+    path: PathBuf,
+    place: Option<Range<usize>>,
+    /// Many may read what none may write.
+    is_read: bool,
+}
+
+impl Check<'_> {
+    /// No socket, log, certificate or key is at the path of another.
+    pub(super) fn paths_are_apart(
+        &mut self,
+        file: &typed::File,
+        control_socket: Option<&PathBuf>,
+        admin: &Admin,
+        log: &Log,
+    ) {
+        let place = |typed: &typed::Typed| typed.as_ref().map(toml::Spanned::span);
+        let written = |name, path: &PathBuf, place| Claim {
+            name,
+            path: settle(path, self.files),
+            place,
+            is_read: false,
+        };
+        let mut claims = Vec::new();
+        claims.extend(
+            control_socket.map(|it| written("control_socket", it, place(&file.control_socket))),
+        );
+        if let Some(Address::Unix(path)) = &admin.listen {
+            claims.push(written("admin.listen", path, place(&file.admin.listen)));
+        }
+        claims.extend(
+            log.access.as_ref().map(|it| written("log.access", it, place(&file.log.access))),
+        );
+        claims.extend(self.read_claims(file));
+        for (index, second) in claims.iter().enumerate() {
+            let before = claims.iter().take(index);
+            let is_same = |it: &&Claim| it.path == second.path && !(it.is_read && second.is_read);
+            if let Some(first) = before.into_iter().find(is_same) {
+                let fault = twice(first, second);
+                self.faults.push(fault);
+            }
+        }
+    }
+
+    fn read_claims(&self, file: &typed::File) -> Vec<Claim> {
+        let listeners = file.listener.iter().flat_map(|list| list.get_ref());
+        let typed = listeners.filter_map(|listener| listener.tls.as_ref());
+        let files = typed.flat_map(|tls| [("certificate", &tls.certificate), ("key", &tls.key)]);
+        let claim = |(name, typed): (&'static str, &toml::Spanned<toml::Value>)| {
+            let path = self.absolute(typed)?;
+            let path = settle(&path, self.files);
+            Some(Claim { name, path, place: Some(typed.span()), is_read: true })
+        };
+        files.filter_map(claim).collect()
+    }
+}
+
+fn twice(first: &Claim, second: &Claim) -> Fault {
+    let related = first.place.clone().map(|place| (place, format!("`{}`", first.name)));
+    Fault {
+        title: format!(
+            "`{}` and `{}` are one path: {}",
+            first.name,
+            second.name,
+            second.path.display()
+        ),
+        place: (second.place.clone().unwrap_or_default(), format!("`{}`", second.name)),
+        related: related.into_iter().collect(),
+        help: Some("allowed: a path of its own for each".to_owned()),
+    }
+}
+
+/// The path without links and dots, as far as it exists.
+fn settle(path: &Path, files: Files<'_>) -> PathBuf {
+    if let Files::Known = files {
+        return path.to_owned();
+    }
+    let in_directory = || {
+        let directory = path.parent()?.canonicalize().ok()?;
+        Some(directory.join(path.file_name()?))
+    };
+    path.canonicalize().ok().or_else(in_directory).unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn addresses_clash_where_the_kernel_says_so() {
+        let clash = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|it| it.parse().unwrap());
+            assert_eq!(super::clash(one, other), super::clash(other, one), "{one} {other}");
+            super::clash(one, other)
+        };
+        for (one, other) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::1]:80", "[0::1]:80"),
+            ("[fe80::1]:80", "[fe80::1%2]:80"),
+        ] {
+            assert!(clash(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("127.0.0.1:80", "127.0.0.2:80"),
+            ("0.0.0.0:80", "127.0.0.1:81"),
+            ("0.0.0.0:80", "[::]:80"),
+            ("127.0.0.1:80", "[::]:80"),
+            ("[::1]:80", "[::2]:80"),
+            ("[fe80::1%1]:80", "[fe80::1%2]:80"),
+            ("0.0.0.0:0", "127.0.0.1:0"),
+        ] {
+            assert!(!clash(one, other), "{one} {other}");
+        }
+    }
+}
