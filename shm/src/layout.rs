@@ -275,4 +275,14 @@ mod tests {
         };
         assert!(Geometry::fit(needed_bytes, Some(100), 100, 256 << 10, 8, 64).is_ok());
     }
+
+    #[test]
+    fn records_leave_the_smallest_segment_to_chunks() {
+        let bytes = 8u64 << 20;
+        let geometry = Geometry::fit(bytes, None, 8192, 256 << 10, 8, 16).unwrap();
+        let layout = geometry.layout().unwrap();
+        let records = (layout.records.len() + layout.bells.len()) as u64;
+        assert!(records < bytes / 16, "{records} bytes of records and bells");
+        assert!(geometry.chunks >= 16, "{} chunks", geometry.chunks);
+    }
 }

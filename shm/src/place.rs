@@ -2,19 +2,22 @@
 //!
 //! One word, so that every step of a rendezvous is one compare-and-swap: no order between two words
 //! has to be argued, there is exactly one last leaver, and a process that dies between two steps
-//! leaves a word that says how far it came. The layout is 20 bits a place (state 3, worker 6,
-//! epoch 10, mark 1), one bit `begun`, 23 bits attempt.
+//! leaves a word that says how far it came. The layout is 20 bits a place (state 3, worker 8,
+//! epoch 8, mark 1), one bit `begun`, 23 bits attempt.
 
 use crate::refusal::Refusal;
 
-/// Worker records there can be, whatever the number of workers: 6 bits of a place.
-pub const WORKER_RECORDS_MAX: usize = 64;
+/// Worker records there can be, whatever the number of workers: 8 bits of a place.
+pub const WORKER_RECORDS_MAX: usize = 1 << WORKER_BITS;
 
+const WORKER_BITS: u32 = 8;
 const PLACE_BITS: u32 = 20;
 const BEGUN_SHIFT: u32 = 2 * PLACE_BITS;
 const ATTEMPT_SHIFT: u32 = BEGUN_SHIFT + 1;
 const ATTEMPT_MASK: u32 = (1 << 23) - 1;
-const EPOCH_MASK: u64 = (1 << 10) - 1;
+/// A worker's words are swept when it has died, so that none of an earlier life is left: a few lives are enough to tell
+/// apart.
+const EPOCH_MASK: u64 = (1 << 8) - 1;
 
 /// A worker record's index, always below [`WORKER_RECORDS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +27,7 @@ impl WorkerId {
     /// The id of record `index`, or `None` where there is no such record.
     #[must_use]
     pub fn new(index: usize) -> Option<Self> {
-        u8::try_from(index).ok().filter(|_| index < WORKER_RECORDS_MAX).map(Self)
+        u8::try_from(index).ok().map(Self)
     }
 
     /// The record's index, below [`WORKER_RECORDS_MAX`].
@@ -39,24 +42,24 @@ impl WorkerId {
 pub struct Owner {
     /// Whose record.
     pub worker: WorkerId,
-    /// Below 1024.
+    /// Below 256.
     epoch: u64,
 }
 
 impl Owner {
-    /// The owner that lives in `epoch` of `worker`. Epochs count modulo 1024.
+    /// The owner that lives in `epoch` of `worker`. Epochs count modulo 256.
     #[must_use]
     pub fn new(worker: WorkerId, epoch: u32) -> Self {
         Self { worker, epoch: u64::from(epoch) & EPOCH_MASK }
     }
 
     pub(crate) fn to_bits(self) -> u64 {
-        u64::from(self.worker.0) | self.epoch << 6
+        u64::from(self.worker.0) | self.epoch << WORKER_BITS
     }
 
     /// Reads the low 16 bits: every pattern is an owner.
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self { worker: WorkerId((bits & 0x3f) as u8), epoch: bits >> 6 & EPOCH_MASK }
+        Self { worker: WorkerId((bits & 0xff) as u8), epoch: bits >> WORKER_BITS & EPOCH_MASK }
     }
 }
 

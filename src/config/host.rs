@@ -7,9 +7,9 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-/// The most workers a configuration may ask for: each has its record in the segment, and a reload needs as many
-/// beside them.
-pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX / 2;
+/// The most workers a configuration may ask for: each has its record in the segment, and so has each of the generations
+/// that drain. With as many generations as by default, no reload waits for a record.
+pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX / 4;
 /// The smallest segment: two lanes of the largest size.
 pub const SEGMENT_BYTES_MIN: u64 = 8 << 20;
 /// What `segment_bytes = "auto"` never exceeds: room for 190 chunks of 512 KiB beside the sessions, so that a hundred

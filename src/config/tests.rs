@@ -261,7 +261,7 @@ fn every_bad_value_is_told_at_once_with_what_is_allowed() {
     for part in [
         "test.toml:1:11",
         "bad value for `workers`",
-        "allowed: \"auto\" or a number from 1 to 32",
+        "allowed: \"auto\" or a number from 1 to 64",
         "test.toml:2:13",
         "allowed: \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
         "test.toml:4:16",

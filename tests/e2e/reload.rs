@@ -384,3 +384,49 @@ fn winch_drains_all_and_hup_begins_anew() {
     expect_children(&relay, 2);
     exchange(&relay);
 }
+
+/// Every worker of every generation that may live has somebody to serve, on a machine with little to open.
+#[test]
+fn heavy_no_reload_of_thirty_two_workers_waits_before_four_generations_live() {
+    const WORKERS: usize = 32;
+    const GENERATIONS: usize = 4;
+    let lines = [
+        "timeouts.drain_timeout = \"1h\"",
+        "timeouts.wait_timeout = \"1h\"",
+        "limits.sessions_per_address_max = 0",
+        "limits.connections_per_address_max = 0",
+    ];
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\"", BINARY])
+        .stdin(std::process::Stdio::null());
+    let relay = Relay::run(command, WORKERS, &lines, None);
+    let segment = relay.segment();
+    let mut waiting = Vec::new();
+    for generation in 1..GENERATIONS {
+        let records = WORKERS * (generation - 1)..WORKERS * generation;
+        let is_idle = |segment: &crate::harness::Segment| {
+            records.clone().any(|record| segment.counters(record).open == 0)
+        };
+        while is_idle(&segment) {
+            assert!(waiting.len() < 20 * WORKERS, "some worker is never asked");
+            // Workers take connections in turn, so that those of one kind come one after the other.
+            let sessions: Vec<_> = (0..WORKERS).map(|_| relay.session()).collect();
+            for session in sessions {
+                let mut receiver = relay.connect();
+                receiver.get(&session.path);
+                waiting.push((session, receiver));
+            }
+            segment.wait_until_held(waiting.len() as u64);
+        }
+        relay.reload(WORKERS, &lines);
+    }
+    assert!(!relay.errors().contains("the reload waits"), "{}", relay.errors());
+    expect_children(&relay, WORKERS * GENERATIONS);
+    exchange(&relay);
+    // Whoever waits at the oldest is met by those who come to the newest.
+    let (session, mut receiver) = waiting.swap_remove(0);
+    relay.connect().put(&session.path, b"hello").read_response().expect(200);
+    assert_eq!(receiver.read_response().expect(200).text(), "hello");
+    assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
+}

@@ -161,7 +161,7 @@ fn a_worker_has_open_what_it_needs_and_nothing_else() {
         ("0 /dev/null", 1),
         ("1 pipe", 1),
         (&errors, 1),
-        ("anon_inode:[eventfd]", 64),
+        ("anon_inode:[eventfd]", 256),
         // The connections have a copy.
         ("anon_inode:[eventpoll]", 2),
         ("a tether", 1),

@@ -62,7 +62,8 @@ impl Decider {
     /// Whether others have to drain first.
     fn is_full(&self) -> bool {
         let records = self.queued.as_ref().map_or(0, |it| it.records);
-        let lacks_records = self.free_records().len() < records && self.is_draining();
+        let lacks_records =
+            records > 0 && self.is_draining() && self.free_records().len() < records;
         lacks_records || self.generations.len() >= self.terms.generations_max
     }
 
@@ -105,8 +106,12 @@ impl Decider {
     }
 
     fn free_records(&self) -> Vec<WorkerId> {
-        let records = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
-        records.filter(|record| !self.generations.iter().any(|it| it.has(*record))).collect()
+        let mut is_taken = [false; WORKER_RECORDS_MAX];
+        for worker in self.generations.iter().flat_map(|it| &it.workers) {
+            is_taken.get_mut(worker.record().index()).into_iter().for_each(|it| *it = true);
+        }
+        let free = is_taken.iter().enumerate().filter(|(_, is_taken)| !**is_taken);
+        free.filter_map(|(index, _)| WorkerId::new(index)).collect()
     }
 
     /// A generation that does not come to serve.

@@ -73,7 +73,7 @@ struct World {
 }
 
 fn terms(random: &mut Random) -> Terms {
-    let most = if random.one_in(10) { 40 } else { 5 };
+    let most = if random.one_in(20) { 120 } else { 5 };
     Terms {
         workers: 1 + random.below(most),
         generations_max: 2 + random.below(3),

@@ -148,7 +148,7 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("mmap", "ENOMEM", 12..=60, "mapping the segment: Cannot allocate memory"),
         ("mlock", "ENOMEM", 1..=1, ""),
         ("eventfd2", "EMFILE", 1..=1, "cannot make an eventfd: Too many open files"),
-        ("eventfd2", "ENFILE", 64..=64, "cannot make an eventfd"),
+        ("eventfd2", "ENFILE", 256..=256, "cannot make an eventfd"),
         ("getrandom", "EIO", 1..=60, "cannot draw random numbers"),
         // The first is a worker's as well.
         ("fcntl", "EINVAL", 2..=60, "sealing the segment"),

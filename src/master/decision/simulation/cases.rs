@@ -80,7 +80,7 @@ fn a_worker_that_dies_before_it_serves_rolls_back() {
 #[test]
 fn a_reload_that_lacks_records_waits_for_those_who_drain() {
     let terms = |workers| Terms { workers, generations_max: 9, ..terms(&mut Random::new(1)) };
-    let mut decider = Decider::new(terms(30), 0);
+    let mut decider = Decider::new(terms(120), 0);
     let play = |decider: &mut Decider, event| {
         let mut events = VecDeque::from([event]);
         let mut answers = Vec::new();
@@ -88,7 +88,7 @@ fn a_reload_that_lacks_records_waits_for_those_who_drain() {
             for action in decider.step(event, 0) {
                 match action {
                     Action::Prepare(generation) => {
-                        events.push_back(Event::Prepared { generation, terms: terms(30) });
+                        events.push_back(Event::Prepared { generation, terms: terms(120) });
                     }
                     Action::Fork { record, .. } => {
                         events.extend([Event::Forked(record), Event::Serves(record)]);
@@ -104,12 +104,18 @@ fn a_reload_that_lacks_records_waits_for_those_who_drain() {
     play(&mut decider, Event::Tick);
     let done = |answers: &[(Asker, Outcome)], by| matches!(answers, [(asker, Outcome::Reloaded { .. })] if *asker == by);
     assert!(done(&play(&mut decider, Event::Reload(Some(1))), 1));
-    assert_eq!(play(&mut decider, Event::Reload(Some(2))), [], "60 of 64 records are in use");
-    for record in (0..25).filter_map(WorkerId::new) {
-        assert_eq!(play(&mut decider, Event::Ended(record)), [], "29 are too few");
+    assert_eq!(play(&mut decider, Event::Reload(Some(2))), [], "240 of 256 records are in use");
+    for record in (0..103).filter_map(WorkerId::new) {
+        assert_eq!(play(&mut decider, Event::Ended(record)), [], "119 are too few");
     }
-    let answers = play(&mut decider, Event::Ended(WorkerId::new(25).unwrap()));
+    let answers = play(&mut decider, Event::Ended(WorkerId::new(103).unwrap()));
     assert!(done(&answers, 2), "{answers:?}");
+}
+
+#[test]
+fn by_default_no_reload_waits_for_records_however_many_workers_there_are() {
+    let default = crate::config::embedded().generations_max;
+    assert!(crate::config::WORKERS_MAX * default <= WORKER_RECORDS_MAX);
 }
 
 #[test]
