@@ -1,7 +1,7 @@
 //! A configuration as TOML: what `idontstore -T` prints.
 //!
 //! Must always hold: the text parses back to the same [`Config`] on any machine. What was `"auto"` is printed as what
-//! it came to.
+//! it came to, and is no longer taken for `"auto"`.
 
 use std::fmt::{self, Write};
 use std::path::Path;

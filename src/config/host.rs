@@ -4,6 +4,8 @@
 //! Must always hold: the rules are pure functions of a [`Host`]; only [`Host::probe`] looks at the machine, and what it
 //! cannot find out it takes for the most careful value, never for an error.
 
+use crate::sys::pipe;
+use shm::{PIPE_BYTES_MAX, PIPES_MAX};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -28,8 +30,12 @@ pub(super) struct Host {
     pub(super) ram_bytes: u64,
     /// The tightest memory limit among this process's control groups, in bytes.
     pub(super) cgroup_limit_bytes: Option<u64>,
+    /// Pipes of full size that a user without privilege may have, all of the user's programs together.
+    pub(super) pipes_allowance: Option<u64>,
     /// What the running program has, where there is one: it cannot become larger or smaller.
     pub(super) segment_bytes: Option<u64>,
+    /// How many pipes the running program was to have, likewise.
+    pub(super) pipes: Option<u32>,
 }
 
 impl Host {
@@ -42,7 +48,9 @@ impl Host {
             ram_bytes: ram_bytes(&meminfo).unwrap_or(0),
             cgroup_limit_bytes: cgroup_path(&cgroup)
                 .and_then(|path| tightest_limit(Path::new("/sys/fs/cgroup"), path)),
+            pipes_allowance: pipe::user_allowance(PIPE_BYTES_MAX),
             segment_bytes: None,
+            pipes: None,
         }
     }
 
@@ -63,6 +71,20 @@ impl Host {
         let fresh = || segment_bytes_auto(self.ram_bytes, self.cgroup_limit_bytes);
         self.segment_bytes.unwrap_or_else(fresh)
     }
+
+    /// The number behind `pipes = "auto"`, beside a segment of so many bytes.
+    pub(super) fn pipes_auto(&self, segment_bytes: u64) -> u32 {
+        self.pipes.unwrap_or_else(|| pipes_auto(segment_bytes, self.pipes_allowance))
+    }
+}
+
+/// Two for each of a hundred transfers, or else chunks do a part of the work, at twice the cost (measured). A pipe may keep
+/// 1 MiB of the kernel's memory: in all no more than twice what the segment has. Half of what a user may have is left to
+/// the user's other programs.
+fn pipes_auto(segment_bytes: u64, allowance: Option<u64>) -> u32 {
+    let share = allowance.map_or(u64::MAX, |allowance| allowance / 2);
+    let pipes = (2 * segment_bytes / PIPE_BYTES_MAX as u64).min(share);
+    u32::try_from(pipes).unwrap_or(PIPES_MAX).min(PIPES_MAX)
 }
 
 /// The smallest of 128 MiB, 1/16 of RAM and 1/16 of the limit, in whole MiB, but at least 8 MiB.
@@ -118,12 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn half_of_a_users_pipes_are_left_to_others() {
+        assert_eq!(pipes_auto(128 * MIB, None), 256);
+        assert_eq!(pipes_auto(128 * MIB, Some(64)), 32);
+        assert_eq!(pipes_auto(128 * MIB, Some(1024)), 256);
+        assert_eq!(pipes_auto(8 * MIB, Some(64)), 16);
+        assert_eq!(pipes_auto(128 * MIB, Some(1)), 0);
+        assert_eq!(pipes_auto(1 << 40, Some(u64::MAX)), 256, "no more than there can be");
+    }
+
+    #[test]
     fn workers_stop_at_the_records_there_are() {
         let host = |cpus| Host {
             cpus: NonZeroUsize::new(cpus).unwrap(),
             ram_bytes: 0,
             cgroup_limit_bytes: None,
+            pipes_allowance: None,
             segment_bytes: None,
+            pipes: None,
         };
         assert_eq!(host(3).workers_auto().get(), 3);
         assert_eq!(host(200).workers_auto().get(), WORKERS_MAX);

@@ -169,6 +169,9 @@ pub struct Memory {
     pub segment_bytes: u64,
     /// What fits into it: `chunk_bytes`, `lane_bytes_max`, `sessions_max`, `pipes` and `limits.connections_max`, worked out.
     pub geometry: shm::Geometry,
+    /// Whether nobody has said how many pipes there are to be: then others of the same user go first. Once there are
+    /// pipes it means nothing, so a dump does not tell.
+    pub pipes_are_auto: bool,
 }
 
 impl Memory {
@@ -299,11 +302,12 @@ impl Source {
         self.load_on(&host::Host::probe(), file::any)
     }
 
-    /// The same for a program that runs with `running`: `"auto"` stands for the segment that it has.
+    /// The same for a program that runs with `running`: `"auto"` stands for the segment and the pipes that it has.
     pub fn load_again(&self, running: &Config) -> Result<Config, ConfigError> {
-        let segment_bytes = Some(running.memory.segment_bytes);
+        let Memory { segment_bytes, geometry, .. } = &running.memory;
+        let (segment_bytes, pipes) = (Some(*segment_bytes), Some(geometry.pipes));
         // The master waits for nobody, so it does not read a pipe.
-        self.load_on(&host::Host { segment_bytes, ..host::Host::probe() }, file::regular)
+        self.load_on(&host::Host { segment_bytes, pipes, ..host::Host::probe() }, file::regular)
     }
 
     fn load_on(&self, host: &host::Host, content: Content) -> Result<Config, ConfigError> {

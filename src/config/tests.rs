@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::sys::pipe;
 
 fn refusal(text: &str) -> String {
     parse(text, "test.toml").unwrap_err().to_string()
@@ -32,10 +33,12 @@ fn the_default_is_the_documented_one() {
     };
     assert_eq!(config.log, log);
     assert!(config.workers.get() <= WORKERS_MAX);
-    let Memory { segment_bytes, geometry } = &config.memory;
+    let Memory { segment_bytes, geometry, pipes_are_auto } = &config.memory;
+    assert!(pipes_are_auto);
     assert!((8 << 20..=128 << 20).contains(segment_bytes));
     assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (512 << 10, 4));
-    let pipes = u32::try_from((2 * segment_bytes) >> 20).unwrap();
+    let half = pipe::user_allowance(shm::PIPE_BYTES_MAX).map_or(u64::MAX, |pipes| pipes / 2);
+    let pipes = u32::try_from(half.min((2 * segment_bytes) >> 20)).unwrap();
     let expected = shm::Geometry::fit(*segment_bytes, None, 8192, 512 << 10, 4, pipes);
     assert_eq!(Ok(*geometry), expected);
     assert_eq!(config.admin, Admin { listen: None });
@@ -189,8 +192,11 @@ fn a_dump_parses_back_to_the_same() {
     assert!(config.listeners.iter().map(|it| it.proxy_protocol).eq([false, true, false]));
     assert_eq!(config.trusted_proxies.iter().count(), 4);
     assert!(config.trusted_proxies.contains("192.0.2.9".parse().unwrap()));
-    for config in [config, embedded()] {
-        assert_eq!(parse(&config.dump(), "dump").unwrap(), config);
+    for mut config in [config, embedded()] {
+        let parsed = parse(&config.dump(), "dump").unwrap();
+        // A number of pipes that was worked out has become one that was typed.
+        config.memory.pipes_are_auto = false;
+        assert_eq!(parsed, config);
     }
 }
 
@@ -218,7 +224,14 @@ fn what_is_automatic_stays_while_the_program_runs() {
     std::fs::write(&path, "workers = 2\n").unwrap();
     let next = source.load_again(&running).unwrap();
     assert_eq!(next.memory, running.memory);
+    assert_eq!(running.keys_fixed_until_restart(&next), [] as [&str; 0]);
     assert_ne!(source.load().unwrap().memory, running.memory);
+    // As if the limit of pipes had been another.
+    let pipes = shm::Geometry { pipes: 3, ..running.memory.geometry };
+    let memory = Memory { geometry: pipes, ..running.memory };
+    let other = Config { memory, ..running.clone() };
+    let next = source.load_again(&other).unwrap();
+    assert_eq!(next.memory.geometry.pipes, 3);
     std::fs::write(&path, "memory.segment_bytes = \"12MiB\"\n").unwrap();
     let next = source.load_again(&running).unwrap();
     assert!(!running.keys_fixed_until_restart(&next).is_empty());

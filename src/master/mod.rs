@@ -8,6 +8,7 @@ mod backoff;
 mod decision;
 mod notify;
 mod opening;
+mod pipes;
 mod program;
 mod pulse;
 mod reopening;
@@ -19,7 +20,6 @@ use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::diagnostics::{self, Diagnostics};
 use crate::sandbox::{self, SandboxError};
-use crate::sys::pipe::Pipe;
 use crate::sys::private::Address;
 use crate::sys::{self, clock, private, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
@@ -32,9 +32,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid};
 use notify::Notifier;
 use program::Program;
-use shm::{
-    CreateError, Geometry, PIPE_BYTES_MAX, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId,
-};
+use shm::{CreateError, Geometry, SECRET_BYTES, Segment, WORKER_RECORDS_MAX, WorkerId};
 use state::{Restored, State};
 use std::error::Error;
 use std::fs::File;
@@ -170,7 +168,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     let signals = listen_for_signals()?;
     // There may be fewer pipes, but not fewer of these.
     let wakers = make_wakers()?;
-    let pipes = make_pipes(config.memory.geometry.pipes, files);
+    let pipes = pipes::make(&config, files);
     let segment = make_segment(&config, pipes.len())?;
     lock(&segment);
     // Workers keep what they inherit for life, and so does the master.
@@ -332,36 +330,7 @@ pub fn open_files_needed(config: &Config) -> u64 {
     let shared = WORKER_RECORDS_MAX as u64 + listeners + OTHER_FILES;
     // Pipes take a share of what there is.
     let all = shared + FILES_PER_WORKER * workers;
-    all + all / (PIPE_FILES_SHARE - 1)
-}
-
-/// One in so many of the files that a process may open can be an end of a pipe: the others are for clients.
-const PIPE_FILES_SHARE: u64 = 8;
-
-/// As many pipes as were asked for, or as the system gives: chunks serve where there are none. None, where nothing can
-/// be moved through the first. `files` is how many a process may open.
-fn make_pipes(wanted: u32, files: u64) -> Vec<Pipe> {
-    let most = u32::try_from(files / (2 * PIPE_FILES_SHARE)).unwrap_or(wanted).min(wanted);
-    let mut pipes = Vec::new();
-    for made in 0..wanted {
-        let pipe = if made < most {
-            Pipe::new(PIPE_BYTES_MAX)
-        } else {
-            Err(nix::errno::Errno::EMFILE.into())
-        };
-        match pipe {
-            Ok(pipe) => pipes.push(pipe),
-            Err(error) => {
-                tracing::info!(%error, wanted, made, "fewer pipes than memory.pipes asks for");
-                break;
-            }
-        }
-    }
-    if let Some(Err(error)) = pipes.first().map(Pipe::try_out) {
-        tracing::warn!(%error, "splice(2) does not work here: all payload is copied, and there are no pipes");
-        pipes.clear();
-    }
-    pipes
+    all + all / (pipes::PIPE_FILES_SHARE - 1)
 }
 
 /// Whether this process may have the segment.

@@ -8,13 +8,20 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::{pipe2, read};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// Reads that a pipe is emptied with, at most: four times as many as one that is full takes.
 const DRAINS_MAX: usize = 256;
 /// Bytes of such a read.
 const DRAIN_BYTES: usize = 16 << 10;
+/// What the kernel lets a user have without privilege, in pages, where it does not say so: 16 for each of 1024 open files
+/// (`pipe_user_pages_soft` in `fs/pipe.c`).
+const USER_PAGES: u64 = 16 << 10;
+/// Where it says so; 0 there stands for no limit (proc_sys_fs(5)).
+const USER_PAGES_FILES: [&str; 2] =
+    ["/proc/sys/fs/pipe-user-pages-soft", "/proc/sys/fs/pipe-user-pages-hard"];
+
 /// What a pipe is tried out with.
 const TRIAL: &[u8; 5] = b"trial";
 
@@ -36,6 +43,33 @@ impl Pipe {
         Ok(Self { out, into })
     }
 
+    /// Makes pipes of `bytes` until there are `wanted` or one is refused, and says why it was. While it makes them it holds
+    /// `spare` more, and makes none if the kernel refuses those: the kernel does not tell how much of a user's allowance
+    /// the user's other programs hold, so only a trial shows that something is left for them.
+    pub fn make(bytes: usize, wanted: u32, spare: u32) -> (Vec<Self>, io::Result<()>) {
+        let (spares, outcome) = Self::make_all(bytes, spare);
+        match outcome {
+            // Only the allowance is asked about here.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => (Vec::new(), Err(error)),
+            _ => {
+                let made = Self::make_all(bytes, wanted);
+                drop(spares);
+                made
+            }
+        }
+    }
+
+    fn make_all(bytes: usize, wanted: u32) -> (Vec<Self>, io::Result<()>) {
+        let mut made = Vec::new();
+        for _ in 0..wanted {
+            match Self::new(bytes) {
+                Ok(pipe) => made.push(pipe),
+                Err(error) => return (made, Err(error)),
+            }
+        }
+        (made, Ok(()))
+    }
+
     /// Moves a few bytes from a socket to another through it, which must be empty. An error where the system refuses
     /// that, as the sandboxes of some containers do.
     pub fn try_out(&self) -> io::Result<()> {
@@ -55,6 +89,11 @@ impl Pipe {
     #[must_use]
     pub fn after(out: OwnedFd, into: OwnedFd) -> Self {
         Self { out, into }
+    }
+
+    /// Both ends, in the order of [`Self::after`].
+    pub fn ends(&self) -> [BorrowedFd<'_>; 2] {
+        [self.out.as_fd(), self.into.as_fd()]
     }
 
     /// The descriptors of both ends, in the order of [`Self::after`].
@@ -101,6 +140,24 @@ impl Pipe {
     }
 }
 
+/// How many pipes of `bytes` a user without privilege may have, all programs of the user together; `None`: no limit.
+#[must_use]
+pub fn user_allowance(bytes: usize) -> Option<u64> {
+    let texts = USER_PAGES_FILES.map(|path| std::fs::read_to_string(path).ok());
+    // SAFETY: no pointers, and every system has a page size.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page_bytes = u64::try_from(page_bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(4096);
+    let pages_each = (bytes as u64).div_ceil(page_bytes).max(1);
+    Some(user_pages(texts.each_ref().map(Option::as_deref))? / pages_each)
+}
+
+/// The lower of the soft and the hard limit, from what the kernel's files say.
+fn user_pages([soft, hard]: [Option<&str>; 2]) -> Option<u64> {
+    let soft = soft.and_then(|text| text.trim_end().parse().ok()).unwrap_or(USER_PAGES);
+    let hard = hard.and_then(|text| text.trim_end().parse().ok()).unwrap_or(0);
+    [soft, hard].into_iter().filter(|pages| *pages > 0).min()
+}
+
 fn retry(call: impl Fn() -> Result<usize, Errno>) -> io::Result<usize> {
     loop {
         match call() {
@@ -121,6 +178,16 @@ mod tests {
         let pipe = Pipe::new(1 << 16).unwrap();
         pipe.try_out().unwrap();
         assert!(pipe.is_empty());
+    }
+
+    #[test]
+    fn the_lower_limit_of_a_user_holds() {
+        assert_eq!(user_pages([Some("16384\n"), Some("0\n")]), Some(16384));
+        assert_eq!(user_pages([Some("16384\n"), Some("8192\n")]), Some(8192));
+        assert_eq!(user_pages([Some("0\n"), Some("8192\n")]), Some(8192));
+        assert_eq!(user_pages([Some("0\n"), Some("0\n")]), None);
+        assert_eq!(user_pages([None, None]), Some(16384), "the kernel's own number");
+        assert_eq!(user_pages([Some("many"), None]), Some(16384));
     }
 
     #[test]

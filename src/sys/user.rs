@@ -41,6 +41,20 @@ impl User {
         Some(Self { name, uid: known.uid, gid: known.gid, groups })
     }
 
+    /// Whether this process is root's and can let another process be this user's, who is not root.
+    #[must_use]
+    pub fn is_another(&self) -> bool {
+        unistd::geteuid().is_root() && !self.uid.is_root()
+    }
+
+    /// From now on what this process takes is counted as this user's, where the kernel counts by user: it goes by the
+    /// real user ID. What the process may do stays as it is.
+    pub fn count_as_it(&self) -> Result<(), Errno> {
+        // The greatest number leaves an ID as it is (setresuid(2)).
+        let same = Uid::from_raw(u32::MAX);
+        setresuid(self.uid, same, same)
+    }
+
     /// Becomes this user, for good, if this process is root's. It dies with its parent as before. Without root there
     /// is no choice, and nothing is done.
     pub fn become_it(&self) -> Result<(), Errno> {

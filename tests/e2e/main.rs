@@ -37,6 +37,7 @@ mod limits;
 mod memory;
 mod messages;
 mod outcomes;
+mod pipe_allowance;
 mod pipe_faults;
 mod pipe_share;
 mod pipes;

@@ -5,10 +5,7 @@ use super::super::host::{Host, SEGMENT_AUTO_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::super::report::Fault;
 use super::super::unit::size_text;
 use super::{Check, KIB, Key, MIB, TIB, count_within, is_auto, size_within, sizes_allowed, typed};
-use shm::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPE_BYTES_MAX, PIPES_MAX,
-    SESSIONS_MAX,
-};
+use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPES_MAX, SESSIONS_MAX};
 
 impl Check<'_> {
     pub(super) fn memory(
@@ -33,14 +30,14 @@ impl Check<'_> {
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
         let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes);
-        let pipes = self.pipes(pipes_key, segment_bytes);
+        let (pipes, pipes_are_auto) = self.pipes(pipes_key, segment_bytes, host);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
             Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks, pipes)
                 .map_err(|error| error.to_string())
         });
         match geometry {
-            Ok(geometry) => Memory { segment_bytes, geometry },
+            Ok(geometry) => Memory { segment_bytes, geometry, pipes_are_auto },
             Err(why) => {
                 // A value refused above needs no second complaint about its stand-in.
                 if !keys.iter().any(|key| self.is_refused(key)) {
@@ -54,7 +51,7 @@ impl Check<'_> {
                     lane_chunks: 1,
                     pipes: 0,
                 };
-                Memory { segment_bytes, geometry }
+                Memory { segment_bytes, geometry, pipes_are_auto }
             }
         }
     }
@@ -105,11 +102,12 @@ impl Check<'_> {
         })
     }
 
-    fn pipes(&mut self, key: &Key<'_>, segment_bytes: u64) -> u32 {
+    /// How many, and whether nobody has said so.
+    fn pipes(&mut self, key: &Key<'_>, segment_bytes: u64, host: &Host) -> (u32, bool) {
         let allowed = format!("\"auto\" or a number from 0 to {PIPES_MAX}");
         self.value(key, &allowed, |value| match count_within(value, &(0..=PIPES_MAX.into())) {
-            Some(count) => u32::try_from(count).ok(),
-            None => is_auto(value).then(|| pipes_auto(segment_bytes)),
+            Some(count) => u32::try_from(count).ok().map(|count| (count, false)),
+            None => is_auto(value).then(|| (host.pipes_auto(segment_bytes), true)),
         })
     }
 
@@ -127,13 +125,6 @@ impl Check<'_> {
 /// are chunks.
 fn chunk_bytes_auto(segment_bytes: u64) -> usize {
     if segment_bytes < SEGMENT_AUTO_BYTES_MAX { 256 << 10 } else { 512 << 10 }
-}
-
-/// Two for each of a hundred transfers, or else chunks do half of the work, at twice the cost (measured). A pipe may keep
-/// 1 MiB of the kernel's memory: in all no more than twice what the segment has.
-fn pipes_auto(segment_bytes: u64) -> u32 {
-    let pipes = 2 * segment_bytes / PIPE_BYTES_MAX as u64;
-    u32::try_from(pipes).unwrap_or(PIPES_MAX).min(PIPES_MAX)
 }
 
 /// A lane is whole chunks, and not too many of them.
