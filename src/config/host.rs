@@ -4,10 +4,10 @@
 //! Must always hold: the rules are pure functions of a [`Host`]; only [`Host::probe`] looks at the machine, and what it
 //! cannot find out it takes for the most careful value, never for an error.
 
-use crate::sys::pipe;
+use super::cgroup;
+use crate::sys::{memory, pipe};
 use shm::{PIPE_BYTES_MAX, PIPES_MAX};
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 /// The most workers a configuration may ask for: each has its record in the segment, and so has each of the generations
 /// that drain. With as many generations as by default, no reload waits for a record.
@@ -39,15 +39,15 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Looks at the machine: affinity, `/proc/meminfo`, and `memory.max` of cgroup v2.
+    /// Looks at the machine: affinity, `/proc/meminfo` or what the kernel says where there is none, and the memory limits
+    /// of control groups.
     pub(super) fn probe() -> Self {
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self {
             cpus: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            ram_bytes: ram_bytes(&meminfo).unwrap_or(0),
-            cgroup_limit_bytes: cgroup_path(&cgroup)
-                .and_then(|path| tightest_limit(Path::new("/sys/fs/cgroup"), path)),
+            // A container may be shown less than the machine has.
+            ram_bytes: ram_bytes(&meminfo).or_else(memory::total_bytes).unwrap_or(0),
+            cgroup_limit_bytes: cgroup::memory_limit(),
             pipes_allowance: pipe::user_allowance(PIPE_BYTES_MAX),
             segment_bytes: None,
             pipes: None,
@@ -101,25 +101,6 @@ fn ram_bytes(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1 << 10)
 }
 
-/// The path after `0::` in `/proc/self/cgroup`: the v2 group (cgroups(7)), relative to the mount.
-fn cgroup_path(cgroup: &str) -> Option<&str> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    // Outside our cgroup namespace the kernel shows `/../..`; we cannot look there.
-    (!path.split('/').any(|step| step == "..")).then_some(path)
-}
-
-/// The smallest `memory.max` from `path` up to `mount`: a parent's limit binds its children.
-fn tightest_limit(mount: &Path, path: &str) -> Option<u64> {
-    let group = mount.join(path);
-    group
-        .ancestors()
-        .take_while(|dir| dir.starts_with(mount))
-        .filter_map(|dir| std::fs::read_to_string(dir.join("memory.max")).ok())
-        // "max" stands for no limit and does not parse.
-        .filter_map(|text| text.trim_end().parse::<u64>().ok())
-        .min()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -168,23 +149,6 @@ mod tests {
         let meminfo = "MemTotal:       24028748 kB\nMemFree:        20000000 kB\n";
         assert_eq!(ram_bytes(meminfo), Some(24_028_748 * 1024));
         assert_eq!(ram_bytes("MemFree: 1 kB\n"), None);
-        assert_eq!(cgroup_path("0::/system.slice/x.service\n"), Some("system.slice/x.service"));
-        assert_eq!(cgroup_path("1:cpu:/a\n0::/\n"), Some(""));
-        assert_eq!(cgroup_path("1:memory:/a\n"), None);
-        assert_eq!(cgroup_path("0::/../../outside\n"), None);
-    }
-
-    #[test]
-    fn a_parent_group_binds_its_children() {
-        let mount = tempfile::tempdir().unwrap();
-        let inner = mount.path().join("outer/inner");
-        std::fs::create_dir_all(&inner).unwrap();
-        assert_eq!(tightest_limit(mount.path(), "outer/inner"), None);
-        std::fs::write(inner.join("memory.max"), "max\n").unwrap();
-        assert_eq!(tightest_limit(mount.path(), "outer/inner"), None);
-        std::fs::write(mount.path().join("outer/memory.max"), "104857600\n").unwrap();
-        assert_eq!(tightest_limit(mount.path(), "outer/inner"), Some(104_857_600));
-        assert_eq!(tightest_limit(mount.path(), ""), None);
     }
 
     #[test]

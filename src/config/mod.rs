@@ -7,6 +7,7 @@
 //! Must always hold: a [`Config`] is complete and within its ranges, so nobody downstream checks again or knows a
 //! default; the defaults are named once, in `conf/idontstore.toml`, which is built into the program.
 
+mod cgroup;
 mod check;
 mod dump;
 mod finding;

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod epoll;
 pub mod file;
 pub mod listener;
+pub mod memory;
 pub mod pipe;
 pub mod private;
 pub mod process;
@@ -21,3 +22,11 @@ pub mod user;
 pub mod waker;
 
 pub use socket::{Got, Put, Socket};
+
+use std::io;
+
+/// The error of `what` was attempted, so that whoever reads it knows which call has failed.
+#[must_use]
+pub fn failed(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
