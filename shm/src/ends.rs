@@ -467,6 +467,12 @@ impl ReceiverEnd {
         Ok(())
     }
 
+    /// Asks the sender to put nothing more into pipes. What it has put there already still comes.
+    pub fn refuse_pipes(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
+        shared.lane(self.at)?.receiver.takes_pipes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// The oldest published piece that was not handed back, if there is one.
     pub fn next(&mut self, shared: &Shared<'_>) -> Result<Option<Piece<'_>>, Refusal> {
         let lane = shared.lane(self.at)?;

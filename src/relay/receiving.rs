@@ -24,6 +24,9 @@ const ACK_POLL_MS: [u64; 3] = [1, 8, 50];
 /// How long the interval stays short.
 const ACK_DELAYED_MS: u64 = 60;
 
+/// What is read out of a pipe at a time where it cannot be moved to the socket.
+const COPY_BYTES: usize = 64 << 10;
+
 /// A receiver in its place.
 #[derive(Debug)]
 pub struct Receiving {
@@ -34,6 +37,8 @@ pub struct Receiving {
     chunked: bool,
     /// What it gets may be in pipes.
     takes_pipes: bool,
+    /// What was read out of a pipe and is still to be written, once splice(2) has failed.
+    copied: Option<Outbox>,
     /// The last chunk of a chunked body is written, or on its way.
     end_written: bool,
     /// The sender is gone, and the answer is to say so at its end.
@@ -100,6 +105,7 @@ impl Receiving {
             phase: Phase::Sender,
             chunked: false,
             takes_pipes: false,
+            copied: None,
             end_written: false,
             truncated: false,
             length: None,
@@ -391,7 +397,7 @@ impl Receiving {
         let put = match relay.pipe(piece.vessel()) {
             // Nothing of a pipe would be encrypted, or framed.
             Some(_) if !self.takes_pipes => return Err(Refusal::UnwantedPipe),
-            Some(pipe) => pour(stream, outbox, pipe, left)?,
+            Some(pipe) => self.pour(relay, stream, outbox, pipe, left)?,
             None => {
                 let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();
                 let parts = [outbox.rest(), payload, tail].map(IoSlice::new);
@@ -413,6 +419,51 @@ impl Receiving {
             }
         }
         Ok(Put::Bytes(written))
+    }
+
+    /// Writes what stands before a piece of `left` bytes, or else the piece, from its pipe. Where splice(2) fails in
+    /// mid-transfer, what is in the pipe is read and written instead, and the sender is told to take chunks.
+    fn pour(
+        &mut self,
+        relay: &Relay,
+        stream: &mut Stream,
+        outbox: &Outbox,
+        pipe: &Pipe,
+        left: usize,
+    ) -> Result<Put, Refusal> {
+        if !outbox.is_empty() {
+            return Ok(stream.send(&[IoSlice::new(outbox.rest())]));
+        }
+        let mut failure = None;
+        if self.copied.is_none() {
+            match stream.send_from(pipe, left) {
+                Ok(put) if !matches!(put, Put::Bytes(1..)) && pipe.is_empty() => {
+                    return Err(Refusal::EmptyPipe { missing: left });
+                }
+                Ok(put) => return Ok(put),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let copied = self.copied.get_or_insert_default();
+        if copied.is_empty() {
+            let room = copied.bytes();
+            room.resize(left.min(COPY_BYTES), 0);
+            let taken = pipe.take(room).unwrap_or(0);
+            room.truncate(taken);
+            if taken == 0 {
+                return Err(Refusal::EmptyPipe { missing: left });
+            }
+        }
+        let put = stream.send(&[IoSlice::new(copied.rest())]);
+        if let Put::Bytes(written) = put {
+            copied.advance(written);
+        }
+        // Of a connection that is broken the write has told.
+        if let Some(error) = failure.filter(|_| put != Put::Broken) {
+            tracing::warn!(%error, "splice(2) has failed: a transfer goes on by copying");
+            self.end.refuse_pipes(relay.shared())?;
+        }
+        Ok(put)
     }
 
     /// Everything was written but the end: writes that, and waits for what the sender asked for.
@@ -537,23 +588,6 @@ impl Receiving {
         relay.ring_knockers(lane);
         (self.reception, left.map(drop))
     }
-}
-
-/// Writes what stands before a piece of `left` bytes, or else the piece, from its pipe.
-fn pour(
-    stream: &mut Stream,
-    outbox: &mut Outbox,
-    pipe: &Pipe,
-    left: usize,
-) -> Result<Put, Refusal> {
-    if !outbox.is_empty() {
-        return Ok(stream.send(&[IoSlice::new(outbox.rest())]));
-    }
-    let put = stream.send_from(pipe, left);
-    if !matches!(put, Put::Bytes(1..)) && pipe.is_empty() {
-        return Err(Refusal::EmptyPipe { missing: left });
-    }
-    Ok(put)
 }
 
 /// What every relayed answer says beside the payload's own fields: that a browser is to keep it in a

@@ -10,7 +10,7 @@ use crate::sys::pipe::Pipe;
 use crate::sys::{Got, Put, Socket};
 use crate::tls::{Acceptor, Fault};
 use encrypted::Encrypted;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -130,11 +130,12 @@ impl Stream {
         }
     }
 
-    /// Moves what is in `pipe`, `bytes_max` at most, to the client. With TLS that is refused.
-    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> Put {
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. With TLS that is refused. After an error nothing was
+    /// moved, and a write tells more.
+    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<Put> {
         match self.tls {
             None => self.socket.send_from(pipe, bytes_max),
-            Some(_) => Put::Broken,
+            Some(_) => Ok(Put::Broken),
         }
     }
 

@@ -129,6 +129,11 @@ impl Pipe {
         false
     }
 
+    /// Takes bytes out of it, into `room`, which must not be empty. `WouldBlock`: nothing is in it.
+    pub fn take(&self, room: &mut [u8]) -> io::Result<usize> {
+        retry(|| read(&self.out, room))
+    }
+
     /// Moves what `socket` has, `bytes` at most, into the pipe.
     pub(super) fn fill(&self, socket: impl AsFd, bytes: usize) -> io::Result<usize> {
         retry(|| splice(&socket, None, &self.into, None, bytes, SpliceFFlags::SPLICE_F_NONBLOCK))
@@ -158,7 +163,7 @@ fn user_pages([soft, hard]: [Option<&str>; 2]) -> Option<u64> {
     [soft, hard].into_iter().filter(|pages| *pages > 0).min()
 }
 
-fn retry(call: impl Fn() -> Result<usize, Errno>) -> io::Result<usize> {
+fn retry(mut call: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}

@@ -50,8 +50,8 @@ pub struct Socket {
     /// The client's FIN has arrived, maybe behind bytes that are not read yet.
     fin_seen: bool,
     broken: bool,
-    /// Urgent bytes have come, now or before, or splice(2) has found an end, that they may stand before. A read stops in
-    /// front of them, so that a short one says nothing; splice(2) never gets past them.
+    /// Urgent bytes have come, now or before, or splice(2) has found an end, that they may stand before, or has failed. A
+    /// read stops in front of urgent bytes, so that a short one says nothing; splice(2) never gets past them.
     urgent: bool,
     /// We have sent our FIN: it counts as one byte that is not acknowledged.
     shut: bool,
@@ -182,31 +182,29 @@ impl Socket {
                 self.readable = false;
                 Got::Dry
             }
+            // A read tells whether it is the connection that has failed, or splice(2) alone. Nothing was moved.
             Err(_) => {
-                self.broken = true;
-                Got::Broken
+                self.urgent = true;
+                Got::Dry
             }
         }
     }
 
-    /// Moves what is in `pipe`, `bytes_max` at most, to the client. [`Put::Full`] also if nothing is in it.
-    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> Put {
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. [`Put::Full`] also if nothing is in it. After an error
+    /// nothing was moved; a write tells whether it is the connection that has failed, or splice(2) alone.
+    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<Put> {
         if self.broken {
-            return Put::Broken;
+            return Ok(Put::Broken);
         }
         if !self.writable {
-            return Put::Full;
+            return Ok(Put::Full);
         }
         match pipe.pour(&self.socket, bytes_max) {
-            Ok(n) => Put::Bytes(n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.writable = false;
-                Put::Full
+                Ok(Put::Full)
             }
-            Err(_) => {
-                self.broken = true;
-                Put::Broken
-            }
+            poured => poured.map(Put::Bytes),
         }
     }
 

@@ -10,7 +10,8 @@ use std::thread;
 use nix::fcntl::OFlag;
 
 use crate::harness::{
-    Payload, Pid, Placement, Raw, Relay, Segment, Session, Shape, eventually, send_part,
+    Fault, Payload, Pid, Placement, Raw, Relay, Segment, Session, Shape, Strace, eventually,
+    send_part, send_payload,
 };
 use crate::pipe_share::{Standing, payload_pipes};
 use crate::pipes::all_are_empty;
@@ -32,6 +33,7 @@ struct Scene {
 impl Scene {
     fn of(relay: Relay) -> Self {
         let (segment, session) = (relay.segment(), relay.session());
+        eventually("who asked for it is gone", || (segment.sum().open == 0).then_some(()));
         let (workers, fds) = (relay.worker_pids(), relay.fd_counts());
         Self { relay, segment, workers, fds, session }
     }
@@ -141,5 +143,41 @@ fn a_pipe_for_a_receiver_that_takes_none_cuts_it() {
         assert_eq!(received.bytes, FIRST_BYTES);
         sending.join().unwrap().expect_error(502);
         scene.expect_unharmed(plain);
+    }
+}
+
+#[test]
+fn a_transfer_goes_on_by_chunk_and_is_whole_where_splice_fails_in_the_middle() {
+    let payload = Payload::new(3, 16 << 20);
+    // The workers that move into pipes, that move out of them, and that do both.
+    let roles =
+        [(Placement::TwoWorkers, 1), (Placement::TwoWorkers, 0), (Placement::SameWorker, 0)];
+    for (placement, role) in roles {
+        for (error, when) in [("EINVAL", "3"), ("EPERM", "4+"), ("ENOSYS", "1+"), ("EIO", "6")] {
+            let what = format!("{placement:?} {role} {error} {when}");
+            let scene = Scene::of(Relay::with(2, &[BRIEF]));
+            let session = scene.relay.session();
+            let (receivers, senders) = placement.workers();
+            let worker = [receivers, senders][role];
+            let (mut receiver, mut sender) = scene.relay.pair(&scene.segment, placement);
+            let fault = Fault { calls: "splice", effect: &format!("error={error}"), when };
+            let trace = scene.relay.path("trace");
+            let mut strace = Strace::attach_fault(scene.workers[worker], &trace, &fault);
+            receiver.get(&session.path);
+            let reading = thread::spawn({
+                let payload = payload.clone();
+                move || receiver.read_checked(&payload)
+            });
+            send_payload(&mut sender, &session.path, &payload, Shape::Length).unwrap();
+            reading.join().unwrap().expect_all(&payload);
+            let answer = sender.read_response().expect(200);
+            assert_eq!(answer.head.delivered_bytes(), payload.len(), "{what}");
+            drop(sender);
+            strace.detach();
+            assert!(strace.injected() > 0, "{what}: it was not tried");
+            // It was not tried over and over.
+            assert!(strace.injected() <= 2, "{what}: {} times", strace.injected());
+            scene.expect_unharmed(scene.relay.address());
+        }
     }
 }
