@@ -1,7 +1,10 @@
 //! Processes: fork, hear of a death, die with the parent, inherit only what is on the list.
 
+use super::failed;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +13,12 @@ use nix::unistd::{ForkResult, Pid, fork, getppid};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// The first descriptor that is not standard input, output or error.
+const FIRST_OF_OURS: libc::c_uint = 3;
+/// As far as descriptors are looked for where nothing tells which are open: as many as the kernel lets a process have, if
+/// nobody has raised that (`fs.nr_open`).
+const DESCRIPTORS_MAX: libc::c_uint = 1 << 20;
 
 /// A child process.
 #[derive(Debug)]
@@ -28,7 +37,8 @@ pub struct Child {
 pub fn fork_child() -> io::Result<Option<Child>> {
     let parent = nix::unistd::getpid();
     // SAFETY: the caller has one thread, so the child inherits no lock held by another.
-    match unsafe { fork() }? {
+    let forked = unsafe { fork() }.map_err(|errno| failed("fork", &errno.into()))?;
+    match forked {
         ForkResult::Parent { child } => match pidfd_open(child) {
             Ok(pidfd) => Ok(Some(Child { pid: child, pidfd })),
             Err(error) => {
@@ -58,7 +68,15 @@ fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     if fd < 0 {
-        return Err(io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        // Without it nothing tells of a child's death; a sandbox around us may refuse it as well.
+        return Err(match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EPERM) => failed(
+                "pidfd_open (Linux 5.3 or later is needed, and a sandbox that allows it)",
+                &error,
+            ),
+            _ => failed("pidfd_open", &error),
+        });
     }
     // SAFETY: the kernel just made it for us (close-on-exec, by its definition).
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -83,17 +101,38 @@ fn has_ended(child: &Child) -> bool {
 pub fn send(child: &Child, signal: Signal) {
     let (fd, nothing) = (child.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
     // SAFETY: the only pointer is null, which the call allows.
-    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_int, nothing, 0) };
+    let sent = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_int, nothing, 0)
+    };
+    if sent != 0 && is_refused(Errno::last()) {
+        // The same, as long as only we reap it: until then the pid is its own.
+        let _ = kill(child.pid, signal);
+    }
 }
 
-/// Closes every descriptor above standard error that is not in `keep`.
+/// Whether the kernel has no such call, or a sandbox around us refuses it.
+fn is_refused(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOSYS | Errno::EPERM | Errno::EACCES)
+}
+
+/// Closes every descriptor above standard error that is not in `keep`. It is the first act of a worker: what is closed
+/// belongs to objects that the caller will not use again.
 pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<libc::c_uint> =
         keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
-    let mut first = 3;
+    match close_between(&keep) {
+        // Before Linux 5.9, and in a sandbox that does not know it.
+        Err(errno) if is_refused(errno) => close_one_by_one(&keep),
+        closed => Ok(closed.map_err(|errno| failed("close_range", &errno.into()))?),
+    }
+}
+
+/// Closes what is not in `keep`, which is in order.
+fn close_between(keep: &[libc::c_uint]) -> Result<(), Errno> {
+    let mut first = FIRST_OF_OURS;
     for fd in keep {
-        if fd > first {
+        if *fd > first {
             close_range(first, fd - 1)?;
         }
         first = first.max(fd.saturating_add(1));
@@ -101,18 +140,54 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     close_range(first, libc::c_uint::MAX)
 }
 
-fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
-    // SAFETY: no pointers. Descriptors that are closed here belong to objects that the caller will
-    // not use again: it is the first act of a worker, which keeps what is on its list.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: no pointers. What is closed is nobody's any more.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(done).map(drop)
+}
+
+/// The same by a call for each: of those that are open, where `/proc` tells, or else of all that could be.
+fn close_one_by_one(keep: &[libc::c_uint]) -> io::Result<()> {
+    let numbers: Box<dyn Iterator<Item = libc::c_uint>> = match open_descriptors() {
+        Ok(open) => Box::new(open.into_iter()),
+        Err(_) => {
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+                .map_err(|errno| failed("getrlimit", &errno.into()))?;
+            let most = u32::try_from(soft.max(hard)).unwrap_or(u32::MAX).min(DESCRIPTORS_MAX);
+            Box::new(0..most)
+        }
+    };
+    for fd in numbers.filter(|fd| *fd >= FIRST_OF_OURS && keep.binary_search(fd).is_err()) {
+        let Ok(fd) = RawFd::try_from(fd) else { continue };
+        // SAFETY: no pointers; as above. Where nothing is open it is an error that changes nothing.
+        unsafe { libc::close(fd) };
     }
+    Ok(())
+}
+
+fn open_descriptors() -> io::Result<Vec<libc::c_uint>> {
+    // All are read before the first is closed, with the one that is read from.
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names: Vec<_> = names.collect::<io::Result<_>>()?;
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
 /// Lets this process read nothing from where the one before it was started.
 pub fn leave_stdin() -> io::Result<()> {
-    Ok(nix::unistd::dup2_stdin(File::open("/dev/null")?)?)
+    let nothing = nothing()?;
+    nix::unistd::dup2_stdin(nothing).map_err(|errno| failed("dup2", &errno.into()))
+}
+
+/// What reads as empty and keeps nothing that is written: `/dev/null`, or, where that is missing, an empty file in memory
+/// that cannot grow.
+pub fn nothing() -> io::Result<File> {
+    let opened = File::options().read(true).write(true).open("/dev/null");
+    let Err(error) = opened else { return opened };
+    let made = memfd_create(c"nothing", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
+    let made = made.map_err(|_| failed("opening /dev/null", &error))?;
+    fcntl(&made, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE))
+        .map_err(|_| failed("opening /dev/null", &error))?;
+    Ok(made.into())
 }
 
 /// Raises the soft limit of open files to the hard one; returns it.
@@ -153,4 +228,48 @@ pub fn keep_to_itself() -> Result<(), Errno> {
 /// The raw numbers of anything that has one.
 pub fn raw<'a, T: AsRawFd + 'a>(fds: impl IntoIterator<Item = &'a T>) -> Vec<RawFd> {
     fds.into_iter().map(AsRawFd::as_raw_fd).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// What a child makes of it, which alone may close all it has.
+    #[track_caller]
+    fn in_a_child(act: impl FnOnce() -> bool) {
+        let Some(child) = fork_child().unwrap() else {
+            // Nothing of the test's may run in it.
+            // SAFETY: no pointers.
+            unsafe { libc::_exit(i32::from(!act())) };
+        };
+        let status = waitpid(child.pid, None).unwrap();
+        assert_eq!(status, WaitStatus::Exited(child.pid, 0));
+    }
+
+    fn is_open(fd: RawFd) -> bool {
+        // SAFETY: no pointers.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_closed_with_and_without_close_range() {
+        let files: Vec<File> = (0..4).map(|_| nothing().unwrap()).collect();
+        let fds = raw(&files);
+        let keep: Vec<u32> = [fds[2], fds[1]].map(i32::cast_unsigned).into();
+        let kept = || is_open(0) && is_open(2) && is_open(fds[1]) && is_open(fds[2]);
+        let closed = || !is_open(fds[0]) && !is_open(fds[3]);
+        in_a_child(|| close_all_but(&[fds[2], fds[1]]).is_ok() && kept() && closed());
+        let mut sorted = keep;
+        sorted.sort_unstable();
+        in_a_child(|| close_one_by_one(&sorted).is_ok() && kept() && closed());
+    }
+
+    #[test]
+    fn nothing_is_empty_and_stays_so() {
+        let mut nothing = nothing().unwrap();
+        let _ = nothing.write_all(b"something");
+        assert_eq!(nothing.read(&mut [0; 16]).unwrap(), 0);
+    }
 }

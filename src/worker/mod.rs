@@ -28,7 +28,7 @@ use crate::sandbox;
 use crate::session::Addresses;
 use crate::sys::pipe::Pipe;
 use crate::sys::sink::Sink;
-use crate::sys::{clock, process, signal, title};
+use crate::sys::{clock, failed, process, signal, title};
 use crate::tls::Acceptor;
 use connections::Connections;
 use listeners::{Accepted, Listeners};
@@ -155,10 +155,6 @@ pub fn run(
     worker.work()
 }
 
-fn failed(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
-}
-
 struct Worker {
     relay: Relay,
     poll: Poll,
@@ -187,7 +183,8 @@ impl Worker {
         let Inheritance { segment, wakers, pipes } = inheritance;
         let Generation { config, listeners, acceptors, admin, access } = generation;
         let poll = Poll::new().map_err(|error| failed("making an epoll instance", &error))?;
-        signal::block(&SIGNALS_IGNORED)?;
+        signal::block(&SIGNALS_IGNORED)
+            .map_err(|error| failed("ignoring the master's signals", &error))?;
         let watched = [
             (wakers.get(id.index()).ok_or_else(missing)?.as_fd().as_raw_fd(), WAKER),
             (tether.orders_fd(), TETHER),
@@ -260,7 +257,9 @@ impl Worker {
             // Whoever does not sleep needs no waking, and must not cost anybody a system call.
             let sleeps = timeout != now && bell.park();
             match self.poll.poll(&mut events, if sleeps { timeout } else { now }) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(failed("waiting for events", &error));
+                }
                 _ => {}
             }
             bell.unpark();

@@ -34,6 +34,7 @@ mod keepalive;
 mod leaving;
 mod lifetime;
 mod limits;
+mod machine;
 mod memory;
 mod messages;
 mod outcomes;

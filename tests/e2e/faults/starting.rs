@@ -186,9 +186,15 @@ fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
         // The first two are made for the pipes.
         ("socketpair", "EMFILE", 3..=4, "cannot fork a worker: Too many open files"),
         // The first child makes the pipes.
-        ("clone,clone3", "EAGAIN", 2..=3, "cannot fork a worker: Resource temporarily unavailable"),
-        ("clone,clone3", "ENOMEM", 2..=2, "cannot fork a worker: Cannot allocate memory"),
-        ("pidfd_open", "EMFILE", 2..=3, "cannot fork a worker: Too many open files"),
+        (
+            "clone,clone3",
+            "EAGAIN",
+            2..=3,
+            "cannot fork a worker: fork: Resource temporarily unavailable",
+        ),
+        ("clone,clone3", "ENOMEM", 2..=2, "cannot fork a worker: fork: Cannot allocate memory"),
+        ("pidfd_open", "EMFILE", 2..=3, "cannot fork a worker: pidfd_open: Too many open files"),
+        ("pidfd_open", "ENOSYS", 2..=2, "cannot fork a worker: pidfd_open (Linux 5.3"),
     ];
     try_all(forks, 1);
     let works: &[Case] = &[
