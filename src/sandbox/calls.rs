@@ -55,8 +55,9 @@ const CALLS: &[c_long] = &[
 ];
 
 /// What a socket is asked: the three counts of its queues (`linux/sockios.h`). The first tells a terminal from other
-/// logs.
-const IOCTLS: [libc::Ioctl; 3] = [libc::TIOCOUTQ, 0x894b, libc::FIONREAD];
+/// logs. C libraries have different types for them.
+#[allow(clippy::unnecessary_cast)]
+const IOCTLS: [u64; 3] = [libc::TIOCOUTQ as u64, 0x894b, libc::FIONREAD as u64];
 
 /// The last tells a pipe from other logs.
 const FCNTLS: [c_int; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_GETPIPE_SZ];
