@@ -1,4 +1,4 @@
-//! `/metrics`: the snapshot in the text format that Prometheus reads.
+//! `/metrics`: the snapshot in the text format of OpenMetrics, which `exposition` makes the older one of Prometheus of.
 //!
 //! Names follow Prometheus' conventions; the format adds `_total` to counters. `docs/metrics.md` has the
 //! table, which a test keeps in step with this.
@@ -14,9 +14,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use shm::{End, Phase};
 use std::fmt;
-
-/// What the format is called.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const PREFIX: &str = "idontstore";
 

@@ -9,6 +9,7 @@
 mod ask;
 mod caller;
 mod connection;
+mod exposition;
 mod metrics;
 mod snapshot;
 mod status;
@@ -20,6 +21,7 @@ use crate::http::{Method, Request, ResponseHead, Status};
 use crate::relay::Relay;
 use crate::sys::{clock, epoll, private};
 use connection::Connection;
+use exposition::Format;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use slab::Slab;
@@ -52,6 +54,8 @@ pub struct Admin {
     is_closed: bool,
     /// Whether a browser can come here.
     is_tcp: bool,
+    /// The names that it answers to there.
+    hosts: &'static [String],
 }
 
 impl Admin {
@@ -59,11 +63,18 @@ impl Admin {
     pub const TOKENS: usize = 1 + CONNECTIONS_MAX;
 
     /// Watches `listener`; its events have tokens from `first_token` on.
-    pub fn new(poll: &Poll, listener: &'static Socket, first_token: usize) -> io::Result<Self> {
+    /// Over TCP it answers to `hosts` beside addresses.
+    pub fn new(
+        poll: &Poll,
+        listener: &'static Socket,
+        hosts: &'static [String],
+        first_token: usize,
+    ) -> io::Result<Self> {
         epoll::add_exclusive(poll, listener.as_raw_fd(), Token(first_token))?;
         let connections = Slab::with_capacity(CONNECTIONS_MAX);
         let is_tcp = private::local_address(listener).is_some();
-        Ok(Self { listener, first_token, connections, resumes_ms: None, is_closed: false, is_tcp })
+        let (resumes_ms, is_closed) = (None, false);
+        Ok(Self { listener, first_token, connections, resumes_ms, is_closed, is_tcp, hosts })
     }
 
     /// When it wants to [`run`](Self::run) though nothing has happened.
@@ -154,7 +165,7 @@ impl Admin {
 
     fn drive(&mut self, relay: &Relay, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_heard = |host: &str| !self.is_tcp || caller::is_local(host);
+        let is_heard = |host: &str| !self.is_tcp || caller::is_known(host, self.hosts);
         let answer = |request: &Request<'_>, out: &mut Vec<u8>| match is_heard(request.host) {
             true => answer(relay, request, out),
             false => {
@@ -200,21 +211,25 @@ fn answer(relay: &Relay, request: &Request<'_>, out: &mut Vec<u8>) {
     let is_head = request.method == Method::Head;
     let content = match (Page::of(request.path), request.method) {
         (None, _) => text(Status::NotFound, "/healthz, /readyz, /metrics and /status are here"),
-        (Some(page), Method::Get | Method::Head) => show(relay, &page),
+        (Some(page), Method::Get | Method::Head) => show(relay, &page, request),
         (Some(_), _) => text(Status::MethodNotAllowed, "allowed here: GET, HEAD"),
     };
     write(out, content, is_head);
 }
 
-fn show(relay: &Relay, page: &Page) -> Content {
+fn show(relay: &Relay, page: &Page, request: &Request<'_>) -> Content {
     let look = || Snapshot::take(relay.segment, clock::monotonic_ms());
     let failed = |_| text(Status::InternalError, "it cannot be written down");
     match page {
         Page::Health => text(Status::Ok, "alive"),
         Page::Readiness if snapshot::is_ready(relay.segment) => text(Status::Ok, "ready"),
         Page::Readiness => text(Status::Unavailable, "stopping"),
-        Page::Metrics => metrics::write(look())
-            .map_or_else(failed, |body| (Status::Ok, metrics::CONTENT_TYPE, body)),
+        Page::Metrics => {
+            let format = Format::wanted(request.fields("Accept"));
+            metrics::write(look()).map_or_else(failed, |text| {
+                (Status::Ok, format.content_type(), format.written(text))
+            })
+        }
         Page::Status => match serde_json::to_string(&status::Report::new(&look())) {
             Ok(body) => (Status::Ok, "application/json", body + "\n"),
             Err(_) => failed(std::fmt::Error),
@@ -228,6 +243,9 @@ fn write(out: &mut Vec<u8>, (status, content_type, body): Content, is_head: bool
         head.field("Allow", METHODS);
     }
     head.field("Content-Type", content_type).field("Cache-Control", "no-store");
+    if exposition::is_negotiated(content_type) {
+        head.field("Vary", "Accept");
+    }
     head.content_length(body.len() as u64).close().end();
     if !is_head {
         out.extend_from_slice(body.as_bytes());

@@ -68,6 +68,7 @@ macro_rules! key {
 }
 
 // Behind the macro, which it uses.
+mod admin;
 mod log;
 mod memory;
 mod places;
@@ -290,7 +291,8 @@ impl Check<'_> {
                 help: Some("allowed: an address of its own".to_owned()),
             });
         }
-        Admin { listen }
+        let access = self.admin_access(file, default, listen.as_ref());
+        Admin { listen, hosts: self.admin_hosts(file, default), access }
     }
 
     /// `None` for none.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use shm::Share;
 use toml::Value;
 
+use crate::sys::private::Access;
+
 use super::check::NONE;
 use super::unit::{duration_text, size_text};
 use super::{
@@ -77,7 +79,13 @@ impl Admin {
     fn write(&self, out: &mut String) -> fmt::Result {
         let listen = self.listen.as_ref().map_or_else(|| NONE.to_owned(), ToString::to_string);
         // Written as TOML writes it: a path may hold a quote.
-        writeln!(out, "\n[admin]\nlisten = {}", toml::Value::String(listen))
+        writeln!(out, "\n[admin]\nlisten = {}", toml::Value::String(listen))?;
+        let hosts: Vec<_> = self.hosts.iter().map(|name| format!("\"{name}\"")).collect();
+        writeln!(out, "hosts = [{}]", hosts.join(", "))?;
+        let Access { group, mode } = &self.access;
+        let group = group.as_ref().map_or(NONE, |group| group.name.as_str());
+        writeln!(out, "group = {}", Value::from(group))?;
+        writeln!(out, "mode = \"{mode:04o}\"")
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::address::Networks;
 use crate::sys::file;
 use crate::sys::listener::KeepAlive;
-use crate::sys::private::Address;
+use crate::sys::private::{Access, Address};
 use crate::sys::user::User;
 use shm::Share;
 use zeroize::Zeroizing;
@@ -161,6 +161,10 @@ pub enum AccessFormat {
 pub struct Admin {
     /// Where to answer about health, metrics and status; none of the clients' addresses. `None`: nowhere.
     pub listen: Option<Address>,
+    /// The names that it answers to over TCP beside IP addresses and `localhost`; in small letters.
+    pub hosts: Vec<String>,
+    /// Who may connect, where it is a Unix socket.
+    pub access: Access,
 }
 
 /// The section `[memory]`.

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::sys::pipe;
+use crate::sys::private::Access;
 
 fn refusal(text: &str) -> String {
     parse(text, "test.toml").unwrap_err().to_string()
@@ -41,7 +42,7 @@ fn the_default_is_the_documented_one() {
     let pipes = u32::try_from(half.min((2 * segment_bytes) >> 20)).unwrap();
     let expected = shm::Geometry::fit(*segment_bytes, None, 8192, 512 << 10, 4, pipes);
     assert_eq!(Ok(*geometry), expected);
-    assert_eq!(config.admin, Admin { listen: None });
+    assert_eq!(config.admin, Admin { listen: None, hosts: vec![], access: Access::default() });
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     let limits = Limits {
         connections_max: 8192,
@@ -114,6 +115,38 @@ fn the_admin_listener_has_an_address_of_its_own() {
 }
 
 #[test]
+fn the_admin_listener_answers_to_names_and_opens_its_socket() {
+    let text = |lines: &str| format!("[admin]\nlisten = \"unix:/run/a.sock\"\n{lines}\n");
+    let good =
+        text("hosts = [\"Relay.example\", \"idontstore_1\"]\ngroup = \"0\"\nmode = \"0660\"");
+    let Admin { hosts, access, .. } = parse(&good, "good").unwrap().admin;
+    assert_eq!(hosts, ["relay.example", "idontstore_1"]);
+    assert_eq!((access.group.unwrap().name.as_str(), access.mode), ("0", 0o660));
+    for name in ["", "relay.example:9180", "*", "*.example", "a..b", "10.0.0.1", "::1", "a b", "ä"]
+    {
+        let bad = text(&format!("hosts = [\"{name}\"]"));
+        assert_refused(&bad, &["bad value in `hosts`", "test.toml:3:10", "without a port"]);
+    }
+    assert_refused(&text("hosts = [7]"), &["bad value in `hosts`"]);
+    for mode in ["\"660\"", "\"0666\"", "\"0640\""] {
+        parse(&text(&format!("mode = {mode}")), "good").unwrap();
+    }
+    for mode in
+        ["\"0770\"", "\"0060\"", "\"00660\"", "\"+660\"", "\"0680\"", "660", "0o660", "\"\""]
+    {
+        assert_refused(&text(&format!("mode = {mode}")), &["bad value for `mode`", "\"0660\""]);
+    }
+    assert_refused(
+        &text("group = \"no such group\""),
+        &["bad value for `group`", "of this machine"],
+    );
+    assert_refused(&text("group = \"0\""), &["`group` without a right", "test.toml:3:9"]);
+    let tcp = "[admin]\nlisten = \"127.0.0.1:9180\"\nmode = \"0666\"\n";
+    assert_refused(tcp, &["without a Unix socket", "test.toml:3:8"]);
+    assert_refused("admin.group = \"0\"\nadmin.mode = \"0660\"\n", &["without a Unix socket"]);
+}
+
+#[test]
 fn an_empty_file_is_the_default() {
     assert_eq!(parse("", "empty").unwrap(), embedded());
     let sections = "[memory]\n[exchange]\n[limits]\n[timeouts]\n";
@@ -159,6 +192,9 @@ fn a_dump_parses_back_to_the_same() {
         access_format = "json"
         [admin]
         listen = "unix:/run/a \"quoted\" name.sock"
+        hosts = ["relay.example", "Other_1"]
+        group = "0"
+        mode = "660"
         [memory]
         segment_bytes = 9000001
         chunk_bytes = "4KiB"

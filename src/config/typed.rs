@@ -57,6 +57,9 @@ pub(super) struct Log {
 #[serde(default, deny_unknown_fields, expecting = "a section `[admin]`")]
 pub(super) struct Admin {
     pub(super) listen: Typed,
+    pub(super) hosts: Option<Spanned<Vec<Spanned<Value>>>>,
+    pub(super) group: Typed,
+    pub(super) mode: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,7 +6,7 @@
 use super::activation::{self, Given};
 use super::{MasterError, explain};
 use crate::config::{self, Config, Source, Tls};
-use crate::sys::private::Address;
+use crate::sys::private::{Access, Address};
 use crate::sys::sink::Sink;
 use crate::sys::{listener, private};
 use crate::tls::{Acceptor, Credentials};
@@ -43,7 +43,8 @@ pub(super) fn next(
     let config = load(source, current, is_activated)?;
     let addresses = current.config.listeners.iter().map(|listener| listener.address);
     let opened = addresses.zip(current.listeners.iter().cloned()).collect();
-    let same_admin = current.admin.clone().filter(|_| current.config.admin == config.admin);
+    let is_same = current.config.admin.listen == config.admin.listen;
+    let same_admin = current.admin.clone().filter(|_| is_same);
     open(config, segment, opened, same_admin)
 }
 
@@ -120,7 +121,7 @@ fn open(
     let access = open_access_log(&config)?;
     // The last that may fail, as it may leave a file.
     let admin = match (&config.admin.listen, admin) {
-        (Some(address), None) => Some(Rc::new(open_admin(address)?)),
+        (Some(address), None) => Some(Rc::new(open_admin(address, &config.admin.access)?)),
         (_, admin) => admin,
     };
     Ok(Generation { config, listeners, acceptors, admin, access })
@@ -134,8 +135,8 @@ pub(super) fn open_access_log(config: &Config) -> Result<Option<Sink>, MasterErr
     config.log.access.as_ref().map(open).transpose()
 }
 
-fn open_admin(address: &Address) -> Result<Socket, MasterError> {
-    let opened = private::listen(address);
+fn open_admin(address: &Address, access: &Access) -> Result<Socket, MasterError> {
+    let opened = private::listen_for(address, access);
     opened.map_err(|source| MasterError::Admin { address: address.clone(), source })
 }
 
@@ -162,8 +163,21 @@ pub(super) fn take_over(current: &Generation, next: &Generation) {
             tracing::warn!(%error, "a listener keeps its TCP keep-alive");
         }
     }
+    grant_admin(current, next);
     for (_, url) in next.listened_on().filter(|(listener, _)| !has(current, listener)) {
         tracing::info!("listening on {url}");
+    }
+}
+
+/// Lets a socket that stays be open to whom the next configuration names.
+fn grant_admin(current: &Generation, next: &Generation) {
+    let (before, after) = (&current.config.admin, &next.config.admin);
+    if let Some(Address::Unix(path)) =
+        after.listen.as_ref().filter(|it| before.listen.as_ref() == Some(it))
+        && before.access != after.access
+        && let Err(error) = after.access.grant(path)
+    {
+        tracing::warn!(%error, "the admin socket is not open to whom admin.group and admin.mode name");
     }
 }
 

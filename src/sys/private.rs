@@ -1,19 +1,23 @@
 //! Sockets for whoever runs the program, not for its clients: TCP, or a Unix socket in a file.
 //!
 //! The master opens the listener before the fork, a worker accepts from it, and the command line
-//! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists.
+//! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists, and is nobody's
+//! whom it was not opened to.
 
+use super::failed;
+use super::user::Group;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::{AccessFlags, chown, faccessat};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,10 +64,49 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who may connect to a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Its group; `None` for that of whoever makes it.
+    pub group: Option<Group>,
+    /// The permissions of its file.
+    pub mode: u32,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { group: None, mode: 0o600 }
+    }
+}
+
+impl Access {
+    /// Opens the socket at `path` to whom this names: its group comes first, so that nobody else's can connect.
+    pub fn grant(&self, path: &Path) -> io::Result<()> {
+        let mode = |mode| std::fs::set_permissions(path, Permissions::from_mode(mode));
+        if let Some(group) = &self.group {
+            mode(Self::default().mode)?;
+            chown(path, None, Some(group.gid))
+                .map_err(|errno| failed("changing the socket's group", &errno.into()))?;
+        }
+        mode(self.mode).map_err(|error| failed("changing the socket's mode", &error))
+    }
+}
+
 fn socket(address: &Address) -> io::Result<(Socket, SockAddr)> {
     let address = address.to_socket_address()?;
     // Socket2 opens all its sockets closed on exec.
     Ok((Socket::new(address.domain(), Type::STREAM, None)?, address))
+}
+
+/// Opens a listener on `address` as [`listen`] does, to whom `access` names.
+pub fn listen_for(address: &Address, access: &Access) -> io::Result<Socket> {
+    let listener = listen(address)?;
+    if let Address::Unix(path) = address
+        && *access != Access::default()
+    {
+        access.grant(path).inspect_err(|_| close(&listener))?;
+    }
+    Ok(listener)
 }
 
 /// Opens a non-blocking listener on `address`. A socket's file that nobody listens behind any more is
@@ -169,7 +212,6 @@ pub fn local_address(listener: &Socket) -> Option<SocketAddr> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn addresses_are_read_as_they_are_written() {
@@ -180,6 +222,20 @@ mod tests {
         for text in ["", "9180", "localhost:1", "unix:", "unix:a", "unix:/a/", "/run/a", &long] {
             assert_eq!(Address::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_open_to_whom_it_is_meant_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let own = nix::unistd::getegid().to_string();
+        let access = Access { group: Group::find(&own), mode: 0o660 };
+        let listener = listen_for(&Address::Unix(path.clone()), &access).unwrap();
+        assert_eq!(mode(), 0o660);
+        Access::default().grant(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+        close(&listener);
     }
 
     #[test]

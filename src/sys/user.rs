@@ -76,6 +76,26 @@ impl User {
     }
 }
 
+/// A group, as the machine knew it when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// As it was asked for.
+    pub name: String,
+    pub(super) gid: Gid,
+}
+
+impl Group {
+    /// Finds a group by name, or by number, of which the machine need not know anything.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let known = unistd::Group::from_name(name).ok().flatten().map(|group| group.gid);
+        // The greatest number stands for no group (chown(2)).
+        let number = || name.parse().ok().filter(|number: &u32| *number != u32::MAX);
+        let gid = known.or_else(|| number().map(Gid::from_raw))?;
+        Some(Self { name: name.to_owned(), gid })
+    }
+}
+
 #[repr(C)]
 struct CapabilityHeader {
     version: u32,
@@ -96,6 +116,15 @@ pub fn give_up_capabilities() -> Result<(), Errno> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn groups_are_found_by_name_and_by_number() {
+        assert_eq!(Group::find("root").unwrap().gid.as_raw(), 0);
+        assert_eq!(Group::find("4000000001").unwrap().gid.as_raw(), 4_000_000_001);
+        for name in ["", "no such group", "-1", "4294967295"] {
+            assert_eq!(Group::find(name), None, "{name:?}");
+        }
+    }
 
     #[test]
     fn users_are_found_by_name_and_by_number() {

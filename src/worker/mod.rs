@@ -213,7 +213,8 @@ impl Worker {
             round: Round::default(),
             refused: Refused::new(),
         };
-        let admin = admin.as_ref().map(|listener| Admin::new(&poll, listener, ADMIN)).transpose();
+        let hosts = config.admin.hosts.as_slice();
+        let admin = admin.as_ref().map(|it| Admin::new(&poll, it, hosts, ADMIN)).transpose();
         let registry = poll.registry().try_clone();
         let registry = registry.map_err(|error| failed("sharing the epoll instance", &error))?;
         let settings = &config.listeners;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -32,6 +32,34 @@ fn status_command(config: &Path) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Reads what is on its standard input by the official parser: the format is its argument. Prints each sample.
+const PYTHON_READER: &str = "
+import sys
+if sys.argv[1] == 'openmetrics':
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+else:
+    from prometheus_client.parser import text_string_to_metric_families
+for family in text_string_to_metric_families(sys.stdin.read()):
+    assert family.documentation and family.type != 'unknown', family
+    for sample in family.samples:
+        print(sample.name, sorted(sample.labels.items()), int(sample.value))
+";
+
+/// What Python makes of `text`; `None` where this machine has no such library.
+fn read_by_python(format: &str, text: &str) -> Option<BTreeSet<String>> {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", PYTHON_READER, format]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut reader = command.stderr(Stdio::piped()).spawn().ok()?;
+    reader.stdin.take().unwrap().write_all(text.as_bytes()).ok();
+    let output = reader.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    if errors.contains("No module named") {
+        return None;
+    }
+    assert!(output.status.success(), "{format}: {errors}");
+    Some(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect())
 }
 
 fn unix_get(path: &Path, page: &str) -> String {
@@ -388,6 +416,107 @@ fn a_page_of_somebody_elses_name_is_told_nothing() {
 }
 
 #[test]
+fn metrics_are_told_in_the_format_that_is_asked_for() {
+    let relay = Relay::with(2, &[ADMIN]);
+    relay.session().transfer(&Payload::new(1, 100_000), Shape::Length);
+    let ask = |fields: &[(&str, &str)]| {
+        Raw::connect(relay.admin()).request("GET", "/metrics", fields).read_response().expect(200)
+    };
+    let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                        text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    let newer = ask(&[("Accept", prometheus_3)]);
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(newer.head.must("Content-Type"), content_type);
+    Metrics::parse(newer.text());
+    for fields in [&[][..], &[("Accept", "text/plain;version=0.0.4")], &[("Accept", "*/*")]] {
+        let older = ask(fields);
+        assert_eq!(older.head.must("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
+        assert_eq!(older.head.must("Vary"), "Accept");
+        let text = older.text();
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+        for line in [
+            "# TYPE idontstore_payload_sent_bytes_total counter",
+            "idontstore_payload_sent_bytes_total 100000",
+            "# TYPE idontstore_build_info gauge",
+            "# TYPE idontstore_segment_bytes gauge",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing in {text}");
+        }
+        // What is said of a family bears the name that its samples have.
+        for sample in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = sample.split(['{', ' ']).next().unwrap();
+            assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+        // Nobody asks for a name that was not there: both formats tell the same.
+        let Some(read) = read_by_python("prometheus", text) else { continue };
+        assert_eq!(Some(read), read_by_python("openmetrics", newer.text()));
+    }
+}
+
+#[test]
+fn names_that_are_configured_are_answered_also_after_a_reload() {
+    let name = "admin.hosts = [\"Relay.example\", \"idontstore_1\"]";
+    let relay = Relay::with(2, &[ADMIN, name]);
+    let ask = |name: &str| {
+        let mut raw = Raw::connect(relay.admin());
+        raw.send(format!("GET /metrics HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes());
+        raw.read_response()
+    };
+    for name in ["relay.example", "RELAY.EXAMPLE:9180", "idontstore_1:9180", "localhost"] {
+        ask(name).expect(200);
+    }
+    for name in ["example", "evil.relay.example", "relay.example.evil.example"] {
+        assert!(ask(name).expect_error(403).text().contains("admin.hosts"));
+    }
+    relay.reload(2, &[ADMIN, "admin.hosts = [\"other.example\"]"]);
+    ask("other.example").expect(200);
+    ask("relay.example").expect_error(403);
+}
+
+#[test]
+fn a_unix_socket_is_opened_to_a_group_and_closed_by_a_reload() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("admin.sock");
+    let listen = format!("admin.listen = \"unix:{}\"", path.display());
+    let relay = Relay::with(1, &[&listen, "admin.group = \"4100010\"", "admin.mode = \"0660\""]);
+    let about = || {
+        let file = fs::metadata(&path).unwrap();
+        (file.mode() & 0o777, file.gid())
+    };
+    // Asks as another user of this group.
+    let is_answered = |group: u32| {
+        let group = format!("--regid={group}");
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=4100011",
+            &group,
+            "--clear-groups",
+            "curl",
+            "-fsS",
+            "--unix-socket",
+        ]);
+        let output = command.arg(&path).arg("http://admin/readyz").output().unwrap();
+        output.status.success()
+    };
+    assert_eq!(about(), (0o660, 4_100_010));
+    assert!(is_answered(4_100_010) && !is_answered(4_100_012));
+    relay.reload(1, &[&listen, "admin.group = \"4100012\"", "admin.mode = \"0660\""]);
+    assert_eq!(about(), (0o660, 4_100_012));
+    assert!(!is_answered(4_100_010) && is_answered(4_100_012));
+    relay.upgrade(1, &[&listen, "admin.group = \"4100012\"", "admin.mode = \"0660\""]);
+    assert!(!is_answered(4_100_010) && is_answered(4_100_012));
+    relay.reload(1, &[&listen]);
+    assert_eq!(about().0, 0o600);
+    assert!(!is_answered(4_100_012));
+    assert!(unix_get(&path, "/readyz").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
 fn the_two_listeners_have_nothing_in_common() {
     let relay = Relay::with(1, &[ADMIN]);
     let session = relay.session();
@@ -451,7 +580,7 @@ fn a_unix_socket_is_for_its_owner_alone() {
     assert!(file.file_type().is_socket());
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
     assert!(unix_get(&path, "/readyz").starts_with("HTTP/1.1 200 "));
-    assert!(unix_get(&path, "/metrics").ends_with("# EOF\n"));
+    assert!(unix_get(&path, "/metrics").contains("\nidontstore_connections_open 0\n"));
     let output = status_command(&relay.config_path());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stdout).starts_with("idontstore "), "{output:?}");

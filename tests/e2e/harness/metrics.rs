@@ -47,7 +47,9 @@ impl Relay {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        let answer = self.ask_admin("/metrics").expect(200);
+        let accept = [("Accept", "application/openmetrics-text")];
+        let mut raw = Raw::connect(self.admin());
+        let answer = raw.request("GET", "/metrics", &accept).read_response().expect(200);
         assert_eq!(
             answer.head.must("Content-Type"),
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
