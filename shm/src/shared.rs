@@ -270,7 +270,8 @@ impl<'a> Shared<'a> {
     }
 
     /// Asks the holder of the place of `role` to give way to `rival`, which is not 0: `ring` is called with
-    /// its owner. `false`: it will not, for an attempt has begun. The last rival to ask is the one that
+    /// its owner. `false`: the session is over. A holder is asked whatever it is doing: one that lives says
+    /// no at its next turns, and a dead one says nothing. The last rival to ask is the one that
     /// is heard, and a new holder hears nothing of what was asked before it came: who goes on wanting
     /// the place asks again.
     pub fn contest(
@@ -281,7 +282,7 @@ impl<'a> Shared<'a> {
         ring: impl FnOnce(Owner),
     ) -> Result<bool, Refusal> {
         let (lane, live) = (self.lane(at)?, Some(Life::Live));
-        if self.life(at.session)? != live || lane.load()?.begun {
+        if self.life(at.session)? != live {
             return Ok(false);
         }
         lane.rival(role).swap(rival, Ordering::SeqCst);

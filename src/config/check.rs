@@ -403,6 +403,7 @@ impl Check<'_> {
             keepalive_interval: self.seconds(&key!(file, default, keepalive_interval)),
             wait_timeout: self.duration(&key!(file, default, wait_timeout), &most),
             session_lifetime: self.duration(&key!(file, default, session_lifetime), &LIFETIMES),
+            place_wait: self.duration(&key!(file, default, place_wait), &most),
             chunk_wait: self.duration(&key!(file, default, chunk_wait), &most),
             stall_timeout: self.duration(&key!(file, default, stall_timeout), &most),
             ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),

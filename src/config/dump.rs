@@ -160,6 +160,7 @@ impl Timeouts {
         duration(out, "keepalive_interval", self.keepalive_interval)?;
         duration(out, "wait_timeout", self.wait_timeout)?;
         duration(out, "session_lifetime", self.session_lifetime)?;
+        duration(out, "place_wait", self.place_wait)?;
         duration(out, "chunk_wait", self.chunk_wait)?;
         duration(out, "stall_timeout", self.stall_timeout)?;
         duration(out, "ack_timeout", self.ack_timeout)?;

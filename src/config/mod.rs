@@ -270,6 +270,8 @@ pub struct Timeouts {
     pub wait_timeout: Duration,
     /// From the issue of a session key to its end.
     pub session_lifetime: Duration,
+    /// For the holder of a place that somebody else asks for to say that it keeps it.
+    pub place_wait: Duration,
     /// For a pair's first chunk.
     pub chunk_wait: Duration,
     /// For a receiver to take something, while others wish for the chunks that it keeps.

@@ -72,6 +72,7 @@ fn the_default_is_the_documented_one() {
         keepalive_interval: Duration::from_secs(10),
         wait_timeout: Duration::from_secs(300),
         session_lifetime: Duration::from_secs(3600),
+        place_wait: Duration::from_secs(1),
         chunk_wait: Duration::from_secs(30),
         stall_timeout: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(10),

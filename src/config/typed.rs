@@ -119,6 +119,7 @@ pub(super) struct Timeouts {
     pub(super) keepalive_interval: Typed,
     pub(super) wait_timeout: Typed,
     pub(super) session_lifetime: Typed,
+    pub(super) place_wait: Typed,
     pub(super) chunk_wait: Typed,
     pub(super) stall_timeout: Typed,
     pub(super) ack_timeout: Typed,

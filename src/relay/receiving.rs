@@ -170,11 +170,17 @@ impl Receiving {
         outbox: &mut Outbox,
         now_ms: u64,
     ) -> Turn<Received> {
+        let doubted_before = self.doubted_by;
         let turn = self.try_turn(relay, stream, outbox, now_ms);
-        turn.unwrap_or_else(|refusal| match self.phase {
+        let turn = turn.unwrap_or_else(|refusal| match self.phase {
             Phase::Sender => Turn::Over(Received::Refused(refusal)),
             _ => Turn::Over(self.cut()),
-        })
+        });
+        match turn {
+            // A rival was found in this turn, and the next one answers it.
+            Turn::Wait if self.doubted_by != 0 && self.doubted_by != doubted_before => Turn::Again,
+            turn => turn,
+        }
     }
 
     fn try_turn(
@@ -191,9 +197,7 @@ impl Receiving {
                 return Ok(Turn::Over(Received::Left));
             }
         }
-        // Only one that has left gives way.
-        let rival = relay.rival(&self.end)?;
-        if rival != 0 && !relay.refuse_rival(&self.end, rival, &mut self.doubted_by)? {
+        if !self.answer_rival(relay)? && self.phase == Phase::Sender {
             return Ok(Turn::Again);
         }
         if self.phase == Phase::Sender && relay.is_barred(&self.end, self.reception.admitted_as)? {
@@ -217,6 +221,17 @@ impl Receiving {
                 turn
             }
         }
+    }
+
+    /// Sends a rival away at the second turn that finds it: a receiver that has left is found by then, and no other
+    /// gives way. `false`: it has to be answered yet.
+    fn answer_rival(&mut self, relay: &Relay) -> Result<bool, Refusal> {
+        let rival = relay.rival(&self.end)?;
+        if rival == 0 {
+            self.doubted_by = 0;
+            return Ok(true);
+        }
+        relay.refuse_rival(&self.end, rival, &mut self.doubted_by)
     }
 
     /// Whether the other side or the session has put an end to it.

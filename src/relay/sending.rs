@@ -139,8 +139,13 @@ impl Sending {
         outbox: &mut Outbox,
         now_ms: u64,
     ) -> Turn<Report> {
+        let doubted_before = self.doubted_by;
         let turn = self.try_turn(relay, stream, inbox, outbox, now_ms);
-        turn.unwrap_or_else(|refusal| self.over(relay, Sent::Refused(refusal)))
+        match turn.unwrap_or_else(|refusal| self.over(relay, Sent::Refused(refusal))) {
+            // A rival was found in this turn, and the next one answers it.
+            Turn::Wait if self.doubted_by != 0 && self.doubted_by != doubted_before => Turn::Again,
+            turn => turn,
+        }
     }
 
     fn try_turn(
@@ -290,7 +295,8 @@ impl Sending {
         Ok(!self.cargo.for_guest || relay.shared().receiver_is_guest(&self.end)?)
     }
 
-    /// Leaves the place to a rival from the same address if need be; any other rival is sent away.
+    /// Leaves the place to a rival from the same address if need be; any other rival is sent away, at the next turn,
+    /// before which the kernel is asked. What has begun goes on meanwhile.
     fn answer_rival(
         &mut self,
         relay: &Relay,
@@ -299,6 +305,7 @@ impl Sending {
     ) -> Result<Option<Turn<Report>>, Refusal> {
         let rival = relay.rival(&self.end)?;
         if rival == 0 {
+            self.doubted_by = 0;
             return Ok(None);
         }
         let waits = matches!(self.phase, Phase::Receiver);
@@ -307,7 +314,7 @@ impl Sending {
             return Ok(Some(self.over(relay, Sent::Superseded)));
         }
         let answered = relay.refuse_rival(&self.end, rival, &mut self.doubted_by)?;
-        Ok((!answered).then_some(Turn::Again))
+        Ok((!answered && waits).then_some(Turn::Again))
     }
 
     /// Whether the client may be gone without our knowing: its FIN would stand behind bytes that find no

@@ -42,7 +42,7 @@ const STEPS_MAX: usize = 32;
 /// as near to the end as with any other idle timeout.
 const LAST_IDLE_MS: u64 = 1000;
 /// How often a place that may come free is asked for though no bell rang, for of several who knock the
-/// last is rung for. Some 200 times at most: the door's patience is a second.
+/// last is rung for. Until `place_wait` is over.
 const DOOR_POLL_MS: u64 = 5;
 
 /// One client's connection.
@@ -407,7 +407,7 @@ impl Connection {
                     note.asks_for(errand.role());
                 }
                 let wait_ends_ms = now_ms.saturating_add(millis(wait));
-                self.state = State::Door(Door::new(lane, errand, wait_ends_ms, now_ms));
+                self.state = State::Door(Door::new(relay, lane, errand, wait_ends_ms, now_ms));
             }
         }
         Step::Go
@@ -514,7 +514,7 @@ impl Connection {
             }
             Received::Again => {
                 let Some(reception) = reception else { return Step::Stop(Next::Close) };
-                self.state = State::Door(Door::again(lane, reception, wait_ends_ms, now_ms));
+                self.state = State::Door(Door::again(relay, lane, reception, wait_ends_ms, now_ms));
             }
             _ => match answer {
                 Some(answer) => self.answer(relay, &answer, now_ms),

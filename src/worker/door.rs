@@ -1,16 +1,13 @@
 //! Before a place: who asks for it, and what becomes of that.
 //!
 //! A place that is taken is refused, unless it will be free in a moment: its last attempt is not
-//! cleaned up yet, or its holder is asked to give way and has not said no. Who is told to wait knocks,
-//! so that whoever leaves rings for it.
+//! cleaned up yet, or its holder is asked to give way and has not said no. A holder whose worker has died
+//! says nothing, and its place is free once the master has swept it; so nobody is told that a dead one
+//! holds the place. Who is told to wait knocks, so that whoever leaves rings for it.
 
 use super::route::Errand;
-use crate::relay::{Receiving, Reception, Relay, Sending};
+use crate::relay::{Receiving, Reception, Relay, Sending, millis};
 use shm::{LaneRef, Role, TakeError};
-
-/// For how long somebody asks: a peer hears within milliseconds that an attempt is over, and a holder
-/// that it has a rival, unless its worker hangs.
-const PATIENCE_MS: u64 = 1000;
 
 /// How often a holder is asked: one that has just come may not have heard the first time.
 const CONTESTS_MAX: u32 = 2;
@@ -43,20 +40,28 @@ pub(super) enum Entered {
 }
 
 impl Door {
-    pub(super) fn new(lane: LaneRef, errand: Errand, wait_ends_ms: u64, now_ms: u64) -> Box<Self> {
-        let gives_up_ms = now_ms.saturating_add(PATIENCE_MS);
+    pub(super) fn new(
+        relay: &Relay,
+        lane: LaneRef,
+        errand: Errand,
+        wait_ends_ms: u64,
+        now_ms: u64,
+    ) -> Box<Self> {
+        let gives_up_ms = now_ms.saturating_add(millis(relay.config.timeouts.place_wait));
         let (contests, waits, comes_back) = (0, false, false);
         Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests, waits, comes_back })
     }
 
     /// A receiver whose sender left before a byte was sent, and that waits for another.
     pub(super) fn again(
+        relay: &Relay,
         lane: LaneRef,
         reception: Reception,
         wait_ends_ms: u64,
         now_ms: u64,
     ) -> Box<Self> {
-        let mut door = Self::new(lane, Errand::Receive(Box::new(reception)), wait_ends_ms, now_ms);
+        let errand = Errand::Receive(Box::new(reception));
+        let mut door = Self::new(relay, lane, errand, wait_ends_ms, now_ms);
         door.comes_back = true;
         door
     }
@@ -177,7 +182,9 @@ impl Door {
     fn contest(&mut self, relay: &Relay) -> bool {
         let (role, rival, slot) = (self.role(), self.rival(relay), self.slot());
         let shared = relay.shared();
-        if self.contests > 0 && shared.rival(self.lane, role) == Ok(rival) {
+        // The holder's answer is 0. The name of another rival stands for a question that came after ours and is
+        // not answered either.
+        if self.contests > 0 && shared.rival(self.lane, role).is_ok_and(|found| found != 0) {
             return true;
         }
         if self.contests == CONTESTS_MAX {

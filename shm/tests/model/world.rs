@@ -207,9 +207,8 @@ impl<'a> World<'a> {
     fn contest(&mut self, session: usize, direction: Direction, role: Role, rival: u64) {
         let Some(session) = self.session(session) else { return };
         let at = session.lane(direction);
-        let lives = self.lives(session);
+        let heard = self.lives(session);
         let model = self.model(at);
-        let heard = lives && !model.begun;
         if heard {
             model.rivals[role as usize] = rival;
         }
