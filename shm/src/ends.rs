@@ -3,6 +3,10 @@
 //! An end believes nothing that it knows itself: its own cursors live here, the other end's cursor
 //! is read once, checked against the window it may be in, and only then used.
 
+mod rewind;
+
+pub use rewind::TakenBack;
+
 use crate::account::Payer;
 use crate::lane::{Finish, LANE_CHUNKS_MAX, Lane, Settled, index};
 use crate::place::{Owner, Role};

@@ -43,7 +43,9 @@ mod ticket_keys;
 
 pub use account::{Account, Payer, Share};
 pub use doorbell::Doorbell;
-pub use ends::{Filling, LANE_PIPES_MAX, LaneEnd, PIPE_BYTES_MAX, Piece, ReceiverEnd, SenderEnd};
+pub use ends::{
+    Filling, LANE_PIPES_MAX, LaneEnd, PIPE_BYTES_MAX, Piece, ReceiverEnd, SenderEnd, TakenBack,
+};
 pub use guesses::Guesses;
 pub use lane::{ANNOUNCEMENT_BYTES_MAX, Finish, LANE_CHUNKS_MAX, Lane, Settled};
 #[cfg(not(loom))]

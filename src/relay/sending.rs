@@ -16,7 +16,7 @@ use crate::sys::Got;
 use crate::tally::{Limit, Tally};
 use shm::{
     End, Filling, Finish, LaneEnd, LaneRef, LaneWord, Life, Refusal, SenderEnd, Settled, State,
-    Vessel,
+    TakenBack, Vessel,
 };
 
 /// How often a lane that starves for a first chunk asks again: nobody rings for a freed chunk.
@@ -37,6 +37,10 @@ pub struct Sending {
     doubted_by: u64,
     begun: bool,
     filling: Option<(Filling, Window)>,
+    /// What a receiver that was lost had not taken, for the next one.
+    taken_back: Vec<TakenBack>,
+    /// It waits once more, though some of its body was read.
+    waits_again: bool,
     pace: Pace,
     /// Bytes of the body that were read.
     read_bytes: u64,
@@ -80,6 +84,8 @@ impl Sending {
             doubted_by: 0,
             begun: false,
             filling: None,
+            taken_back: Vec::new(),
+            waits_again: false,
             pace: Pace::new(relay, 0, now_ms),
             read_bytes: 0,
             blocked: false,
@@ -170,7 +176,7 @@ impl Sending {
             stream.look();
         }
         // Who only came now may have said all it will say; who was seen to wait, and left, is gone.
-        if self.waited && matches!(self.phase, Phase::Receiver) && stream.is_leaving() {
+        if self.waited && matches!(self.phase, Phase::Receiver) && self.has_left(stream) {
             return Ok(self.left(relay));
         }
         if let Some(turn) = self.answer_rival(relay, stream, inbox)? {
@@ -226,6 +232,10 @@ impl Sending {
         if lane.begun
             && let State::Gone | State::Lost = lane.receiver.state
         {
+            let is_lost = lane.receiver.state == State::Lost;
+            if is_lost && cause.is_none() && self.wait_again(relay, now_ms)? {
+                return Ok(Some(Turn::Again));
+            }
             let sent = match (self.phase, cause, lane.receiver.state) {
                 (Phase::LastCount(sent), _, _) | (_, Some(sent), _) => sent,
                 (_, _, State::Lost) => Sent::PeerWorkerLost,
@@ -262,7 +272,7 @@ impl Sending {
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
         stream.look();
-        if stream.is_leaving() {
+        if self.has_left(stream) {
             return Ok(self.left(relay));
         }
         let Some(next_look_ms) = relay.wait(&self.end, self.wait_ends_ms, now_ms)? else {
@@ -272,7 +282,11 @@ impl Sending {
             return Ok(self.over(relay, Sent::NobodyCame));
         }
         self.next_look_ms = next_look_ms;
-        if self.filling.is_some() {
+        let kept = self.taken_back.len();
+        if kept > 0 && !self.end.may_keep(relay.shared(), kept) {
+            return Ok(self.over(relay, Sent::PeerWorkerLost));
+        }
+        if kept > 0 || self.filling.is_some() {
             let since = *self.filled_since_ms.get_or_insert(now_ms);
             let patience = millis(relay.config.timeouts.stall_timeout);
             if now_ms >= since.saturating_add(patience)
@@ -285,6 +299,41 @@ impl Sending {
         }
         self.waited = true;
         Ok(Turn::Wait)
+    }
+
+    /// Whether the client of a sender that waits has left. One whose whole body was read for a receiver that was lost
+    /// may have said all it will say.
+    fn has_left(&self, stream: &Stream) -> bool {
+        stream.is_leaving() && !(self.waits_again && self.has_read_all())
+    }
+
+    /// Waits for another receiver, if the one that was lost has taken nothing. `false`: it may have taken something.
+    fn wait_again(&mut self, relay: &Relay, now_ms: u64) -> Result<bool, Refusal> {
+        let is_failing = matches!(self.phase, Phase::LastCount(_));
+        if is_failing || now_ms >= self.wait_ends_ms {
+            return Ok(false);
+        }
+        let Some(taken_back) = self.end.rewind(relay.shared())? else { return Ok(false) };
+        self.taken_back = taken_back;
+        (self.begun, self.waited, self.waits_again) = (false, false, true);
+        self.phase = Phase::Receiver;
+        relay.ring_knockers(self.lane());
+        Ok(true)
+    }
+
+    /// Begins anew with what was taken back. `false`: the receiver has left before that.
+    fn publish_again(&mut self, relay: &Relay) -> Result<bool, Refusal> {
+        if self.taken_back.is_empty() {
+            return Ok(true);
+        }
+        if !self.begin(relay)? {
+            return Ok(false);
+        }
+        for (chunk, payload) in self.taken_back.drain(..) {
+            self.end.publish(relay.shared(), chunk, payload)?;
+        }
+        relay.ring_peer(&self.end)?;
+        Ok(true)
     }
 
     /// Whether there is a receiver, and one that suits.
@@ -332,7 +381,8 @@ impl Sending {
         inbox: &mut Vec<u8>,
         now_ms: u64,
     ) -> Result<Turn<Report>, Refusal> {
-        if !self.begun && !self.can_begin(relay, lane)? {
+        let can_begin = self.begun || self.can_begin(relay, lane)?;
+        if !can_begin || !self.publish_again(relay)? {
             self.phase = Phase::Receiver;
             self.next_look_ms = now_ms;
             return Ok(Turn::Again);
@@ -588,6 +638,10 @@ impl Sending {
     pub fn leave(self, relay: &Relay) -> Result<(), Refusal> {
         let lane = self.lane();
         let filling = self.filling.map(|(filling, _)| filling);
+        for (chunk, _) in self.taken_back {
+            // A chunk that is refused here is not ours any more. The place must be left anyway.
+            let _ = self.end.give_up(relay.shared(), chunk);
+        }
         if let Some(receiver) = relay.shared().leave_sender(self.end, filling)? {
             relay.ring(receiver, lane.session.slot);
         }

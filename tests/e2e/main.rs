@@ -47,6 +47,7 @@ mod proxies;
 mod receipt;
 mod reload;
 mod renewal_load;
+mod retry;
 mod ring;
 mod rotation;
 mod safe_conduct;

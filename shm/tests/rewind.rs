@@ -1,0 +1,148 @@
+//! A sender whose receiver's worker died before it took anything begins again, with the same bytes, with another.
+#![allow(clippy::unwrap_used)]
+
+use shm::{
+    Census, Direction, Geometry, LaneRef, Owner, ReceiverEnd, Segment, SenderEnd, Shared,
+    TakenBack, Terms, WorkerId,
+};
+
+const GEOMETRY: Geometry = Geometry {
+    sessions: 2,
+    connections: 2,
+    chunks: 6,
+    chunk_bytes: 4096,
+    lane_chunks: 4,
+    pipes: 1,
+};
+const PIECES: [&[u8]; 2] = [b"first", b"second"];
+const NOTHING_HELD: Census =
+    Census { chunks_held: 0, pipes_held: 0, places_held: 0, sessions_live: 1, slots_between: 0 };
+
+fn owner(worker: usize) -> Owner {
+    Owner::new(WorkerId::new(worker).unwrap(), 0)
+}
+
+fn issue(shared: &Shared<'_>) -> LaneRef {
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1000 };
+    shared.issue(owner(0), &terms, 0).unwrap().lane(Direction::Forth)
+}
+
+fn publish(segment: &Segment, sender: &mut SenderEnd, bytes: &[u8]) {
+    let mut filling = sender.reserve(segment.shared()).unwrap().unwrap();
+    segment.bytes_mut(&mut filling)[..bytes.len()].copy_from_slice(bytes);
+    let _ = sender.publish(segment.shared(), filling, 0..bytes.len()).unwrap();
+}
+
+/// A sender that has begun with a receiver, and has published all.
+fn begin(segment: &Segment, at: LaneRef) -> (SenderEnd, ReceiverEnd) {
+    let shared = segment.shared();
+    let receiver = shared.take_receiver(at, owner(1), false).unwrap();
+    let mut sender = shared.take_sender(at, owner(2), false).unwrap();
+    shared.begin(&sender, b"").unwrap().unwrap();
+    PIECES.iter().for_each(|piece| publish(segment, &mut sender, piece));
+    (sender, receiver)
+}
+
+fn expect_pieces(segment: &Segment, receiver: &mut ReceiverEnd) {
+    for expected in PIECES {
+        let piece = receiver.next(segment.shared()).unwrap().expect("it was published");
+        assert_eq!(segment.bytes(&piece), expected);
+        receiver.ack_recv(segment.shared()).unwrap();
+    }
+    assert!(receiver.next(segment.shared()).unwrap().is_none());
+}
+
+fn sweep(shared: &Shared<'_>, worker: usize) {
+    shared.sweep(owner(worker).worker, |_, _| {});
+}
+
+fn take_back(shared: &Shared<'_>, sender: &mut SenderEnd) -> Vec<TakenBack> {
+    let taken_back = sender.rewind(shared).unwrap().expect("nothing was taken");
+    assert!(!shared.look(sender).unwrap().begun);
+    assert_eq!(taken_back.len(), PIECES.len());
+    taken_back
+}
+
+#[test]
+fn what_a_lost_receiver_has_not_taken_goes_to_the_next_one() {
+    let segment = Segment::create(&GEOMETRY).unwrap();
+    let shared = segment.shared();
+    let at = issue(shared);
+    let (mut sender, _dead) = begin(&segment, at);
+    assert!(sender.rewind(shared).unwrap().is_none(), "its receiver lives");
+    sweep(shared, 1);
+    let taken_back = take_back(shared, &mut sender);
+    let mut receiver = shared.take_receiver(at, owner(3), false).unwrap();
+    assert!(receiver.next(shared).unwrap().is_none(), "nothing has begun");
+    shared.begin(&sender, b"").unwrap().unwrap();
+    for (chunk, payload) in taken_back {
+        let _ = sender.publish(shared, chunk, payload).unwrap();
+    }
+    expect_pieces(&segment, &mut receiver);
+    assert_eq!(sender.published_bytes(), 11);
+    shared.leave_receiver(receiver).unwrap();
+    shared.leave_sender(sender, None).unwrap();
+    assert_eq!(shared.census(), NOTHING_HELD);
+}
+
+#[test]
+fn what_was_taken_in_part_is_not_taken_back() {
+    let segment = Segment::create(&GEOMETRY).unwrap();
+    let shared = segment.shared();
+    for step in 0..3 {
+        let at = issue(shared);
+        let (mut sender, mut receiver) = begin(&segment, at);
+        match step {
+            0 => receiver.count_taken(shared, 1).unwrap(),
+            1 => {
+                receiver.next(shared).unwrap().unwrap();
+                receiver.ack_recv(shared).unwrap();
+            }
+            _ => {
+                receiver.take_pipes(shared).unwrap();
+                let pipe = sender.reserve_pipe(shared).unwrap().unwrap();
+                let _ = sender.publish(shared, pipe, 0..1).unwrap();
+            }
+        }
+        sweep(shared, 1);
+        assert!(sender.rewind(shared).unwrap().is_none(), "{step}");
+        shared.leave_sender(sender, None).unwrap();
+        assert!(shared.end(at.session, shm::End::Deleted, |_| {}));
+    }
+}
+
+#[test]
+fn a_sender_that_dies_with_what_it_took_back_leaves_nothing() {
+    let segment = Segment::create(&GEOMETRY).unwrap();
+    let shared = segment.shared();
+    let at = issue(shared);
+    let (mut sender, _dead) = begin(&segment, at);
+    sweep(shared, 1);
+    let taken_back = take_back(shared, &mut sender);
+    sweep(shared, 2);
+    drop((sender, taken_back));
+    assert_eq!(shared.census(), NOTHING_HELD);
+    let (sender, mut receiver) = begin(&segment, at);
+    expect_pieces(&segment, &mut receiver);
+    drop(sender);
+}
+
+#[test]
+fn a_sender_that_leaves_with_what_it_took_back_gives_it_up() {
+    let segment = Segment::create(&GEOMETRY).unwrap();
+    let shared = segment.shared();
+    let at = issue(shared);
+    let (mut sender, _dead) = begin(&segment, at);
+    sweep(shared, 1);
+    for (chunk, _) in take_back(shared, &mut sender) {
+        sender.give_up(shared, chunk).unwrap();
+    }
+    shared.leave_sender(sender, None).unwrap();
+    assert_eq!(shared.census(), NOTHING_HELD);
+    // The next two find nothing of it.
+    let receiver = shared.take_receiver(at, owner(3), false).unwrap();
+    let sender = shared.take_sender(at, owner(2), false).unwrap();
+    shared.begin(&sender, b"").unwrap().unwrap();
+    let mut receiver = receiver;
+    assert!(receiver.next(shared).unwrap().is_none());
+}
