@@ -35,6 +35,8 @@ pub struct LaneSight {
     pub met_ms: u64,
     /// Payload bytes that the receiver's kernel socket took, as of its last turn.
     pub taken_bytes: u64,
+    /// Payload bytes that the receiver's TCP has acknowledged, as far as it was stored.
+    pub delivered_bytes: u64,
 }
 
 impl Shared<'_> {
@@ -63,6 +65,7 @@ fn see_lane(at: LaneRef, lane: &Lane) -> Option<LaneSight> {
     let word = lane.load().ok()?;
     let met_ms = lane.met_ms.load(Ordering::Relaxed);
     let taken_bytes = lane.receiver.taken.load(Ordering::Acquire);
+    let delivered_bytes = lane.receiver.delivered.load(Ordering::Acquire);
     let same = lane.load().is_ok_and(|now| now.attempt == word.attempt);
-    same.then_some(LaneSight { at, word, met_ms, taken_bytes })
+    same.then_some(LaneSight { at, word, met_ms, taken_bytes, delivered_bytes })
 }

@@ -26,6 +26,10 @@ const ACK_DELAYED_MS: u64 = 60;
 
 /// What is read out of a pipe at a time where it cannot be moved to the socket.
 const COPY_BYTES: usize = 64 << 10;
+/// How often what is acknowledged is stored while there is more to write, in time and in payload: should this worker
+/// die, the sender is told what was stored last.
+const COUNT_EACH_MS: u64 = 100;
+const COUNT_EACH_BYTES: u64 = 1 << 20;
 
 /// A receiver in its place.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub struct Receiving {
     /// Bytes that the socket took of the piece that is being written, if one is.
     piece_taken: Option<usize>,
     taken: u64,
+    progress: Progress,
     pace: Pace,
     stall: Stall,
     /// There was nothing to write.
@@ -64,6 +69,13 @@ enum Phase {
     Body,
     /// Everything was written; the client's TCP has not acknowledged it all.
     Ack,
+}
+
+/// When what is acknowledged is stored next, and what was taken when it was stored last.
+#[derive(Debug, Default)]
+struct Progress {
+    due_ms: u64,
+    taken: u64,
 }
 
 /// When the kernel is asked again, and until when.
@@ -112,6 +124,7 @@ impl Receiving {
             receipt: Receipt::Acked,
             piece_taken: None,
             taken: 0,
+            progress: Progress::default(),
             pace: Pace::new(relay, 0, now_ms),
             stall: Stall::new(0, now_ms),
             idle: false,
@@ -217,7 +230,7 @@ impl Receiving {
             Phase::Ack => self.await_ack(relay, stream, now_ms),
             _ => {
                 let turn = self.write_body(relay, stream, outbox, now_ms);
-                self.end.count_taken(relay.shared(), self.taken)?;
+                self.note_progress(relay, stream, now_ms)?;
                 turn
             }
         }
@@ -318,6 +331,7 @@ impl Receiving {
         .end();
         relay.count(Tally::Answer(Status::Ok));
         self.phase = Phase::Body;
+        self.progress.due_ms = now_ms.saturating_add(COUNT_EACH_MS);
         self.pace = Pace::new(relay, 0, now_ms);
         self.stall = Stall::new(0, now_ms);
         Ok(())
@@ -578,6 +592,27 @@ impl Receiving {
     /// to be payload, so the count is never too high, and exact once the queue is empty.
     fn position(&self, stream: &Stream) -> u64 {
         self.taken.saturating_sub(stream.unacknowledged())
+    }
+
+    /// Stores what the socket took and, now and then, what is acknowledged: once more after the last that it took, too.
+    fn note_progress(
+        &mut self,
+        relay: &Relay,
+        stream: &Stream,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let moved = self.taken.saturating_sub(self.progress.taken);
+        if now_ms < self.progress.due_ms && moved < COUNT_EACH_BYTES {
+            self.end.count_taken(relay.shared(), self.taken)?;
+        } else {
+            self.count(relay, stream)?;
+            let due_ms = now_ms.saturating_add(COUNT_EACH_MS);
+            self.progress = Progress { due_ms, taken: self.taken };
+        }
+        if moved > 0 && self.phase == Phase::Body {
+            self.next_look_ms = self.next_look_ms.min(self.progress.due_ms);
+        }
+        Ok(())
     }
 
     fn left(&self, relay: &Relay, stream: &Stream) -> Result<Turn<Received>, Refusal> {

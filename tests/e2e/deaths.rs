@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Payload, Pid, Raw, Relay, Segment, Session, Shape, eventually};
+use crate::harness::{
+    Payload, Pid, Raw, Relay, Segment, Session, Shape, eventually, eventually_within,
+};
 
 /// How a worker may die.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,8 @@ struct Half {
 }
 
 const HALF_BYTES: usize = 500_000;
+/// How soon what is acknowledged is stored, at the latest.
+const STORED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Half {
     fn begin(relay: &Relay, segment: &Segment, payload: &Payload, workers: [usize; 2]) -> Self {
@@ -166,4 +170,48 @@ fn whatever_a_worker_dies_of_harms_only_what_it_served() {
         drop(other);
         relay.expect_nothing_held(&segment, &fds);
     }
+}
+
+fn expect_a_count_after_a_death(relay: &Relay) {
+    let segment = relay.segment();
+    let payload = Payload::new(5, 1 << 20);
+    let Half { session, receiver, mut sender } = Half::begin(relay, &segment, &payload, [0, 1]);
+    let count = HALF_BYTES as u64;
+    eventually_within(STORED_WITHIN, "what is acknowledged is stored", || {
+        (segment.delivered_bytes() == count).then_some(())
+    });
+    relay.worker_pids()[0].signal(Signal::SIGKILL);
+    let answer = sender.read_response().expect_error(502);
+    assert!(answer.text().contains("peer worker lost"), "{}", answer.text());
+    assert_eq!(answer.head.delivered_bytes(), count);
+    drop((session, receiver));
+}
+
+#[test]
+fn a_sender_whose_receivers_worker_died_is_told_how_much_was_acknowledged() {
+    expect_a_count_after_a_death(&Relay::with(2, &[]));
+    expect_a_count_after_a_death(&Relay::https(2, &[]));
+}
+
+/// What stands in the socket of a receiver that reads nothing is not counted.
+#[test]
+fn a_count_after_a_death_is_never_too_high() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let payload = Payload::new(6, 8 << 20);
+    let session = relay.session();
+    let connect = || Raw::connect_with_receive_buffer(relay.address(), 4096);
+    let mut receiver = relay.on_worker(0, &segment, connect);
+    receiver.get(&session.path);
+    let mut sender = relay.on_worker(1, &segment, || relay.connect());
+    sender.request("PUT", &session.path, &[("Content-Length", &payload.len().to_string())]);
+    sender.send(&payload.bytes()[..1 << 20]);
+    eventually_within(STORED_WITHIN, "something is stored", || {
+        (segment.delivered_bytes() > 0).then_some(())
+    });
+    relay.worker_pids()[0].signal(Signal::SIGKILL);
+    let counted = sender.read_response().expect_error(502).head.delivered_bytes();
+    let checked = receiver.read_checked(&payload);
+    checked.expect_cut();
+    assert!(counted <= checked.bytes, "{counted} were counted, {} came", checked.bytes);
 }

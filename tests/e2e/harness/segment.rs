@@ -98,6 +98,12 @@ impl Segment {
         });
     }
 
+    /// Payload bytes that are acknowledged in the transfers that run, as far as it was stored.
+    pub(crate) fn delivered_bytes(&self) -> u64 {
+        let sights = self.mapped.shared().survey();
+        sights.flat_map(|sight| sight.lanes).flatten().map(|lane| lane.delivered_bytes).sum()
+    }
+
     /// Sessions that live.
     pub(crate) fn sessions_live(&self) -> u64 {
         self.census().sessions_live as u64
