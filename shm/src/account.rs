@@ -72,7 +72,7 @@ pub struct Payer {
 
 /// What was seen to be held, of some or all that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Holdings {
+pub(crate) struct Weights {
     pub(crate) seen: usize,
     pub(crate) free: usize,
     /// By the account itself.
@@ -81,7 +81,7 @@ pub(crate) struct Holdings {
     pub(crate) wide: usize,
 }
 
-impl Holdings {
+impl Weights {
     /// Counts one that is held on the account of `holder`.
     pub(crate) fn count(&mut self, account: Option<Account>, holder: u64) {
         let Some(Account(bits)) = account else { return };
@@ -213,13 +213,13 @@ mod tests {
     /// What an account that takes as much as it may ends up with, beside others that hold so many.
     fn settles_at(all: usize, others: usize, share: Share) -> usize {
         let mut held = 0;
-        let holdings = |held| Holdings {
+        let weights = |held| Weights {
             seen: all,
             free: all.saturating_sub(others + held),
             narrow: held,
             wide: held,
         };
-        while holdings(held).free > 0 && holdings(held).allow(share, 2, all) {
+        while weights(held).free > 0 && weights(held).allow(share, 2, all) {
             held += 1;
         }
         held
@@ -250,30 +250,30 @@ mod tests {
 
     #[test]
     fn a_wider_network_has_so_many_times_as_much() {
-        let holdings = Holdings { seen: 100, free: 10, narrow: 3, wide: 39 };
-        assert!(holdings.allow(Share::Fair, 2, 100));
-        assert!(!Holdings { wide: 40, ..holdings }.allow(Share::Fair, 2, 100));
-        assert!(!Holdings { narrow: 20, ..holdings }.allow(Share::Fair, 2, 100));
-        assert!(!Holdings { narrow: 20, ..holdings }.allow(Share::AtMost(20), 2, 100));
-        assert!(holdings.allow(Share::AtMost(20), 2, 100));
+        let weights = Weights { seen: 100, free: 10, narrow: 3, wide: 39 };
+        assert!(weights.allow(Share::Fair, 2, 100));
+        assert!(!Weights { wide: 40, ..weights }.allow(Share::Fair, 2, 100));
+        assert!(!Weights { narrow: 20, ..weights }.allow(Share::Fair, 2, 100));
+        assert!(!Weights { narrow: 20, ..weights }.allow(Share::AtMost(20), 2, 100));
+        assert!(weights.allow(Share::AtMost(20), 2, 100));
     }
 
     #[test]
     fn of_a_part_that_was_seen_a_number_is_a_part_of_the_number() {
-        let holdings = Holdings { seen: 1000, free: 500, narrow: 9, wide: 9 };
-        assert!(holdings.allow(Share::AtMost(100), 2, 10_000));
-        assert!(!Holdings { narrow: 10, ..holdings }.allow(Share::AtMost(100), 2, 10_000));
+        let weights = Weights { seen: 1000, free: 500, narrow: 9, wide: 9 };
+        assert!(weights.allow(Share::AtMost(100), 2, 10_000));
+        assert!(!Weights { narrow: 10, ..weights }.allow(Share::AtMost(100), 2, 10_000));
     }
 
     #[test]
     fn holders_are_told_apart_by_both_networks() {
-        let mut holdings = Holdings::default();
+        let mut weights = Weights::default();
         let neighbour = Account::new(7, 2);
         let stranger = Account::new(8, 1);
         for holder in [ACCOUNT, Some(neighbour), Some(stranger), None] {
-            holdings.count(ACCOUNT, Account::to_bits(holder));
+            weights.count(ACCOUNT, Account::to_bits(holder));
         }
-        assert_eq!((holdings.narrow, holdings.wide), (1, 2));
+        assert_eq!((weights.narrow, weights.wide), (1, 2));
         assert_ne!(Account::to_bits(Some(Account::new(0, 0))), NOBODY);
     }
 

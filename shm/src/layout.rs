@@ -1,8 +1,8 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! session slots, permits, guesses, tags and
-//! accounts of chunks and pipes, chunks. Every part begins on a cache line, the chunks on a page.
+//! bitmaps of holdings, session slots, permits, guesses, tags and accounts of chunks and pipes, chunks. Every part begins on
+//! a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
 use crate::lane::LANE_CHUNKS_MAX;
@@ -174,6 +174,7 @@ pub(crate) struct Layout {
     /// Words of one bell's lower level and of its summary.
     pub(crate) bell_words: usize,
     pub(crate) summary_words: usize,
+    pub(crate) holdings: Range<usize>,
     pub(crate) slots: Range<usize>,
     pub(crate) permits: Range<usize>,
     pub(crate) guesses: Range<usize>,
@@ -195,7 +196,9 @@ impl Layout {
         let part = |start: usize, bytes: usize| start..start + bytes;
         let records = part(HEADER_BYTES, WORKER_RECORDS_MAX * size_of::<WorkerRecord>());
         let bells = part(records.end.next_multiple_of(LINE), WORKER_RECORDS_MAX * bell_bytes);
-        let slots = part(bells.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
+        let holdings_bytes = (bell_words * 8).next_multiple_of(LINE);
+        let holdings = part(bells.end.next_multiple_of(LINE), WORKER_RECORDS_MAX * holdings_bytes);
+        let slots = part(holdings.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
         let permits = part(slots.end.next_multiple_of(LINE), geometry.seats() * 8);
         let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
         let tags = part(guesses.end.next_multiple_of(LINE), 2 * (chunks + pipes) * 8);
@@ -207,6 +210,7 @@ impl Layout {
             bells,
             bell_words,
             summary_words,
+            holdings,
             slots,
             permits,
             guesses,
@@ -222,12 +226,18 @@ impl Layout {
         self.bells.start + index * (self.bells.len() / WORKER_RECORDS_MAX)
     }
 
+    /// Byte offset of worker `index`'s bitmap of holdings, which is as long as the lower level of a bell.
+    pub(crate) fn holdings(&self, index: usize) -> usize {
+        self.holdings.start + index * (self.holdings.len() / WORKER_RECORDS_MAX)
+    }
+
     /// A fingerprint of the layout: processes that disagree on it must not share a segment.
     pub(crate) fn fingerprint(&self) -> u64 {
         let fields = [
             self.records.start,
             self.bells.start,
             self.bell_words,
+            self.holdings.start,
             self.slots.start,
             self.permits.start,
             self.guesses.start,

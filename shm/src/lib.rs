@@ -22,6 +22,7 @@ mod account;
 mod doorbell;
 mod ends;
 mod guesses;
+mod holdings;
 mod issue;
 mod lane;
 #[cfg(not(loom))]

@@ -9,7 +9,7 @@
 //! put nothing in, or whose receiver has taken out all of it. In any other case it comes back as `DIRTY`, and no lane
 //! gets it before a worker has emptied it.
 
-use crate::account::{Account, Holdings, Payer, Share, Wishes};
+use crate::account::{Account, Weights, Payer, Share, Wishes};
 use crate::place::WorkerId;
 use crate::refusal::Refusal;
 use crate::slot::LaneRef;
@@ -199,18 +199,18 @@ impl<'a> Pool<'a> {
     }
 
     /// What is held of a kind, and how much of it by `account`.
-    pub(crate) fn weigh(&self, kind: Kind, account: Option<Account>) -> Holdings {
-        let mut holdings = Holdings::default();
+    pub(crate) fn weigh(&self, kind: Kind, account: Option<Account>) -> Weights {
+        let mut weights = Weights::default();
         let shelf = self.shelf(kind);
         for (index, tag) in shelf.round_from_hint().take(WEIGHED_MAX) {
-            holdings.seen += 1;
+            weights.seen += 1;
             match tag.load(Ordering::Relaxed) {
-                FREE => holdings.free += 1,
+                FREE => weights.free += 1,
                 DIRTY => {}
-                _ => holdings.count(account, shelf.account(index)),
+                _ => weights.count(account, shelf.account(index)),
             }
         }
-        holdings
+        weights
     }
 
     /// How many have to be free for a lane that holds some to take one more: of chunks a quarter, so that whoever comes
@@ -229,8 +229,8 @@ impl<'a> Pool<'a> {
                 Kind::Chunk => (payer.chunks, self.len()),
                 Kind::Pipe => (payer.pipes, self.pipes()),
             };
-            let holdings = || self.weigh(kind, Some(payer.account));
-            share == Share::All || holdings().allow(share, payer.wide_factor, all)
+            let weights = || self.weigh(kind, Some(payer.account));
+            share == Share::All || weights().allow(share, payer.wide_factor, all)
         })
     }
 
@@ -238,9 +238,9 @@ impl<'a> Pool<'a> {
     /// lost it to a lane that came later.
     pub(crate) fn wish(&self, payer: Option<Payer>, is_new: bool) {
         let Some(payer) = payer else { return self.wishes.make(is_new, 0) };
-        let holdings = self.weigh(Kind::Chunk, Some(payer.account));
-        let held = holdings.held(payer.wide_factor);
-        if holdings.free == 0 {
+        let weights = self.weigh(Kind::Chunk, Some(payer.account));
+        let held = weights.held(payer.wide_factor);
+        if weights.free == 0 {
             self.wishes.make(is_new, held);
         }
         if held > 0 {
@@ -257,9 +257,9 @@ impl<'a> Pool<'a> {
         if account.is_some_and(|account| self.wishes.grant_of_own(account)) {
             return true;
         }
-        let holdings = self.weigh(Kind::Chunk, account);
-        let held = account.map_or(usize::MAX, |_| holdings.held(wide_factor));
-        holdings.free == 0 && self.wishes.grant(held)
+        let weights = self.weigh(Kind::Chunk, account);
+        let held = account.map_or(usize::MAX, |_| weights.held(wide_factor));
+        weights.free == 0 && self.wishes.grant(held)
     }
 
     /// How many lanes wish for each chunk: so many turns they have to wait.

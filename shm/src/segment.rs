@@ -8,6 +8,7 @@ use crate::account::BOARD_WORDS;
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
 use crate::guesses::Guesses;
+use crate::holdings::Holdings;
 use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
 use crate::permit::Permits;
 use crate::place::WORKER_RECORDS_MAX;
@@ -283,14 +284,20 @@ impl Segment {
             let summary = unsafe { words(at(bell + 8 * layout.bell_words), layout.summary_words) };
             Doorbell::new(summary, sessions, &record.parked)
         });
-        Shared::new(Parts {
+        let holdings = (0..WORKER_RECORDS_MAX).map(|index| {
+            // SAFETY: as above: each bitmap has room for its words.
+            unsafe { words(at(layout.holdings(index)), layout.bell_words) }
+        });
+        let holdings = Holdings::new(holdings.collect());
+        let parts = Parts {
             slots,
             pool: Pool::new(PoolWords { chunks, pipes, accounts, wishes, board }),
             records,
             bells: bells.collect(),
             lane_chunks: geometry.lane_chunks,
             chunk_bytes: geometry.chunk_bytes,
-        })
+        };
+        Shared::new(parts).noting(holdings)
     }
 
     fn header(&self) -> &[AtomicU64] {

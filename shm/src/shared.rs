@@ -6,6 +6,7 @@
 
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, LaneEnd, ReceiverEnd, SenderEnd};
+use crate::holdings::Holdings;
 use crate::lane::{Finish, Lane, Left};
 use crate::place::{LaneWord, Owner, Place, Role, State, WorkerId};
 use crate::pool::{Pool, Tag};
@@ -25,6 +26,7 @@ pub struct Shared<'a> {
     bells: Vec<Doorbell<'a>>,
     lane_chunks: usize,
     chunk_bytes: usize,
+    pub(crate) holdings: Holdings<'a>,
     /// Where this process looks for a free slot first; private, a guess.
     pub(crate) hint: PrivateU32,
 }
@@ -96,8 +98,14 @@ impl<'a> Shared<'a> {
     #[must_use]
     pub fn new(parts: Parts<'a>) -> Self {
         let Parts { slots, pool, records, bells, lane_chunks, chunk_bytes } = parts;
-        let hint = PrivateU32::new(0);
-        Self { slots, pool, records, bells, lane_chunks, chunk_bytes, hint }
+        let (hint, holdings) = (PrivateU32::new(0), Holdings::default());
+        Self { slots, pool, records, bells, lane_chunks, chunk_bytes, holdings, hint }
+    }
+
+    /// Notes in `holdings` where each worker may hold something.
+    #[cfg(not(loom))]
+    pub(crate) fn noting(self, holdings: Holdings<'a>) -> Self {
+        Self { holdings, ..self }
     }
 
     /// Chunks a lane may hold.
@@ -153,6 +161,7 @@ impl<'a> Shared<'a> {
     ) -> Option<SessionRef> {
         let slot = self.slot(index).ok()?;
         let Ok((Life::Free, generation)) = slot.life() else { return None };
+        self.holdings.note(owner.worker, index);
         if !slot.step((Life::Free, generation), (Life::Filling(owner), generation)) {
             return None;
         }
@@ -346,6 +355,7 @@ impl<'a> Shared<'a> {
 
     fn take(&self, at: LaneRef, role: Role, owner: Owner, mark: bool) -> Result<Tag, TakeError> {
         let (lane, session) = (self.lane(at)?, at.session);
+        self.holdings.note(owner.worker, session.slot);
         let word = loop {
             let word = lane.load()?;
             // The life is read after the word: if the swap succeeds, the word has not changed since,

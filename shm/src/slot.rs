@@ -5,7 +5,7 @@
 
 use crate::account::Account;
 use crate::lane::Lane;
-use crate::place::{LaneWord, Owner};
+use crate::place::{LaneWord, Owner, WorkerId};
 use crate::refusal::Refusal;
 use crate::sync::{AtomicU64, Ordering, fence, look};
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
@@ -178,6 +178,11 @@ impl Slot {
     /// Who holds a place.
     pub(crate) fn held(&self) -> impl Iterator<Item = Owner> {
         self.lanes.iter().filter_map(|lane| lane.load().ok()).flat_map(LaneWord::held)
+    }
+
+    /// Whether `worker` is filling it.
+    pub(crate) fn is_filled_by(&self, worker: WorkerId) -> bool {
+        matches!(self.life(), Ok((Life::Filling(owner), _)) if owner.worker == worker)
     }
 
     /// Both lanes' state words.

@@ -39,11 +39,25 @@ impl Shared<'_> {
     /// master, once the worker's process is reaped: nobody else may free for another. Slots with
     /// refused words are left alone. `ring` gets the slot and the survivor's owner. A bell that the
     /// dead had found asleep is asked of no later ringer: the caller wakes every worker.
+    ///
+    /// The slots that `dead` had noted come first, so that its peers hear of it soon. What it noted is not believed: all
+    /// others that are in use are looked at as well.
     pub fn sweep(&self, dead: WorkerId, mut ring: impl FnMut(u32, Owner)) {
+        let noted = self.holdings.noted_by(dead);
+        self.holdings.forget(dead);
+        for index in noted.slots() {
+            if let Some(slot) = self.slots.get(index as usize) {
+                // What is refused cannot be swept, and harms that slot alone.
+                let _ = self.sweep_slot(index, slot, dead, &mut ring);
+            }
+        }
         for (index, slot) in self.slots.iter().enumerate() {
             let Ok(index) = u32::try_from(index) else { return };
-            // What is refused cannot be swept, and harms that slot alone.
-            let _ = self.sweep_slot(index, slot, dead, &mut ring);
+            // Nobody is in a free slot, or can enter it.
+            let is_free = matches!(slot.life(), Ok((Life::Free, _)));
+            if !is_free && !noted.has(index) {
+                let _ = self.sweep_slot(index, slot, dead, &mut ring);
+            }
         }
         self.pool.release_all(Tag::emptied_by(dead));
     }

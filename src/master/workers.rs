@@ -176,14 +176,22 @@ impl Workers {
         if let Some(record) = shared.record(dead) {
             record.bump_epoch();
         }
+        let wakers = &self.inheritance.wakers;
+        let mut woken = [false; shm::WORKER_RECORDS_MAX];
         shared.sweep(dead, |slot, survivor: Owner| {
-            let _ = shared.bell(survivor.worker).is_some_and(|bell| bell.ring(slot));
+            let sleeps = shared.bell(survivor.worker).is_some_and(|bell| bell.ring(slot));
+            let worker = survivor.worker.index();
+            // At once, while the sweep goes on. For the first time whatever the bell says: the dead may have been the
+            // one that was to wake it.
+            let is_first =
+                woken.get_mut(worker).is_some_and(|woken| !std::mem::replace(woken, true));
+            if sleeps || is_first {
+                wakers.get(worker).into_iter().for_each(wake);
+            }
         });
+        // Those as well that the dead had to wake for a session that it was not in.
+        wakers.iter().for_each(wake);
         self.inheritance.segment.permits().sweep(dead);
-        // Every worker, whatever the bells say: the dead may have been the one that was to wake it.
-        for waker in &self.inheritance.wakers {
-            wake(waker);
-        }
     }
 }
 

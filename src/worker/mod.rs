@@ -249,6 +249,8 @@ impl Worker {
             .map_err(|error| failed("telling the master that it serves", &error))?;
         while !self.over {
             self.relay.record.beat();
+            // All that the last turn had news for have been rung for.
+            self.relay.shared().tidy(self.relay.owner.worker);
             // Taken before the kernel is asked and heard after: whoever hears of news that a client's
             // leaving came before knows that it has left.
             bell.take(|slot| rung.push(slot));

@@ -165,6 +165,7 @@ pub(crate) fn no_chunk_for_a_pair_is_503_for_both() {
             "memory.pipes = 0",
             "timeouts.chunk_wait = \"1s\"",
             "limits.chunks_per_address_max = 0",
+            "limits.stall_rate_bytes_min = 0",
         ],
     );
     let segment = relay.segment();
