@@ -3,7 +3,7 @@
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 // Counters order nothing, so the models need not know of them.
-use std::sync::atomic::AtomicU64 as PlainU64;
+use std::sync::atomic::{AtomicU32 as PlainU32, AtomicU64 as PlainU64};
 
 /// Tallies in a record: words that the caller counts in as it likes.
 pub const TALLIES: usize = 160;
@@ -20,6 +20,8 @@ pub struct WorkerRecord {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     phase: AtomicU32,
+    /// 1: the master asks the worker to look around.
+    asked: PlainU32,
     beats: PlainU64,
     reclaimed: PlainU64,
     displaced: PlainU64,
@@ -62,6 +64,7 @@ impl WorkerRecord {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             phase: AtomicU32::new(0),
+            asked: PlainU32::new(0),
             beats: PlainU64::new(0),
             reclaimed: PlainU64::new(0),
             displaced: PlainU64::new(0),
@@ -124,6 +127,18 @@ impl WorkerRecord {
     /// Says that the worker goes on: for each turn of its loop.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks the worker to look around, for the master: what another worker was woken for may be left undone. The caller
+    /// wakes it then.
+    pub fn ask(&self) {
+        self.asked.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether the worker was asked since it last looked here. The wake-up orders the two.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) == 1 && self.asked.swap(0, Ordering::Relaxed) == 1
     }
 
     /// How often the worker, and those before it, have said that they go on.

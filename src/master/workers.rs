@@ -87,7 +87,9 @@ impl Workers {
         let mut hung = Vec::new();
         let due = |it: &&mut Process| it.pulse.due_ms(hang_timeout_ms) <= now_ms;
         for process in self.processes.iter_mut().filter(due) {
-            let beats = segment.shared().record(process.record).map_or(0, shm::WorkerRecord::beats);
+            let record = segment.shared().record(process.record);
+            record.inspect(|record| record.ask());
+            let beats = record.map_or(0, shm::WorkerRecord::beats);
             if process.pulse.ask(beats, now_ms, hang_timeout_ms) {
                 hung.push(process.record);
             }
@@ -189,6 +191,9 @@ impl Workers {
                 wakers.get(worker).into_iter().for_each(wake);
             }
         });
+        // Each looks at the listeners as well: the dead may have been the one that was woken for a connection.
+        let others = self.processes.iter().filter_map(|it| shared.record(it.record));
+        others.for_each(shm::WorkerRecord::ask);
         // Those as well that the dead had to wake for a session that it was not in.
         wakers.iter().for_each(wake);
         self.inheritance.segment.permits().sweep(dead);

@@ -79,6 +79,27 @@ impl Listeners {
 
     /// Accepts a few from listener `index`, then lets other workers go first.
     pub(super) fn accept(&mut self, poll: &Poll, index: usize, now_ms: u64) -> Vec<Accepted> {
+        let accepted = self.accept_some(poll, index, now_ms);
+        let Some(listener) = self.sockets.get(index).filter(|_| self.watched) else {
+            return accepted;
+        };
+        let again = epoll::remove(poll, listener.as_raw_fd())
+            .and_then(|()| self.watch_one(poll, index, listener));
+        if let Err(error) = again {
+            self.put_off(poll, &error, now_ms);
+        }
+        accepted
+    }
+
+    /// Accepts a few from each listener that nobody has told of: the kernel wakes one worker for a connection, and the
+    /// one that it woke may have died or may hang.
+    pub(super) fn look(&mut self, poll: &Poll, now_ms: u64) -> Vec<Accepted> {
+        let indices = 0..self.sockets.len();
+        indices.flat_map(|index| self.accept_some(poll, index, now_ms)).collect()
+    }
+
+    /// Accepts a few from listener `index`, if the listeners are watched.
+    fn accept_some(&mut self, poll: &Poll, index: usize, now_ms: u64) -> Vec<Accepted> {
         let mut accepted = Vec::new();
         let both = self.sockets.get(index).zip(self.settings.get(index));
         let Some((listener, settings)) = both.filter(|_| self.watched) else {
@@ -88,7 +109,7 @@ impl Listeners {
         while accepted.len() < ACCEPTS_MAX {
             match listener::accept(listener) {
                 Ok((socket, peer)) => {
-                    accepted.push(Accepted::new(socket, peer, settings, acceptor))
+                    accepted.push(Accepted::new(socket, peer, settings, acceptor));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
@@ -103,11 +124,6 @@ impl Listeners {
                     return accepted;
                 }
             }
-        }
-        let again = epoll::remove(poll, listener.as_raw_fd())
-            .and_then(|()| self.watch_one(poll, index, listener));
-        if let Err(error) = again {
-            self.put_off(poll, &error, now_ms);
         }
         accepted
     }

@@ -268,6 +268,10 @@ impl Worker {
             bell.unpark();
             let now_ms = clock::monotonic_ms();
             events.iter().for_each(|event| self.note(event, now_ms));
+            if self.relay.record.is_asked() {
+                let accepted = self.listeners.look(&self.poll, now_ms);
+                self.take_in(accepted, now_ms);
+            }
             rung.drain(..).for_each(|slot| self.connections.ring(slot));
             self.connections.run(&self.relay, now_ms);
             // A refusal concerns nobody: the pipe is not free.

@@ -9,7 +9,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
 
-use crate::harness::{Payload, Pid, Relay, Shape, Stopped, eventually};
+use crate::harness::{Fault, Payload, Pid, Relay, Shape, Stopped, Strace, eventually};
 use crate::reload::{Ended, exchange, expect_children};
 
 const LIMIT: Duration = Duration::from_secs(1);
@@ -144,4 +144,19 @@ fn heavy_a_starved_machine_hangs_nobody() {
     assert!(exchanges > 0);
     assert_eq!(relay.worker_pids(), workers, "{}", relay.errors());
     assert!(!relay.errors().contains("hangs"), "{}", relay.errors());
+}
+
+/// The kernel wakes one worker for a connection. If that one stops before it accepts, another takes it.
+#[test]
+fn a_connection_that_a_hung_worker_was_woken_for_is_served_by_another() {
+    let relay = Relay::with(2, &[]);
+    let fault = Fault { calls: "accept4", effect: "error=ECONNABORTED:signal=SIGSTOP", when: "1" };
+    let [victim, _] = relay.worker_pids()[..] else { panic!("two workers") };
+    let strace = Strace::attach_fault(victim, &relay.path("strace"), &fault);
+    eventually("the worker that was woken hangs", || {
+        let mut client = relay.connect();
+        client.get("/").read_response().expect(200);
+        (strace.injected() > 0).then_some(())
+    });
+    victim.signal(Signal::SIGCONT);
 }

@@ -115,21 +115,28 @@ impl Stage<'_> {
     /// The receivers in `cases` come again, and get what a sender sends.
     fn receive_again(&self, cases: Vec<Case>) {
         for Case { session, there, mut next } in cases {
+            expect_gone(there);
             let sender = session.sender(self.payload, Shape::Length);
             next.read_checked(self.payload).expect_all(self.payload);
             sender.join().unwrap().expect(200);
-            drop(there);
         }
     }
 
     fn send_again(&self, cases: Vec<Case>) {
         for Case { session, there, mut next } in cases {
+            expect_gone(there);
             let receiver = session.receiver(self.payload);
             next.send(&self.payload.bytes());
             next.read_response().expect(200);
             receiver.join().unwrap().expect_all(self.payload);
-            drop(there);
         }
+    }
+}
+
+/// Those that were served by the dead worker, and those that were in a transfer with them.
+fn expect_gone(there: Vec<Raw>) {
+    for mut one in there {
+        assert!(one.is_gone_within(Duration::from_secs(5)));
     }
 }
 
