@@ -1,8 +1,8 @@
 //! The request head: `httparse` finds the words, `framing` decides whether they may stand.
 //!
-//! The worker calls [`parse`] on everything it has buffered, each time bytes were added. Nothing is
-//! kept between calls: a head that comes a byte at a time is read again each time, which
-//! `head_bytes_max` bounds (16 KiB read in one go cost about as much as the `recv` that brought a
+//! The worker calls [`parse`] on everything it has buffered, as bytes are added. Nothing is kept
+//! between calls: a head that comes in pieces is read again, and the worker sees to it that this
+//! stays linear (16 KiB read in one go cost about as much as the `recv` that brought a
 //! byte). What must always hold: a head is either refused, incomplete, or understood in the one
 //! way that any other reader must understand it, whatever pieces it came in.
 

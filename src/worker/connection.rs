@@ -7,6 +7,7 @@
 mod account;
 mod arrival;
 mod post;
+mod rereading;
 
 pub(super) use post::Post;
 
@@ -25,6 +26,7 @@ use crate::stream::Stream;
 use crate::sys::{Got, Put};
 use crate::tally::Tally;
 use crate::tls::Acceptor;
+use rereading::Rereading;
 use shm::TakeError;
 
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
@@ -35,6 +37,8 @@ const HEAD_READ_BYTES: usize = 1536;
 const PIPELINED_BYTES_MAX: u64 = 2048;
 /// Bytes read at a time only to be dropped.
 const DRAIN_READ_BYTES: usize = 16384;
+/// Reads of those in one turn: a transfer may move four times as much, at least.
+const DRAIN_READS_MAX: usize = 4;
 /// Steps in one turn: some ten requests that a client has sent in a row.
 const STEPS_MAX: usize = 32;
 /// How long a kept-alive connection may stay silent once the worker drains: a client that uses it all the
@@ -53,6 +57,8 @@ pub(super) struct Connection {
     admission: Admission,
     /// Bytes that were read and belong to what comes next.
     inbox: Vec<u8>,
+    /// How much of the head in the inbox was read.
+    rereading: Rereading,
     outbox: Outbox,
     state: State,
     asked: Asked,
@@ -144,6 +150,7 @@ impl Connection {
             peer,
             admission: Admission::default(),
             inbox: Vec::new(),
+            rereading: Rereading::default(),
             outbox: Outbox::default(),
             state: State::Head,
             asked: Asked::unreadable(peer.address),
@@ -281,47 +288,12 @@ impl Connection {
     }
 
     fn read_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        let limits = &relay.config.limits;
-        let limits = HeadLimits {
-            head_bytes_max: limits.head_bytes_max,
-            header_fields_max: limits.header_fields_max,
-        };
         loop {
-            match http::parse(&self.inbox, &limits, &mut FieldRoom::default()) {
-                Ok(Parsed::Complete(request, bytes)) => {
-                    let behind = self.inbox.get(bytes..).unwrap_or_default();
-                    if let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) {
-                        relay.count(Tally::Request);
-                        let client = self.peer.client(&request, &relay.config.trusted_proxies);
-                        self.asked = request::asked(&request, client, body_bytes);
-                        self.asked.keep_alive &= self.service == Service::Lasting;
-                        let head = self.inbox.get(..bytes).unwrap_or_default();
-                        if let Err(why) = self.admission.count_for(relay, client, now_ms) {
-                            self.note = account::note(relay, &request, head, now_ms);
-                            self.asked.role = route::role(relay, &request, now_ms);
-                            return self.turn_away(relay, why, now_ms);
-                        }
-                        let local = || self.stream.local_address();
-                        let own =
-                            if self.stream.is_encrypted() { Scheme::Https } else { Scheme::Http };
-                        let origin = self.peer.origin(&request, own, local);
-                        let asked = &mut self.asked;
-                        let action = route::route(relay, &request, asked, &origin, now_ms);
-                        self.note = account::note(relay, &request, head, now_ms);
-                        self.consume(bytes.saturating_add(body_bytes));
-                        self.said_continue = false;
-                        return self.act(relay, action, now_ms);
-                    }
-                    // What is read here may be awaited: the client holds it back until it is told.
-                    let holds_back = request.expects_continue && behind.is_empty();
-                    if holds_back && !std::mem::replace(&mut self.said_continue, true) {
-                        self.outbox.bytes().extend_from_slice(CONTINUE);
-                        // The socket has room for it.
-                        self.outbox.flush(&mut self.stream);
-                    }
-                }
-                Ok(Parsed::Partial) => {}
-                Err(fault) => return self.refuse(relay, fault, now_ms),
+            if self.rereading.is_due(&self.inbox, relay.config.limits.head_bytes_max)
+                && let Some(step) = self.parse_head(relay, now_ms)
+            {
+                self.rereading = Rereading::default();
+                return step;
             }
             let begins = self.inbox.is_empty();
             if let Some(step) = self.read_more(relay, now_ms) {
@@ -332,6 +304,51 @@ impl Connection {
                 self.deadline_ms = now_ms.saturating_add(timeout);
             }
         }
+    }
+
+    /// Reads the head in the inbox, and does what it asks for. `None`: it is not complete.
+    fn parse_head(&mut self, relay: &Relay, now_ms: u64) -> Option<Step> {
+        let limits = &relay.config.limits;
+        let limits = HeadLimits {
+            head_bytes_max: limits.head_bytes_max,
+            header_fields_max: limits.header_fields_max,
+        };
+        let mut room = FieldRoom::default();
+        let (request, bytes) = match http::parse(&self.inbox, &limits, &mut room) {
+            Ok(Parsed::Complete(request, bytes)) => (request, bytes),
+            Ok(Parsed::Partial) => return None,
+            Err(fault) => return Some(self.refuse(relay, fault, now_ms)),
+        };
+        let behind = self.inbox.get(bytes..).unwrap_or_default();
+        let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) else {
+            // What is read here may be awaited: the client holds it back until it is told.
+            let holds_back = request.expects_continue && behind.is_empty();
+            if holds_back && !std::mem::replace(&mut self.said_continue, true) {
+                self.outbox.bytes().extend_from_slice(CONTINUE);
+                // The socket has room for it.
+                self.outbox.flush(&mut self.stream);
+            }
+            return None;
+        };
+        relay.count(Tally::Request);
+        let client = self.peer.client(&request, &relay.config.trusted_proxies);
+        self.asked = request::asked(&request, client, body_bytes);
+        self.asked.keep_alive &= self.service == Service::Lasting;
+        let head = self.inbox.get(..bytes).unwrap_or_default();
+        if let Err(why) = self.admission.count_for(relay, client, now_ms) {
+            self.note = account::note(relay, &request, head, now_ms);
+            self.asked.role = route::role(relay, &request, now_ms);
+            return Some(self.turn_away(relay, why, now_ms));
+        }
+        let local = || self.stream.local_address();
+        let own = if self.stream.is_encrypted() { Scheme::Https } else { Scheme::Http };
+        let origin = self.peer.origin(&request, own, local);
+        let asked = &mut self.asked;
+        let action = route::route(relay, &request, asked, &origin, now_ms);
+        self.note = account::note(relay, &request, head, now_ms);
+        self.consume(bytes.saturating_add(body_bytes));
+        self.said_continue = false;
+        Some(self.act(relay, action, now_ms))
     }
 
     fn turn_away(&mut self, relay: &Relay, why: TurnedAway, now_ms: u64) -> Step {
@@ -582,9 +599,12 @@ impl Connection {
         let State::Drain { bytes_left } = &mut self.state else { return Step::Go };
         let is_said = self.stream.shut();
         let mut room = [0; DRAIN_READ_BYTES];
-        while now_ms < self.deadline_ms {
+        for _ in 0..DRAIN_READS_MAX {
+            if now_ms >= self.deadline_ms {
+                return Step::Stop(Next::Close);
+            }
             match *bytes_left {
-                0 if is_said && self.stream.is_leaving() => break,
+                0 if is_said && self.stream.is_leaving() => return Step::Stop(Next::Close),
                 // A client that is not read from comes to a stop, and then sees its answer. A close would
                 // be a reset to it.
                 0 => return Step::Stop(Next::Wait),
@@ -595,9 +615,9 @@ impl Connection {
                 Got::Dry => return Step::Stop(Next::Wait),
                 // It may read on all the same.
                 Got::End if !is_said => return Step::Stop(Next::Wait),
-                Got::End | Got::Broken => break,
+                Got::End | Got::Broken => return Step::Stop(Next::Close),
             }
         }
-        Step::Stop(Next::Close)
+        Step::Stop(Next::Again)
     }
 }

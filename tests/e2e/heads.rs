@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Payload, Relay, Shape};
+use crate::harness::{Payload, Relay, Shape, eventually, tcp_unread};
 
 #[test]
 fn long_heads_are_refused_by_the_part_that_is_too_long() {
@@ -29,6 +29,38 @@ fn long_heads_are_refused_by_the_part_that_is_too_long() {
     let mut raw = relay.connect();
     raw.send(fits.as_bytes());
     raw.read_response().expect(200);
+}
+
+/// A head and a trailer section of nearly a mebibyte, of which the last bytes come one at a time.
+#[test]
+fn long_heads_and_trailers_that_come_by_the_byte_cost_little() {
+    const BYTES: usize = 1 << 20;
+    const ONE_BY_ONE: usize = 500;
+    let lines = [
+        "limits.head_bytes_max = \"1MiB\"",
+        "limits.trailer_bytes_max = \"1MiB\"",
+        "timeouts.head_timeout = \"60s\"",
+    ];
+    let relay = Relay::with(1, &lines);
+    let worker = relay.worker_pids()[0];
+    let filled = |begin: &str| format!("{begin}{}\r\n\r\n", "x".repeat(BYTES - begin.len() - 100));
+    let head = filled("GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    let chunked = "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for text in [head, format!("{chunked}{}", filled("0\r\nX: "))] {
+        let mut raw = relay.connect();
+        let (most, rest) = text.as_bytes().split_at(text.len() - ONE_BY_ONE);
+        raw.send(most);
+        // It has read all of that before the first of the others comes.
+        eventually("all is read", || (tcp_unread(relay.address()) == 0).then_some(()));
+        let before = worker.cpu();
+        for byte in rest {
+            raw.send(&[*byte]);
+            eventually("it is read", || (tcp_unread(relay.address()) == 0).then_some(()));
+        }
+        raw.read_response().expect(200);
+        let cpu = worker.cpu().saturating_sub(before);
+        assert!(cpu < Duration::from_secs(2), "{cpu:?}");
+    }
 }
 
 #[test]
