@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Payload, Raw, Relay, Session};
+use crate::harness::{Payload, Raw, Relay, Session, Strace, send_part};
 
 const EXPECT: (&str, &str) = ("Expect", "100-continue");
 
@@ -190,4 +190,20 @@ pub(crate) fn lingering_is_bounded_in_bytes_and_time() {
     silent.request("PUT", "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", "10")]);
     silent.read_response().expect_error(404);
     assert!(silent.is_gone_within(Duration::from_secs(4)), "it lingers for ever");
+}
+
+#[test]
+fn those_that_linger_are_read_from_a_little_at_a_time() {
+    let relay = Relay::with(1, &["limits.linger_bytes_max = \"64MiB\""]);
+    let workers = relay.worker_pids();
+    let mut strace = Strace::watch(&workers, "epoll_wait,recvfrom", &relay.path("trace"));
+    let mut raw = relay.connect();
+    raw.request("PUT", "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[("Content-Length", "1000000000")]);
+    // The traced worker reads more slowly than this is sent: it never finds that there is no more.
+    let _ = send_part(&mut raw, &Payload::new(3, 64 << 20), 0..16 << 20);
+    strace.detach();
+    let calls = strace.text(workers[0]);
+    let turns = calls.split("epoll_wait").map(|turn| turn.matches("recvfrom").count());
+    let (most, all) = (turns.clone().max().unwrap(), turns.sum::<usize>());
+    assert!(all > 200 && most <= 5, "{most} of {all} reads in one turn");
 }
