@@ -68,6 +68,8 @@ pub(super) struct Connection {
     service: Service,
     /// The client was told to go on with a body that is read with its head.
     said_continue: bool,
+    /// It is only told why it is not served.
+    is_turned_away: bool,
 }
 
 /// How long the connection will be served.
@@ -158,6 +160,7 @@ impl Connection {
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             service: Service::Lasting,
             said_continue: false,
+            is_turned_away: false,
         }
     }
 
@@ -176,6 +179,11 @@ impl Connection {
 
     pub(super) fn stream(&mut self) -> &mut Stream {
         &mut self.stream
+    }
+
+    /// Whether it is only told why it is not served: it counts for nobody, and leaves soon.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.is_turned_away
     }
 
     /// When it is to be driven though nothing has happened.
@@ -353,7 +361,10 @@ impl Connection {
 
     fn turn_away(&mut self, relay: &Relay, why: TurnedAway, now_ms: u64) -> Step {
         self.asked.keep_alive = false;
+        self.is_turned_away = true;
         self.answer(relay, &why.answer(&self.asked), now_ms);
+        // As long for all that is left: a handshake, the answer, and what follows it.
+        self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.linger_timeout));
         Step::Go
     }
 
@@ -591,7 +602,9 @@ impl Connection {
     fn linger(&mut self, relay: &Relay, now_ms: u64) {
         self.inbox = Vec::new();
         self.state = State::Drain { bytes_left: relay.config.limits.linger_bytes_max };
-        self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.linger_timeout));
+        if !self.is_turned_away {
+            self.deadline_ms = now_ms.saturating_add(millis(relay.config.timeouts.linger_timeout));
+        }
     }
 
     /// Says that this is the end, as soon as there is room for that; reads and drops, without parsing, within bounds.

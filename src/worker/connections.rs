@@ -19,8 +19,8 @@ use std::os::fd::AsRawFd;
 /// late event does not reach its successor. Tokens below are the worker's own.
 const GENERATION_SHIFT: u32 = 32;
 
-/// This part of all connections may be of those that are told why they are turned away; beyond it,
-/// they are only closed, so that nobody can fill the relay with them.
+/// Connections that are told why they are turned away are no part of `connections_max`: so many of them there may be
+/// beside, as a part of it. Beyond that they are only closed, so that nobody can fill the relay with them.
 const TURNED_AWAY_SHARE: usize = 8;
 
 /// A worker's connections.
@@ -40,7 +40,7 @@ pub(super) struct Connections {
     round: u64,
     wheel: Wheel,
     fired: Vec<usize>,
-    /// Of the connections, those that are only told why they are turned away.
+    /// How many are only told why they are turned away.
     turned_away: usize,
 }
 
@@ -51,6 +51,7 @@ struct Entry {
     has_turn: bool,
     /// That of its last turn.
     round: u64,
+    /// It is one of those that are turned away, and not counted as open.
     turned_away: bool,
     /// Its socket is watched for breaking alone.
     is_deaf: bool,
@@ -89,34 +90,33 @@ impl Connections {
     pub(super) fn add(&mut self, relay: &Relay, accepted: Accepted, now_ms: u64) {
         let Accepted { socket, peer, proxy_protocol, acceptor } = accepted;
         let mut stream = Stream::new(socket);
+        let peer = Peer::new(peer, &relay.config.trusted_proxies);
+        let mut admission = Admission::new(relay, peer, now_ms);
+        if admission.is_err() && self.turned_away >= turned_away_max(relay) {
+            return;
+        }
         // Behind a balancer its line comes first.
         if let Some(acceptor) = acceptor.filter(|_| !proxy_protocol)
             && let Err(fault) = stream.encrypt(acceptor, &[])
         {
             tracing::error!(%fault, "cannot begin a TLS session");
-            return;
+            return admission.iter_mut().for_each(|admission| admission.release(relay));
         }
-        let peer = Peer::new(peer, &relay.config.trusted_proxies);
         let fd = stream.as_raw_fd();
-        let admission = Admission::new(relay, peer, now_ms);
-        let turned_away = admission.is_err();
         let connection = match admission {
             Ok(admission) => {
                 let greeting = proxy_protocol.then_some(acceptor);
                 Connection::new(relay, stream, peer, admission, greeting, now_ms)
             }
-            Err(why) if self.turned_away < turned_away_max(relay) => {
-                Connection::turned_away(relay, stream, peer, why, now_ms)
-            }
-            Err(_) => return,
+            Err(why) => Connection::turned_away(relay, stream, peer, why, now_ms),
         };
-        self.turned_away += usize::from(turned_away);
         self.generation = self.generation % (u32::MAX as usize) + 1;
         let (generation, has_turn, round) = (self.generation, false, 0);
-        let is_deaf = false;
+        let (turned_away, is_deaf) = (false, false);
         let entry = Entry { connection, generation, has_turn, round, turned_away, is_deaf };
         let key = self.slab.insert(entry);
         relay.record.opened();
+        self.is_beyond_share(relay, key);
         let token = token_of(generation, key);
         if let Err(error) = self.registry.register(&mut SourceFd(&fd), token, news()) {
             tracing::warn!(%error, "cannot watch a connection");
@@ -220,10 +220,13 @@ impl Connections {
         let Some(entry) = self.slab.get_mut(key) else { return };
         (entry.has_turn, entry.round) = (false, self.round);
         let before = entry.connection.post();
-        let next = act(&mut entry.connection, relay, now_ms);
+        let mut next = act(&mut entry.connection, relay, now_ms);
         let (after, deadline_ms) = (entry.connection.post(), entry.connection.deadline_ms());
         if before != after {
             self.move_post(key, before, after);
+        }
+        if self.is_beyond_share(relay, key) {
+            next = Next::Close;
         }
         match next {
             Next::Wait => {
@@ -263,8 +266,26 @@ impl Connections {
         self.wheel.cancel(key);
         self.move_post(key, entry.connection.post(), None);
         entry.connection.close(relay);
-        self.turned_away -= usize::from(entry.turned_away);
+        if entry.turned_away {
+            self.turned_away -= 1;
+        } else {
+            relay.record.closed();
+        }
+    }
+
+    /// Counts a connection that is turned away among those, and no longer as open. `true`: there are too many of them.
+    fn is_beyond_share(&mut self, relay: &Relay, key: usize) -> bool {
+        let Some(entry) = self.slab.get_mut(key) else { return false };
+        if entry.turned_away || !entry.connection.is_turned_away() {
+            return false;
+        }
+        if self.turned_away >= turned_away_max(relay) {
+            return true;
+        }
+        entry.turned_away = true;
+        self.turned_away += 1;
         relay.record.closed();
+        false
     }
 
     fn give_turn(&mut self, key: usize) {

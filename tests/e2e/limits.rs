@@ -194,6 +194,81 @@ pub(crate) fn those_that_are_turned_away_do_not_fill_the_relay() {
     assert!(served >= 31, "{served} of 32 are served");
 }
 
+/// Connections that are told why they are not served, and stay.
+fn turned_away(count: usize, connect: impl Fn() -> Raw) -> Vec<Raw> {
+    let connected = (0..count).map(|_| {
+        let mut raw = connect();
+        assert!(matches!(raw.read_response().status(), 429 | 503));
+        raw
+    });
+    connected.collect()
+}
+
+#[test]
+pub(crate) fn those_that_are_turned_away_do_not_keep_a_full_relay_full() {
+    let lines = ["limits.connections_max = 32", "timeouts.linger_timeout = \"60s\""];
+    let relay = Relay::with(1, &lines);
+    let segment = relay.segment();
+    let ask = |raw: &mut Raw| raw.get("/").read_response().expect(200);
+    let mut held: Vec<_> = (0..32).map(|_| relay.connect()).collect();
+    held.iter_mut().for_each(|raw| drop(ask(raw)));
+    let _stay = turned_away(4, || relay.connect());
+    for _ in 0..3 {
+        drop(held.pop());
+        eventually("one has left", || (segment.sum().open == 31).then_some(()));
+        let mut next = relay.connect();
+        ask(&mut next);
+        held.push(next);
+    }
+    // No more than an eighth of them are told why.
+    relay.connect().expect_close();
+}
+
+#[test]
+fn those_that_a_balancer_names_and_that_are_turned_away_do_not_fill_the_relay() {
+    let lines = [
+        "trusted_proxies = [\"127.0.0.7\"]",
+        "limits.connections_max = 32",
+        "limits.connections_per_address_max = 4",
+        "timeouts.linger_timeout = \"60s\"",
+        "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true",
+    ];
+    let relay = Relay::with(1, &lines);
+    let segment = relay.segment();
+    let named = || {
+        let mut raw = Raw::connect_from(PROXY, relay.listener(1));
+        raw.send(b"PROXY TCP4 192.0.2.1 192.0.2.9 1000 80\r\n");
+        raw
+    };
+    let mut served: Vec<_> = (0..4).map(|_| named()).collect();
+    served.iter_mut().for_each(|raw| drop(raw.get("/").read_response().expect(200)));
+    let _stay = turned_away(4, named);
+    let _more: Vec<_> = (0..40).map(|_| named()).collect();
+    eventually("they count for nobody", || (segment.sum().open == 4).then_some(()));
+    for last in 0..20 {
+        let mut raw =
+            Raw::connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 1, last)), relay.address());
+        raw.get("/").read_response().expect(200);
+        served.push(raw);
+    }
+}
+
+#[test]
+fn one_that_is_turned_away_leaves_soon_whatever_it_does() {
+    let lines = [
+        "limits.connections_per_address_max = 8",
+        "timeouts.linger_timeout = \"500ms\"",
+        "timeouts.head_timeout = \"60s\"",
+        "timeouts.handshake_timeout = \"60s\"",
+    ];
+    let relay = Relay::https(1, &lines);
+    let mut served: Vec<_> = (0..8).map(|_| relay.connect()).collect();
+    served.iter_mut().for_each(|raw| drop(raw.get("/").read_response().expect(200)));
+    // It never says a word of TLS.
+    let mut silent = Raw::connect_plain(relay.address());
+    assert!(silent.is_gone_within(Duration::from_secs(10)), "it may stay");
+}
+
 #[test]
 pub(crate) fn connections_are_unlimited_where_the_configuration_says_so() {
     let lines = ["limits.connections_per_address_max = 0", "limits.sessions_per_address_max = 0"];
