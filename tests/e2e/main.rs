@@ -12,6 +12,7 @@ mod activation;
 mod address;
 mod admin;
 mod answers;
+mod attack;
 mod bytewise;
 mod cli;
 mod conformance;

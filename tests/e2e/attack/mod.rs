@@ -1,0 +1,64 @@
+//! Attacks, briefly: beside each of them every honest transfer and exchange succeeds, with every byte right. How fast they
+//! are is no matter here; `scripts/attack` tells.
+
+use std::path::Path;
+
+use ::attack::{Scale, Scene, Target, Transport, run};
+
+use crate::harness::BINARY;
+
+fn nobody_notices(name: &str, transport: Transport) {
+    let scene = Scene::named(name).expect("a scene of the table");
+    let target = Target::start(Path::new(BINARY), transport).unwrap();
+    let beside = run(&target, scene, &Scale::short());
+    assert!(beside.attack.done + beside.attack.refused + beside.attack.broken > 0, "no attack");
+    assert!(beside.is_unharmed(), "{beside:#?}");
+}
+
+/// A test for each scene, over HTTP, and over HTTPS where the table says so.
+macro_rules! scenes {
+    ($($transport:ident: $($name:ident)*;)*) => {
+        $(mod $transport {
+            $(#[test]
+            fn $name() {
+                let scene = stringify!($name).trim_start_matches("heavy_");
+                super::nobody_notices(scene, super::$transport());
+            })*
+        })*
+
+        #[test]
+        fn every_scene_of_the_table_is_played() {
+            let played = [$($((stringify!($transport), stringify!($name)),)*)*];
+            for scene in ::attack::SCENES {
+                let is_played = |over| {
+                    let name = format!("heavy_{}", scene.name);
+                    played.contains(&(over, name.as_str()))
+                };
+                assert!(is_played("plain"), "{}", scene.name);
+                assert_eq!(is_played("tls"), scene.tls, "{} over TLS", scene.name);
+            }
+        }
+    };
+}
+
+fn plain() -> Transport {
+    Transport::Plain
+}
+
+fn tls() -> Transport {
+    Transport::Tls
+}
+
+scenes! {
+    plain:
+        heavy_stalled heavy_stalled_with_length heavy_stalled_of_one_site heavy_trickling heavy_narrow_windows
+        heavy_bursts_of_five_seconds heavy_bursts_of_ten_seconds heavy_aborts_and_returns heavy_returns_with_length
+        heavy_sessions_of_eight heavy_sessions_of_fourteen heavy_sessions_of_one_site
+        heavy_hammering heavy_hammering_in_a_row
+        heavy_heads_by_byte heavy_sending_on heavy_tiny_chunks heavy_knocking heavy_handshakes
+        heavy_kept heavy_kept_of_one_site heavy_crowding;
+    tls:
+        heavy_stalled heavy_stalled_with_length heavy_trickling heavy_aborts_and_returns
+        heavy_sessions_of_fourteen heavy_hammering heavy_hammering_in_a_row
+        heavy_heads_by_byte heavy_sending_on heavy_tiny_chunks heavy_handshakes heavy_kept heavy_crowding;
+}
