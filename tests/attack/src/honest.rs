@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const SMALL_BYTES: u64 = 20_000;
 /// Those who exchange small files. One may take half a second, at 100 in a second.
 const EXCHANGERS: u64 = 64;
+/// How much longer than at its own pace a transfer may take until it is given up.
+const DELAY_MAX: Duration = Duration::from_secs(20);
 /// Failures that are told in words.
 const TOLD_MAX: usize = 5;
 /// Prime, so that bytes that a whole number of chunks has moved are noticed.
@@ -142,10 +144,10 @@ fn transfer(
     chunked: bool,
     bytes_per_second: u64,
 ) -> io::Result<Duration> {
-    let mut sender = target.connect(from, None)?;
+    let mut sender = target.connect(from)?;
     let path = sender.session().map_err(|e| named("asking for a session", &e))?;
-    let mut receiver = target.connect(to, None)?;
-    receiver.request(&format!("GET {path}"), "")?;
+    let mut receiver = target.connect(to)?;
+    receiver.request(&format!("GET {path}"), "").map_err(|e| named("asking to receive", &e))?;
     thread::scope(|scope| {
         let received = scope.spawn(|| receive(&mut receiver, payload));
         let began = Instant::now();
@@ -187,12 +189,12 @@ fn exchanges(
 /// One exchange of a small file, from the first connection on.
 fn exchange(target: &Target, [from, to]: [Source; 2], payload: &Payload) -> io::Result<Duration> {
     let began = Instant::now();
-    let mut sender = target.connect(from, None)?;
+    let mut sender = target.connect(from)?;
     let path = sender.session().map_err(|e| named("asking for a session", &e))?;
-    let mut receiver = target.connect(to, None)?;
-    receiver.request(&format!("GET {path}"), "")?;
+    let mut receiver = target.connect(to)?;
+    receiver.request(&format!("GET {path}"), "").map_err(|e| named("asking to receive", &e))?;
     // It is so small that all of it finds room in the sockets.
-    put(&mut sender, &path, payload)?;
+    put(&mut sender, &path, payload).map_err(|e| named("sending a small file", &e))?;
     receive(&mut receiver, payload).map_err(|e| named("receiving a small file", &e))?;
     told_delivered(&mut sender, payload).map_err(|e| named("sending a small file", &e))?;
     Ok(began.elapsed())
@@ -225,13 +227,21 @@ fn send(
             sender.send(slice)?;
         }
         sent += slice.len() as u64;
-        let due = began + Duration::from_micros(1_000_000 * sent / bytes_per_second);
+        if began.elapsed() > DELAY_MAX + paced(sent, bytes_per_second) {
+            let text = format!("given up, {sent} of {} bytes were taken", payload.bytes);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        let due = began + paced(sent, bytes_per_second);
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     if chunked {
         sender.send(b"0\r\n\r\n")?;
     }
     told_delivered(sender, payload)
+}
+
+fn paced(bytes: u64, bytes_per_second: u64) -> Duration {
+    Duration::from_micros(1_000_000 * bytes / bytes_per_second)
 }
 
 fn told_delivered(sender: &mut Line, payload: &Payload) -> io::Result<()> {

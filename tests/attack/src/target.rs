@@ -18,7 +18,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long a connection may stand still, unless the client knows better.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,9 @@ impl Target {
         let config = directory.path().join("attack.toml");
         fs::write(&config, configuration(transport))?;
         let errors = fs::File::create(directory.path().join("stderr"))?;
-        let mut command = Command::new(program);
+        // It ends with us, however that comes.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program);
         command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut master = command.spawn()?;
         let Some([direct, balanced]) = master.stdout.take().and_then(listeners) else {
@@ -90,14 +92,24 @@ impl Target {
         self.master.id()
     }
 
-    /// Connects as `source`; `window` is the size of the receive buffer.
-    pub(crate) fn connect(&self, source: Source, window: Option<usize>) -> io::Result<Line> {
-        Line::new(self.socket(source, window)?, self.client.clone())
+    /// Connects an honest client.
+    pub(crate) fn connect(&self, source: Source) -> io::Result<Line> {
+        Line::new(self.socket(source, None)?, self.client.clone())
     }
 
-    /// Connects as a client that was never here.
-    pub(crate) fn connect_anew(&self, source: Source) -> io::Result<Line> {
-        Line::new(self.socket(source, None)?, self.forgetful.clone())
+    /// Connects an attacker; `window` is the size of its receive buffer.
+    pub(crate) fn attack(&self, source: Source, window: Option<usize>) -> io::Result<Line> {
+        let socket = self.socket(source, window)?;
+        // Its port is free again at once: what is tested is not this machine's table of connections.
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        Line::new(socket, self.client.clone())
+    }
+
+    /// Connects an attacker that was never here.
+    pub(crate) fn attack_anew(&self, source: Source) -> io::Result<Line> {
+        let socket = self.socket(source, None)?;
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        Line::new(socket, self.forgetful.clone())
     }
 
     fn socket(&self, source: Source, window: Option<usize>) -> io::Result<TcpStream> {

@@ -74,7 +74,7 @@ impl Bot<'_> {
 
     /// Agrees on new keys, and leaves.
     pub(super) fn shake(self) -> io::Result<()> {
-        let mut line = self.storm.target.connect_anew(self.source())?;
+        let mut line = self.storm.target.attack_anew(self.source())?;
         line.patience(super::LOOK)?;
         let shaken = self.patiently(|| line.shake());
         self.count(shaken.is_ok());

@@ -137,7 +137,7 @@ impl Bot<'_> {
     }
 
     fn connect_with(self, window: Option<usize>) -> io::Result<Line> {
-        let line = self.storm.target.connect(self.source(), window)?;
+        let line = self.storm.target.attack(self.source(), window)?;
         line.patience(LOOK)?;
         Ok(line)
     }
