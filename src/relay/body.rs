@@ -15,7 +15,16 @@ pub struct Body {
     form: Option<Multipart>,
     /// Undecided bytes of a form between two chunks.
     carry: Vec<u8>,
+    /// Bytes of framing among those that were decoded last.
+    framing_bytes: usize,
+    /// Most of those were framing.
+    is_wordy: bool,
 }
+
+/// What a byte of framing costs, in bytes of payload: each is looked at, and the payload between is moved.
+const FRAMING_COST: usize = 64;
+/// Bytes that are received at a time of a body that is mostly framing: as much work as a whole chunk of another.
+const WORDY_BYTES_MAX: usize = 4 << 10;
 
 /// What is left of the body by its framing.
 #[derive(Debug)]
@@ -41,7 +50,7 @@ impl Body {
             Framing::Length(bytes) => Left::Bytes(bytes),
             Framing::Chunked => Left::Chunks(dechunker),
         };
-        Self { framing, form, carry: Vec::new() }
+        Self { framing, form, carry: Vec::new(), framing_bytes: 0, is_wordy: false }
     }
 
     /// How many payload bytes will come, where that is known beforehand.
@@ -100,10 +109,16 @@ impl Body {
         let room = chunk.get_mut(window.filled..).unwrap_or_default();
         let wanted = match self.framing {
             Left::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            Left::Chunks(_) if self.is_wordy => WORDY_BYTES_MAX,
             Left::Chunks(_) => usize::MAX,
         };
         let bytes = room.len().min(wanted);
         room.get_mut(..bytes).unwrap_or_default()
+    }
+
+    /// What the framing of the bytes that were decoded last has cost, in bytes of payload.
+    pub(super) fn framing_cost(&self) -> usize {
+        self.framing_bytes.saturating_mul(FRAMING_COST)
     }
 
     /// Counts `bytes` of a body whose [length](Self::length) is known, and which nobody has to look at.
@@ -162,9 +177,36 @@ impl Body {
             }
             Left::Chunks(dechunker) => {
                 let decoded = dechunker.decode(chunk.get_mut(new.clone()).unwrap_or_default())?;
+                self.framing_bytes = decoded.consumed.saturating_sub(decoded.payload);
+                self.is_wordy = self.framing_bytes > decoded.payload;
                 let beyond = (new.start + decoded.consumed).min(new.end)..new.end;
                 Ok((new.start + decoded.payload, beyond))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What a body of these chunks costs in one go, and how much of it would be received next.
+    fn cost_and_room(wire: &[u8]) -> (usize, usize) {
+        let dechunker = Dechunker::new(256, 4096);
+        let mut body = Body::new(Framing::Chunked, None, dechunker, u64::MAX);
+        let mut chunk = vec![0; 1 << 19];
+        let mut window = body.begin(&mut chunk);
+        body.room(&mut chunk, &window).get_mut(..wire.len()).unwrap().copy_from_slice(wire);
+        body.absorb(&mut chunk, &mut window, wire.len()).unwrap();
+        (body.framing_cost(), body.room(&mut chunk, &window).len())
+    }
+
+    #[test]
+    fn a_body_that_is_mostly_framing_is_received_a_little_at_a_time() {
+        let (cost, room) = cost_and_room(&b"1\r\nx\r\n".repeat(1000));
+        assert_eq!((cost, room), (5000 * FRAMING_COST, WORDY_BYTES_MAX));
+        let long = format!("10000\r\n{}\r\n", "x".repeat(1 << 16));
+        assert_eq!(cost_and_room(long.as_bytes()), (9 * FRAMING_COST, (1 << 19) - (1 << 16)));
     }
 }

@@ -409,7 +409,7 @@ impl Sending {
             }
             self.starved_since_ms = None;
             match self.fill(relay, stream, inbox) {
-                Ok(Got::Bytes(bytes)) => moved += bytes,
+                Ok(Got::Bytes(bytes)) => moved += bytes + self.cargo.body.framing_cost(),
                 Ok(Got::Dry) => {}
                 Ok(Got::End | Got::Broken) => return Ok(self.left(relay)),
                 Err(fault) => return self.fail(relay, Sent::Fault(fault), now_ms),
