@@ -4,15 +4,16 @@ use super::admission::Admission;
 use super::connection::{Connection, Next, Post};
 use super::listeners::Accepted;
 use super::origin::Peer;
+use super::turns::{Asker, Ticket, Turns};
 use super::wheel::Wheel;
 use crate::relay::Relay;
 use crate::stream::Stream;
-use crate::sys::epoll;
+use crate::sys::{clock, epoll};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use shm::{Direction, Role};
 use slab::Slab;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 
 /// Where an event token keeps the number of the connection that had this slab key before, so that a
@@ -22,6 +23,10 @@ const GENERATION_SHIFT: u32 = 32;
 /// Connections that are told why they are turned away are no part of `connections_max`: so many of them there may be
 /// beside, as a part of it. Beyond that they are only closed, so that nobody can fill the relay with them.
 const TURNED_AWAY_SHARE: usize = 8;
+
+/// Microseconds of a round that go to all that is not a transfer: requests, handshakes, refusals, those that leave. One
+/// of them has its turn in any case.
+const ASKING_US: u64 = 2000;
 
 /// A worker's connections.
 #[derive(Debug)]
@@ -35,7 +40,9 @@ pub(super) struct Connections {
     /// Who of us stands before a place: the session's slot and the slab key.
     doors: BTreeSet<(u32, usize)>,
     /// Whose turn it is.
-    turns: VecDeque<usize>,
+    turns: Turns,
+    /// Tickets for turns so far.
+    tickets: u64,
     /// Rounds of turns so far.
     round: u64,
     wheel: Wheel,
@@ -49,6 +56,8 @@ struct Entry {
     connection: Connection,
     generation: usize,
     has_turn: bool,
+    /// The number of its ticket, while it has a turn.
+    ticket: u64,
     /// That of its last turn.
     round: u64,
     /// It is one of those that are turned away, and not counted as open.
@@ -65,7 +74,8 @@ impl Connections {
             generation: 0,
             places: vec![[0; 4]; sessions],
             doors: BTreeSet::new(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
+            tickets: 0,
             round: 0,
             wheel: Wheel::new(now_ms),
             fired: Vec::new(),
@@ -111,9 +121,9 @@ impl Connections {
             Err(why) => Connection::turned_away(relay, stream, peer, why, now_ms),
         };
         self.generation = self.generation % (u32::MAX as usize) + 1;
-        let (generation, has_turn, round) = (self.generation, false, 0);
+        let (generation, has_turn, ticket, round) = (self.generation, false, 0, 0);
         let (turned_away, is_deaf) = (false, false);
-        let entry = Entry { connection, generation, has_turn, round, turned_away, is_deaf };
+        let entry = Entry { connection, generation, has_turn, ticket, round, turned_away, is_deaf };
         let key = self.slab.insert(entry);
         relay.record.opened();
         self.is_beyond_share(relay, key);
@@ -156,16 +166,34 @@ impl Connections {
         fired.drain(..).for_each(|key| self.give_turn(key));
         self.fired = fired;
         self.round += 1;
-        relay.round.begin(self.turns.len(), relay.shared().chunk_bytes());
+        relay.round.begin(self.turns.transfers(), relay.shared().chunk_bytes());
         // Who asks for another turn gets it after the kernel was asked for news.
-        for _ in 0..self.turns.len() {
-            let Some(key) = self.turns.pop_front() else { break };
-            let is_due = |entry: &Entry| entry.has_turn && entry.round != self.round;
-            // Not if it was brought forward: if it has another turn since, it is in the queue once more.
-            if self.slab.get(key).is_some_and(is_due) {
-                self.turn(relay, key, now_ms, Connection::drive);
-                self.pass_on(relay, key, true, now_ms);
+        for _ in 0..self.turns.transfers() {
+            let Some(ticket) = self.turns.next_transfer() else { break };
+            self.redeem(relay, ticket, now_ms);
+        }
+        let ends_us = clock::monotonic_us().saturating_add(ASKING_US);
+        let mut early = Vec::new();
+        for _ in 0..self.turns.asking() {
+            let Some(ticket) = self.turns.next_asking() else { break };
+            if self.slab.get(ticket.key).is_some_and(|entry| entry.round == self.round) {
+                early.push(ticket);
+                continue;
             }
+            self.redeem(relay, ticket, now_ms);
+            if clock::monotonic_us() >= ends_us {
+                break;
+            }
+        }
+        early.into_iter().for_each(|ticket| self.queue(ticket));
+    }
+
+    /// Gives the connection its turn, unless it has had it: some are brought forward.
+    fn redeem(&mut self, relay: &Relay, ticket: Ticket, now_ms: u64) {
+        let is_good = |entry: &Entry| entry.has_turn && entry.ticket == ticket.number;
+        if self.slab.get(ticket.key).is_some_and(is_good) {
+            self.turn(relay, ticket.key, now_ms, Connection::drive);
+            self.pass_on(relay, ticket.key, true, now_ms);
         }
     }
 
@@ -292,7 +320,17 @@ impl Connections {
         if let Some(entry) = self.slab.get_mut(key)
             && !std::mem::replace(&mut entry.has_turn, true)
         {
-            self.turns.push_back(key);
+            self.tickets += 1;
+            entry.ticket = self.tickets;
+            self.queue(Ticket { key, number: self.tickets });
+        }
+    }
+
+    fn queue(&mut self, ticket: Ticket) {
+        let Some(entry) = self.slab.get(ticket.key) else { return };
+        match entry.connection.asker() {
+            None => self.turns.add_transfer(ticket),
+            Some(client) => self.turns.add_asking(Asker::new(client), ticket),
         }
     }
 

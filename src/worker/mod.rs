@@ -17,6 +17,7 @@ mod outcomes;
 mod request;
 mod route;
 pub mod tether;
+mod turns;
 mod wheel;
 
 use crate::access::AccessLog;

@@ -2,6 +2,7 @@
 
 use super::{Connection, State};
 use shm::{Direction, LaneRef, Role};
+use std::net::IpAddr;
 
 /// Where a connection hears a session's bell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,14 @@ impl Connection {
     /// Whether it is a receiver whose answer has begun.
     pub(in crate::worker) fn is_relaying(&self) -> bool {
         matches!(&self.state, State::Receiving(receiving) if !receiving.is_waiting())
+    }
+
+    /// Whose turns it shares, unless it is a transfer or waits to be one.
+    pub(in crate::worker) fn asker(&self) -> Option<IpAddr> {
+        match &self.state {
+            State::Sending(_) | State::Receiving(_) => None,
+            _ => Some(self.asked.client),
+        }
     }
 
     /// Whether what its client sends is no news to it: a sender without room learns nothing by each segment that comes
