@@ -45,9 +45,6 @@ const STEPS_MAX: usize = 32;
 /// time sends its next request before that, and is answered `Connection: close`; one that does not is
 /// as near to the end as with any other idle timeout.
 const LAST_IDLE_MS: u64 = 1000;
-/// How often a place that may come free is asked for though no bell rang, for of several who knock the
-/// last is rung for. Until `place_wait` is over.
-const DOOR_POLL_MS: u64 = 5;
 
 /// One client's connection.
 #[derive(Debug)]
@@ -469,8 +466,8 @@ impl Connection {
                 return Step::Go;
             }
             Entered::NotYet(door) => {
+                self.deadline_ms = door.next_look_ms(now_ms);
                 self.state = State::Door(door);
-                self.deadline_ms = now_ms.saturating_add(DOOR_POLL_MS);
                 return Step::Stop(Next::Wait);
             }
             Entered::No(TakeError::Ended) if comes_back => {

@@ -47,6 +47,8 @@ pub(super) struct Connections {
     round: u64,
     wheel: Wheel,
     fired: Vec<usize>,
+    /// Sessions of which a place may have come free in this round.
+    knocks: Vec<u32>,
     /// How many are only told why they are turned away.
     turned_away: usize,
 }
@@ -79,6 +81,7 @@ impl Connections {
             round: 0,
             wheel: Wheel::new(now_ms),
             fired: Vec::new(),
+            knocks: Vec::new(),
             turned_away: 0,
         }
     }
@@ -186,6 +189,11 @@ impl Connections {
             }
         }
         early.into_iter().for_each(|ticket| self.queue(ticket));
+        let mut knocks = std::mem::take(&mut self.knocks);
+        knocks.sort_unstable();
+        knocks.dedup();
+        knocks.drain(..).for_each(|slot| self.knock(slot));
+        self.knocks = knocks;
     }
 
     /// Gives the connection its turn, unless it has had it: some are brought forward.
@@ -212,7 +220,10 @@ impl Connections {
                     self.give_turn(key);
                 }
             }
-            self.knock(slot);
+            // Once a round for all who were rung: many may stand before one place, and each rings.
+            if self.knocks.last() != Some(&slot) {
+                self.knocks.push(slot);
+            }
         }
     }
 

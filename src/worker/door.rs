@@ -9,6 +9,9 @@ use super::route::Errand;
 use crate::relay::{Receiving, Reception, Relay, Sending, millis};
 use shm::{LaneRef, Role, TakeError};
 
+/// How soon a place that may come free is asked for again, at first.
+const POLL_MS: u64 = 5;
+
 /// How often a holder is asked: one that has just come may not have heard the first time.
 const CONTESTS_MAX: u32 = 2;
 
@@ -21,6 +24,7 @@ pub(super) struct Door {
     lane: LaneRef,
     errand: Errand,
     wait_ends_ms: u64,
+    began_ms: u64,
     gives_up_ms: u64,
     /// How often the holder was asked to give way.
     contests: u32,
@@ -48,8 +52,17 @@ impl Door {
         now_ms: u64,
     ) -> Box<Self> {
         let gives_up_ms = now_ms.saturating_add(millis(relay.config.timeouts.place_wait));
-        let (contests, waits, comes_back) = (0, false, false);
-        Box::new(Self { lane, errand, wait_ends_ms, gives_up_ms, contests, waits, comes_back })
+        let (began_ms, contests, waits, comes_back) = (now_ms, 0, false, false);
+        Box::new(Self {
+            lane,
+            errand,
+            wait_ends_ms,
+            began_ms,
+            gives_up_ms,
+            contests,
+            waits,
+            comes_back,
+        })
     }
 
     /// A receiver whose sender left before a byte was sent, and that waits for another.
@@ -69,6 +82,14 @@ impl Door {
     /// Whether it has waited in a place before.
     pub(super) fn comes_back(&self) -> bool {
         self.comes_back
+    }
+
+    /// When it asks again though no bell rang, for of several that knock the last is rung for. The longer it has
+    /// waited the later: a thousand may stand before one place.
+    pub(super) fn next_look_ms(&self, now_ms: u64) -> u64 {
+        let waited_ms = now_ms.saturating_sub(self.began_ms);
+        let next_ms = now_ms.saturating_add((waited_ms / 4).max(POLL_MS));
+        next_ms.min(self.gives_up_ms.max(now_ms.saturating_add(POLL_MS)))
     }
 
     pub(super) fn slot(&self) -> u32 {
