@@ -125,6 +125,8 @@ over_tls! {
         connections_beyond_the_limit_are_not_served_and_the_others_are,
         an_address_has_exactly_its_connections_over_all_workers,
         those_that_are_turned_away_do_not_fill_the_relay,
+        those_that_are_turned_away_do_not_keep_a_full_relay_full,
+        one_that_is_turned_away_leaves_soon_whatever_it_does,
         connections_are_unlimited_where_the_configuration_says_so,
         sessions_that_expire_make_room_for_their_issuer,
         a_killed_worker_leaves_its_addresses_their_whole_share,
@@ -317,6 +319,12 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 ],
             ),
             ("expectation", &["another_expectation_is_refused"]),
+                "expectation",
+                &[
+                    "another_expectation_is_refused",
+                    "those_that_linger_are_read_from_a_little_at_a_time",
+                ],
+            ),
             (
                 "files",
                 &[
@@ -360,6 +368,10 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "curl_that_goes_on_is_refused_and_curl_that_begins_is_not",
                     "curl_that_goes_on_does_not_put_two_files_into_one",
                     "a_message_of_http_1_0_states_its_length",
+                "heads",
+                &[
+                    "long_heads_are_refused_by_the_part_that_is_too_long",
+                    "long_heads_and_trailers_that_come_by_the_byte_cost_little",
                 ],
             ),
             (
@@ -370,6 +382,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "guesses_beyond_the_budget_are_429_while_good_keys_work",
                     "behind_a_trusted_proxy_each_client_has_its_own_share",
                     "behind_a_balancer_a_connection_counts_once_its_client_is_named",
+                    "those_that_a_balancer_names_and_that_are_turned_away_do_not_fill_the_relay",
                 ],
             ),
             ("messages::allocating", &[]),
@@ -549,9 +562,9 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
     ),
 ];
 
-/// The modules that are about TLS, and this one.
+/// The modules that are about TLS, or have tests of their own for it, and this one.
 fn is_about_tls(module: &str) -> bool {
-    module == "main" || module == "conformance" || module.starts_with("tls")
+    ["main", "conformance"].contains(&module) || module.starts_with("tls") || module == "attack"
 }
 
 /// All files below `directory`, as paths.
