@@ -61,7 +61,14 @@ pub(super) fn again(
         Ok(acceptors) => (acceptors, None),
         Err(error) => (Vec::new(), Some(explain(&error))),
     };
-    let listeners = listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
+    let listeners: Vec<Rc<TcpListener>> =
+        listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
+    for listener in &listeners {
+        // That program may have been one that did not know of it.
+        if let Err(error) = listener::refuse_fast_open(listener) {
+            tracing::warn!(%error, "a listener keeps TCP Fast Open");
+        }
+    }
     let admin = admin.map(|fd| Rc::new(fd.into()));
     (Generation { config, listeners, acceptors, admin, access }, lack)
 }

@@ -525,7 +525,9 @@ impl Receiving {
         self.phase = Phase::Ack;
         let short_until_ms = now_ms.saturating_add(ACK_DELAYED_MS);
         let interval_ms = ACK_POLL_MS[0];
-        self.ack = AckPoll { interval_ms, short_until_ms, unacknowledged: u64::MAX, ends_ms: 0 };
+        // A count that is not known at first is no progress.
+        let ends_ms = now_ms.saturating_add(millis(relay.config.timeouts.ack_timeout));
+        self.ack = AckPoll { interval_ms, short_until_ms, unacknowledged: u64::MAX, ends_ms };
         self.await_ack(relay, stream, now_ms)
     }
 

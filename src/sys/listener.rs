@@ -31,7 +31,36 @@ pub fn open(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<TcpListene
     socket.set_tcp_nodelay(true)?;
     keep_alive.set(&socket)?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    let listener = socket.into();
+    refuse_fast_open(&listener)?;
+    Ok(listener)
+}
+
+/// Lets no connection begin with its request (TCP Fast Open, RFC 7413). Such a connection is accepted before its client
+/// has shown that it hears us, and the kernel counts nothing of what is written to it meanwhile as unacknowledged.
+///
+/// To be called for a socket that listens: where `net.ipv4.tcp_fastopen` has 0x400, it is listen(2) that switches this on,
+/// whatever was set before (`inet_listen` in `net/ipv4/af_inet.c`). See [`super::Socket::unacknowledged`] for the connections
+/// that come between the two calls.
+pub fn refuse_fast_open(listener: &TcpListener) -> io::Result<()> {
+    let none: libc::c_int = 0;
+    let bytes = libc::socklen_t::try_from(size_of_val(&none)).unwrap_or(0);
+    // SAFETY: the kernel reads one int, which lives through the call.
+    let done = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_FASTOPEN,
+            std::ptr::from_ref(&none).cast(),
+            bytes,
+        )
+    };
+    match io::Error::last_os_error() {
+        _ if done == 0 => Ok(()),
+        // A kernel that does not know it does not do it.
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        error => Err(error),
+    }
 }
 
 /// Whether `address` could be listened on, without anybody being able to connect meanwhile.
@@ -67,7 +96,9 @@ pub fn adopt(fd: OwnedFd) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // An error of anything that is not TCP.
     socket.set_tcp_nodelay(true)?;
-    Ok(socket.into())
+    let listener = socket.into();
+    refuse_fast_open(&listener)?;
+    Ok(listener)
 }
 
 impl KeepAlive {

@@ -5,6 +5,7 @@
 
 use super::pipe::Pipe;
 use socket2::SockRef;
+use std::cell::Cell;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 /// The bytes of a socket's queue that were never sent (`linux/sockios.h`).
 const SIOCOUTQNSD: libc::Ioctl = 0x894b;
+
+/// The state of a connection whose handshake is not over (`net/tcp_states.h`).
+const TCP_SYN_RECV: u8 = 3;
 
 /// Counts that `SO_MEMINFO` gives (`linux/sock_diag.h`): the first is the memory that what was received
 /// takes, the second its limit.
@@ -53,6 +57,8 @@ pub struct Socket {
     /// Urgent bytes have come, now or before, or splice(2) has found an end, that they may stand before, or has failed. A
     /// read stops in front of urgent bytes, so that a short one says nothing; splice(2) never gets past them.
     urgent: bool,
+    /// The client has answered our side of the handshake.
+    established: Cell<bool>,
     /// We have sent our FIN: it counts as one byte that is not acknowledged.
     shut: bool,
 }
@@ -69,6 +75,7 @@ impl Socket {
             fin_seen: false,
             broken: false,
             urgent: false,
+            established: Cell::new(false),
             shut: false,
         }
     }
@@ -211,12 +218,44 @@ impl Socket {
     /// Bytes that we wrote and the client's TCP has not acknowledged: in flight or still unsent.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
+        // Until the handshake is over the kernel says 0, whatever was sent (`tcp_ioctl` in `net/ipv4/tcp.c`).
+        if !self.is_established() {
+            return u64::MAX;
+        }
         match self.count(libc::TIOCOUTQ) {
             // Our FIN takes a sequence number of its own, the last one.
             Some(bytes) => bytes.saturating_sub(u64::from(self.shut)),
             // Not known: as if nothing had been acknowledged, so that no count is too high.
             None => u64::MAX,
         }
+    }
+
+    /// Whether the handshake is over. With TCP Fast Open a connection is accepted before that. Once it is, the kernel is not
+    /// asked again.
+    fn is_established(&self) -> bool {
+        if !self.established.get() {
+            // A kernel that does not tell the state has no TCP Fast Open.
+            self.established.set(self.state().is_none_or(|state| state != TCP_SYN_RECV));
+        }
+        self.established.get()
+    }
+
+    /// The connection's state, as the kernel numbers them; `None` where it does not tell.
+    fn state(&self) -> Option<u8> {
+        // The first byte that TCP_INFO gives is `tcpi_state` (`linux/tcp.h`).
+        let mut state = 0u8;
+        let mut bytes: libc::socklen_t = 1;
+        // SAFETY: TCP_INFO writes at most so many bytes as it is told, into one that lives through the call.
+        let done = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                std::ptr::from_mut(&mut state).cast(),
+                &raw mut bytes,
+            )
+        };
+        (done == 0 && bytes == 1).then_some(state)
     }
 
     /// Of those, the bytes that were not even sent: the client's window or the line has no room.

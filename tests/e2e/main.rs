@@ -25,6 +25,7 @@ mod displaced;
 mod exchange;
 mod expectation;
 mod fairness;
+mod fast_open;
 mod faults;
 mod files;
 mod form;

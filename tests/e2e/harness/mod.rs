@@ -23,7 +23,7 @@ pub(crate) use access::{AccessLog, Entry};
 pub(crate) use curl::{Curl, RunningCurl};
 pub(crate) use message::{Coming, MOUNT, MessageSession, Party, Role, TRUNCATED, TokenCookie};
 pub(crate) use metrics::{ADMIN, Metrics};
-pub(crate) use network::{Line, NEAR, Timer, tcp_timer};
+pub(crate) use network::{FAR, Line, Machine, NEAR, Timer, tcp_timer};
 pub(crate) use patience::{PATIENCE, eventually, eventually_within, stays};
 pub(crate) use payload::Payload;
 pub(crate) use proc::{Pid, Stopped, is_root_and_may_look_in, tcp_queues, tcp_unread};

@@ -12,7 +12,7 @@ use super::proc::Pid;
 
 /// The address of each end of the line.
 pub(crate) const NEAR: &str = "192.0.2.1";
-const FAR: &str = "192.0.2.2";
+pub(crate) const FAR: &str = "192.0.2.2";
 
 /// Two machines and a line between them.
 #[derive(Debug)]
@@ -81,8 +81,16 @@ impl Machine {
         command
     }
 
+    /// Sets a value under `net.ipv4`.
     #[track_caller]
-    fn ip(&self, arguments: &[&str]) -> String {
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        let write = format!("echo {value} >/proc/sys/net/ipv4/{name}");
+        let output = self.command("sh").args(["-c", &write]).output().unwrap();
+        assert!(output.status.success(), "{write}: {}", text(&output.stderr));
+    }
+
+    #[track_caller]
+    pub(crate) fn ip(&self, arguments: &[&str]) -> String {
         let output = self.command("ip").args(arguments).output().expect("ip must be installed");
         assert!(output.status.success(), "ip {arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
