@@ -4,7 +4,7 @@ use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Connections that the kernel keeps for us while every worker is busy or being replaced. The
@@ -119,9 +119,14 @@ impl KeepAlive {
 /// The next connection, non-blocking and closed on exec from the start, and who made it.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    let accept = |room: *mut SockAddrStorage, room_bytes| {
+    let accept = |room: *mut SockAddrStorage, room_bytes: *mut libc::socklen_t| {
+        let room: *mut libc::sockaddr = room.cast();
+        // The call itself, and not the C library's: musl's tries accept(2) as well, which workers may not make.
         // SAFETY: the kernel writes an address into the room it is given, no more than its length.
-        let fd = unsafe { libc::accept4(listener.as_raw_fd(), room.cast(), room_bytes, flags) };
+        let fd = unsafe {
+            libc::syscall(libc::SYS_accept4, listener.as_raw_fd(), room, room_bytes, flags)
+        };
+        let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
