@@ -6,6 +6,7 @@
 mod activation;
 mod backoff;
 mod decision;
+mod greeting;
 mod notify;
 mod opening;
 mod pipes;
@@ -21,11 +22,12 @@ use crate::control;
 use crate::diagnostics::{self, Diagnostics};
 use crate::sandbox::{self, SandboxError};
 use crate::sys::private::Address;
-use crate::sys::{self, clock, private, process, signal, title};
+use crate::sys::{self, clock, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
 use crate::worker::{Generation, Inheritance};
 use activation::ActivationError;
 use decision::Decider;
+use greeting::Greeting;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
@@ -178,7 +180,7 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     compare_open_files(files, inheritance, &first);
     let control = open_control(&first.config);
     let control = control.inspect_err(|_| opening::close_admin(&first))?;
-    let text = introduction(&first);
+    let greeting = Greeting::of(&first);
     count_in_book(inheritance);
     let notifier = Notifier::from_environment(false);
     let outside = Outside {
@@ -193,7 +195,8 @@ pub fn run(config: Config, source: Source) -> Result<(), MasterError> {
     };
     let mut supervisor = Supervisor::new(inheritance, first, outside);
     supervisor.start().map_err(MasterError::os("start the workers"))?;
-    introduce(&text);
+    greeting.log("started");
+    greeting.print();
     supervisor.supervise();
     Ok(())
 }
@@ -254,7 +257,7 @@ fn go_on(state: RawFd, source: Source) -> Result<(), MasterError> {
     // Those that came meanwhile were blocked, and are told of now.
     let signals = listen_for_signals()?;
     lock(&inheritance.segment);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "a new program has taken over");
+    Greeting::of(&current).log("a new program has taken over");
     count_in_book(inheritance);
     let rotation = rotation(inheritance)?;
     let decider = Decider::after(&past, supervisor::terms(&current), clock::monotonic_ms())
@@ -374,33 +377,6 @@ fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     let make = |_| EventFd::from_value_and_flags(0, flags);
     let made: Result<_, _> = (0..WORKER_RECORDS_MAX).map(make).collect();
     made.map_err(|errno| MasterError::os("make an eventfd")(errno.into()))
-}
-
-/// Where we listen and what to try.
-fn introduction(generation: &Generation) -> String {
-    let admin = generation.admin.as_deref().and_then(private::local_address).map(Address::Tcp);
-    let admin = admin.or_else(|| generation.config.admin.listen.clone());
-    let urls: Vec<String> = generation.listened_on().map(|(_, url)| url).collect();
-    let mut text: String = urls.iter().map(|url| format!("listening on {url}\n")).collect();
-    if let Some(address) = admin {
-        text += &format!("admin listener on {address}\n");
-    }
-    if let Some(url) = urls.first() {
-        text += &format!(
-            "\nTry it: in one shell\n\
-             \n    url=$(curl -fsX POST {url}/); echo $url; curl -fOJ $url\n\n\
-             and in another, with that URL,\n\
-             \n    curl --fail-with-body -F file=@FILE URL\n\n"
-        );
-    }
-    text
-}
-
-/// Tells who started us.
-fn introduce(text: &str) {
-    let mut out = io::stdout().lock();
-    // Nobody has to read it.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Why a process has ended.

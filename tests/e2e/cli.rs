@@ -1,6 +1,7 @@
 //! The command line: what each option prints and which exit code a script sees.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
@@ -137,14 +138,30 @@ fn two_keys_that_contradict_are_both_named() {
 }
 
 #[test]
-fn the_start_names_the_port_and_the_lines_to_try() {
+fn the_start_names_the_port_and_tells_a_terminal_what_to_try() {
     let relay = Relay::start();
-    let said = relay.wait_for_output("curl");
-    assert!(said.contains(&format!("listening on http://{}", relay.address())), "{said}");
-    for word in ["-f", "--fail-with-body", "POST"] {
+    let address = format!("listening on http://{}\n", relay.address());
+    assert_eq!(relay.wait_for_output("listening on"), address);
+    // A terminal of its own, whose output script(1) copies.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("terminal.toml");
+    fs::write(&path, "workers = 1\nmemory.pipes = 0\nlistener = [{ address = \"127.0.0.1:0\" }]\n")
+        .unwrap();
+    let command = format!("exec {BINARY} -c {}", path.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qefc", &command, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut terminal = terminal.spawn().expect("script must be installed");
+    let mut said = String::new();
+    let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines();
+    while !said.contains("file=@FILE URL") {
+        said += &(lines.next().expect("more to come").unwrap() + "\n");
+    }
+    for word in ["listening on http://127.0.0.1:", "-f", "--fail-with-body", "POST"] {
         assert!(said.contains(word), "{word} in {said}");
     }
-    assert!(relay.config_path().exists());
+    // Its end is the terminal's, and so the relay's.
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
 }
 
 /// Runs `program` with a configuration until it ends by itself; one that serves is ended.

@@ -29,6 +29,11 @@ fn json_is_an_object_a_line() {
         let found = events.iter().find(|it| it["message"] == message);
         found.unwrap_or_else(|| panic!("{message:?} in {log}"))
     };
+    let started = of("started");
+    assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(started["listeners"], format!("http://{}", relay.address()));
+    assert_eq!((&started["workers"], &started["admin"]), (&2.into(), &"none".into()));
+    assert_eq!(started["pid"], relay.master().0);
     assert_eq!(of("a session was issued")["client"], "127.0.0.1");
     assert_eq!(of("told by a signal")["signal"], "SIGTERM");
     assert_eq!(of("forked a worker")["level"], "debug");

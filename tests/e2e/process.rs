@@ -27,7 +27,7 @@ fn ps_shows_who_is_who() {
 #[test]
 fn every_listener_serves_the_same_sessions() {
     let relay = Relay::with(2, &["[[listener]]\naddress = \"[::1]:0\""]);
-    let said = relay.wait_for_output("curl");
+    let said = relay.wait_for_output("listening on http://[::1]:");
     let line = said.lines().find(|l| l.starts_with("listening on http://[::1]:")).expect(&said);
     let other: SocketAddr = line.trim_start_matches("listening on http://").parse().unwrap();
     let ours = said.lines().filter(|l| l.starts_with("listening on http://")).count();

@@ -89,7 +89,7 @@ fn what_is_given_out_is_for_https() {
     let url = answer.head.must("Location");
     assert!(url.starts_with(&format!("https://{}/", relay.address())), "{url}");
     assert!(answer.head.must("Set-Cookie").contains("; Secure"), "{:#?}", answer.head);
-    let said = relay.wait_for_output("curl");
+    let said = relay.wait_for_output("listening on https://");
     assert!(said.contains(&format!("listening on https://{}\n", relay.address())), "{said}");
     let plain = relay.listener(1);
     let answer = Raw::connect(plain).request("POST", "/", &[]).read_response().expect(201);

@@ -63,7 +63,7 @@ impl Start {
     fn outcome(&mut self) -> Option<ExitStatus> {
         eventually("it ends or serves", || {
             let ended = self.master.try_wait().unwrap();
-            let serves = || self.read("stdout").contains("Try it").then_some(None);
+            let serves = || self.read("stdout").contains("listening on").then_some(None);
             ended.map(Some).or_else(serves)
         })
     }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -158,15 +158,33 @@ impl Relay {
             first_lines(BufReader::new(master.stdout.take().unwrap()), Arc::clone(&said));
         let workers = AtomicUsize::new(workers);
         let mut relay = Self { master, directory, address: None, certificates, own, workers, said };
-        let line = listening
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|_| panic!("no port; stderr: {}", relay.errors()));
+        let begun = Instant::now();
+        let line = loop {
+            let found = listening.recv_timeout(Duration::from_millis(10)).ok();
+            if let Some(address) = found.or_else(|| relay.told_in_json()) {
+                break address;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no port; stderr: {}", relay.errors());
+        };
         relay.address = Some(line);
         if let Some(Certificates { first, next }) = &relay.certificates {
             tls::open_port(line, [first, next], &relay.path("certificate.pem"));
         }
         relay.wait_until_served();
         relay
+    }
+
+    /// Where it listens, if it says so in JSON, on stderr. What it would have said on stdout is noted as if it had.
+    fn told_in_json(&self) -> Option<SocketAddr> {
+        let log = self.errors();
+        let mut events =
+            log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let started = events.find(|it| it["listeners"].is_string())?;
+        let urls = started["listeners"].as_str()?.split(' ');
+        let lines: Vec<_> = urls.map(|url| format!("listening on {url}")).collect();
+        let admin = format!("admin listener on {}", started["admin"].as_str()?);
+        *self.said.lock().unwrap() = format!("{}\n{admin}\n", lines.join("\n"));
+        listener_address(lines.first()?)?.parse().ok()
     }
 
     /// Every worker has made its poll, which it does once it has closed what is not its own.
@@ -237,11 +255,10 @@ impl Relay {
 
     /// The address of the listener `index`, in the order of the configuration.
     pub(crate) fn listener(&self, index: usize) -> SocketAddr {
-        let said = self.wait_for_output("curl");
-        let addresses = said.lines().filter_map(listener_address);
-        let addresses: Vec<_> = addresses.collect();
-        let address = addresses.get(index).unwrap_or_else(|| panic!("listener {index}: {said}"));
-        address.parse().unwrap()
+        eventually(&format!("listener {index} on stdout"), || {
+            let said = self.said.lock().unwrap();
+            said.lines().filter_map(listener_address).nth(index)?.parse().ok()
+        })
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
