@@ -80,6 +80,12 @@ impl Piece<'_> {
         self.end.ack_recv(shared)
     }
 
+    /// Asks the sender to put nothing more into pipes. What it has put there already still comes.
+    pub fn refuse_pipes(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
+        shared.lane(self.end.at)?.receiver.takes_pipes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// What it is in.
     #[must_use]
     pub fn vessel(&self) -> Vessel {
@@ -468,12 +474,6 @@ impl ReceiverEnd {
     /// Lets the sender put what follows into pipes.
     pub fn take_pipes(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
         shared.lane(self.at)?.receiver.takes_pipes.store(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Asks the sender to put nothing more into pipes. What it has put there already still comes.
-    pub fn refuse_pipes(&self, shared: &Shared<'_>) -> Result<(), Refusal> {
-        shared.lane(self.at)?.receiver.takes_pipes.store(0, Ordering::Relaxed);
         Ok(())
     }
 

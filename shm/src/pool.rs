@@ -9,7 +9,7 @@
 //! put nothing in, or whose receiver has taken out all of it. In any other case it comes back as `DIRTY`, and no lane
 //! gets it before a worker has emptied it.
 
-use crate::account::{Account, Weights, Payer, Share, Wishes};
+use crate::account::{Account, Payer, Share, Weights, Wishes};
 use crate::place::WorkerId;
 use crate::refusal::Refusal;
 use crate::slot::LaneRef;

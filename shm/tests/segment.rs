@@ -116,7 +116,7 @@ fn who_attaches_sees_the_same_words_and_bytes() {
 fn that_payload_has_passed_is_known_until_the_slot_is_issued_anew() {
     let segment = Segment::create(&Geometry { sessions: 1, ..GEOMETRY }).unwrap();
     let (shared, owner) = (segment.shared(), Owner::new(WorkerId::new(1).unwrap(), 0));
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99 };
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99, account: None };
     let session = shared.issue(owner, &terms, 1).unwrap();
     let lane = session.lane(Direction::Forth);
     let attempt = |has_payload: bool| {

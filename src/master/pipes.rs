@@ -10,7 +10,7 @@
 
 use super::cause;
 use crate::config::Config;
-use crate::sys::channel::{Channel, Heard};
+use crate::sys::channel::{Heard, OrdersIn, OrdersOut, orders};
 use crate::sys::pipe::Pipe;
 use crate::sys::process::{self, Child};
 use crate::sys::user::User;
@@ -85,7 +85,7 @@ fn make_for(user: &User, order: Order) -> Made {
 
 /// Lets a child of this process carry `order` out as `user`.
 fn make_in_child(user: &User, order: Order) -> io::Result<Made> {
-    let (ours, its) = Channel::pair()?;
+    let (its, ours) = orders()?;
     let Some(child) = process::fork_child()? else {
         drop(ours);
         std::process::exit(match make_and_tell(user, order, &its) {
@@ -107,7 +107,7 @@ fn make_in_child(user: &User, order: Order) -> io::Result<Made> {
 }
 
 /// What the child does.
-fn make_and_tell(user: &User, order: Order, parent: &Channel) -> io::Result<()> {
+fn make_and_tell(user: &User, order: Order, parent: &OrdersOut) -> io::Result<()> {
     // Root's privilege lets it exceed the allowance.
     if order.is_demanded { user.count_as_it() } else { user.become_it() }?;
     let (pipes, outcome) = order.carry_out();
@@ -126,7 +126,7 @@ fn word(error: &io::Error) -> u8 {
 }
 
 /// Tells the parent, as soon as there is room.
-fn tell(parent: &Channel, word: u8, end: Option<BorrowedFd<'_>>) -> io::Result<()> {
+fn tell(parent: &OrdersOut, word: u8, end: Option<BorrowedFd<'_>>) -> io::Result<()> {
     loop {
         match parent.tell(word, end) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -138,15 +138,15 @@ fn tell(parent: &Channel, word: u8, end: Option<BorrowedFd<'_>>) -> io::Result<(
 }
 
 /// Hears what the child has made, to its end.
-fn collect(child: &Channel) -> io::Result<Made> {
+fn collect(child: &OrdersIn) -> io::Result<Made> {
     let (mut ends, mut outcome) = (Vec::new(), Ok(()));
     loop {
         match child.hear() {
             Heard::Nothing => wait_for(child.as_fd(), PollFlags::POLLIN)?,
-            Heard::Message(END, Some(end)) => ends.push(end),
+            Heard::Word((END, Some(end))) => ends.push(end),
             // There is no descriptor left for it here.
-            Heard::Message(END, None) => return Err(Errno::EMFILE.into()),
-            Heard::Message(errno, _) => outcome = Err(io::Error::from_raw_os_error(errno.into())),
+            Heard::Word((END, None)) => return Err(Errno::EMFILE.into()),
+            Heard::Word((errno, _)) => outcome = Err(io::Error::from_raw_os_error(errno.into())),
             Heard::Gone => break,
         }
     }

@@ -193,8 +193,8 @@ mod tests {
 
     /// What a body of these chunks costs in one go, and how much of it would be received next.
     fn cost_and_room(wire: &[u8]) -> (usize, usize) {
-        let dechunker = Dechunker::new(256, 4096);
-        let mut body = Body::new(Framing::Chunked, None, dechunker, u64::MAX);
+        let dechunker = Dechunker::new(256, 4096, u64::MAX);
+        let mut body = Body::new(Framing::Chunked, None, dechunker);
         let mut chunk = vec![0; 1 << 19];
         let mut window = body.begin(&mut chunk);
         body.room(&mut chunk, &window).get_mut(..wire.len()).unwrap().copy_from_slice(wire);

@@ -423,16 +423,24 @@ impl Receiving {
         let taken = self.piece_taken.unwrap_or(0);
         let left = piece.len().saturating_sub(taken);
         let tail: &[u8] = if self.chunked { b"\r\n" } else { b"" };
+        let mut failed = false;
         let put = match relay.pipe(piece.vessel()) {
             // Nothing of a pipe would be encrypted, or framed.
             Some(_) if !self.takes_pipes => return Err(Refusal::UnwantedPipe),
-            Some(pipe) => self.pour(relay, stream, outbox, pipe, left)?,
+            Some(pipe) => {
+                let poured = pour(&mut self.copied, stream, outbox, pipe, left)?;
+                failed = poured.1;
+                poured.0
+            }
             None => {
                 let payload = relay.segment.bytes(&piece).get(taken..).unwrap_or_default();
                 let parts = [outbox.rest(), payload, tail].map(IoSlice::new);
                 stream.send(&parts)
             }
         };
+        if failed {
+            piece.refuse_pipes(relay.shared())?;
+        }
         let Put::Bytes(written) = put else { return Ok(put) };
         let of_ours = outbox.advance(written);
         let of_payload = of_ours.min(left);
@@ -448,51 +456,6 @@ impl Receiving {
             }
         }
         Ok(Put::Bytes(written))
-    }
-
-    /// Writes what stands before a piece of `left` bytes, or else the piece, from its pipe. Where splice(2) fails in
-    /// mid-transfer, what is in the pipe is read and written instead, and the sender is told to take chunks.
-    fn pour(
-        &mut self,
-        relay: &Relay,
-        stream: &mut Stream,
-        outbox: &Outbox,
-        pipe: &Pipe,
-        left: usize,
-    ) -> Result<Put, Refusal> {
-        if !outbox.is_empty() {
-            return Ok(stream.send(&[IoSlice::new(outbox.rest())]));
-        }
-        let mut failure = None;
-        if self.copied.is_none() {
-            match stream.send_from(pipe, left) {
-                Ok(put) if !matches!(put, Put::Bytes(1..)) && pipe.is_empty() => {
-                    return Err(Refusal::EmptyPipe { missing: left });
-                }
-                Ok(put) => return Ok(put),
-                Err(error) => failure = Some(error),
-            }
-        }
-        let copied = self.copied.get_or_insert_default();
-        if copied.is_empty() {
-            let room = copied.bytes();
-            room.resize(left.min(COPY_BYTES), 0);
-            let taken = pipe.take(room).unwrap_or(0);
-            room.truncate(taken);
-            if taken == 0 {
-                return Err(Refusal::EmptyPipe { missing: left });
-            }
-        }
-        let put = stream.send(&[IoSlice::new(copied.rest())]);
-        if let Put::Bytes(written) = put {
-            copied.advance(written);
-        }
-        // Of a connection that is broken the write has told.
-        if let Some(error) = failure.filter(|_| put != Put::Broken) {
-            tracing::warn!(%error, "splice(2) has failed: a transfer goes on by copying");
-            self.end.refuse_pipes(relay.shared())?;
-        }
-        Ok(put)
     }
 
     /// Everything was written but the end: writes that, and waits for what the sender asked for.
@@ -640,6 +603,50 @@ impl Receiving {
         relay.ring_knockers(lane);
         (self.reception, left.map(drop))
     }
+}
+
+/// Writes what stands before a piece of `left` bytes, or else the piece, from its pipe. Where splice(2) fails in
+/// mid-transfer, what is in the pipe is read and written instead, by way of `copied`. Also tells whether it has failed.
+fn pour(
+    copied: &mut Option<Outbox>,
+    stream: &mut Stream,
+    outbox: &Outbox,
+    pipe: &Pipe,
+    left: usize,
+) -> Result<(Put, bool), Refusal> {
+    if !outbox.is_empty() {
+        return Ok((stream.send(&[IoSlice::new(outbox.rest())]), false));
+    }
+    let mut failure = None;
+    if copied.is_none() {
+        match stream.send_from(pipe, left) {
+            Ok(put) if !matches!(put, Put::Bytes(1..)) && pipe.is_empty() => {
+                return Err(Refusal::EmptyPipe { missing: left });
+            }
+            Ok(put) => return Ok((put, false)),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let copied = copied.get_or_insert_default();
+    if copied.is_empty() {
+        let room = copied.bytes();
+        room.resize(left.min(COPY_BYTES), 0);
+        let taken = pipe.take(room).unwrap_or(0);
+        room.truncate(taken);
+        if taken == 0 {
+            return Err(Refusal::EmptyPipe { missing: left });
+        }
+    }
+    let put = stream.send(&[IoSlice::new(copied.rest())]);
+    if let Put::Bytes(written) = put {
+        copied.advance(written);
+    }
+    // Of a connection that is broken the write has told.
+    let failure = failure.filter(|_| put != Put::Broken);
+    if let Some(error) = &failure {
+        tracing::warn!(%error, "splice(2) has failed: a transfer goes on by copying");
+    }
+    Ok((put, failure.is_some()))
 }
 
 /// What every relayed answer says beside the payload's own fields: that a browser is to keep it in a

@@ -318,7 +318,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "a_curl_unpacks_what_another_has_packed",
                 ],
             ),
-            ("expectation", &["another_expectation_is_refused"]),
+            (
                 "expectation",
                 &[
                     "another_expectation_is_refused",
@@ -357,6 +357,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "long_heads_are_refused_by_the_part_that_is_too_long",
                     "a_head_request_that_is_refused_has_no_content",
                     "a_method_that_does_not_end_is_not_a_target_that_is_too_long",
+                    "long_heads_and_trailers_that_come_by_the_byte_cost_little",
                 ],
             ),
             (
@@ -368,10 +369,6 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "curl_that_goes_on_is_refused_and_curl_that_begins_is_not",
                     "curl_that_goes_on_does_not_put_two_files_into_one",
                     "a_message_of_http_1_0_states_its_length",
-                "heads",
-                &[
-                    "long_heads_are_refused_by_the_part_that_is_too_long",
-                    "long_heads_and_trailers_that_come_by_the_byte_cost_little",
                 ],
             ),
             (

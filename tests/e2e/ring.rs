@@ -137,7 +137,7 @@ pub(crate) fn a_sender_without_room_whose_receiver_left_frees_its_place_when_it_
         "memory.lane_bytes_max = \"1MiB\"",
         "timeouts.chunk_wait = \"60s\"",
         "limits.chunks_per_address_max = 0",
-            "limits.stall_rate_bytes_min = 0",
+        "limits.stall_rate_bytes_min = 0",
         BY_CHUNK,
     ];
     let relay = Relay::with(1, &few);

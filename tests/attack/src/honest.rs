@@ -124,7 +124,7 @@ fn transfers(target: &Target, scale: &Scale, number: u8, ends: Instant) -> Count
     let sources = [20, 21].map(|net| Source::At(Ipv4Addr::new(127, net, 0, number + 1)));
     let payload = Payload::new(u64::from(number) + 1, scale.transfer_bytes);
     // Half of them may go by pipes.
-    let chunked = number % 2 == 0;
+    let chunked = number.is_multiple_of(2);
     while Instant::now() < ends {
         let result = transfer(target, sources, &payload, chunked, scale.bytes_per_second);
         if result.is_err() {

@@ -160,11 +160,10 @@ fn configuration(transport: Transport) -> String {
 fn listeners(said: impl io::Read + Send + 'static) -> Option<[SocketAddr; 2]> {
     let mut lines = BufReader::new(said).lines().map_while(Result::ok);
     let mut next = || {
-        let told = lines.by_ref().find_map(|line| {
+        lines.by_ref().find_map(|line| {
             let url = line.strip_prefix("listening on ")?.to_owned();
             url.split_once("://")?.1.parse().ok()
-        });
-        told
+        })
     };
     let both = [next()?, next()?];
     // What else it says finds a reader.
