@@ -125,6 +125,7 @@ pub(crate) struct Wishes<'a> {
 }
 
 /// The board's words in a segment.
+#[cfg(not(loom))]
 pub(crate) const BOARD_WORDS: usize = LINES;
 
 impl<'a> Wishes<'a> {

@@ -23,7 +23,7 @@ fn owner(worker: usize) -> Owner {
 }
 
 fn issue(shared: &Shared<'_>) -> LaneRef {
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1000 };
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1000, account: None };
     shared.issue(owner(0), &terms, 0).unwrap().lane(Direction::Forth)
 }
 
@@ -47,7 +47,7 @@ fn expect_pieces(segment: &Segment, receiver: &mut ReceiverEnd) {
     for expected in PIECES {
         let piece = receiver.next(segment.shared()).unwrap().expect("it was published");
         assert_eq!(segment.bytes(&piece), expected);
-        receiver.ack_recv(segment.shared()).unwrap();
+        piece.ack_recv(segment.shared()).unwrap();
     }
     assert!(receiver.next(segment.shared()).unwrap().is_none());
 }
@@ -95,8 +95,7 @@ fn what_was_taken_in_part_is_not_taken_back() {
         match step {
             0 => receiver.count_taken(shared, 1).unwrap(),
             1 => {
-                receiver.next(shared).unwrap().unwrap();
-                receiver.ack_recv(shared).unwrap();
+                receiver.next(shared).unwrap().unwrap().ack_recv(shared).unwrap();
             }
             _ => {
                 receiver.take_pipes(shared).unwrap();
@@ -124,7 +123,6 @@ fn a_sender_that_dies_with_what_it_took_back_leaves_nothing() {
     assert_eq!(shared.census(), NOTHING_HELD);
     let (sender, mut receiver) = begin(&segment, at);
     expect_pieces(&segment, &mut receiver);
-    drop(sender);
 }
 
 #[test]

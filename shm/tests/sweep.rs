@@ -18,7 +18,7 @@ fn owner(worker: usize) -> Owner {
 }
 
 fn issue(shared: &Shared<'_>) -> SessionRef {
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1000 };
+    let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 1000, account: None };
     shared.issue(owner(0), &terms, 0).unwrap()
 }
 
