@@ -46,7 +46,6 @@ mod tests {
         );
         let told = warnings("sessions_per_address_max = 0");
         assert!(told.len() == 1 && told[0].contains("any number of"), "{told:?}");
-        assert!(warnings("connections_max = 1").is_empty());
         assert_eq!(warnings("connections_max = 100").len(), 1, "64 by \"auto\"");
     }
 }

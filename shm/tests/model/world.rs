@@ -325,6 +325,10 @@ impl<'a> World<'a> {
         let (mut expected, mut rung) = (Vec::new(), Vec::new());
         for slot in 0..SLOTS {
             let number = u32::try_from(slot).unwrap();
+            if self.slots[slot].life == Life::Free {
+                // Nobody is in it. Who knocked there looks again by itself, and finds that its session is over.
+                continue;
+            }
             let left = Direction::ALL.map(|direction| self.bury(worker, (slot, direction)));
             expected.extend(left.into_iter().flatten().map(|owner| (number, owner)));
             if let Life::Ended(_) = self.slots[slot].life {
