@@ -68,6 +68,8 @@ kinds! {
         Damaged = "damaged",
         /// It waited, and the worker stopped.
         Stopped = "worker_stopped",
+        /// It waited, and gave way to an address that has fewer connections.
+        Displaced = "displaced",
     }
 }
 
@@ -96,6 +98,8 @@ kinds! {
         Damaged = "damaged",
         /// It waited, and the worker stopped.
         Stopped = "worker_stopped",
+        /// It waited, and gave way to an address that has fewer connections.
+        Displaced = "displaced",
     }
 }
 

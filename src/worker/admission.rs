@@ -56,6 +56,11 @@ impl Admission {
         Ok(admission)
     }
 
+    /// Whom the connection counts for: the first address of a network.
+    pub(super) fn counts_for(&self) -> Option<IpAddr> {
+        self.counted.as_ref().map(|(network, _)| *network)
+    }
+
     /// Lets the connection count for `client`, and for nobody else any more.
     pub(super) fn count_for(
         &mut self,

@@ -8,8 +8,10 @@ mod account;
 mod arrival;
 mod post;
 mod rereading;
+mod yielding;
 
 pub(super) use post::Post;
+pub(super) use yielding::Standstill;
 
 use super::admission::{Admission, TurnedAway};
 use super::answer::{Answer, Asked};

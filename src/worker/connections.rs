@@ -1,7 +1,8 @@
 //! All connections of a worker: by number, by session, by deadline, and in the order of their turns.
 
-use super::admission::Admission;
+use super::admission::{Admission, TurnedAway};
 use super::connection::{Connection, Next, Post};
+use super::crowding::{self, LOOKED_AT_MAX, Seen};
 use super::listeners::Accepted;
 use super::origin::Peer;
 use super::turns::{Asker, Ticket, Turns};
@@ -51,6 +52,8 @@ pub(super) struct Connections {
     knocks: Vec<u32>,
     /// How many are only told why they are turned away.
     turned_away: usize,
+    /// Where to look next for those that can give way.
+    looked_at: usize,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl Connections {
             fired: Vec::new(),
             knocks: Vec::new(),
             turned_away: 0,
+            looked_at: 0,
         }
     }
 
@@ -105,6 +109,9 @@ impl Connections {
         let mut stream = Stream::new(socket);
         let peer = Peer::new(peer, &relay.config.trusted_proxies);
         let mut admission = Admission::new(relay, peer, now_ms);
+        if matches!(admission, Err(TurnedAway::Full)) && self.make_room(relay, peer, now_ms) {
+            admission = Admission::new(relay, peer, now_ms);
+        }
         if admission.is_err() && self.turned_away >= turned_away_max(relay) {
             return;
         }
@@ -137,6 +144,25 @@ impl Connections {
             return;
         }
         self.give_turn(key);
+    }
+
+    /// Makes room for one more of `peer`, if somebody has more than it has and can give way.
+    fn make_room(&mut self, relay: &Relay, peer: Peer, now_ms: u64) -> bool {
+        // A proxy's connection is nobody's before its client is known.
+        let (room, first) = (self.slab.capacity(), self.looked_at);
+        if peer.is_proxy || room == 0 {
+            return false;
+        }
+        let keys = (0..room.min(LOOKED_AT_MAX)).map(|i| (first + i) % room);
+        self.looked_at = (first + LOOKED_AT_MAX) % room;
+        let seen = keys.filter_map(|key| {
+            let connection = &self.slab.get(key)?.connection;
+            let (client, standstill) = (connection.counts_for()?, connection.standstill());
+            Some(Seen { key, client, standstill, deadline_ms: connection.deadline_ms() })
+        });
+        let Some(key) = crowding::choose(seen.collect(), peer.address) else { return false };
+        self.turn(relay, key, now_ms, Connection::give_way);
+        true
     }
 
     /// Notes an event of a socket.

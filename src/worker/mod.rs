@@ -8,6 +8,7 @@ mod admission;
 mod answer;
 mod connection;
 mod connections;
+mod crowding;
 mod door;
 mod exchange;
 mod listeners;

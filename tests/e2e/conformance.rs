@@ -54,6 +54,8 @@ over_tls! {
         who_fills_the_relay_with_sessions_loses_them_to_who_has_fewer,
         a_session_that_somebody_is_in_is_not_displaced,
         the_networks_of_one_site_have_a_share_in_common,
+        idle_connections_give_way_to_who_has_fewer,
+        who_waits_gives_way_visibly_and_who_transfers_does_not,
     }
     fairness: fairness {
         stalled_receivers_of_one_address_leave_chunks_to_others,

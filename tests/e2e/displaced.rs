@@ -1,5 +1,5 @@
-//! Where all sessions are in use, those that nobody is in go first: of the network that has the most, and only for one that
-//! has fewer.
+//! Where all sessions are in use, those that nobody is in go first, and where all connections are open, those that nothing
+//! is served on: of the network that has the most, and only for one that has fewer.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -73,4 +73,49 @@ pub(crate) fn the_networks_of_one_site_have_a_share_in_common() {
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 10, "{statuses:?}");
     assert!(statuses[10..].iter().all(|status| *status == 429), "{statuses:?}");
     assert_eq!(ask(&relay, "2001:db8:8::1"), 201, "another site");
+}
+
+/// One worker, so that it has all connections.
+const TWENTY: [&str; 2] = ["limits.connections_max = 20", "limits.connections_per_address_max = 0"];
+
+#[test]
+pub(crate) fn idle_connections_give_way_to_who_has_fewer() {
+    let relay = Relay::with(1, &TWENTY);
+    let mut idle: Vec<_> = (0..20).map(|_| Raw::connect_from(greedy(1), relay.address())).collect();
+    for raw in &mut idle {
+        raw.get("/").read_response().expect(200);
+    }
+    // Another one of the same is turned away, and who has none is served.
+    let mut more = Raw::connect_from(greedy(1), relay.address());
+    let _ = more.try_request("GET", "/", &[]);
+    assert_eq!(more.read_response().status(), 503);
+    relay.session().transfer(&Payload::new(1, 100_000), Shape::Form);
+    let is_gone = |raw: &mut Raw| {
+        raw.try_request("GET", "/", &[]).is_err() || raw.try_read_response().is_err()
+    };
+    let gone = idle.iter_mut().map(is_gone).filter(|gone| *gone);
+    assert!((1..20).contains(&gone.count()));
+}
+
+#[test]
+pub(crate) fn who_waits_gives_way_visibly_and_who_transfers_does_not() {
+    let relay = Relay::with(1, &TWENTY);
+    let sessions: Vec<_> = (0..19).map(|_| relay.session()).collect();
+    let mut waiting: Vec<_> = sessions.iter().map(Session::connect).collect();
+    for (raw, session) in waiting.iter_mut().zip(&sessions) {
+        raw.get(&session.path);
+    }
+    relay.segment().wait_until_held(19);
+    let mut sender = sessions[0].connect();
+    sender.request("PUT", &sessions[0].path, &[("Content-Length", "5")]).send(b"abc");
+    waiting[0].read_head();
+    let mut other = Raw::connect_from(greedy(1), relay.address());
+    other.get("/").read_response().expect(200);
+    sender.send(b"de");
+    sender.read_response().expect(200);
+    assert_eq!(waiting[0].read_exactly(5), b"abcde");
+    let told =
+        waiting[1..].iter_mut().filter_map(|raw| raw.has_news().then(|| raw.read_response()));
+    let told: Vec<_> = told.map(|answer| answer.expect_error(503)).collect();
+    assert_eq!(told.len(), 1);
 }

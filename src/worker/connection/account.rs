@@ -87,13 +87,22 @@ impl Connection {
 
     /// It is sent away, as the worker is to stop; this is counted as well.
     pub(super) fn account_for_stop(&mut self, relay: &Relay) {
+        self.account_for_end(relay, SenderOutcome::Stopped, ReceiverOutcome::Stopped);
+    }
+
+    /// It gives way to others; this is counted as well.
+    pub(super) fn account_for_displacement(&mut self, relay: &Relay) {
+        self.account_for_end(relay, SenderOutcome::Displaced, ReceiverOutcome::Displaced);
+    }
+
+    fn account_for_end(&mut self, relay: &Relay, sender: SenderOutcome, receiver: ReceiverOutcome) {
         let (tally, label) = match &self.state {
             State::Sending(it) => {
-                let outcome = SenderOutcome::Stopped;
+                let outcome = sender;
                 (Tally::Sender(it.manner().api(), outcome), outcome.label())
             }
             State::Receiving(it) => {
-                let outcome = ReceiverOutcome::Stopped;
+                let outcome = receiver;
                 (Tally::Receiver(it.manner().api(), outcome), outcome.label())
             }
             _ => return,

@@ -1,0 +1,83 @@
+//! Who gives way where all connections that there may be are open, and one more comes: of those that were looked at, one
+//! of the network that has the most, and only for a network that has fewer.
+//!
+//! Called by `connections`. A worker looks at its own connections alone, at so many of them, and goes on behind them the
+//! next time.
+
+use super::connection::Standstill;
+use crate::session::wide_network;
+use std::net::IpAddr;
+
+/// Connections that are looked at, at most, for each that comes.
+pub(super) const LOOKED_AT_MAX: usize = 256;
+/// A network has to have so many more of them than the one that comes, to lose one to it.
+const MORE_MIN: usize = 2;
+
+/// A connection that was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) key: usize,
+    /// Whom it counts for.
+    pub(super) client: IpAddr,
+    /// `None`: it cannot give way.
+    pub(super) standstill: Option<Standstill>,
+    /// When it would be looked at anyway.
+    pub(super) deadline_ms: u64,
+}
+
+/// Which one gives way to one more of `newcomer`.
+pub(super) fn choose(mut seen: Vec<Seen>, newcomer: IpAddr) -> Option<usize> {
+    seen.sort_unstable_by_key(|it| wide_network(it.client));
+    let is_same = |one: &Seen, next: &Seen| wide_network(one.client) == wide_network(next.client);
+    let networks = || seen.chunk_by(is_same);
+    let largest = networks().max_by_key(|network| network.len())?;
+    let newcomer = wide_network(newcomer);
+    let of_newcomer =
+        |network: &&[Seen]| network.first().is_some_and(|it| wide_network(it.client) == newcomer);
+    let own = networks().find(of_newcomer).map_or(0, <[Seen]>::len);
+    if largest.len() < own + MORE_MIN {
+        return None;
+    }
+    let can = largest.iter().filter_map(|it| Some((it.standstill?, it.deadline_ms, it.key)));
+    can.min().map(|(_, _, key)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::Standstill::{Idle, Waiting};
+    use super::*;
+
+    fn seen(key: usize, client: &str, standstill: Option<Standstill>, deadline_ms: u64) -> Seen {
+        Seen { key, client: client.parse().unwrap(), standstill, deadline_ms }
+    }
+
+    fn choose_for(newcomer: &str, seen: &[Seen]) -> Option<usize> {
+        choose(seen.to_vec(), newcomer.parse().unwrap())
+    }
+
+    #[test]
+    fn the_largest_loses_what_is_idle_and_over_soonest() {
+        let all = [
+            seen(1, "192.0.2.1", Some(Waiting), 1),
+            seen(2, "192.0.2.9", Some(Idle), 1),
+            seen(3, "192.0.2.1", Some(Idle), 5),
+            seen(4, "192.0.2.1", Some(Idle), 4),
+            seen(5, "192.0.2.1", None, 0),
+        ];
+        assert_eq!(choose_for("192.0.2.7", &all), Some(4));
+        assert_eq!(choose_for("192.0.2.9", &all), Some(4));
+        assert_eq!(choose_for("192.0.2.1", &all), None);
+        assert_eq!(choose_for("192.0.2.7", &all[..1]), None, "it has hardly more");
+        assert_eq!(choose_for("192.0.2.7", &[all[4], all[0]]), Some(1));
+        assert_eq!(choose_for("192.0.2.7", &[all[4], all[4]]), None, "it is served");
+    }
+
+    #[test]
+    fn networks_of_one_site_count_as_one() {
+        let all: Vec<_> =
+            (0..3).map(|n| seen(n, &format!("2001:db8:7:{n}::"), Some(Idle), 9)).collect();
+        assert_eq!(choose_for("2001:db8:7:9::1", &all), None);
+        assert_eq!(choose_for("2001:db8:8::1", &all), Some(0));
+    }
+}
