@@ -133,7 +133,7 @@ impl Check<'_> {
             generations_max: self
                 .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
             control_socket,
-            user: self.user(&key!(file, default, user)),
+            user: self.user(&key!(file, default, user), host),
             sandbox: self.choice(&key!(file, default, sandbox), &SWITCH),
             trusted_proxies: self.trusted_proxies(file, default),
             listeners: self.listeners(file, default),
@@ -175,9 +175,20 @@ impl Check<'_> {
         })
     }
 
-    fn user(&mut self, key: &Key<'_>) -> User {
-        let allowed = "the name of a user of this machine, or its number as text";
-        self.value(key, allowed, |value| User::find(value.as_str()?))
+    /// Also the default's may not be found: a machine that has no list of users answers late, if at all.
+    fn user(&mut self, key: &Key<'_>, host: &Host) -> User {
+        let patience = host.lookup_patience;
+        let named = key.typed.as_ref().or(key.default.as_ref()).map(Spanned::get_ref);
+        let found = named.and_then(Value::as_str).and_then(|it| User::find_within(it, patience));
+        found.unwrap_or_else(|| {
+            let allowed = format!(
+                "allowed: the name of a user of this machine, or its number as text, found within {}",
+                duration_text(patience)
+            );
+            let title = format!("bad value for `{}`", key.name);
+            self.fault(title, key.span().unwrap_or_default(), allowed);
+            User::nobody()
+        })
     }
 
     fn listeners(&mut self, file: &typed::File, default: &typed::File) -> Vec<Listener> {

@@ -8,6 +8,7 @@ use super::cgroup;
 use crate::sys::{memory, pipe};
 use shm::{PIPE_BYTES_MAX, PIPES_MAX};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 /// The most workers a configuration may ask for: each has its record in the segment, and so has each of the generations
 /// that drain. With as many generations as by default, no reload waits for a record.
@@ -20,6 +21,10 @@ pub(super) const SEGMENT_AUTO_BYTES_MAX: u64 = 128 << 20;
 /// `segment_bytes = "auto"` takes this part of RAM or of the control group's limit at most.
 const SEGMENT_AUTO_SHARE: u64 = 16;
 const MIB: u64 = 1 << 20;
+/// A user that is not found within this is not there: nothing else is done meanwhile.
+const LOOKUP_PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// A machine that is busy needs so long to begin with.
+const LOOKUP_PATIENCE_MIN: Duration = Duration::from_millis(500);
 
 /// What `"auto"` is worked out from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub(super) struct Host {
     pub(super) cgroup_limit_bytes: Option<u64>,
     /// Pipes of full size that a user without privilege may have, all of the user's programs together.
     pub(super) pipes_allowance: Option<u64>,
+    /// How long to look for a user.
+    pub(super) lookup_patience: Duration,
     /// What the running program has, where there is one: it cannot become larger or smaller.
     pub(super) segment_bytes: Option<u64>,
     /// How many pipes the running program was to have, likewise.
@@ -49,6 +56,7 @@ impl Host {
             ram_bytes: ram_bytes(&meminfo).or_else(memory::total_bytes).unwrap_or(0),
             cgroup_limit_bytes: cgroup::memory_limit(),
             pipes_allowance: pipe::user_allowance(PIPE_BYTES_MAX),
+            lookup_patience: lookup_patience(std::env::var("WATCHDOG_USEC").ok().as_deref()),
             segment_bytes: None,
             pipes: None,
         }
@@ -85,6 +93,13 @@ fn pipes_auto(segment_bytes: u64, allowance: Option<u64>) -> u32 {
     let share = allowance.map_or(u64::MAX, |allowance| allowance / 2);
     let pipes = (2 * segment_bytes / PIPE_BYTES_MAX as u64).min(share);
     u32::try_from(pipes).unwrap_or(PIPES_MAX).min(PIPES_MAX)
+}
+
+/// A manager that hears nothing of the master for `watchdog_us` ends it. The master is heard right before a lookup.
+fn lookup_patience(watchdog_us: Option<&str>) -> Duration {
+    let watchdog_us = watchdog_us.and_then(|text| text.parse::<u64>().ok()).filter(|us| *us > 0);
+    let share = watchdog_us.map(|us| Duration::from_micros(us / 2));
+    share.map_or(LOOKUP_PATIENCE_MAX, |it| it.clamp(LOOKUP_PATIENCE_MIN, LOOKUP_PATIENCE_MAX))
 }
 
 /// The smallest of 128 MiB, 1/16 of RAM and 1/16 of the limit, in whole MiB, but at least 8 MiB.
@@ -137,11 +152,25 @@ mod tests {
             ram_bytes: 0,
             cgroup_limit_bytes: None,
             pipes_allowance: None,
+            lookup_patience: LOOKUP_PATIENCE_MAX,
             segment_bytes: None,
             pipes: None,
         };
         assert_eq!(host(3).workers_auto().get(), 3);
         assert_eq!(host(200).workers_auto().get(), WORKERS_MAX);
+    }
+
+    #[test]
+    fn a_lookup_is_over_long_before_the_watchdog() {
+        for (watchdog_us, ms) in [
+            (None, 5000),
+            (Some("no number"), 5000),
+            (Some("30000000"), 5000),
+            (Some("2000000"), 1000),
+            (Some("1"), 500),
+        ] {
+            assert_eq!(lookup_patience(watchdog_us), Duration::from_millis(ms), "{watchdog_us:?}");
+        }
     }
 
     #[test]

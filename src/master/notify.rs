@@ -64,6 +64,12 @@ impl Notifier {
     /// The relay begins to be renewed, by a reload or an upgrade.
     pub(super) fn renewing(&mut self) {
         self.0.iter_mut().for_each(Teller::renewing);
+        self.alive();
+    }
+
+    /// What comes now may take a while.
+    pub(super) fn alive(&mut self) {
+        self.0.iter_mut().for_each(|it| it.alive(clock::monotonic_ms()));
     }
 
     /// How the relay stands now. To be called whenever that may have changed, and when it is due.
@@ -141,13 +147,17 @@ impl Teller {
             self.say(format!("STATUS={status}"));
             self.status = status;
         }
-        if let Some((every_ms, due_ms)) = &mut self.watchdog
-            && now_ms >= *due_ms
-        {
+        if self.watchdog.is_some_and(|(_, due_ms)| now_ms >= due_ms) {
+            self.alive(now_ms);
+        }
+        self.send(now_ms);
+    }
+
+    fn alive(&mut self, now_ms: u64) {
+        if let Some((every_ms, due_ms)) = &mut self.watchdog {
             *due_ms = now_ms.saturating_add(*every_ms);
             self.say("WATCHDOG=1".to_owned());
         }
-        self.send(now_ms);
     }
 
     /// All ends by `ends_ms`, or soon after.

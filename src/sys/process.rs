@@ -2,17 +2,18 @@
 
 use super::failed;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getppid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getppid, pipe2};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// The first descriptor that is not standard input, output or error.
 const FIRST_OF_OURS: libc::c_uint = 3;
@@ -63,6 +64,35 @@ pub fn fork_child() -> io::Result<Option<Child>> {
     }
 }
 
+/// The most that is read of what a child answers.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// What `work` gives in a child of its own, which is ended where that takes longer than `patience`. Precondition: as for
+/// [`fork_child`].
+pub fn ask_child(patience: Duration, work: impl FnOnce() -> String) -> io::Result<String> {
+    let (answer, into) = pipe2(OFlag::O_CLOEXEC)?;
+    let Some(child) = fork_child()? else {
+        let told = File::from(into).write_all(work().as_bytes());
+        std::process::exit(i32::from(told.is_err()));
+    };
+    drop(into);
+    let mut fds = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    // Signals are blocked, or have no handler: nothing interrupts it but the end of its time.
+    if poll(&mut fds, patience)? == 0 {
+        send(&child, Signal::SIGKILL);
+        // Where the kernel takes its time, it is reaped with other strangers.
+        let _ = reap(&child);
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let mut text = String::new();
+    let read = File::from(answer).take(ANSWER_BYTES_MAX).read_to_string(&mut text);
+    match waitpid(child.pid, None)? {
+        WaitStatus::Exited(_, 0) => read.map(|_| text),
+        status => Err(io::Error::other(format!("{status:?}"))),
+    }
+}
+
 fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; an error is told by -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
@@ -90,6 +120,43 @@ pub fn reap(child: &Child) -> Option<WaitStatus> {
         // It is somebody else's to reap: only its pidfd tells whether it still runs.
         Err(_) => has_ended(child).then_some(WaitStatus::Exited(child.pid, 0)),
     }
+}
+
+/// Strangers that are reaped at a time.
+const STRANGERS_MAX: usize = 256;
+
+/// Reaps children that have ended, but for `own`: those are reaped by who waits for them, and how they ended is told.
+/// Once one of them is the next, nothing more is done.
+pub fn reap_all_but(own: &[Pid]) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    for _ in 0..STRANGERS_MAX {
+        // Nothing is taken from anybody by a look.
+        let next = waitid(Id::All, flags).ok().and_then(|status| status.pid());
+        let Some(stranger) = next.filter(|pid| !own.contains(pid)) else { return };
+        let _ = waitpid(stranger, Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// What a worker's score for the kernel's choice of whom to kill for want of memory is above its parent's, in thousandths
+/// of all memory (proc_pid_oom_score_adj(5)).
+const OOM_SCORE_ABOVE: i32 = 100;
+const OOM_SCORE_MAX: i32 = 1000;
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// Lets this process, which has its parent's score, be killed before its parent where memory runs out.
+pub fn die_before_parent() -> io::Result<()> {
+    let score: i32 =
+        std::fs::read_to_string(OOM_SCORE)?.trim().parse().map_err(io::Error::other)?;
+    let score = score.saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX).to_string();
+    let raised = std::fs::write(OOM_SCORE, &score);
+    if !raised.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return raised;
+    }
+    // The files of a process that keeps to itself are root's, also this one, which any process may write that owns it.
+    set_dumpable(true)?;
+    let raised = std::fs::write(OOM_SCORE, &score);
+    set_dumpable(false)?;
+    raised
 }
 
 fn has_ended(child: &Child) -> bool {
@@ -234,7 +301,7 @@ pub fn raw<'a, T: AsRawFd + 'a>(fds: impl IntoIterator<Item = &'a T>) -> Vec<Raw
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::io::{Read, Write};
+    use std::time::Instant;
 
     /// What a child makes of it, which alone may close all it has.
     #[track_caller]
@@ -271,5 +338,35 @@ mod tests {
         let mut nothing = nothing().unwrap();
         let _ = nothing.write_all(b"something");
         assert_eq!(nothing.read(&mut [0; 16]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_child_is_asked_for_so_long_and_no_longer() {
+        let text = "long ".repeat(100_000);
+        let answer = ask_child(Duration::from_secs(60), || text.clone()).unwrap();
+        assert_eq!(answer, text);
+        let begun = Instant::now();
+        let late = ask_child(Duration::from_millis(100), || {
+            loop {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+        });
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        assert!(ask_child(Duration::from_secs(60), || std::process::exit(1)).is_err());
+    }
+
+    #[test]
+    fn strangers_are_reaped_and_own_children_are_not() {
+        let Some(own) = fork_child().unwrap() else { std::process::exit(7) };
+        let Some(stranger) = fork_child().unwrap() else { std::process::exit(8) };
+        while !has_ended(&own) || !has_ended(&stranger) {
+            std::thread::yield_now();
+        }
+        // The own one may be the next, and stays so until it is reaped.
+        reap_all_but(&[own.pid]);
+        assert_eq!(reap(&own), Some(WaitStatus::Exited(own.pid, 7)));
+        reap_all_but(&[]);
+        assert_eq!(waitpid(stranger.pid, None), Err(Errno::ECHILD));
     }
 }

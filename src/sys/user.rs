@@ -1,10 +1,13 @@
 //! Users of this machine, and to become one of them.
 
+use super::process;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{self, Gid, Uid, getgrouplist, getppid, setgroups, setresgid, setresuid};
 use std::ffi::CString;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 /// The user that owns nothing, and its number wherever Linux runs, also where no list of users says so.
 const NOBODY: (&str, u32) = ("nobody", 65534);
@@ -53,6 +56,48 @@ impl User {
         // The greatest number leaves an ID as it is (setresuid(2)).
         let same = Uid::from_raw(u32::MAX);
         setresuid(self.uid, same, same)
+    }
+
+    /// The same, by a process of its own that may take so long: behind a name can be a directory on another machine, and
+    /// while it is asked nothing else is done. `None` also where that is too long.
+    ///
+    /// Precondition: as for [`process::fork_child`].
+    #[must_use]
+    pub fn find_within(name: &str, patience: Duration) -> Option<Self> {
+        let text = process::ask_child(patience, || match Self::find(name) {
+            Some(user) => user.to_line(),
+            None => String::new(),
+        });
+        match text {
+            Ok(line) => Self::from_line(name, &line),
+            Err(error) if error.kind() == ErrorKind::TimedOut => None,
+            // No process is to be had, which says nothing of the user.
+            Err(_) => Self::find(name),
+        }
+    }
+
+    /// The user that owns nothing, without a look.
+    #[must_use]
+    pub fn nobody() -> Self {
+        let (name, number) = NOBODY;
+        let (uid, gid) = (number.into(), number.into());
+        Self { name: name.to_owned(), uid, gid, groups: vec![gid] }
+    }
+
+    fn to_line(&self) -> String {
+        let groups = self.groups.iter().copied();
+        let numbers = [self.uid.as_raw(), self.gid.as_raw()].into_iter();
+        let numbers = numbers.chain(groups.map(Gid::as_raw)).map(|number| number.to_string());
+        numbers.collect::<Vec<_>>().join(" ")
+    }
+
+    fn from_line(name: &str, line: &str) -> Option<Self> {
+        let numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
+        let numbers: Vec<u32> = numbers.collect::<Option<_>>()?;
+        let [uid, gid, groups @ ..] = &*numbers else { return None };
+        let groups = groups.iter().copied().map(Gid::from_raw).collect();
+        let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+        Some(Self { name: name.to_owned(), uid, gid, groups })
     }
 
     /// Becomes this user, for good, if this process is root's. It dies with its parent as before. Without root there
@@ -137,6 +182,11 @@ mod tests {
         assert_eq!((unknown.uid.as_raw(), unknown.gid.as_raw()), (4_000_000_001, 4_000_000_001));
         for name in ["", "no such user", "-1", "4294967296"] {
             assert_eq!(User::find(name), None, "{name:?}");
+            assert_eq!(User::find_within(name, Duration::from_secs(60)), None, "{name:?}");
+        }
+        for name in ["root", "0", "nobody", "4000000001"] {
+            let within = User::find_within(name, Duration::from_secs(60));
+            assert_eq!(within, User::find(name), "{name:?}");
         }
     }
 }

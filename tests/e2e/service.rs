@@ -179,3 +179,39 @@ fn the_watchdog_hears_of_the_master_until_that_stands_still() {
     drop(stopped);
     ping();
 }
+
+/// A directory of users that does not answer: `/etc/passwd` is a pipe that nobody writes to, for the master alone.
+#[test]
+fn a_user_that_is_not_found_in_time_costs_a_reload_and_not_the_relay() {
+    if !crate::harness::is_root_and_may_look_in() {
+        return;
+    }
+    const LIMIT: Duration = Duration::from_secs(4);
+    let directory = TempDir::new().unwrap();
+    let manager = Manager::at(&directory.path().join("notify"));
+    let mut command = manager.command("unshare");
+    command.args(["--mount", BINARY]).env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
+    let relay = Relay::run(command, 1, &[], None);
+    while manager.step() != ready(&relay) {}
+    let silence = directory.path().join("silence");
+    nix::unistd::mkfifo(&silence, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+    let inside = |arguments: &[&std::ffi::OsStr]| {
+        let target = format!("--target={}", relay.master().0);
+        let status = Command::new("nsenter").arg(target).arg("--mount").args(arguments).status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    };
+    inside(&["mount".as_ref(), "--bind".as_ref(), silence.as_ref(), "/etc/passwd".as_ref()]);
+
+    manager.socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let begun = Instant::now();
+    let asked = relay.request("reload").spawn().unwrap();
+    // It is over, and nothing took longer than the manager waits.
+    while manager.step() != ready(&relay) {}
+    let output = asked.wait_with_output().unwrap();
+    expect_failure(&output, 1, &["bad value for `user`", "found within 2s"]);
+    assert!(begun.elapsed() >= LIMIT / 2, "{:?}", begun.elapsed());
+    exchange(&relay);
+    inside(&["umount".as_ref(), "/etc/passwd".as_ref()]);
+    relay.reload(1, &[]);
+    crate::reload::expect_children(&relay, 1);
+}
