@@ -152,6 +152,9 @@ pub fn run(
     process::leave_stdin()?;
     let mut worker = Worker::new(id, epoch, tether, inheritance, generation)?;
     generation.acceptors.iter().flatten().for_each(Acceptor::prepare);
+    if let Err(error) = process::die_before_parent() {
+        tracing::debug!(%error, "the kernel may kill the master before its workers, for want of memory");
+    }
     let Config { user, sandbox, .. } = &generation.config;
     sandbox::enter(user, sandbox.then_some(&shared)).map_err(io::Error::other)?;
     worker.work()
