@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{dup2_stdout, pipe2};
+use nix::unistd::{Pid, dup2_stdout, pipe2};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -88,6 +88,11 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    /// Its process.
+    pub(super) fn pid(&self) -> Pid {
+        self.child.pid
+    }
+
     /// What to poll for: its end.
     pub(super) fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(self.child.pidfd.as_fd(), PollFlags::POLLIN)

@@ -250,7 +250,8 @@ impl WorkerState {
         let tether = MasterEnd::after(orders?, news?);
         let child = Child { pid: Pid::from_raw(self.pid), pidfd };
         let (is_silent, born_ms) = (self.is_silent, self.born_ms);
-        Ok(Process { record, child, tether, is_silent, born_ms, pulse: Pulse::default() })
+        let (pulse, is_ended) = (Pulse::default(), false);
+        Ok(Process { record, child, tether, is_silent, born_ms, pulse, is_ended })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Signals, deaths, news and requests only record; one loop hands them to the decider, one by one, and does
 //! what it answers.
 
-use super::decision::{Action, Asker, Decider, Event, GenerationId, Order, Outcome, Terms};
+use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
 use super::notify::Notifier;
 use super::program::{Program, Trial};
 use super::reopening::{self, Reopened};
@@ -25,6 +25,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 use shm::WorkerId;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -171,9 +172,7 @@ impl Supervisor {
 
     fn turn(&mut self) {
         self.sleep();
-        while let Some(signal) = signal::next(&self.outside.signals) {
-            self.obey(signal);
-        }
+        self.hear_signals();
         for (record, news) in self.workers.news() {
             self.decide(match news {
                 News::Serves => Event::Serves(record),
@@ -183,6 +182,7 @@ impl Supervisor {
         }
         self.bury_the_dead();
         self.abandoned.retain(|child| process::reap(child).is_none());
+        self.reap_strangers();
         if let Some(outcome) = self.trial.as_mut().and_then(Trial::outcome) {
             self.trial = None;
             self.decide(Event::Tried(outcome));
@@ -265,6 +265,15 @@ impl Supervisor {
         }
     }
 
+    /// Reaps children that are neither workers nor programs that were tried: what a shell has left to us that became
+    /// this program, and as process 1 whatever has lost its parent.
+    fn reap_strangers(&self) {
+        let trial = self.trial.iter().map(Trial::pid);
+        let own = self.workers.processes().iter().map(|it| it.child.pid).chain(trial);
+        let own: Vec<Pid> = own.chain(self.abandoned.iter().map(|it| it.pid)).collect();
+        process::reap_all_but(&own);
+    }
+
     /// Kills who does not go on: what it serves is lost, and would be held for ever.
     fn end_the_hung(&mut self) {
         let hang_timeout_ms = self.hang_timeout_ms();
@@ -274,7 +283,7 @@ impl Supervisor {
                 hang_timeout_ms,
                 "a worker hangs, and is killed"
             );
-            self.workers.send(record, Order::Kill);
+            self.workers.kill(record);
         }
     }
 
@@ -282,12 +291,30 @@ impl Supervisor {
         millis(self.current.config.timeouts.hang_timeout)
     }
 
+    fn hear_signals(&mut self) {
+        while let Some(signal) = signal::next(&self.outside.signals) {
+            self.obey(signal);
+        }
+    }
+
     fn bury_the_dead(&mut self) {
-        for Dead { record, status, lived_ms } in self.workers.bury_the_dead() {
+        let dead = self.workers.bury_the_dead();
+        if !dead.is_empty() {
+            // A terminal signals all processes, and a worker dies at once. The order to stop is here as well by now.
+            self.hear_signals();
+        }
+        for Dead { record, status, lived_ms, is_ended } in dead {
             let (worker, cause) = (record.index(), cause(status));
-            if self.decider.is_leaving(record) && matches!(status, WaitStatus::Exited(_, 0)) {
-                tracing::debug!(worker, "a worker is done");
-            } else if !self.decider.is_stopping() {
+            let is_meant = match status {
+                WaitStatus::Exited(_, 0) => self.decider.is_leaving(record),
+                WaitStatus::Signaled(_, Signal::SIGTERM | Signal::SIGINT, _) => {
+                    is_ended || self.decider.is_stopping()
+                }
+                _ => is_ended,
+            };
+            if is_meant {
+                tracing::debug!(worker, cause, "a worker is done");
+            } else {
                 tracing::error!(worker, cause, lived_ms, "a worker died");
                 let book = self.inheritance.segment.shared().record(record);
                 book.inspect(|book| Tally::WorkerDied.count(book));
@@ -493,8 +520,9 @@ impl Supervisor {
     }
 
     /// Becomes the program that is installed now. Returns only if it could not.
-    fn replace(&self) -> Event {
+    fn replace(&mut self) -> Event {
         tracing::info!("the new program takes over");
+        self.outside.notifier.alive();
         let error = self.outside.program.become_next(&self.state());
         Event::NotReplaced(format!("cannot start the new program: {error}"))
     }

@@ -37,6 +37,8 @@ pub(super) struct Process {
     pub(super) is_silent: bool,
     pub(super) born_ms: u64,
     pub(super) pulse: Pulse,
+    /// The master has ended it on purpose, and not because it hung.
+    pub(super) is_ended: bool,
 }
 
 /// A worker that is no more, and swept.
@@ -45,6 +47,8 @@ pub(super) struct Dead {
     pub(super) record: WorkerId,
     pub(super) status: WaitStatus,
     pub(super) lived_ms: u64,
+    /// The master has ended it on purpose.
+    pub(super) is_ended: bool,
 }
 
 impl Workers {
@@ -99,8 +103,17 @@ impl Workers {
         hung
     }
 
-    pub(super) fn send(&self, record: WorkerId, order: Order) {
-        let Some(process) = self.processes.iter().find(|it| it.record == record) else { return };
+    /// Ends a worker that hangs: it has died, as others do.
+    pub(super) fn kill(&self, record: WorkerId) {
+        let hung = self.processes.iter().find(|it| it.record == record);
+        hung.into_iter().for_each(|it| process::send(&it.child, Signal::SIGKILL));
+    }
+
+    pub(super) fn send(&mut self, record: WorkerId, order: Order) {
+        let Some(process) = self.processes.iter_mut().find(|it| it.record == record) else {
+            return;
+        };
+        process.is_ended |= matches!(order, Order::Term | Order::Kill);
         let signal = |signal| {
             process::send(&process.child, signal);
             Ok(())
@@ -153,7 +166,8 @@ impl Workers {
         book.inspect(|book| Tally::WorkerForked.count(book));
         let born_ms = clock::monotonic_ms();
         let pulse = Pulse::default();
-        self.processes.push(Process { record, child, tether, is_silent: false, born_ms, pulse });
+        let (is_silent, is_ended) = (false, false);
+        self.processes.push(Process { record, child, tether, is_silent, born_ms, pulse, is_ended });
         Ok(())
     }
 
@@ -164,7 +178,7 @@ impl Workers {
             None => true,
             Some(status) => {
                 let lived_ms = clock::monotonic_ms().saturating_sub(it.born_ms);
-                dead.push(Dead { record: it.record, status, lived_ms });
+                dead.push(Dead { record: it.record, status, lived_ms, is_ended: it.is_ended });
                 false
             }
         });
@@ -195,7 +209,8 @@ impl Workers {
         let others = self.processes.iter().filter_map(|it| shared.record(it.record));
         others.for_each(shm::WorkerRecord::ask);
         // Those as well that the dead had to wake for a session that it was not in.
-        wakers.iter().for_each(wake);
+        let living = self.processes.iter().filter_map(|it| wakers.get(it.record.index()));
+        living.for_each(wake);
         self.inheritance.segment.permits().sweep(dead);
     }
 }

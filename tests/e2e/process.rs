@@ -167,3 +167,94 @@ pub(crate) fn quit_sends_away_a_pair_that_has_met_and_not_begun() {
     drop((receiver, sender));
     assert_eq!(relay.wait(), 0, "{}", relay.errors());
 }
+
+/// As from a terminal: the master and its workers are signalled at a time.
+#[test]
+fn workers_that_are_stopped_with_their_master_have_not_died() {
+    use std::os::unix::process::CommandExt;
+    for round in 0..10 {
+        let signal = [Signal::SIGINT, Signal::SIGTERM][round % 2];
+        let mut command = std::process::Command::new(crate::harness::BINARY);
+        command.stdin(std::process::Stdio::null()).process_group(0);
+        let mut relay = Relay::run(command, 4, &[], None);
+        let group = nix::unistd::Pid::from_raw(relay.master().0);
+        nix::sys::signal::killpg(group, signal).unwrap();
+        assert_eq!(relay.wait(), 0);
+        assert!(!relay.errors().contains("ERROR"), "{signal}: {}", relay.errors());
+    }
+}
+
+/// A worker is killed for want of memory before its master is, also one that was forked later and by another program.
+#[test]
+fn workers_are_above_their_master_where_memory_runs_out() {
+    let score = |pid: crate::harness::Pid| pid.read("oom_score_adj").trim().parse::<i32>().unwrap();
+    let relay = Relay::with(2, &[]);
+    let expect = |relay: &Relay| {
+        let expected = (score(relay.master()) + 100).min(1000);
+        for worker in relay.worker_pids() {
+            assert_eq!(score(worker), expected);
+        }
+    };
+    expect(&relay);
+    relay.worker_pids()[0].signal(Signal::SIGKILL);
+    eventually("it is replaced", || (relay.worker_pids().len() == 2).then_some(()));
+    relay.reload(3, &[]);
+    expect(&relay);
+    relay.upgrade(2, &[]);
+    expect(&relay);
+}
+
+/// The relay as process 1, as in a container: whatever has lost its parent is its child, and does not stay a zombie.
+#[test]
+fn process_1_reaps_what_has_lost_its_parent() {
+    use crate::harness::Pid;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root may make a namespace of processes");
+        return;
+    }
+    let mut command = std::process::Command::new("unshare");
+    // One child of the shell that becomes the relay, and one whose parent ends before it.
+    let script = "sleep 0.2 & (sleep 0.4 & sleep 0.6 &) & exec \"$0\" \"$@\"";
+    command.args([
+        "--pid",
+        "--fork",
+        "--kill-child=SIGKILL",
+        "sh",
+        "-c",
+        script,
+        crate::harness::BINARY,
+    ]);
+    command.stdin(std::process::Stdio::null());
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("test.toml");
+    let errors = directory.path().join("stderr");
+    std::fs::write(
+        &config,
+        "workers = 2\nmemory.pipes = 4\n[[listener]]\naddress = \"127.0.0.1:0\"\n",
+    )
+    .unwrap();
+    command.arg("-c").arg(&config).stderr(std::fs::File::create(&errors).unwrap());
+    let mut outside = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let said = || std::fs::read_to_string(&errors).unwrap();
+    let first = eventually("the relay is process 1", || {
+        let unshare = Pid(i32::try_from(outside.id()).unwrap());
+        unshare.children().into_iter().find(|it| it.title().contains("master process"))
+    });
+    let workers = || -> Vec<Pid> {
+        first.children().into_iter().filter(|it| it.title().contains("worker process")).collect()
+    };
+    eventually("only workers are left", || {
+        (workers().len() == 2 && first.children().len() == 2).then_some(())
+    });
+    // How its own have ended is told as ever.
+    let killed = workers()[0];
+    killed.signal(Signal::SIGKILL);
+    eventually("it is replaced", || {
+        (workers().len() == 2 && !workers().contains(&killed)).then_some(())
+    });
+    assert_eq!(said().matches("a worker died worker=").count(), 1, "{}", said());
+    assert!(said().contains("cause=\"SIGKILL\""), "{}", said());
+    first.signal(Signal::SIGQUIT);
+    let status = eventually("it stops", || outside.try_wait().unwrap());
+    assert!(status.success(), "{status:?}: {}", said());
+}

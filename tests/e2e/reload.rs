@@ -385,6 +385,27 @@ fn winch_drains_all_and_hup_begins_anew() {
     exchange(&relay);
 }
 
+/// Those that a reload does not wait for any longer are ended, and have not died.
+#[test]
+fn a_generation_that_is_ended_for_a_reload_has_not_died() {
+    let lines = ["generations_max = 2", "timeouts.reload_timeout = \"1s\"", ADMIN];
+    let relay = Relay::with(1, &lines);
+    let segment = relay.segment();
+    let session = relay.session();
+    let mut receiver = relay.connect();
+    receiver.get(&session.path);
+    segment.wait_until_held(1);
+    relay.reload(1, &lines);
+    relay.reload(1, &lines);
+    eventually("the wait is ended", || {
+        receiver.is_gone_within(Duration::from_millis(1)).then_some(())
+    });
+    expect_children(&relay, 1);
+    assert!(relay.errors().contains("ended, as a reload waits"), "{}", relay.errors());
+    assert!(!relay.errors().contains("ERROR"), "{}", relay.errors());
+    assert_eq!(relay.metrics().value("workers_died_total"), 0);
+}
+
 /// Every worker of every generation that may live has somebody to serve, on a machine with little to open.
 #[test]
 fn heavy_no_reload_of_thirty_two_workers_waits_before_four_generations_live() {
