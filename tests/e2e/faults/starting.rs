@@ -162,7 +162,7 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("openat", "EMFILE", 4..=60, "(log.access): Too many open files"),
         ("poll", "ENOMEM", 2..=4, ""),
         ("recvmsg", "ENOMEM", 1..=2, ""),
-        ("pipe2", "ENFILE", 1..=2, ""),
+        ("pipe2", "ENFILE", 1..=1, ""),
         // By the child that makes the pipes, or for it.
         ("clone,clone3", "EAGAIN", 1..=1, ""),
         ("pidfd_open", "EMFILE", 1..=1, ""),
@@ -185,6 +185,8 @@ fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
     let forks: &[Case] = &[
         // The first two are made for the pipes.
         ("socketpair", "EMFILE", 3..=4, "cannot fork a worker: Too many open files"),
+        // The first asks for the user, and the child's first two are the pipes.
+        ("pipe2", "EMFILE", 3..=3, "cannot fork a worker: Too many open files"),
         // The first child looks for the user, the second makes the pipes.
         (
             "clone,clone3",
