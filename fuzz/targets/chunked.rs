@@ -4,7 +4,7 @@
 use idontstore::http::{Dechunker, Fault, chunk_line};
 use libfuzzer_sys::fuzz_target;
 
-/// Libfuzzer's inputs are smaller, so what is announced may be more and what is decoded may not.
+/// More than an input has, so only what a chunk line announces can be beyond it.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 
 /// Payload, bytes read, and whether the body has ended.

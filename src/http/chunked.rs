@@ -3,8 +3,9 @@
 //! The worker reads from a socket into a chunk of the ring and calls [`Dechunker::decode`] on what
 //! came; the payload is left at the front, ready to be published. What must always hold: every
 //! byte is read once, the outcome does not depend on how the bytes were cut, nothing is allocated,
-//! no chunk begins that is larger than what may still come, and only the strict grammar of RFC 9112, section 7.1, is taken. (`httparse` reads an empty size as
-//! zero and anything at all inside an extension.)
+//! no chunk begins that is larger than what may still come, and only the strict grammar of RFC 9112,
+//! section 7.1, is taken. (`httparse` reads an empty size as zero and anything at all inside an
+//! extension.)
 
 mod extension;
 

@@ -41,9 +41,9 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
 pub struct FileName(String);
 
 impl FileName {
-    /// Takes what is harmless of any bytes: what follows the last slash of either kind, without
-    /// invisible characters, dots and white space around it, as no device of Windows, cut to its limit.
-    /// `None` if nothing is left.
+    /// Takes what is harmless of any bytes: what follows the last slash of either kind. Invisible
+    /// characters are left out, and so are dots and white space at both ends. What Windows does not
+    /// allow becomes `_`, and a long name is cut. `None` if nothing is left.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
@@ -156,8 +156,8 @@ fn join_sections(disposition: &[u8]) -> Option<Vec<u8>> {
     Some(name)
 }
 
-/// `UTF-8'language'percent-encoded`; no other character set is told to be understood (RFC 8187) but
-/// ASCII, which some senders name.
+/// `UTF-8'language'percent-encoded` (RFC 8187). Some senders name its part `US-ASCII`; no other character
+/// set is read.
 fn decode_extended(value: &[u8]) -> Option<Vec<u8>> {
     let mut pieces = value.splitn(3, |&byte| byte == b'\'');
     let (charset, _language, text) = (pieces.next()?, pieces.next()?, pieces.next()?);

@@ -114,8 +114,8 @@ impl Codings {
         *count = count.saturating_add(1);
     }
 
-    /// Without `chunked` at the end nobody knows where the body ends (RFC 9112, section 6.3). With it,
-    /// a coding before it is only one that we do not undo.
+    /// Without `chunked` at the end nobody knows where the body ends (RFC 9112, section 6.3). A coding
+    /// in front of it is just not implemented here.
     fn judge(self) -> Result<Framing, Fault> {
         match self {
             Self { chunked: 2.., .. } => Err(Fault::TransferEncodingDoubled),

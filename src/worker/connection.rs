@@ -328,7 +328,7 @@ impl Connection {
         };
         let behind = self.inbox.get(bytes..).unwrap_or_default();
         let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) else {
-            // What is read here may be awaited: the client holds it back until it is told.
+            // The client holds the body back until it is told to go on.
             let holds_back = request.expects_continue && behind.is_empty();
             if holds_back && !std::mem::replace(&mut self.said_continue, true) {
                 self.outbox.bytes().extend_from_slice(CONTINUE);

@@ -101,8 +101,8 @@ fn with_key(
     }
 }
 
-/// Refuses a receiver that has the beginning of this file, and would get it from byte 0: some clients
-/// put the one behind the other.
+/// Refuses a receiver that asks for the rest of a file whose beginning was relayed before. It would get
+/// the file from byte 0, and some clients put that behind what they have.
 fn refuse_rest(
     relay: &Relay,
     request: &Request<'_>,

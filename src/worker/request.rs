@@ -55,8 +55,8 @@ pub(super) fn is_prefetch(request: &Request<'_>) -> bool {
     request.field("sec-purpose").is_some_and(names) || request.field("purpose").is_some_and(names)
 }
 
-/// Whether the client has a part of the file and asks for the rest. With `If-Range` it takes the whole
-/// file as well, unless it is the one that it has; no answer of ours says which it is.
+/// Whether the client asks for a part of the file, and takes nothing else. With `If-Range` it takes the
+/// whole file too: the field names the file that the client has, and no answer of ours gave it a name.
 pub(super) fn asks_for_rest(request: &Request<'_>) -> bool {
     request.field("if-range").is_none() && request.fields("range").any(asks_for_part)
 }
@@ -139,7 +139,7 @@ pub(super) fn cargo(
     })
 }
 
-/// The field of this name. Of two that differ nobody knows which counts, so neither does.
+/// The field of this name. Two that differ are refused: nobody knows which counts.
 pub(super) fn single<'b>(
     request: &Request<'b>,
     name: &str,
@@ -154,7 +154,7 @@ pub(super) fn single<'b>(
     Ok(first)
 }
 
-/// Refuses a body that is only a part of its file: there is nothing to put it behind.
+/// Refuses a body that is only a part of its file: the receiver would take it for the whole.
 fn refuse_part(request: &Request<'_>, asked: &Asked) -> Result<(), Answer> {
     let length = match request.framing {
         Framing::Length(bytes) => Some(bytes),
@@ -167,8 +167,8 @@ fn refuse_part(request: &Request<'_>, asked: &Asked) -> Result<(), Answer> {
     Err(Answer::bad_request(text, asked))
 }
 
-/// The codings of all `Content-Encoding` fields. A receiver that is not told of one gets another body, so
-/// what cannot be passed on is refused.
+/// The codings of all `Content-Encoding` fields. What cannot be passed on is refused, since a receiver
+/// that is not told of a coding gets another body.
 fn encoding(request: &Request<'_>, asked: &Asked) -> Result<Option<Vec<u8>>, Answer> {
     let fields = request.fields("content-encoding").filter(|field| !field.is_empty());
     let encoding = fields.collect::<Vec<_>>().join(&b", "[..]);

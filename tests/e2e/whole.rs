@@ -158,7 +158,7 @@ pub(crate) fn a_receiver_that_asks_for_the_rest_is_never_given_the_beginning() {
         assert!(answer.text().contains("Range"), "{}", answer.text());
         assert!(!answer.expect_error(409).head.closes(), "{range}");
     }
-    // Its place is free, and whoever takes all from the beginning gets it.
+    // Its place is free: a receiver that takes all from the beginning gets it.
     let payload = Payload::new(4, 10);
     let whole = session.receiver(&payload);
     session.sender(&payload, Shape::Length).join().unwrap().expect(200);
@@ -181,7 +181,7 @@ fn a_range_that_takes_the_whole_is_given_the_whole() {
         relay.connect().put(&session.path, b"hello you!").read_response().expect(200);
         assert_eq!(receiver.read_response().expect(200).body, b"hello you!", "{fields:?}");
     }
-    // Nothing has passed here: who asks for a part has it from elsewhere, and sees that it gets the whole.
+    // Nothing has passed here: a receiver with a part has it from elsewhere, and sees that it gets the whole.
     let session = relay.session();
     let mut receiver = relay.connect();
     receiver.request("GET", &session.path, &[("Range", "bytes=5-")]);
