@@ -14,9 +14,13 @@ use std::net::IpAddr;
 /// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
 /// read with the head.
 pub(super) fn asked(request: &Request<'_>, client: IpAddr, read_bytes: usize) -> Asked {
+    // In HTTP/1.0 a body of no stated length may follow, up to the end.
+    let is_open = request.version == Version::Http10
+        && request.framing == Framing::None
+        && matches!(request.method, Method::Post | Method::Put);
     Asked {
         client,
-        keep_alive: request.keep_alive,
+        keep_alive: request.keep_alive && !is_open,
         version: request.version,
         problem: accepts(request.field("accept"), "application/problem+json"),
         head_only: request.method == Method::Head,

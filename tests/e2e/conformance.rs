@@ -371,6 +371,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "curl_that_goes_on_is_refused_and_curl_that_begins_is_not",
                     "curl_that_goes_on_does_not_put_two_files_into_one",
                     "a_message_of_http_1_0_states_its_length",
+                    "what_an_old_sender_sends_up_to_the_end_is_no_request",
                 ],
             ),
             (

@@ -54,6 +54,23 @@ fn a_curl_that_states_no_length_can_send_again() {
 }
 
 #[test]
+fn what_an_old_sender_sends_up_to_the_end_is_no_request() {
+    let relay = Relay::start();
+    let session = relay.session();
+    for target in ["/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", "/", "/session"] {
+        let mut sender = relay.connect();
+        let bearer = format!("Authorization: Bearer {}", session.token);
+        let hidden = format!("DELETE {} HTTP/1.1\r\nHost: a\r\n{bearer}\r\n\r\n", session.path);
+        let head = format!("POST {target} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        sender.send((head + &hidden).as_bytes());
+        assert!(sender.read_response().head.closes(), "{target}");
+        sender.finish();
+        sender.expect_close();
+    }
+    session.transfer(&Payload::new(6, 10), Shape::Length);
+}
+
+#[test]
 fn a_message_of_http_1_0_states_its_length() {
     let relay = Relay::start();
     let session = relay.message_session();

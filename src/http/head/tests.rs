@@ -59,6 +59,16 @@ fn empty_lines_before_a_head_are_skipped() {
 }
 
 #[test]
+fn a_head_request_is_known_by_its_method_alone() {
+    for head in ["HEAD ", "HEAD / HTTP/9", "\r\n\r\nHEAD /\0"] {
+        assert!(begins_head_request(head.as_bytes()), "{head:?}");
+    }
+    for other in ["", "HEAD", "HEADER / ", "head / ", " HEAD / ", "GET / HTTP/1.1\r\nHEAD "] {
+        assert!(!begins_head_request(other.as_bytes()), "{other:?}");
+    }
+}
+
+#[test]
 fn the_bytes_behind_a_head_are_not_looked_at() {
     let two = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\0\n\r bad";
     assert!(matches!(parse(two, &LIMITS, &mut FieldRoom::default()), Ok(Parsed::Complete(_, 27))));
@@ -150,6 +160,7 @@ fn rough_head() -> impl Strategy<Value = Vec<u8>> {
         ]),
         2 => prop::sample::select(vec![
             "\n", "\r", "\0", " ", "\t", ":", "\x7f", "\u{e4}", " HTTP/1.0", " HTTP/2", "HTTP/1.9",
+            " HTTP/2.0", " HTTP/01.01", "CONNECT ", "Transfer-Encoding: ,gzip\r\n", "Expect: 100-continue\r\n",
             "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n", "Host: i\r\n", "Expect: x\r\n",
         ]),
     ];
