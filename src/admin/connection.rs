@@ -74,7 +74,7 @@ impl Connection {
                 head.extend_from_slice(room.get(..bytes).unwrap_or_default());
                 return Step::Continue(());
             }
-            Err(fault) => refuse(fault, &mut out),
+            Err(fault) => refuse(fault, http::begins_head_request(head), &mut out),
         }
         self.state = State::Answer(out, 0);
         Step::Continue(())
@@ -104,8 +104,8 @@ impl Connection {
     }
 }
 
-fn refuse(fault: Fault, out: &mut Vec<u8>) {
-    super::write(out, super::text(fault.status(), &fault.to_string()), false);
+fn refuse(fault: Fault, head_only: bool, out: &mut Vec<u8>) {
+    super::write(out, super::text(fault.status(), &fault.to_string()), head_only);
 }
 
 fn read(mut socket: &Socket, room: &mut [u8]) -> ControlFlow<Pause, usize> {

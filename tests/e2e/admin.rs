@@ -525,6 +525,10 @@ fn the_two_listeners_have_nothing_in_common() {
         relay.ask_admin(page).expect(200);
         let mut head = Raw::connect(relay.admin());
         let answer = head.request("HEAD", page, &[]).read_response().expect(200);
+        let mut refused = Raw::connect(relay.admin());
+        refused.send(format!("HEAD {page} HTTP/1.1\r\n\r\n").as_bytes());
+        assert_eq!(refused.read_head().status, 400);
+        refused.expect_close();
         assert!(answer.body.is_empty());
         head.expect_close();
         let fields = [("Content-Length", "5")];
