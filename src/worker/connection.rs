@@ -328,12 +328,8 @@ impl Connection {
         };
         let behind = self.inbox.get(bytes..).unwrap_or_default();
         let Some(body_bytes) = request::empty_body_bytes(relay, &request, behind) else {
-            // The client holds the body back until it is told to go on.
-            let holds_back = request.expects_continue && behind.is_empty();
-            if holds_back && !std::mem::replace(&mut self.said_continue, true) {
-                self.outbox.bytes().extend_from_slice(CONTINUE);
-                // The socket has room for it.
-                self.outbox.flush(&mut self.stream);
+            if request.expects_continue && behind.is_empty() {
+                self.say_continue();
             }
             return None;
         };
@@ -356,6 +352,15 @@ impl Connection {
         self.consume(bytes.saturating_add(body_bytes));
         self.said_continue = false;
         Some(self.act(relay, action, now_ms))
+    }
+
+    /// Tells a client that holds back a body, which is read with its head, to go on with it; once.
+    fn say_continue(&mut self) {
+        if !std::mem::replace(&mut self.said_continue, true) {
+            self.outbox.bytes().extend_from_slice(CONTINUE);
+            // The socket has room for it.
+            self.outbox.flush(&mut self.stream);
+        }
     }
 
     fn turn_away(&mut self, relay: &Relay, why: TurnedAway, now_ms: u64) -> Step {

@@ -103,32 +103,21 @@ pub(super) fn cargo(
     asked: &Asked,
     label: Label,
 ) -> Result<Cargo, Answer> {
-    let limits = &relay.config.limits;
-    let has_length = request.framing != Framing::None;
-    // HTTP/1.0 clients may mean a body that ends with the connection.
-    if !has_length && (matches!(label.manner, Manner::File) || request.version == Version::Http10) {
-        return Err(Answer::fault(Fault::LengthMissing, asked));
-    }
+    check_length(&relay.config.limits, request, &label.manner, asked)?;
+    refuse_part(request, asked)?;
     let receipt = match single(request, "x-receipt", asked)? {
         None => label.receipt,
         Some(b"acked") => Receipt::Acked,
         Some(b"sent") => Receipt::Sent,
         Some(_) => return Err(Answer::bad_request("X-Receipt: acked or sent", asked)),
     };
-    if let Framing::Length(bytes) = request.framing
-        && bytes > limits.body_bytes_max
-    {
-        let fault = Fault::BodyTooLarge { bytes_max: limits.body_bytes_max };
-        return Err(Answer::fault(fault, asked));
-    }
-    refuse_part(request, asked)?;
     let content_type = single(request, "content-type", asked)?.filter(|it| is_media_type(it));
     let encoding = encoding(request, asked)?;
     let is_encoded = encoding.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
     if label.form.is_some() && is_encoded {
         return Err(Answer::bad_request("a form with a Content-Encoding cannot be read", asked));
     }
-    let dechunker = dechunker(limits);
+    let dechunker = dechunker(&relay.config.limits);
     Ok(Cargo {
         body: Body::new(request.framing, label.form, dechunker),
         content_type: content_type.map(<[u8]>::to_vec),
@@ -141,6 +130,25 @@ pub(super) fn cargo(
         admitted_as: label.admitted_as,
         for_guest: label.for_guest,
     })
+}
+
+/// Checks that the length of a body is stated, and not too much. A message of HTTP/1.1 needs no body.
+fn check_length(
+    limits: &Limits,
+    request: &Request<'_>,
+    manner: &Manner,
+    asked: &Asked,
+) -> Result<(), Answer> {
+    let bytes_max = limits.body_bytes_max;
+    let fault = match request.framing {
+        // An HTTP/1.0 client may mean a body that ends with the connection.
+        Framing::None if matches!(manner, Manner::File) || request.version == Version::Http10 => {
+            Fault::LengthMissing
+        }
+        Framing::Length(bytes) if bytes > bytes_max => Fault::BodyTooLarge { bytes_max },
+        _ => return Ok(()),
+    };
+    Err(Answer::fault(fault, asked))
 }
 
 /// The field of this name. Two that differ are refused: nobody knows which counts.

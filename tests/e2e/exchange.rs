@@ -199,6 +199,17 @@ fn the_encoding_reaches_the_receiver() {
         let fields = [("Content-Length", "2"), ("Content-Encoding", bad)];
         sender.request("PUT", &session.path, &fields).read_response().expect_error(400);
     }
+    // A message has its encoding as well.
+    let messages = relay.message_session();
+    let mut guest = messages.guest();
+    guest.poll();
+    let fields = [("Content-Length", "2"), ("Content-Encoding", "gzip"), ("Content-Type", "none")];
+    let mut host = messages.host();
+    host.ask("POST", &fields).send(b"hi");
+    let answer = guest.read_response().expect(200);
+    assert_eq!(answer.head.must("Content-Encoding"), "gzip");
+    assert_eq!(answer.head.must("Content-Type"), "application/octet-stream");
+    host.read_response().expect(200);
     // A form inside a coding cannot be unpacked, and nothing of it is tried.
     let form = ("Content-Type", "multipart/form-data; boundary=XX");
     let fields = [("Content-Length", "2"), form, ("Content-Encoding", "gzip")];
