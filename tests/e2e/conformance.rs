@@ -311,15 +311,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "relayed_answers_are_safe_in_a_browser",
                 ],
             ),
-            (
-                "exchange",
-                &[
-                    "a_trailing_slash_means_the_same_session",
-                    "a_type_that_is_none_is_bytes_and_two_that_differ_are_refused",
-                    "the_encoding_reaches_the_receiver",
-                    "a_curl_unpacks_what_another_has_packed",
-                ],
-            ),
+            ("exchange", &["a_trailing_slash_means_the_same_session"]),
             (
                 "expectation",
                 &[
@@ -385,6 +377,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "those_that_a_balancer_names_and_that_are_turned_away_do_not_fill_the_relay",
                 ],
             ),
+            ("labels", &[]),
             ("messages::allocating", &[]),
             (
                 "messages::ending",

@@ -33,6 +33,7 @@ mod framing;
 mod hanging;
 mod heads;
 mod keepalive;
+mod labels;
 mod leaving;
 mod lifetime;
 mod limits;
