@@ -190,8 +190,13 @@ fn logrotate_rotates_the_log_with_the_file_that_comes_along() {
     let mut relay = relay_with(&log, 2, &[]);
     let shipped = fs::read_to_string("conf/idontstore.logrotate").unwrap();
     let command = "idontstore -c /etc/idontstore/idontstore.toml";
-    assert!(shipped.contains(command) && shipped.contains("/var/log/idontstore/*.log"));
+    let user = "su idontstore idontstore";
+    for part in [command, user, "/var/log/idontstore/*.log"] {
+        assert!(shipped.contains(part), "{part} in {shipped}");
+    }
+    let id = |option| text(&Command::new("id").arg(option).output().unwrap()).trim().to_owned();
     let own = shipped
+        .replace(user, &format!("su {} {}", id("-un"), id("-gn")))
         .replace(command, &format!("{BINARY} -c {}", relay.config_path().display()))
         .replace("/var/log/idontstore/*.log", log.path().to_str().unwrap());
     let (file, state) = (relay.path("logrotate.conf"), relay.path("logrotate.state"));
