@@ -22,8 +22,8 @@ pub(super) fn is_negotiated(content_type: &str) -> bool {
 }
 
 impl Format {
-    /// The one that `accept`, all such fields of a request, prefers. The older one is for whoever does not ask for the
-    /// newer one by its name.
+    /// The format that a request prefers by `accept`, all its fields of that name. OpenMetrics has to be named: a wildcard
+    /// gets the older format.
     pub(super) fn wanted<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Self {
         let (mut newer, mut older) = (0, None);
         for range in accept.flat_map(|field| field.split(|byte| *byte == b',')) {

@@ -163,7 +163,7 @@ pub struct Admin {
     pub listen: Option<Address>,
     /// The names that it answers to over TCP beside IP addresses and `localhost`; in small letters.
     pub hosts: Vec<String>,
-    /// Who may connect, where it is a Unix socket.
+    /// The rights to connect, where it is a Unix socket.
     pub access: Access,
 }
 

@@ -231,7 +231,7 @@ fn a_dump_parses_back_to_the_same() {
     assert!(config.trusted_proxies.contains("192.0.2.9".parse().unwrap()));
     for mut config in [config, embedded()] {
         let parsed = parse(&config.dump(), "dump").unwrap();
-        // A number of pipes that was worked out has become one that was typed.
+        // A dump has the number of pipes that "auto" came to.
         config.memory.pipes_are_auto = false;
         assert_eq!(parsed, config);
     }

@@ -1,5 +1,5 @@
-//! What a start says of itself: an event for the log, with a field for each thing, and lines on standard output for
-//! whoever has started it.
+//! What a start says of itself: an event for the log, with a field for each fact, and lines on standard output for the
+//! person or program that has started the relay.
 //!
 //! A terminal is told what to try as well. A program that reads standard output finds there where the relay listens, a line
 //! for each listener, or nothing, where it may expect JSON.
@@ -40,7 +40,7 @@ impl Greeting {
         tracing::info!(version, pid, workers, listeners, admin, "{what}");
     }
 
-    /// Prints it to whoever has started us.
+    /// Prints it on standard output.
     pub(super) fn print(&self) {
         let mut out = io::stdout().lock();
         let text = self.text(out.is_terminal());

@@ -176,7 +176,7 @@ pub(super) fn take_over(current: &Generation, next: &Generation) {
     }
 }
 
-/// Lets a socket that stays be open to whom the next configuration names.
+/// Gives a socket that stays the rights that the next configuration names.
 fn grant_admin(current: &Generation, next: &Generation) {
     let (before, after) = (&current.config.admin, &next.config.admin);
     if let Some(Address::Unix(path)) =
@@ -184,7 +184,7 @@ fn grant_admin(current: &Generation, next: &Generation) {
         && before.access != after.access
         && let Err(error) = after.access.grant(path)
     {
-        tracing::warn!(%error, "the admin socket is not open to whom admin.group and admin.mode name");
+        tracing::warn!(%error, "the admin socket does not get the rights of admin.group and admin.mode");
     }
 }
 

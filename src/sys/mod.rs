@@ -25,7 +25,7 @@ pub use socket::{Got, Put, Socket};
 
 use std::io;
 
-/// The error of `what` was attempted, so that whoever reads it knows which call has failed.
+/// `error` with `what` has failed in front of it.
 #[must_use]
 pub fn failed(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))

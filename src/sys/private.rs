@@ -1,8 +1,8 @@
 //! Sockets for whoever runs the program, not for its clients: TCP, or a Unix socket in a file.
 //!
 //! The master opens the listener before the fork, a worker accepts from it, and the command line
-//! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists, and is nobody's
-//! whom it was not opened to.
+//! connects to it. What must always hold: a Unix socket is its owner's alone from the moment it exists, until others
+//! are given a right to it.
 
 use super::failed;
 use super::user::Group;
@@ -64,10 +64,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who may connect to a Unix socket.
+/// The rights to connect to a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Its group; `None` for that of whoever makes it.
+    /// Its group; `None` for the group of the process that makes it.
     pub group: Option<Group>,
     /// The permissions of its file.
     pub mode: u32,
@@ -80,7 +80,8 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Opens the socket at `path` to whom this names: its group comes first, so that nobody else's can connect.
+    /// Gives these rights to the socket at `path`: first its group, then its mode, so that no other group can connect
+    /// meanwhile.
     pub fn grant(&self, path: &Path) -> io::Result<()> {
         let mode = |mode| std::fs::set_permissions(path, Permissions::from_mode(mode));
         if let Some(group) = &self.group {
@@ -98,7 +99,7 @@ fn socket(address: &Address) -> io::Result<(Socket, SockAddr)> {
     Ok((Socket::new(address.domain(), Type::STREAM, None)?, address))
 }
 
-/// Opens a listener on `address` as [`listen`] does, to whom `access` names.
+/// Opens a listener on `address` as [`listen`] does, with the rights of `access`.
 pub fn listen_for(address: &Address, access: &Access) -> io::Result<Socket> {
     let listener = listen(address)?;
     if let Address::Unix(path) = address
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_is_open_to_whom_it_is_meant_for() {
+    fn a_unix_socket_has_the_rights_that_it_is_given() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;

@@ -44,7 +44,7 @@ impl User {
         Some(Self { name, uid: known.uid, gid: known.gid, groups })
     }
 
-    /// Whether this process is root's and can let another process be this user's, who is not root.
+    /// Whether this process is root and this user is not.
     #[must_use]
     pub fn is_another(&self) -> bool {
         unistd::geteuid().is_root() && !self.uid.is_root()

@@ -1,4 +1,4 @@
-//! The section `[admin]`, apart from its address: the names it answers to, and who may connect to its socket.
+//! The section `[admin]`, apart from its address: the names it answers to, and the rights of its socket.
 
 use super::super::report::Fault;
 use super::{Check, Key, NONE, typed};
