@@ -419,6 +419,10 @@ fn a_page_of_somebody_elses_name_is_told_nothing() {
 fn metrics_are_told_in_the_format_that_is_asked_for() {
     let relay = Relay::with(2, &[ADMIN]);
     relay.session().transfer(&Payload::new(1, 100_000), Shape::Length);
+    // So that each answer tells the same.
+    eventually("all clients are gone", || {
+        (relay.metrics().value("connections_open") == 0).then_some(())
+    });
     let ask = |fields: &[(&str, &str)]| {
         Raw::connect(relay.admin()).request("GET", "/metrics", fields).read_response().expect(200)
     };
