@@ -93,6 +93,13 @@ impl Admin {
         }
     }
 
+    /// Accepts one that nobody has told of: the worker that was woken for it may have died, or may hang.
+    pub fn look(&mut self, poll: &Poll, now_ms: u64) {
+        if !self.is_closed {
+            self.accept(poll, now_ms);
+        }
+    }
+
     /// Does what is due.
     pub fn run(&mut self, poll: &Poll, now_ms: u64) {
         self.connections.retain(|_, connection| now_ms < connection.deadline_ms);

@@ -10,6 +10,7 @@ use crate::sys::clock;
 use crate::sys::process::{self, Child};
 use crate::sys::waker::wake;
 use crate::tally::Tally;
+use crate::tls::Acceptor;
 use crate::worker::tether::{self, MasterEnd, News};
 use crate::worker::{self, Generation, Inheritance};
 use nix::poll::{PollFd, PollFlags};
@@ -153,6 +154,8 @@ impl Workers {
         let book = self.inheritance.segment.shared().record(record);
         let epoch = book.map_or(0, shm::WorkerRecord::epoch);
         let (tether, its_end) = tether::pair()?;
+        // What the library does once is done for all workers, and before they give up the files of the system.
+        generation.acceptors.iter().flatten().take(1).for_each(Acceptor::prepare);
         // One that cannot be watched is no more, but may have served for a moment.
         let forked = process::fork_child().inspect_err(|_| self.clean_up_after(record))?;
         let Some(child) = forked else {

@@ -37,8 +37,11 @@ impl Acceptor {
         Ok(Self { config: Arc::new(config) })
     }
 
-    /// Lets the library look at the machine, as it does when it is first asked for random numbers in a process. To be
-    /// called by each process that accepts, while files can still be looked at.
+    /// Draws a random number. The first one of a process is expensive: the library tests the CPU's jitter and looks for a
+    /// file of the system's, 40 ms in all. The master draws one before it forks, so that workers need neither look nor
+    /// test. A worker's first still takes 20 ms, since the library notices the fork (madvise(2), `MADV_WIPEONFORK`) and
+    /// seeds its generators anew; so no two processes ever share a generator's state. Where the kernel cannot tell of
+    /// forks, the library mixes the system's randomness into each number.
     pub fn prepare(&self) {
         let mut drawn = [0];
         // Should it fail now, it fails again in the handshake, which is then refused.

@@ -151,7 +151,6 @@ pub fn run(
     process::close_all_but(&keep)?;
     process::leave_stdin()?;
     let mut worker = Worker::new(id, epoch, tether, inheritance, generation)?;
-    generation.acceptors.iter().flatten().for_each(Acceptor::prepare);
     if let Err(error) = process::die_before_parent() {
         tracing::debug!(%error, "the kernel may kill the master before its workers, for want of memory");
     }
@@ -167,6 +166,8 @@ struct Worker {
     connections: Connections,
     admin: Option<Admin>,
     tether: WorkerEnd,
+    /// Whose library is to be prepared as soon as there is nothing else to do.
+    unprepared: Option<&'static Acceptor>,
     /// It accepts nothing any more, and ends with its last connection.
     leaving: bool,
     /// When who still waits is sent away, once it drains.
@@ -235,6 +236,7 @@ impl Worker {
             relay,
             poll,
             tether,
+            unprepared: acceptors.iter().flatten().next(),
             leaving: false,
             drained_ms: None,
             stops_ms: None,
@@ -261,7 +263,8 @@ impl Worker {
             bell.take(|slot| rung.push(slot));
             rung.extend(std::iter::from_fn(|| self.relay.round.hear()));
             let now = Some(Duration::ZERO);
-            let timeout = if rung.is_empty() { self.sleep_for(clock::monotonic_ms()) } else { now };
+            let may_sleep = rung.is_empty() && self.unprepared.is_none();
+            let timeout = if may_sleep { self.sleep_for(clock::monotonic_ms()) } else { now };
             // Whoever does not sleep needs no waking, and must not cost anybody a system call.
             let sleeps = timeout != now && bell.park();
             match self.poll.poll(&mut events, if sleeps { timeout } else { now }) {
@@ -276,6 +279,11 @@ impl Worker {
             if self.relay.record.is_asked() {
                 let accepted = self.listeners.look(&self.poll, now_ms);
                 self.take_in(accepted, now_ms);
+                self.admin.iter_mut().for_each(|admin| admin.look(&self.poll, now_ms));
+            }
+            let is_idle = events.is_empty() && rung.is_empty() && !self.connections.has_work();
+            if is_idle {
+                self.unprepared.take().into_iter().for_each(Acceptor::prepare);
             }
             rung.drain(..).for_each(|slot| self.connections.ring(slot));
             self.connections.run(&self.relay, now_ms);

@@ -1,14 +1,16 @@
 //! Handshakes: what is spoken and what is refused, resumption at every worker, deadlines, and thousands that break.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
 
-use crate::harness::{ADMIN, PATIENCE, Raw, Relay, eventually};
+use crate::harness::{ADMIN, PATIENCE, Pid, Raw, Relay, eventually};
 
 fn openssl(relay: &Relay, arguments: &str) -> (bool, String) {
     let mut command = Command::new("openssl");
@@ -391,4 +393,42 @@ fn heavy_three_thousand_handshakes_torn_apart_leave_nothing() {
     println!("{grown} KiB more than after 600");
     assert!(grown < 1024, "{grown} KiB more than after 600");
     relay.connect().request("GET", "/", &[]).read_response().expect(200);
+}
+
+/// What the server drew for its first answer in a handshake with a new connection: the record (5 bytes) has the message
+/// (4), the version (2) and the random in it (RFC 8446, section 4.1.3).
+fn server_random(relay: &Relay) -> [u8; 32] {
+    let client = relay.certificate().client(rustls::ALL_VERSIONS);
+    let mut hello = ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
+    let mut line = TcpStream::connect(relay.address()).unwrap();
+    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    hello.write_tls(&mut line).unwrap();
+    let mut answer = [0; 43];
+    line.read_exact(&mut answer).unwrap();
+    assert_eq!((answer[0], answer[5]), (22, 2), "a ServerHello");
+    *answer.last_chunk().unwrap()
+}
+
+/// The master draws from the library's generator before it forks; no worker goes on in its state, and no two in the same.
+#[test]
+fn no_two_workers_draw_the_same_first_number() {
+    const WORKERS: usize = 4;
+    let relay = Relay::https(WORKERS, &["timeouts.hang_timeout = \"1h\""]);
+    let segment = relay.segment();
+    let mut drawn = Vec::new();
+    for life in 0..2 {
+        for worker in 0..WORKERS {
+            let random = relay.on_worker(worker, &segment, || server_random(&relay));
+            assert!(!drawn.contains(&random), "life {life} of worker {worker}");
+            drawn.push(random);
+        }
+        let old = relay.worker_pids();
+        old.iter().for_each(|pid| pid.signal(Signal::SIGKILL));
+        eventually("all are replaced", || {
+            let now = relay.worker_pids();
+            let serves = |pid: &Pid| pid.fds().iter().any(|(_, link)| link.contains("eventpoll"));
+            let are_new = now.iter().all(|pid| !old.contains(pid) && serves(pid));
+            (now.len() == WORKERS && are_new).then_some(())
+        });
+    }
 }
