@@ -105,6 +105,11 @@ impl Stream {
         self.socket.has_urgent()
     }
 
+    /// Asks the kernel whether something has come that epoll has not told of: a read gives it then.
+    pub fn look_for_more(&mut self) -> bool {
+        self.socket.look_for_more()
+    }
+
     /// To be called while nothing is read: with TLS, an end that the client has announced is known only to whoever looks
     /// behind what the socket says. Payload that has come is kept, 4 KiB at most, and what is behind it not looked at.
     pub fn look(&mut self) {

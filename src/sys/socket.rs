@@ -95,6 +95,12 @@ impl Socket {
         self.readable
     }
 
+    /// Asks the kernel whether something has come that epoll has not told of: a read gives it then.
+    pub fn look_for_more(&mut self) -> bool {
+        self.readable |= self.unread() > 0;
+        self.readable
+    }
+
     /// Whether the client has left, or has said all it will say, as far as epoll has told.
     #[must_use]
     pub fn is_leaving(&self) -> bool {

@@ -207,6 +207,26 @@ pub(crate) fn connections_that_stand_idle_have_their_next_request_answered() {
     expect_children(&relay, 1);
 }
 
+/// A client that must not take a reset for an answer that was lost can see that nobody took its request.
+#[test]
+fn a_request_that_crosses_the_end_of_an_idle_connection_meets_no_reset() {
+    let relay = Relay::with(1, &["timeouts.linger_timeout = \"10s\""]);
+    let mut idle = relay.connect();
+    assert!(!idle.get("/").read_response().expect(200).head.closes());
+    relay.reload(1, &["timeouts.linger_timeout = \"10s\""]);
+    assert!(idle.is_gone_within(Duration::from_secs(5)), "who says nothing is let go");
+    for _ in 0..2 {
+        // It did not know yet.
+        idle.get("/");
+        idle.wait_until_acknowledged();
+        let error = idle.line().take_error().unwrap();
+        assert!(error.is_none(), "{error:?}");
+    }
+    assert!(idle.is_gone_within(Duration::from_secs(1)), "still an end");
+    drop(idle);
+    expect_children(&relay, 1);
+}
+
 #[test]
 pub(crate) fn connections_that_come_before_a_busy_worker_knows_are_served() {
     let relay = Relay::with(1, &[]);
