@@ -1,5 +1,10 @@
 //! A TLS session on its socket.
 //!
+//! What is *delivered* is payload in records that the client's TCP has acknowledged to their last byte. [`Session`] says
+//! what is lost without the last bytes of the line; how many those are the kernel says (`SIOCOUTQ`, less our FIN, which is
+//! behind all else), and what is sealed and still in user memory comes on top. A payload byte is counted as taken only
+//! when it is sealed, so it stands in that account from the first moment. A reset does not change what the kernel says.
+//!
 //! Must always hold: an end of the connection that the client has not announced inside TLS is no end but a break, so
 //! that nobody can shorten what was sent by cutting the line.
 

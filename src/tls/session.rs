@@ -4,7 +4,9 @@
 //! the caller's and one record; what waits to be written is at most [`UNWRITTEN_BYTES_MAX`] and its overhead. Must
 //! always hold: what is said to be lost without some bytes of the line is never less than what really is.
 
-use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{
+    CipherSuite, Error, HandshakeKind, ProtocolVersion, ServerConnection, SupportedCipherSuite,
+};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 
@@ -115,6 +117,11 @@ impl Session {
 
     /// Payload in records of which the last `line_bytes` that were written, or what is not written yet, are a part:
     /// none of it can be opened without them. Never too little; exact as far back as is remembered.
+    ///
+    /// Why it is never too little: all payload on the line is in `sealed`, or older than all that is, in the order of the
+    /// line. Tickets, changes of keys and alerts are on the line as well. Wherever they stand, they are counted as if they
+    /// were payload's, so that more payload counts as lost and never less. What is older has at most as much payload as
+    /// line, and one begun record. Framing counts as payload.
     #[must_use]
     pub fn lost_without(&self, line_bytes: u64) -> u64 {
         let mut left = line_bytes.saturating_add(self.unwritten as u64);
@@ -213,11 +220,27 @@ impl Session {
         // Nothing has come, but it tells how much is to be written now.
         let Ok(state) = self.connection.process_new_packets() else { return 0 };
         self.unwritten = state.tls_bytes_to_write();
-        let sealed = Sealed::new(bytes as u64, self.unwritten as u64);
+        let each = self.record_overhead();
+        let sealed =
+            Sealed { payload_bytes: bytes as u64, line_bytes: self.unwritten as u64, each };
+        if !sealed.is_whole() {
+            // The library has taken it and not sealed it. What is not on its way must never count.
+            return 0;
+        }
         self.records += sealed.records();
         self.sealed.truncate(SEALED_MAX - 1);
         self.sealed.push_front(sealed);
         bytes
+    }
+
+    /// What a record adds to its payload: header (5), tag (16) and, in TLS 1.3, the type or, in TLS 1.2 with AES-GCM, the
+    /// nonce (8).
+    fn record_overhead(&self) -> u64 {
+        match self.connection.negotiated_cipher_suite() {
+            Some(SupportedCipherSuite::Tls12(suite)) if is_chacha(suite.common.suite) => 21,
+            Some(SupportedCipherSuite::Tls12(_)) => 29,
+            Some(SupportedCipherSuite::Tls13(_)) | None => 22,
+        }
     }
 
     /// Whether there is something to be written to the line.
@@ -242,20 +265,31 @@ impl Session {
     }
 }
 
-/// What a record adds to its payload: header, tag and, in TLS 1.3, the type (22), or in TLS 1.2 the nonce
-/// of AES-GCM (29) or none (21).
-const RECORD_OVERHEADS: [u64; 3] = [21, 22, 29];
+fn is_chacha(suite: CipherSuite) -> bool {
+    use CipherSuite::{
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    };
+    let suites = [
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ];
+    suites.contains(&suite)
+}
 
-/// Payload that was taken in at once, and what it is on the line: records of which all but the last are full.
+/// Payload that was taken in at once, and what it is on the line: records of which all but the last are full, and maybe
+/// something else, such as a change of keys.
 #[derive(Debug)]
 struct Sealed {
     payload_bytes: u64,
     line_bytes: u64,
+    /// What each record adds to its payload.
+    each: u64,
 }
 
 impl Sealed {
-    fn new(payload_bytes: u64, line_bytes: u64) -> Self {
-        Self { payload_bytes, line_bytes }
+    /// Whether all of it is on the line, or will be.
+    fn is_whole(&self) -> bool {
+        self.line_bytes >= self.payload_bytes.saturating_add(self.each * self.records())
     }
 
     fn records(&self) -> u64 {
@@ -265,15 +299,17 @@ impl Sealed {
     /// Payload that cannot be opened without the last `line_bytes`.
     fn lost_without(&self, line_bytes: u64) -> u64 {
         let full = RECORD_BYTES_MAX as u64;
-        let overhead = self.line_bytes.saturating_sub(self.payload_bytes);
-        let each = overhead / self.records().max(1);
-        let is_known = RECORD_OVERHEADS.contains(&each) && each * self.records() == overhead;
+        let (each, overhead) = (self.each, self.line_bytes.saturating_sub(self.payload_bytes));
+        let is_payload_alone = each * self.records() == overhead;
         match self.line_bytes.saturating_sub(line_bytes) {
             0 => self.payload_bytes,
             there if there == self.line_bytes => 0,
-            there if is_known => self.payload_bytes.saturating_sub(there / (full + each) * full),
-            // Something else came before the first of them, as a change of keys does: where one record
-            // ends is not known, but with all that is no payload left out there are so many at least.
+            there if is_payload_alone => {
+                self.payload_bytes.saturating_sub(there / (full + each) * full)
+            }
+            // Something else is among them, as a change of keys is, so where one record ends is not known. Where n
+            // records are whole in `there`, it ends within record n + 1: less the overhead of all and of what else there
+            // is, that is less than n + 1 full payloads. So no more than n are computed, wherever the rest stands.
             there => {
                 let whole = there.saturating_sub(overhead) / full;
                 self.payload_bytes.saturating_sub(whole * full)
@@ -283,13 +319,28 @@ impl Sealed {
 }
 
 #[cfg(test)]
+mod acknowledged;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sealed(payload_bytes: u64, line_bytes: u64) -> Sealed {
+        Sealed { payload_bytes, line_bytes, each: 22 }
+    }
+
+    #[test]
+    fn what_is_taken_in_and_not_sealed_is_not_whole() {
+        assert!(sealed(100, 122).is_whole());
+        assert!(!sealed(100, 24).is_whole(), "a goodbye in its place");
+        assert!(!sealed(100, 0).is_whole(), "kept for later");
+    }
 
     #[test]
     fn a_record_is_lost_with_any_byte_of_it() {
         // Two full records and one of 100 bytes, of a cipher suite that adds 22 bytes to each.
-        let sealed = Sealed::new(2 * 16384 + 100, 2 * 16406 + 122);
+        let changed = sealed(2 * 16384 + 100, 27 + 2 * 16406 + 122);
+        let sealed = sealed(2 * 16384 + 100, 2 * 16406 + 122);
         let line = [(0, 0), (1, 100), (122, 100), (123, 16484), (122 + 16406, 16484)];
         for (line_bytes, lost) in line {
             assert_eq!(sealed.lost_without(line_bytes), lost, "{line_bytes}");
@@ -298,7 +349,6 @@ mod tests {
             assert_eq!(sealed.lost_without(all), sealed.payload_bytes, "{all}");
         }
         // The same behind a record of 27 bytes that changes the keys: never less than is lost.
-        let changed = Sealed::new(2 * 16384 + 100, 27 + 2 * 16406 + 122);
         for (line_bytes, lost) in [(0, 0), (1, 100), (123, 16484), (122 + 16407, 32868)] {
             assert!(changed.lost_without(line_bytes) >= lost, "{line_bytes}");
         }
