@@ -121,7 +121,7 @@ fn a_sender_that_dies_with_what_it_took_back_leaves_nothing() {
     sweep(shared, 2);
     drop((sender, taken_back));
     assert_eq!(shared.census(), NOTHING_HELD);
-    let (sender, mut receiver) = begin(&segment, at);
+    let (_sender, mut receiver) = begin(&segment, at);
     expect_pieces(&segment, &mut receiver);
 }
 
@@ -138,9 +138,8 @@ fn a_sender_that_leaves_with_what_it_took_back_gives_it_up() {
     shared.leave_sender(sender, None).unwrap();
     assert_eq!(shared.census(), NOTHING_HELD);
     // The next two find nothing of it.
-    let receiver = shared.take_receiver(at, owner(3), false).unwrap();
+    let mut receiver = shared.take_receiver(at, owner(3), false).unwrap();
     let sender = shared.take_sender(at, owner(2), false).unwrap();
     shared.begin(&sender, b"").unwrap().unwrap();
-    let mut receiver = receiver;
     assert!(receiver.next(shared).unwrap().is_none());
 }

@@ -1,6 +1,8 @@
 //! What is said to be delivered, beside what a client can open: real sessions of either version, whose client gets the
 //! line up to a random position, as its TCP acknowledges it, and no further.
 
+#![allow(clippy::unwrap_used)]
+
 use super::Session;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -104,6 +104,12 @@ impl Segment {
         sights.flat_map(|sight| sight.lanes).flatten().map(|lane| lane.delivered_bytes).sum()
     }
 
+    /// Receivers whose sockets have taken some payload in transfers that run.
+    pub(crate) fn receiving(&self) -> usize {
+        let lanes = self.mapped.shared().survey().flat_map(|sight| sight.lanes).flatten();
+        lanes.filter(|lane| lane.taken_bytes > 0).count()
+    }
+
     /// Sessions that live.
     pub(crate) fn sessions_live(&self) -> u64 {
         self.census().sessions_live as u64
