@@ -12,6 +12,7 @@ mod lanes;
 mod permits;
 mod pipes;
 mod places;
+mod rewind;
 mod ring;
 mod ticket_keys;
 
