@@ -53,7 +53,8 @@ impl Writer<'_, '_> {
         let counters = self.snapshot.counters;
         let accepted = counters.accepted;
         self.total("connections_accepted", "Client connections accepted", accepted)?;
-        self.gauge("connections_open", "Client connections open now", counters.open)?;
+        let open = "Client connections open now, without those that are being turned away";
+        self.gauge("connections_open", open, counters.open)?;
         self.totals(
             "limits_hit",
             "What was turned away because a limit of the configuration was reached",

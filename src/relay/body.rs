@@ -21,8 +21,6 @@ pub struct Body {
     is_wordy: bool,
 }
 
-/// What a byte of framing costs, in bytes of payload: each is looked at, and the payload between is moved.
-const FRAMING_COST: usize = 64;
 /// Bytes that are received at a time of a body that is mostly framing: as much work as a whole chunk of another.
 const WORDY_BYTES_MAX: usize = 4 << 10;
 
@@ -116,9 +114,9 @@ impl Body {
         room.get_mut(..bytes).unwrap_or_default()
     }
 
-    /// What the framing of the bytes that were decoded last has cost, in bytes of payload.
-    pub(super) fn framing_cost(&self) -> usize {
-        self.framing_bytes.saturating_mul(FRAMING_COST)
+    /// Bytes of framing among those that were decoded last.
+    pub(super) fn framing_bytes(&self) -> usize {
+        self.framing_bytes
     }
 
     /// Counts `bytes` of a body whose [length](Self::length) is known, and which nobody has to look at.
@@ -191,22 +189,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// What a body of these chunks costs in one go, and how much of it would be received next.
-    fn cost_and_room(wire: &[u8]) -> (usize, usize) {
+    /// How much of these chunks is framing, and how much of the body would be received next.
+    fn framing_and_room(wire: &[u8]) -> (usize, usize) {
         let dechunker = Dechunker::new(256, 4096, u64::MAX);
         let mut body = Body::new(Framing::Chunked, None, dechunker);
         let mut chunk = vec![0; 1 << 19];
         let mut window = body.begin(&mut chunk);
         body.room(&mut chunk, &window).get_mut(..wire.len()).unwrap().copy_from_slice(wire);
         body.absorb(&mut chunk, &mut window, wire.len()).unwrap();
-        (body.framing_cost(), body.room(&mut chunk, &window).len())
+        (body.framing_bytes(), body.room(&mut chunk, &window).len())
     }
 
     #[test]
     fn a_body_that_is_mostly_framing_is_received_a_little_at_a_time() {
-        let (cost, room) = cost_and_room(&b"1\r\nx\r\n".repeat(1000));
-        assert_eq!((cost, room), (5000 * FRAMING_COST, WORDY_BYTES_MAX));
+        let (framing, room) = framing_and_room(&b"1\r\nx\r\n".repeat(1000));
+        assert_eq!((framing, room), (5000, WORDY_BYTES_MAX));
         let long = format!("10000\r\n{}\r\n", "x".repeat(1 << 16));
-        assert_eq!(cost_and_room(long.as_bytes()), (9 * FRAMING_COST, (1 << 19) - (1 << 16)));
+        assert_eq!(framing_and_room(long.as_bytes()), (9, (1 << 19) - (1 << 16)));
     }
 }

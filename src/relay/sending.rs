@@ -22,6 +22,9 @@ use shm::{
 /// How often a lane that starves for a first chunk asks again: nobody rings for a freed chunk.
 const STARVED_POLL_MS: u64 = 10;
 
+/// What a byte of framing costs, in bytes of payload: each is looked at, and the payload between is moved.
+const FRAMING_COST: usize = 64;
+
 /// A sender in its place.
 #[derive(Debug)]
 pub struct Sending {
@@ -409,7 +412,7 @@ impl Sending {
             }
             self.starved_since_ms = None;
             match self.fill(relay, stream, inbox) {
-                Ok(Got::Bytes(bytes)) => moved += bytes + self.cargo.body.framing_cost(),
+                Ok(Got::Bytes(bytes)) => moved += bytes + self.overhead(stream),
                 Ok(Got::Dry) => {}
                 Ok(Got::End | Got::Broken) => return Ok(self.left(relay)),
                 Err(fault) => return self.fail(relay, Sent::Fault(fault), now_ms),
@@ -423,6 +426,12 @@ impl Sending {
             return self.finish(relay, now_ms);
         }
         Ok(Turn::Again)
+    }
+
+    /// What the framing of what was received last has cost, of chunks and of TLS, in bytes of payload.
+    fn overhead(&self, stream: &Stream) -> usize {
+        let bytes = self.cargo.body.framing_bytes().saturating_add(stream.overhead_bytes());
+        bytes.saturating_mul(FRAMING_COST)
     }
 
     /// Sees to it that there is a chunk or pipe to fill.

@@ -34,11 +34,14 @@ pub(super) struct Encrypted {
     said_goodbye: bool,
     /// Bytes of the line that were looked at, since somebody last read.
     looked_bytes: usize,
+    /// Bytes of the line that were no payload, in the last read, if most of them were none: the shortest records cost as
+    /// much as the longest.
+    overhead_bytes: usize,
 }
 
 impl Encrypted {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, broken: false, said_goodbye: false, looked_bytes: 0 }
+        Self { session, broken: false, said_goodbye: false, looked_bytes: 0, overhead_bytes: 0 }
     }
 
     pub(super) fn is_readable(&self) -> bool {
@@ -51,6 +54,11 @@ impl Encrypted {
 
     pub(super) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Bytes of the line that were no payload, in the last read, if most of them were none.
+    pub(super) fn overhead_bytes(&self) -> usize {
+        self.overhead_bytes
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -104,12 +112,14 @@ impl Encrypted {
     }
 
     pub(super) fn recv(&mut self, socket: &mut Socket, room: &mut [u8]) -> Got {
+        let was_wordy = std::mem::take(&mut self.overhead_bytes) > 0;
         if self.broken {
             return Got::Broken;
         }
         self.looked_bytes = 0;
-        let most = room.len().clamp(LINE_BYTES_MIN, LINE_BYTES);
-        let (mut filled, mut line_bytes) = (0, 0);
+        let line_bytes_max = if was_wordy { LINE_BYTES_MIN } else { LINE_BYTES };
+        let most = room.len().clamp(LINE_BYTES_MIN, line_bytes_max);
+        let (mut filled, mut line_bytes, mut taken_bytes) = (0, 0, 0);
         loop {
             let rest = room.get_mut(filled..).unwrap_or_default();
             if rest.is_empty() {
@@ -118,7 +128,9 @@ impl Encrypted {
             let mut plain = Plain::Bytes(0);
             let moved = self.move_line(socket, most, |session, line| {
                 line_bytes += line.len();
+                let come = line.len();
                 plain = session.open(line, rest)?;
+                taken_bytes += come - line.len();
                 Ok(())
             });
             match (moved, plain) {
@@ -136,6 +148,10 @@ impl Encrypted {
                     self.broken = true;
                     return Got::Broken;
                 }
+            }
+            if filled > 0 && taken_bytes > LINE_BYTES_MIN && filled < taken_bytes / 2 {
+                self.overhead_bytes = taken_bytes - filled;
+                return Got::Bytes(filled);
             }
             if line_bytes > EMPTY_BYTES_MAX + room.len() {
                 if filled > 0 {

@@ -126,6 +126,12 @@ impl Stream {
         }
     }
 
+    /// Bytes of the line that were no payload, in the last [`Self::recv`], if most of them were none: work for nothing.
+    #[must_use]
+    pub fn overhead_bytes(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.overhead_bytes())
+    }
+
     /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. An end is found by [`Self::recv`]
     /// alone. With TLS that is refused.
     pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {

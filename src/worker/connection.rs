@@ -34,6 +34,8 @@ use shm::TakeError;
 /// Bytes read at a time while a head is awaited: a head and a small body come in one call, and what
 /// a client that waits has sent too early stays small.
 const HEAD_READ_BYTES: usize = 1536;
+/// Reads in one turn of those that bring a head: it is long then, and the next turn goes on.
+const HEAD_READS_MAX: usize = 16;
 /// Bytes that a client may have sent behind a chunked body: with more, its connection is the last to be
 /// heard of, for they would be kept for as long as the next request waits.
 const PIPELINED_BYTES_MAX: u64 = 2048;
@@ -295,7 +297,7 @@ impl Connection {
     }
 
     fn read_head(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        loop {
+        for _ in 0..HEAD_READS_MAX {
             if self.rereading.is_due(&self.inbox, relay.config.limits.head_bytes_max)
                 && let Some(step) = self.parse_head(relay, now_ms)
             {
@@ -311,6 +313,7 @@ impl Connection {
                 self.deadline_ms = now_ms.saturating_add(timeout);
             }
         }
+        Step::Stop(Next::Again)
     }
 
     /// Reads the head in the inbox, and does what it asks for. `None`: it is not complete.

@@ -106,7 +106,7 @@ impl Listeners {
             return accepted;
         };
         let acceptor = self.acceptors.get(index).and_then(Option::as_ref);
-        while accepted.len() < ACCEPTS_MAX {
+        for _ in 0..ACCEPTS_MAX {
             match listener::accept(listener) {
                 Ok((socket, peer)) => {
                     accepted.push(Accepted::new(socket, peer, settings, acceptor));

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// A head that is longer is none.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// Records that are made before they are written: fewer than a client's buffer holds.
+const RECORDS_MAX: usize = 1000;
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -80,6 +83,21 @@ impl Line {
             Stream::Plain(tcp) => tcp.write(bytes),
             Stream::Tls(tls) => tls.write(bytes),
         }
+    }
+
+    /// Writes some of `bytes`, each in a TLS record of its own.
+    pub(crate) fn write_records(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Stream::Tls(tls) = &mut self.stream else { return self.write(bytes) };
+        if tls.conn.wants_write() {
+            tls.conn.complete_io(&mut tls.sock)?;
+        }
+        let records = bytes.len().min(RECORDS_MAX);
+        for byte in bytes.iter().take(records) {
+            tls.conn.writer().write_all(std::slice::from_ref(byte))?;
+        }
+        // What finds no room now is written first the next time.
+        let _ = tls.conn.complete_io(&mut tls.sock);
+        Ok(records)
     }
 
     /// Writes all of `bytes`.

@@ -57,6 +57,8 @@ pub enum Body {
     Length,
     /// Chunks of one byte each.
     TinyChunks,
+    /// A length, and each byte in a TLS record of its own.
+    TinyRecords,
 }
 
 /// How the receiver of an attacker's pair reads.
@@ -105,7 +107,7 @@ impl Scene {
 }
 
 use Act::{Crowd, Hammer, HeadByByte, Keep, Knock, Pair, SendOn, Shake, TakeSessions};
-use Body::{Chunked, Length, TinyChunks};
+use Body::{Chunked, Length, TinyChunks, TinyRecords};
 use Reader::Fast;
 use Whence::OneSite;
 
@@ -141,6 +143,7 @@ pub const SCENES: &[Scene] = &[
     scene("heads_by_byte",          EIGHT,    HeadByByte,                           true),
     scene("sending_on",             EIGHT,    SendOn,                               true),
     scene("tiny_chunks",            EIGHT,    Pair(TinyChunks, Fast),               true),
+    scene("tiny_records",           EIGHT,    Pair(TinyRecords, Fast),              true),
     scene("knocking",               EIGHT,    Knock,                                false),
     scene("handshakes",             EIGHT,    Shake,                                true),
     // Connections are kept.

@@ -161,7 +161,7 @@ fn listeners(said: impl io::Read + Send + 'static) -> Option<[SocketAddr; 2]> {
     let mut lines = BufReader::new(said).lines().map_while(Result::ok);
     let mut next = || {
         lines.by_ref().find_map(|line| {
-            let url = line.strip_prefix("listening on ")?.to_owned();
+            let url = line.strip_prefix("listening on ")?;
             url.split_once("://")?.1.parse().ok()
         })
     };

@@ -55,10 +55,10 @@ scenes! {
         heavy_bursts_of_five_seconds heavy_bursts_of_ten_seconds heavy_aborts_and_returns heavy_returns_with_length
         heavy_sessions_of_eight heavy_sessions_of_fourteen heavy_sessions_of_one_site
         heavy_hammering heavy_hammering_in_a_row
-        heavy_heads_by_byte heavy_sending_on heavy_tiny_chunks heavy_knocking heavy_handshakes
+        heavy_heads_by_byte heavy_sending_on heavy_tiny_chunks heavy_tiny_records heavy_knocking heavy_handshakes
         heavy_kept heavy_kept_of_one_site heavy_crowding;
     tls:
         heavy_stalled heavy_stalled_with_length heavy_trickling heavy_aborts_and_returns
         heavy_sessions_of_fourteen heavy_hammering heavy_hammering_in_a_row
-        heavy_heads_by_byte heavy_sending_on heavy_tiny_chunks heavy_handshakes heavy_kept heavy_crowding;
+        heavy_heads_by_byte heavy_sending_on heavy_tiny_chunks heavy_tiny_records heavy_handshakes heavy_kept heavy_crowding;
 }

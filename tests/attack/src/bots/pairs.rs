@@ -45,19 +45,23 @@ impl Bot<'_> {
     fn send(self, path: &str, body: Body, is_parted: &AtomicBool) -> io::Result<()> {
         let mut line = self.connect()?;
         let framing = match body {
-            Body::Length => format!("Content-Length: {ENDLESS}\r\n"),
+            Body::Length | Body::TinyRecords => format!("Content-Length: {ENDLESS}\r\n"),
             Body::Chunked | Body::TinyChunks => "Transfer-Encoding: chunked\r\n".to_owned(),
         };
         line.request(&format!("PUT {path}"), &framing)?;
         let junk = "junk".repeat(BLOCK_BYTES / 4);
         let block = match body {
-            Body::Length => junk,
+            Body::Length | Body::TinyRecords => junk,
             Body::Chunked => format!("{BLOCK_BYTES:x}\r\n{junk}\r\n"),
             Body::TinyChunks => "1\r\nx\r\n".repeat(BLOCK_BYTES / 6),
         };
         let mut left = block.as_bytes();
         while !self.is_over() && !is_parted.load(Ordering::Relaxed) {
-            match line.write(left) {
+            let written = match body {
+                Body::TinyRecords => line.write_records(left),
+                _ => line.write(left),
+            };
+            match written {
                 Ok(bytes) => left = left.get(bytes..).unwrap_or_default(),
                 Err(error) if super::is_impatience(&error) => {}
                 Err(error) => return Err(error),
