@@ -23,7 +23,7 @@ use shm::{
 const STARVED_POLL_MS: u64 = 10;
 
 /// What a byte of framing costs, in bytes of payload: each is looked at, and the payload between is moved.
-const FRAMING_COST: usize = 64;
+const FRAMING_COST: usize = 128;
 
 /// A sender in its place.
 #[derive(Debug)]

@@ -25,8 +25,9 @@ const GENERATION_SHIFT: u32 = 32;
 /// beside, as a part of it. Beyond that they are only closed, so that nobody can fill the relay with them.
 const TURNED_AWAY_SHARE: usize = 8;
 
-/// Microseconds of a round that go to all that is not a transfer: requests, handshakes, refusals, those that leave. One
-/// of them has its turn in any case.
+/// Microseconds of a round that go to transfers, and those that go to all else: requests, handshakes, refusals, those that
+/// leave. One of each has its turn in any case. A hundred transfers of full chunks take as long as one round's.
+const TRANSFERS_US: u64 = 8000;
 const ASKING_US: u64 = 2000;
 
 /// A worker's connections.
@@ -40,8 +41,9 @@ pub(super) struct Connections {
     places: Vec<[u32; 4]>,
     /// Who of us stands before a place: the session's slot and the slab key.
     doors: BTreeSet<(u32, usize)>,
-    /// Whose turn it is.
-    turns: Turns,
+    /// Whose turn it is, of the transfers and of all others.
+    transfers: Turns,
+    asking: Turns,
     /// Tickets for turns so far.
     tickets: u64,
     /// Rounds of turns so far.
@@ -79,7 +81,8 @@ impl Connections {
             generation: 0,
             places: vec![[0; 4]; sessions],
             doors: BTreeSet::new(),
-            turns: Turns::default(),
+            transfers: Turns::default(),
+            asking: Turns::default(),
             tickets: 0,
             round: 0,
             wheel: Wheel::new(now_ms),
@@ -96,7 +99,7 @@ impl Connections {
 
     /// Whether somebody has a turn.
     pub(super) fn has_work(&self) -> bool {
-        !self.turns.is_empty()
+        self.transfers.len() + self.asking.len() > 0
     }
 
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
@@ -195,16 +198,29 @@ impl Connections {
         fired.drain(..).for_each(|key| self.give_turn(key));
         self.fired = fired;
         self.round += 1;
-        relay.round.begin(self.turns.transfers(), relay.shared().chunk_bytes());
+        relay.round.begin(self.transfers.len(), relay.shared().chunk_bytes());
         // Who asks for another turn gets it after the kernel was asked for news.
-        for _ in 0..self.turns.transfers() {
-            let Some(ticket) = self.turns.next_transfer() else { break };
-            self.redeem(relay, ticket, now_ms);
-        }
-        let ends_us = clock::monotonic_us().saturating_add(ASKING_US);
+        self.run_some(relay, |it| &mut it.transfers, TRANSFERS_US, now_ms);
+        self.run_some(relay, |it| &mut it.asking, ASKING_US, now_ms);
+        let mut knocks = std::mem::take(&mut self.knocks);
+        knocks.sort_unstable();
+        knocks.dedup();
+        knocks.drain(..).for_each(|slot| self.knock(slot));
+        self.knocks = knocks;
+    }
+
+    /// Gives each of `turns` its turn, as far as the time goes.
+    fn run_some(
+        &mut self,
+        relay: &Relay,
+        turns: fn(&mut Self) -> &mut Turns,
+        most_us: u64,
+        now_ms: u64,
+    ) {
+        let ends_us = clock::monotonic_us().saturating_add(most_us);
         let mut early = Vec::new();
-        for _ in 0..self.turns.asking() {
-            let Some(ticket) = self.turns.next_asking() else { break };
+        for _ in 0..turns(self).len() {
+            let Some(ticket) = turns(self).next() else { break };
             if self.slab.get(ticket.key).is_some_and(|entry| entry.round == self.round) {
                 early.push(ticket);
                 continue;
@@ -215,11 +231,6 @@ impl Connections {
             }
         }
         early.into_iter().for_each(|ticket| self.queue(ticket));
-        let mut knocks = std::mem::take(&mut self.knocks);
-        knocks.sort_unstable();
-        knocks.dedup();
-        knocks.drain(..).for_each(|slot| self.knock(slot));
-        self.knocks = knocks;
     }
 
     /// Gives the connection its turn, unless it has had it: some are brought forward.
@@ -365,10 +376,14 @@ impl Connections {
 
     fn queue(&mut self, ticket: Ticket) {
         let Some(entry) = self.slab.get(ticket.key) else { return };
-        match entry.connection.asker() {
-            None => self.turns.add_transfer(ticket),
-            Some(client) => self.turns.add_asking(Asker::new(client), ticket),
+        // One that was overtaken has another ticket.
+        if !entry.has_turn || entry.ticket != ticket.number {
+            return;
         }
+        let asker = Asker::new(entry.connection.client());
+        let turns =
+            if entry.connection.is_transfer() { &mut self.transfers } else { &mut self.asking };
+        turns.add(asker, ticket);
     }
 
     fn move_post(&mut self, key: usize, from: Option<(u32, Post)>, to: Option<(u32, Post)>) {

@@ -1,12 +1,14 @@
-//! Whose turn it is: transfers each in every round, and all others by their address, as far as a round goes.
+//! Whose turn it is, by address: all transfers, and apart from them all that ask for something.
 //!
-//! Called by `Connections`. A transfer's turn is bounded by bytes. What others ask for costs what it costs: a handshake,
-//! a session, a refusal. So a round spends so much time on those together and leaves the rest to the next one, and of
-//! those that have to wait each address has a turn before any has two: a thousand connections of one client keep
-//! another waiting no longer than one does.
+//! Called by `Connections`. A turn costs what it costs: a handshake, a refusal, a body of tiny chunks. So a round spends
+//! so much time on each of the two and leaves the rest to the next one, and of those that have to wait each address has a
+//! turn before any has two: a thousand connections of one client keep another waiting no longer than one does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+
+/// Addresses whose room is kept though none of theirs has something to do.
+const KEPT_MAX: usize = 256;
 
 /// Bits of an IPv6 address that are one client's here: a site's, which has 65,536 networks to come from.
 const SITE_BITS: u32 = 48;
@@ -33,40 +35,25 @@ pub(super) struct Ticket {
     pub(super) number: u64,
 }
 
-/// All that have something to do.
+/// Connections that have something to do.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    transfers: VecDeque<Ticket>,
-    /// By address, those that came first in front. None is empty.
+    /// By address, those that came first in front.
     askers: BTreeMap<Asker, VecDeque<Ticket>>,
-    /// The addresses in the order in which they have a turn.
+    /// The addresses of which some have something to do, in the order in which they have a turn.
     order: VecDeque<Asker>,
-    asking: usize,
+    count: usize,
 }
 
 impl Turns {
-    pub(super) fn is_empty(&self) -> bool {
-        self.transfers.is_empty() && self.asking == 0
+    /// How many have something to do.
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
-    /// How many transfers have something to do.
-    pub(super) fn transfers(&self) -> usize {
-        self.transfers.len()
-    }
-
-    /// How many others have.
-    pub(super) fn asking(&self) -> usize {
-        self.asking
-    }
-
-    /// Adds a transfer's connection.
-    pub(super) fn add_transfer(&mut self, ticket: Ticket) {
-        self.transfers.push_back(ticket);
-    }
-
-    /// Adds another connection, which is of `asker`.
-    pub(super) fn add_asking(&mut self, asker: Asker, ticket: Ticket) {
-        self.asking += 1;
+    /// Adds a connection, which is of `asker`.
+    pub(super) fn add(&mut self, asker: Asker, ticket: Ticket) {
+        self.count += 1;
         let tickets = self.askers.entry(asker).or_default();
         if tickets.is_empty() {
             self.order.push_back(asker);
@@ -74,20 +61,17 @@ impl Turns {
         tickets.push_back(ticket);
     }
 
-    pub(super) fn next_transfer(&mut self) -> Option<Ticket> {
-        self.transfers.pop_front()
-    }
-
-    pub(super) fn next_asking(&mut self) -> Option<Ticket> {
+    /// Whose turn is next.
+    pub(super) fn next(&mut self) -> Option<Ticket> {
         let asker = self.order.pop_front()?;
         let tickets = self.askers.get_mut(&asker)?;
         let ticket = tickets.pop_front()?;
-        if tickets.is_empty() {
-            self.askers.remove(&asker);
-        } else {
+        if !tickets.is_empty() {
             self.order.push_back(asker);
+        } else if self.askers.len() > KEPT_MAX {
+            self.askers.remove(&asker);
         }
-        self.asking -= 1;
+        self.count -= 1;
         Some(ticket)
     }
 }
@@ -106,7 +90,7 @@ mod tests {
     }
 
     fn next(turns: &mut Turns) -> Option<usize> {
-        turns.next_asking().map(|ticket| ticket.key)
+        turns.next().map(|ticket| ticket.key)
     }
 
     fn rest(turns: &mut Turns) -> Vec<usize> {
@@ -117,27 +101,26 @@ mod tests {
     fn each_address_has_a_turn_before_any_has_two() {
         let mut turns = Turns::default();
         let (greedy, modest) = (asker("192.0.2.1"), asker("192.0.2.2"));
-        (0..1000).for_each(|key| turns.add_asking(greedy, of(key)));
+        (0..1000).for_each(|key| turns.add(greedy, of(key)));
         assert_eq!(next(&mut turns), Some(0));
-        turns.add_asking(modest, of(5000));
-        turns.add_asking(modest, of(5001));
+        turns.add(modest, of(5000));
+        turns.add(modest, of(5001));
         let order: Vec<_> = (0..4).filter_map(|_| next(&mut turns)).collect();
         assert_eq!(order, [1, 5000, 2, 5001]);
         // Who comes back is behind those of its address that wait.
-        turns.add_asking(greedy, of(1));
-        assert_eq!((turns.asking(), rest(&mut turns).last()), (998, Some(&1)));
-        assert!(turns.is_empty() && turns.askers.is_empty() && turns.order.is_empty());
+        turns.add(greedy, of(1));
+        assert_eq!((turns.len(), rest(&mut turns).last()), (998, Some(&1)));
+        assert_eq!((turns.len(), turns.order.len()), (0, 0));
     }
 
     #[test]
-    fn a_transfer_waits_for_nobody_that_asks() {
+    fn no_room_is_kept_for_more_than_some_addresses() {
         let mut turns = Turns::default();
-        turns.add_asking(asker("192.0.2.1"), of(1));
-        turns.add_transfer(of(2));
-        turns.add_transfer(of(3));
-        assert_eq!((turns.transfers(), turns.asking()), (2, 1));
-        assert_eq!([turns.next_transfer(), turns.next_transfer()], [2, 3].map(|key| Some(of(key))));
-        assert_eq!((turns.next_transfer(), turns.next_asking()), (None, Some(of(1))));
+        (0..10_000).for_each(|key| {
+            turns.add(asker(&format!("10.0.{}.{}", key / 256, key % 256)), of(key))
+        });
+        assert_eq!(rest(&mut turns).len(), 10_000);
+        assert_eq!((turns.len(), turns.askers.len(), turns.order.len()), (0, KEPT_MAX, 0));
     }
 
     #[test]

@@ -19,12 +19,14 @@ impl Connection {
         matches!(&self.state, State::Receiving(receiving) if !receiving.is_waiting())
     }
 
-    /// Whose turns it shares, unless it is a transfer or waits to be one.
-    pub(in crate::worker) fn asker(&self) -> Option<IpAddr> {
-        match &self.state {
-            State::Sending(_) | State::Receiving(_) => None,
-            _ => Some(self.asked.client),
-        }
+    /// Whose it is, as far as that is known: connections of one client share their turns.
+    pub(in crate::worker) fn client(&self) -> IpAddr {
+        self.asked.client
+    }
+
+    /// Whether it transfers, or waits for the other side.
+    pub(in crate::worker) fn is_transfer(&self) -> bool {
+        matches!(self.state, State::Sending(_) | State::Receiving(_))
     }
 
     /// Whether what its client sends is no news to it: a sender without room learns nothing by each segment that comes
