@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ::attack::{Scale, Scene, Target, Transport, run};
+use ::attack::{Outcome, Scale, Scene, Target, Transport, run};
 
 use crate::harness::BINARY;
 
@@ -12,7 +12,14 @@ fn nobody_notices(name: &str, transport: Transport) {
     let target = Target::start(Path::new(BINARY), transport).unwrap();
     let beside = run(&target, scene, &Scale::short());
     assert!(beside.attack.done + beside.attack.refused + beside.attack.broken > 0, "no attack");
-    assert!(beside.is_unharmed(), "{beside:#?}");
+    let Outcome { transfers, exchanges, .. } = &beside.beside;
+    let [large, small] =
+        [transfers, exchanges].map(|count| (count.done, count.failed, &count.told));
+    assert!(
+        beside.is_unharmed(),
+        "(done, failed, how) of transfers {large:#?} and of exchanges {small:#?} beside {:?}",
+        beside.attack
+    );
 }
 
 /// A test for each scene, over HTTP, and over HTTPS where the table says so.
