@@ -329,12 +329,13 @@ impl SenderEnd {
         Ok(true)
     }
 
-    /// Before an idle lane sleeps with chunks in flight: where fewer are free than it holds, others wait for them, and
-    /// it announces that it sleeps until one comes back. `false`: one has already.
+    /// Before an idle lane sleeps with chunks in flight: where fewer are free than it holds, or its payer may have no more,
+    /// others wait for them, and it announces that it sleeps until one comes back. `false`: one has already.
     pub fn wait_if_short(&self, shared: &Shared<'_>) -> Result<bool, Refusal> {
         let is_plenty = |kind| {
             let held = self.held_of(kind);
-            held == 0 || shared.pool.has_more_than(kind, held)
+            held == 0
+                || (shared.pool.has_more_than(kind, held) && shared.pool.may_take(kind, self.payer))
         };
         if Kind::ALL.into_iter().all(is_plenty) {
             return Ok(true);
