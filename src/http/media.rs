@@ -18,15 +18,19 @@ pub fn is_media_type(value: &[u8]) -> bool {
     let mut halves = name.split(|&byte| byte == b'/');
     let is_half = |half: Option<&[u8]>| half.is_some_and(is_token);
     let is_name = is_half(halves.next()) && is_half(halves.next()) && halves.next().is_none();
-    let is_fit = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
-    is_name && pieces.next().unwrap_or_default().iter().all(is_fit)
+    is_name && is_plain(value)
 }
 
 /// Whether this is a list of content codings (RFC 9110, section 8.4) of a length that is relayed.
 #[must_use]
 pub fn is_encoding(value: &[u8]) -> bool {
     let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    value.len() <= ENCODING_BYTES_MAX && codings.all(is_token)
+    value.len() <= ENCODING_BYTES_MAX && codings.all(is_token) && is_plain(value)
+}
+
+/// Whether this is ASCII without control characters; what counts as white space may hold some.
+fn is_plain(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
 }
 
 fn is_token(text: &[u8]) -> bool {
@@ -61,6 +65,8 @@ mod tests {
             "t\u{e4}xt/plain",
             "text/plain; title=\u{e4}",
             "text/plain; a=\x01",
+            "text/plain\x0c; a=b",
+            "text/plain\n",
             ";charset=utf-8",
             "text/pl(ain",
         ] {
@@ -75,7 +81,10 @@ mod tests {
             assert!(is_encoding(good.as_bytes()), "{good:?}");
         }
         let longer = "a".repeat(ENCODING_BYTES_MAX + 1);
-        for bad in ["", ",", "gzip,", "gzip;q=1", "gzip br", "\u{e4}", "g\tz", &longer] {
+        for bad in [
+            "", ",", "gzip,", "gzip;q=1", "gzip br", "\u{e4}", "g\tz", "\x0cgzip", "gzip\n",
+            &longer,
+        ] {
             assert!(!is_encoding(bad.as_bytes()), "{bad:?}");
         }
     }
