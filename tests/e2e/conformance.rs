@@ -379,6 +379,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
             ),
             ("labels", &[]),
             ("messages::allocating", &[]),
+            ("messages::clients", &[]),
             (
                 "messages::ending",
                 &[
@@ -451,6 +452,11 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 ],
             ),
             ("deaths", &[]),
+            ("fast_open", &[]),
+            ("machine", &[]),
+            ("pipe_allowance", &[]),
+            ("retry", &[]),
+            ("tether", &[]),
             ("hanging", &[]),
             ("sandbox", &[]),
             ("upgrade", &[]),
@@ -468,6 +474,9 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 "process",
                 &[
                     "ps_shows_who_is_who",
+                    "process_1_reaps_what_has_lost_its_parent",
+                    "workers_are_above_their_master_where_memory_runs_out",
+                    "workers_that_are_stopped_with_their_master_have_not_died",
                     "every_listener_serves_the_same_sessions",
                     "keys_and_tokens_never_enter_the_log",
                     "shared_memory_never_holds_a_key_or_a_token",
@@ -478,6 +487,9 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 "reload",
                 &[
                     "workers_come_and_go",
+                    "a_generation_that_is_ended_for_a_reload_has_not_died",
+                    "a_request_that_crosses_the_end_of_an_idle_connection_meets_no_reset",
+                    "heavy_no_reload_of_thirty_two_workers_waits_before_four_generations_live",
                     "hup_reloads_as_well",
                     "the_log_level_may_change",
                     "listeners_come_and_go",

@@ -64,13 +64,14 @@ impl<'r> Request<'r> {
 pub(super) fn parsed(field: &str) -> String {
     let Some(cookie) = field.strip_prefix("Set-Cookie: ") else { return field.to_owned() };
     let parts = cookie.split(';').map(|part| {
-        let (name, value) = part.trim().split_once('=').expect("a value");
+        let (name, value) = part.trim().split_once('=').unwrap_or((part.trim(), ""));
         let name = if name == "token" { name.to_owned() } else { name.to_lowercase() };
         let value = if name == "expires" { "DATE" } else { value.trim_matches('"') };
         (name, value.to_owned())
     });
-    // Old clients go by the date, so it says as much.
-    let parts: BTreeMap<_, _> = parts.filter(|(name, _)| name != "max-age").collect();
+    // Beside the date, and over HTTPS, there is more than the transcript has.
+    let is_ours = |name: &str| ["max-age", "secure"].contains(&name);
+    let parts: BTreeMap<_, _> = parts.filter(|(name, _)| !is_ours(name)).collect();
     format!("Set-Cookie: {parts:?}")
 }
 
