@@ -1,8 +1,8 @@
 //! On whose account chunks and pipes are held, and how many one account may have.
 //!
-//! Chunks come back only as fast as receivers read, so a share among lanes is a share for whoever has the most lanes. What
+//! Chunks come back only as fast as receivers read, so a share among lanes favours the client with the most lanes. What
 //! a lane takes is therefore charged to the account of its sender's client, by a word beside the tag. Nothing is counted:
-//! whoever takes one looks at what is held, so a crash leaves nothing wrong.
+//! a lane that takes a chunk looks at what is held, so a crash leaves nothing wrong.
 
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
@@ -51,7 +51,7 @@ pub enum Share {
     /// Any number.
     All,
     /// Twice as many as it leaves free: two thirds of all if it is alone, and equal shares among several, with one
-    /// half of a share left for whoever comes next.
+    /// half of a share left for the next one to come.
     Fair,
     /// So many.
     AtMost(u32),
@@ -82,7 +82,7 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Counts one that is held on the account of `holder`.
+    /// Counts a chunk or pipe that is held on the account of `holder`.
     pub(crate) fn count(&mut self, account: Option<Account>, holder: u64) {
         let Some(Account(bits)) = account else { return };
         self.narrow += usize::from(holder == bits);
@@ -115,7 +115,7 @@ impl Weights {
 
 /// Who wishes for a chunk and may not, or cannot, have one.
 ///
-/// Guesses, all of it: nobody is lost by a wrong word, as whoever wishes looks and writes again. One word counts the wishes
+/// Guesses, all of it: nobody is lost by a wrong word, as those that wish look and write again. One word counts the wishes
 /// that found nothing free, and tells how little the poorest of them holds: so nobody gives up anything for one who has
 /// as much. On the board stands who wishes for some of its own account back.
 #[derive(Debug)]

@@ -185,7 +185,7 @@ impl SenderEnd {
     /// settle at about 1/(n+1) of the pool each, without a count that a crash could leave wrong. All lanes of one
     /// [payer](Self::charge) have its [share](crate::Share). Where lanes are more than chunks they take turns: who holds
     /// nothing and may or can have none wishes for one, and a lane whose last chunk comes back leaves it to a wish, of
-    /// its own payer or of one that holds less.
+    /// its own payer or of a poorer one.
     ///
     /// Precondition: what was reserved before was published or put back.
     pub fn reserve(&mut self, shared: &Shared<'_>) -> Result<Option<Filling>, Refusal> {

@@ -48,7 +48,7 @@ impl<'a> Holdings<'a> {
         }
     }
 
-    /// What `worker` has noted, read once: it may be changed by whoever scribbles.
+    /// What `worker` has noted, read once: a process that scribbles may change it.
     pub(crate) fn noted_by(&self, worker: WorkerId) -> Noted {
         Noted(self.of(worker).iter().map(|word| word.load(Ordering::Relaxed)).collect())
     }
@@ -101,7 +101,7 @@ impl Noted {
 
 impl Shared<'_> {
     /// Forgets in which slots `worker`, which is this process, has held something, now and then: what that costs is a
-    /// constant for each place taken. To be called when whoever has to be told of what was left has been told.
+    /// constant for each place taken. To be called after the survivors of what was left are told.
     pub fn tidy(&self, worker: WorkerId) {
         if self.holdings.is_due() {
             let slot = |index| self.slots.get(index as usize);

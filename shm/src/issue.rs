@@ -1,5 +1,5 @@
-//! How a session gets a slot: a free one, or one whose session is over, or, where all are in use, one whose session nobody
-//! is in, of those who have the most.
+//! How a session gets a slot: a free slot, or a slot whose session is over. Where all are in use, a session that nobody is in
+//! gives way, of the network that has the most.
 //!
 //! Each attempt looks at so many slots and no more, and the next one goes on behind them: what it costs does not depend on
 //! how many slots there are.
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering as PrivateOrdering;
 const LOOKED_AT_MAX: usize = 1024;
 /// Slots of the largest account that are tried, at most: others may take a place in them meanwhile.
 const TRIED_MAX: usize = 8;
-/// An account has to have so many more of the slots that were looked at than the one that asks, to lose one to it.
+/// A network has to have so many more of the slots that were looked at than the asker, to lose one to it.
 const MORE_MIN: usize = 2;
 
 /// A slot that is in use, and on whose account.
@@ -25,15 +25,15 @@ struct Use {
     wide: u32,
     /// A session that nobody has used goes first.
     was_used: bool,
-    /// Then the one that is over soonest.
+    /// Then the session that is over soonest goes.
     expires_ms: u64,
     slot: u32,
 }
 
 impl Shared<'_> {
     /// Claims a slot for a new session. `None`: all that were looked at are in use. A session whose lifetime is over at
-    /// `now_ms` and whose places are free is ended to make room; and where there is none, one that lives and whose
-    /// places are free, if its network has more of them than the one that asks.
+    /// `now_ms` and whose places are free is ended to make room; where there is none, so is a session that lives and whose
+    /// places are free, if its network has more of them than the asker's.
     #[must_use]
     pub fn issue(&self, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
         let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
@@ -110,7 +110,7 @@ impl Shared<'_> {
 }
 
 /// Those that belong to the network that has the most, in the order in which they are to go; none, where it has hardly
-/// more than the one that asks.
+/// more than the asker.
 fn of_largest(mut uses: Vec<Use>, asks: Option<Account>) -> Vec<Use> {
     uses.sort_unstable();
     let groups = || uses.chunk_by(|one, next| one.wide == next.wide);

@@ -75,8 +75,8 @@ pub struct Quota {
     pub most: u32,
 }
 
-/// Seats that are looked at, at most, for each permit: of an address with more of them, one that is free is found in as many
-/// attempts as there are such parts, each of which begins elsewhere.
+/// Seats that are looked at, at most, for each permit: of an address with more of them, a free seat is found in as many
+/// attempts as there are such parts, as each begins elsewhere.
 const LOOKED_AT_MAX: u32 = 1024;
 
 /// A seat that the caller has: to be given back, or handed over to a session.

@@ -213,7 +213,7 @@ impl<'a> Pool<'a> {
         weights
     }
 
-    /// How many have to be free for a lane that holds some to take one more: of chunks a quarter, so that whoever comes
+    /// How many have to be free for a lane that holds some to take one more: of chunks a quarter, so that a newcomer
     /// finds its first.
     pub(crate) fn reserve(&self, kind: Kind) -> usize {
         match kind {

@@ -53,7 +53,7 @@ impl Shared<'_> {
         }
         for (index, slot) in self.slots.iter().enumerate() {
             let Ok(index) = u32::try_from(index) else { return };
-            // Nobody is in a free slot, or can enter it. Whoever still knocks there looks again by itself.
+            // Nobody is in a free slot, or can enter it. Those that still knock there look again by themselves.
             let is_free = matches!(slot.life(), Ok((Life::Free, _)));
             if !is_free && !noted.has(index) {
                 let _ = self.sweep_slot(index, slot, dead, &mut ring);

@@ -143,7 +143,7 @@ impl Writer<'_, '_> {
         ];
         self.gauges(
             "waits",
-            "Places held by one that waits for its peer",
+            "Places whose holder waits for its peer",
             waits.map(|(role, count)| ([("role", role)], count as u64)),
         )?;
         let counters = self.snapshot.counters;

@@ -18,11 +18,23 @@ impl Config {
             most == 0 || (most > 1 && (most as usize).saturating_mul(ADDRESSES_MIN) > all)
         };
         let wide = shares.into_iter().filter(|(_, most, all)| is_wide(*most, *all));
-        wide.map(|(name, most, all)| {
+        let wide = wide.map(|(name, most, all)| {
             let most = if most == 0 { "any number".to_owned() } else { most.to_string() };
             format!("one address may have {most} of {all} {name} (limits.{name}_per_address_max)")
+        });
+        wide.chain(self.short_wait()).collect()
+    }
+
+    /// A lane that stands still may be let do so for up to twice `stall_timeout`.
+    fn short_wait(&self) -> Option<String> {
+        let timeouts = &self.timeouts;
+        let is_short = timeouts.chunk_wait <= timeouts.stall_timeout.saturating_mul(2);
+        let may_give_up = self.limits.stall_rate_bytes_min > 0;
+        (is_short && may_give_up).then(|| {
+            "timeouts.chunk_wait is not longer than twice timeouts.stall_timeout: who waits for a chunk is sent away before \
+             a receiver that stands still gives one up"
+                .to_owned()
         })
-        .collect()
     }
 }
 
@@ -33,6 +45,14 @@ mod tests {
 
     fn warnings(limits: &str) -> Vec<String> {
         parse(&format!("[limits]\n{limits}"), "test").unwrap().warnings()
+    }
+
+    #[test]
+    fn a_wait_for_a_chunk_that_ends_before_anybody_gives_one_up_is_told_of() {
+        let timeouts = |text| parse(&format!("[timeouts]\n{text}"), "test").unwrap().warnings();
+        assert!(timeouts("stall_timeout = \"14s\"").is_empty());
+        assert_eq!(timeouts("stall_timeout = \"15s\"").len(), 1);
+        assert_eq!(timeouts("chunk_wait = \"5s\"").len(), 1);
     }
 
     #[test]

@@ -315,7 +315,12 @@ fn compare_open_files(files: u64, inheritance: &Inheritance, generation: &Genera
     let others = inheritance.descriptors(generation);
     if files < (connections_max as u64).saturating_add(others as u64) {
         let open_files = files;
-        tracing::warn!(open_files, connections_max, others, "one worker cannot hold them all");
+        tracing::warn!(
+            open_files,
+            connections_max,
+            others,
+            "one worker may open too few files to hold all connections"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Chunks come back only as fast as the receiver reads. While there are enough of them that harms nobody, and a phone
 //! that has lost its network may come back. Once somebody wishes for one, who keeps to the minimum rate keeps its
-//! chunks, and who does not gives them up: whoever holds the most first.
+//! chunks, and who does not gives them up. The lane that holds the most goes first.
 
 use super::{Relay, millis};
 use shm::ReceiverEnd;
@@ -53,7 +53,7 @@ impl Stall {
     }
 }
 
-/// Once `timeout_ms` for a lane that holds all it may, up to twice as long for one that holds less.
+/// How long a lane is let stand still: `timeout_ms` if it holds all it may, up to twice as long if it holds less.
 fn patience_ms(timeout_ms: u64, in_flight: u64, most: u64) -> u64 {
     let spare = most.saturating_sub(in_flight);
     timeout_ms.saturating_add(timeout_ms.saturating_mul(spare).checked_div(most).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! Two one-way channels between a process and one that it forked. Words are one byte each, arrive in their order, and
+//! Two one-way channels between a process and its child. Words are one byte each, arrive in their order, and
 //! the other side sees an end when this one is gone.
 //!
 //! Orders go down by a socket pair, each with a descriptor or without one. News come up by a pipe, which carries no

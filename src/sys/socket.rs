@@ -251,7 +251,7 @@ impl Socket {
         // The first byte that TCP_INFO gives is `tcpi_state` (`linux/tcp.h`).
         let mut state = 0u8;
         let mut bytes: libc::socklen_t = 1;
-        // SAFETY: TCP_INFO writes at most so many bytes as it is told, into one that lives through the call.
+        // SAFETY: TCP_INFO writes at most so many bytes as it is told, into a buffer that outlives the call.
         let done = unsafe {
             libc::getsockopt(
                 self.socket.as_raw_fd(),

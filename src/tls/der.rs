@@ -8,7 +8,7 @@ pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
-/// A value's tag in a structure of which it is the field `n`: `CONTEXT + n`.
+/// The tag of field `n` of a structure: `CONTEXT + n`.
 pub(super) const CONTEXT: u8 = 0xa0;
 
 /// One value.

@@ -50,7 +50,7 @@ pub(super) struct Connections {
     round: u64,
     wheel: Wheel,
     fired: Vec<usize>,
-    /// Sessions of which a place may have come free in this round.
+    /// Sessions that may have a free place since this round.
     knocks: Vec<u32>,
     /// How many are only told why they are turned away.
     turned_away: usize,

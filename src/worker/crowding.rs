@@ -1,5 +1,5 @@
-//! Who gives way where all connections that there may be are open, and one more comes: of those that were looked at, one
-//! of the network that has the most, and only for a network that has fewer.
+//! Who gives way where all connections that there may be are open, and one more comes: a connection of the network that has
+//! the most of those that were looked at, and only for a network that has fewer.
 //!
 //! Called by `connections`. A worker looks at its own connections alone, at so many of them, and goes on behind them the
 //! next time.
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// Connections that are looked at, at most, for each that comes.
 pub(super) const LOOKED_AT_MAX: usize = 256;
-/// A network has to have so many more of them than the one that comes, to lose one to it.
+/// A network has to have so many more of them than the newcomer, to lose one to it.
 const MORE_MIN: usize = 2;
 
 /// A connection that was looked at.

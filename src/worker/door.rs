@@ -3,7 +3,7 @@
 //! A place that is taken is refused, unless it will be free in a moment: its last attempt is not
 //! cleaned up yet, or its holder is asked to give way and has not said no. A holder whose worker has died
 //! says nothing, and its place is free once the master has swept it; so nobody is told that a dead one
-//! holds the place. Who is told to wait knocks, so that whoever leaves rings for it.
+//! holds the place. Who is told to wait knocks, so that the holder rings for it as it leaves.
 
 use super::route::Errand;
 use crate::relay::{Receiving, Reception, Relay, Sending, millis};

@@ -20,7 +20,7 @@ pub(super) struct Asker(u128);
 impl Asker {
     pub(super) fn new(client: IpAddr) -> Self {
         Self(match client.to_canonical() {
-            // Beside every IPv6 network, of which none has the lowest bits.
+            // Beside every IPv6 network: none has the lowest bits.
             IpAddr::V4(v4) => u128::from(v4.to_bits()) | 1 << 32,
             IpAddr::V6(v6) => v6.to_bits() & !(u128::MAX >> SITE_BITS),
         })
@@ -40,7 +40,7 @@ pub(super) struct Ticket {
 pub(super) struct Turns {
     /// By address, those that came first in front.
     askers: BTreeMap<Asker, VecDeque<Ticket>>,
-    /// The addresses of which some have something to do, in the order in which they have a turn.
+    /// Addresses with something to do, in the order of their turns.
     order: VecDeque<Asker>,
     count: usize,
 }

@@ -36,7 +36,11 @@ fn a_limit_that_a_worker_cannot_reach_is_told_with_all_that_it_opens_counted() {
     for (files, is_told) in [(CONNECTIONS + others, false), (CONNECTIONS + others - 1, true)] {
         let relay = with_open_files(files, &lines);
         let said = relay.errors();
-        assert_eq!(said.contains("one worker cannot hold them all"), is_told, "{files}: {said}");
+        assert_eq!(
+            said.contains("one worker may open too few files to hold all connections"),
+            is_told,
+            "{files}: {said}"
+        );
     }
 }
 
