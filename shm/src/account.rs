@@ -161,13 +161,23 @@ impl<'a> Wishes<'a> {
         self.count() > 0 || account.is_some_and(|account| self.is_on_board(account))
     }
 
-    /// Grants a wish of one who holds less than `held`. True once for each.
+    /// Grants a wish of one who holds less than `held`. True once for each time that somebody says so.
     pub(crate) fn grant(&self, held: usize) -> bool {
         let word = self.counted.load(Ordering::Relaxed);
         let (count, poorest) = decode(word);
-        // The next one has to say anew how little it holds.
-        let rest = count.min(WISHES_MAX).saturating_sub(1);
-        count > 0 && poorest < held as u64 && self.change(word, encode(rest, UNSAID))
+        count > 0 && poorest < held as u64 && self.change(word, encode(count, UNSAID))
+    }
+
+    /// Somebody who has wished has a chunk by now, or wishes no more.
+    pub(crate) fn take_back(&self) {
+        let word = self.counted.load(Ordering::Relaxed);
+        let (count, poorest) = decode(word);
+        self.change(word, encode(count.min(WISHES_MAX).saturating_sub(1), poorest));
+    }
+
+    /// Forgets all that was counted, since some of it may be the dead's. The living say again what they wish for.
+    pub(crate) fn forget(&self) {
+        self.counted.store(0, Ordering::Relaxed);
     }
 
     /// Grants a wish of one of the same wider network. True once for each.
@@ -293,7 +303,25 @@ mod tests {
         wishes.make(false, 5);
         assert!(wishes.grant(6));
         assert!(!wishes.grant(100));
+    }
+
+    #[test]
+    fn as_many_wish_as_have_neither_got_one_nor_left() {
+        let (counted, board) = (AtomicU64::new(0), [const { PlainU64::new(0) }; LINES]);
+        let wishes = Wishes::new(&counted, &board);
+        for _ in 0..1000 {
+            wishes.make(true, 0);
+            wishes.make(true, 0);
+            wishes.take_back();
+            wishes.take_back();
+        }
+        wishes.make(true, 0);
+        assert_eq!(wishes.count(), 1);
+        wishes.forget();
         assert_eq!(wishes.count(), 0);
+        wishes.take_back();
+        wishes.make(false, 0);
+        assert_eq!(wishes.count(), 1, "it says it again");
     }
 
     #[test]

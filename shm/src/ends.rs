@@ -251,11 +251,17 @@ impl SenderEnd {
         let taken = pool.may_take(kind, payer).then(|| pool.take(kind, self.tag, account));
         let taken = taken.flatten();
         if taken.is_some() {
-            self.has_wished = false;
+            self.wish_no_more(pool);
         } else if kind == Kind::Chunk && all == 0 {
             pool.wish(payer, !std::mem::replace(&mut self.has_wished, true));
         }
         taken.map(|vessel| Filling { vessel })
+    }
+
+    fn wish_no_more(&mut self, pool: &Pool<'_>) {
+        if std::mem::take(&mut self.has_wished) {
+            pool.wish_no_more();
+        }
     }
 
     /// Whether the lane is to be given up, as it waits with a chunk in its hands, and somebody wishes for that. True once
@@ -416,6 +422,7 @@ impl SenderEnd {
         shared: &Shared<'_>,
         filling: Option<Filling>,
     ) -> Result<(), Refusal> {
+        self.wish_no_more(&shared.pool);
         if let Some(filling) = filling {
             self.give_up(shared, filling)?;
         }

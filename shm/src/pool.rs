@@ -35,6 +35,8 @@ const EMPTIED: u64 = 0x6e2 << 52;
 /// Tags that are looked at to weigh what accounts hold, at most: more than there are chunks in 2 GiB. Of a larger pool so
 /// many stand for all.
 const WEIGHED_MAX: usize = 4096;
+/// Spreads small numbers over 32 bits: 2^32 divided by the golden ratio.
+const SPREAD: u32 = 0x9e37_79b9;
 
 /// What payload is in, between the two sockets. It names one that is there when it was taken from a [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,8 @@ struct Shelf<'a> {
     accounts: &'a [PlainU64],
     /// Where this process looks first; private, a guess.
     hint: PrivateU32,
+    /// Counts this process's samples.
+    turn: PrivateU32,
 }
 
 impl<'a> Pool<'a> {
@@ -198,11 +202,21 @@ impl<'a> Pool<'a> {
         self.shelf(kind).round_from_hint().filter(|(_, tag)| is_free(tag)).nth(count).is_some()
     }
 
+    /// A lane that has wished has a chunk by now, or leaves.
+    pub(crate) fn wish_no_more(&self) {
+        self.wishes.take_back();
+    }
+
+    /// Forgets wishes, for some may be the dead's.
+    pub(crate) fn forget_wishes(&self) {
+        self.wishes.forget();
+    }
+
     /// What is held of a kind, and how much of it by `account`.
     pub(crate) fn weigh(&self, kind: Kind, account: Option<Account>) -> Weights {
         let mut weights = Weights::default();
         let shelf = self.shelf(kind);
-        for (index, tag) in shelf.round_from_hint().take(WEIGHED_MAX) {
+        for (index, tag) in shelf.sample() {
             weights.seen += 1;
             match tag.load(Ordering::Relaxed) {
                 FREE => weights.free += 1,
@@ -381,7 +395,7 @@ impl<'a> Pool<'a> {
 
 impl<'a> Shelf<'a> {
     fn new(tags: &'a [AtomicU64], accounts: &'a [PlainU64]) -> Self {
-        Self { tags, accounts, hint: PrivateU32::new(0) }
+        Self { tags, accounts, hint: PrivateU32::new(0), turn: PrivateU32::new(0) }
     }
 
     fn account(&self, index: usize) -> u64 {
@@ -402,6 +416,15 @@ impl<'a> Shelf<'a> {
         let (index, _) = self.round_from_hint().find(|(_, word)| takes(word))?;
         self.hint.store(u32::try_from(index).ok()?, PrivateOrdering::Relaxed);
         Some(index)
+    }
+
+    /// All tags with their indices, or as many as stand for all, each time beginning elsewhere.
+    fn sample(&self) -> impl Iterator<Item = (usize, &'a AtomicU64)> {
+        let (tags, all) = (self.tags, self.tags.len().max(1));
+        let turn = self.turn.fetch_add(1, PrivateOrdering::Relaxed);
+        let start = if all <= WEIGHED_MAX { 0 } else { turn.wrapping_mul(SPREAD) as usize % all };
+        let indices = (0..all.min(WEIGHED_MAX)).map(move |step| (start + step) % all);
+        indices.filter_map(move |index| Some((index, tags.get(index)?)))
     }
 
     /// Every tag with its index, beginning at the hint and going round once.

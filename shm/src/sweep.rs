@@ -60,6 +60,7 @@ impl Shared<'_> {
             }
         }
         self.pool.release_all(Tag::emptied_by(dead));
+        self.pool.forget_wishes();
     }
 
     fn sweep_slot(

@@ -285,11 +285,7 @@ impl Sending {
             return Ok(self.over(relay, Sent::NobodyCame));
         }
         self.next_look_ms = next_look_ms;
-        let kept = self.taken_back.len();
-        if kept > 0 && !self.end.may_keep(relay.shared(), kept) {
-            return Ok(self.over(relay, Sent::PeerWorkerLost));
-        }
-        if kept > 0 || self.filling.is_some() {
+        if !self.taken_back.is_empty() || self.filling.is_some() {
             let since = *self.filled_since_ms.get_or_insert(now_ms);
             let patience = millis(relay.config.timeouts.stall_timeout);
             if now_ms >= since.saturating_add(patience)
@@ -318,6 +314,7 @@ impl Sending {
         }
         let Some(taken_back) = self.end.rewind(relay.shared())? else { return Ok(false) };
         self.taken_back = taken_back;
+        self.taken_back.reverse();
         (self.begun, self.waited, self.waits_again) = (false, false, true);
         self.phase = Phase::Receiver;
         relay.ring_knockers(self.lane());
@@ -332,7 +329,8 @@ impl Sending {
         if !self.begin(relay)? {
             return Ok(false);
         }
-        for (chunk, payload) in self.taken_back.drain(..) {
+        // The first is at the end. What an error leaves here is given up with the place.
+        while let Some((chunk, payload)) = self.taken_back.pop() {
             self.end.publish(relay.shared(), chunk, payload)?;
         }
         relay.ring_peer(&self.end)?;

@@ -142,12 +142,19 @@ fn section(text: &[u8], line: usize) -> Result<(Section<'_>, usize), Flaw> {
     Ok((Section { label, line, name, body }, text.len() - behind.len()))
 }
 
+/// A name with so many letters wrong is meant as the one that it resembles. Names of other things differ in more.
+const TYPING_ERRORS_MAX: usize = 2;
+
 /// What a section of this name is; and whether that is its name, and not a damaged one.
 fn meaning(name: &[u8]) -> (Label, bool) {
     match LABELS.iter().find(|(known, _)| *known == name) {
         Some((_, label)) => (*label, true),
         None => {
-            let resembles = |known: &[u8]| known.eq_ignore_ascii_case(name.trim_ascii());
+            let written = String::from_utf8_lossy(name.trim_ascii()).to_ascii_uppercase();
+            let resembles = |known: &[u8]| {
+                let known = String::from_utf8_lossy(known);
+                strsim::damerau_levenshtein(&known, &written) <= TYPING_ERRORS_MAX
+            };
             (Label::Unknown, !name.is_empty() && !LABELS.iter().any(|(known, _)| resembles(known)))
         }
     }
@@ -293,6 +300,11 @@ mod tests {
         assert_eq!(of("ENCRYPTED PRIVATE KEY"), Some((Label::EncryptedKey, 2)));
         assert_eq!(of("CMS"), Some((Label::Other("a CMS bundle"), 2)));
         assert_eq!(of("X9.42 DH PARAMETERS"), Some((Label::Unknown, 2)));
+        assert_eq!(of("EC PARAMETERS"), Some((Label::Unknown, 2)));
+        for misspelt in ["CERTIFCATE", "CERTFICIATE", "PRIVAT KEY", "Certificate", "CERTIFICATES"] {
+            assert!(!meaning(misspelt.as_bytes()).1, "{misspelt}");
+        }
+        assert!(meaning(b"X509 CRL").1 && meaning(b"DH PARAMETERS").1 && meaning(b"PKCS7").1);
         let legacy = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAQID\n-----END RSA PRIVATE KEY-----";
         assert_eq!(sections(legacy.as_bytes()).unwrap()[0].label, Label::EncryptedKey);
     }

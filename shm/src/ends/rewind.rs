@@ -9,7 +9,7 @@
 
 use super::{Filling, LaneEnd, SenderEnd, decode};
 use crate::place::{LaneWord, Place, Role, State};
-use crate::pool::{Kind, Vessel};
+use crate::pool::Vessel;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::sync::Ordering;
@@ -43,12 +43,6 @@ impl SenderEnd {
         }
         (self.published, self.published_bytes) = (0, 0);
         Ok(Some(taken_back))
-    }
-
-    /// Whether more chunks are free than `kept`, so that others do without those.
-    #[must_use]
-    pub fn may_keep(&self, shared: &Shared<'_>, kept: usize) -> bool {
-        shared.pool.has_more_than(Kind::Chunk, kept)
     }
 
     /// All that was published, if all of it is in chunks. What is in a pipe may be taken in part.

@@ -37,7 +37,7 @@ fn the_next_receiver_gets_what_was_taken_back() {
                     thread::yield_now();
                 };
                 assert_eq!(world.read(piece.vessel()), 77);
-                receiver.ack_recv(&shared).unwrap();
+                piece.ack_recv(&shared).unwrap();
                 shared.leave_receiver(receiver).unwrap();
             }
         });

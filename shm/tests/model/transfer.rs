@@ -55,8 +55,7 @@ impl World<'_> {
             let is_granted =
                 held == 1 && !is_pipe && free[0] == 0 && self.wishes > 0 && self.wish_is_said;
             if is_granted {
-                (granted, self.wishes) = (true, self.wishes - 1);
-                self.wish_is_said = false;
+                (granted, self.wish_is_said) = (true, false);
             } else if is_pipe == by_pipe && (held == 1 || free[usize::from(by_pipe)] + 1 >= held) {
                 return Some(by_pipe);
             }
@@ -79,7 +78,9 @@ impl World<'_> {
         let reserve = if is_pipe { 0 } else { self.shared.pool().len() / 4 };
         let takes = has_room && free > if share > 0 { share.max(reserve) } else { 0 };
         if takes {
-            model.has_wished = false;
+            if std::mem::take(&mut model.has_wished) {
+                self.wishes = self.wishes.saturating_sub(1);
+            }
         } else if !is_pipe && all == 0 {
             let is_new = !std::mem::replace(&mut model.has_wished, true);
             self.wishes += u64::from(is_new || self.wishes == 0);

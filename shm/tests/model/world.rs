@@ -264,6 +264,9 @@ impl<'a> World<'a> {
         let peer = peer.map(|worker| self.owner(worker));
         let model = self.slots[slot].lane(direction);
         let Some(end) = model.sender.vacate() else { return };
+        if model.has_wished {
+            self.wishes = self.wishes.saturating_sub(1);
+        }
         let told = self.shared.leave_sender(end, model.filling.take()).unwrap();
         assert_eq!(told, peer.filter(|_| model.begun));
         let orphans = model.in_flight().collect();
@@ -346,6 +349,7 @@ impl<'a> World<'a> {
         for ring in rung.iter().filter(|ring| !expected.contains(ring)) {
             self.assert_may_be_told(*ring);
         }
+        (self.wishes, self.wish_is_said) = (0, false);
         self.epochs[worker] += 1;
         self.emptied[worker] = None;
     }
