@@ -17,6 +17,8 @@ const LOOKED_AT_MAX: usize = 1024;
 const TRIED_MAX: usize = 8;
 /// A network has to have so many more of the slots that were looked at than the asker, to lose one to it.
 const MORE_MIN: usize = 2;
+/// A network that has more than one in so many loses sessions that were used, too: a stranger could use each for a moment.
+const MANY_SHARE: usize = 32;
 
 /// A slot that is in use, and on whose account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,8 @@ struct Use {
     /// Then the session that is over soonest goes.
     expires_ms: u64,
     slot: u32,
+    /// Nobody holds a place in it.
+    is_vacant: bool,
 }
 
 impl Shared<'_> {
@@ -51,9 +55,8 @@ impl Shared<'_> {
             self.hint.store(last.wrapping_add(1), PrivateOrdering::Relaxed);
         }
         let uses = slots.filter_map(|slot| self.see_use(slot)).collect();
-        let largest = of_largest(uses, terms.account).into_iter();
-        let mut vacant = largest.filter(|it| self.is_vacant(it.slot)).take(TRIED_MAX);
-        vacant.find_map(|it| {
+        let mut yielding = of_largest(uses, terms.account).into_iter();
+        yielding.find_map(|it| {
             self.displace(it.slot, owner);
             self.claim(it.slot, owner, terms, now_ms)
         })
@@ -105,20 +108,29 @@ impl Shared<'_> {
             was_used: slot.was_used(),
             expires_ms: slot.expires_ms(),
             slot: index,
+            is_vacant: self.is_vacant(index),
         })
     }
 }
 
-/// Those that belong to the network that has the most, in the order in which they are to go; none, where it has hardly
-/// more than the asker.
+/// Those that can give way, of the network that has the most among those that have such, in the order in which they are to
+/// go; none, where it has hardly more than the asker.
 fn of_largest(mut uses: Vec<Use>, asks: Option<Account>) -> Vec<Use> {
     uses.sort_unstable();
+    let all = uses.len();
     let groups = || uses.chunk_by(|one, next| one.wide == next.wide);
-    let largest = groups().max_by_key(|group| group.len()).unwrap_or_default();
+    let yielding = |group: &[Use]| -> Vec<Use> {
+        // Between two messages of a session nobody is in it, either.
+        let has_many = group.len().saturating_mul(MANY_SHARE) > all;
+        let can = group.iter().filter(|it| it.is_vacant && (!it.was_used || has_many));
+        can.copied().take(TRIED_MAX).collect()
+    };
+    let groups_that_can = groups().filter(|group| !yielding(group).is_empty());
+    let largest = groups_that_can.max_by_key(|group| group.len()).unwrap_or_default();
     let wide = asks.map_or(0, Account::wide);
     let own = groups().find(|group| group.first().is_some_and(|it| it.wide == wide));
     let own = own.map_or(0, <[Use]>::len);
-    if largest.len() < own + MORE_MIN { Vec::new() } else { largest.to_vec() }
+    if largest.len() < own + MORE_MIN { Vec::new() } else { yielding(largest) }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -133,6 +145,7 @@ mod tests {
                 was_used: *was_used,
                 expires_ms: *expires_ms,
                 slot,
+                is_vacant: true,
             })
             .collect()
     }
@@ -147,6 +160,24 @@ mod tests {
         let of = [(7, true, 1), (9, false, 1), (7, false, 3), (7, false, 2), (8, false, 1)];
         assert_eq!(order(&of, 5), [3, 2, 0]);
         assert_eq!(order(&of, 8), [3, 2, 0]);
+    }
+
+    #[test]
+    fn a_session_between_two_messages_goes_only_where_its_network_has_many() {
+        let others = (10..200).map(|wide| (wide, false, 1));
+        let few: Vec<_> = others.clone().chain([(7, true, 1), (7, true, 2)]).collect();
+        assert_eq!(order(&few, 5), []);
+        let many: Vec<_> = others.chain((0..20).map(|n| (7, true, n))).collect();
+        assert_eq!(order(&many, 5).len(), TRIED_MAX);
+    }
+
+    #[test]
+    fn who_is_in_all_its_sessions_keeps_nobody_elses() {
+        let mut of =
+            uses(&[(7, true, 1), (7, true, 1), (7, true, 1), (8, false, 1), (8, false, 2)]);
+        of.iter_mut().take(3).for_each(|it| it.is_vacant = false);
+        let largest = of_largest(of, Some(Account::new(5, 1)));
+        assert_eq!(largest.into_iter().map(|it| it.slot).collect::<Vec<_>>(), [3, 4]);
     }
 
     #[test]

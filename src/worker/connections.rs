@@ -156,9 +156,12 @@ impl Connections {
         if peer.is_proxy || room == 0 {
             return false;
         }
-        let keys = (0..room.min(LOOKED_AT_MAX)).map(|i| (first + i) % room);
-        self.looked_at = (first + LOOKED_AT_MAX) % room;
-        let seen = keys.filter_map(|key| {
+        // Some keys are nobody's.
+        let keys = (0..room.min(4 * LOOKED_AT_MAX)).map(|i| (first + i) % room);
+        let keys = keys.filter(|key| self.slab.contains(*key)).take(LOOKED_AT_MAX);
+        let keys: Vec<_> = keys.collect();
+        self.looked_at = keys.last().map_or(0, |last| last + 1) % room;
+        let seen = keys.into_iter().filter_map(|key| {
             let connection = &self.slab.get(key)?.connection;
             let (client, standstill) = (connection.counts_for()?, connection.standstill());
             Some(Seen { key, client, standstill, deadline_ms: connection.deadline_ms() })

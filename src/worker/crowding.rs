@@ -30,7 +30,8 @@ pub(super) fn choose(mut seen: Vec<Seen>, newcomer: IpAddr) -> Option<usize> {
     seen.sort_unstable_by_key(|it| wide_network(it.client));
     let is_same = |one: &Seen, next: &Seen| wide_network(one.client) == wide_network(next.client);
     let networks = || seen.chunk_by(is_same);
-    let largest = networks().max_by_key(|network| network.len())?;
+    let can_yield = |network: &&[Seen]| network.iter().any(|it| it.standstill.is_some());
+    let largest = networks().filter(can_yield).max_by_key(|network| network.len())?;
     let newcomer = wide_network(newcomer);
     let of_newcomer =
         |network: &&[Seen]| network.first().is_some_and(|it| wide_network(it.client) == newcomer);
@@ -71,6 +72,9 @@ mod tests {
         assert_eq!(choose_for("192.0.2.7", &all[..1]), None, "it has hardly more");
         assert_eq!(choose_for("192.0.2.7", &[all[4], all[0]]), Some(1));
         assert_eq!(choose_for("192.0.2.7", &[all[4], all[4]]), None, "it is served");
+        let others = [2, 3].map(|key| seen(key, "192.0.2.2", Some(Idle), 9));
+        let with_others = [&[all[4]; 3], &others[..]].concat();
+        assert_eq!(choose_for("192.0.2.7", &with_others), Some(2), "the largest that can");
     }
 
     #[test]
