@@ -54,8 +54,35 @@ pub(super) struct Fault {
 
 impl Refusal {
     pub(super) fn new(origin: &str, text: &str, faults: Vec<Fault>) -> Self {
-        Self { origin: origin.to_owned(), text: without_pem(text), faults }
+        Self { origin: origin.to_owned(), text: without_secrets(text), faults }
     }
+}
+
+/// So many letters and digits in a row, small and large ones, are no word: they may be a key or a token.
+const SECRET_CHARS_MIN: usize = 20;
+
+/// The text with a star for each byte of what may be a secret, so that a report can quote its lines.
+fn without_secrets(text: &str) -> String {
+    let is_part = |it: char| it.is_ascii_alphanumeric() || "+/=_-".contains(it);
+    let mut shown = without_pem(text);
+    let runs: Vec<_> = shown
+        .split(|it| !is_part(it))
+        .filter(|run| run.split('/').any(looks_random))
+        .map(str::to_owned)
+        .collect();
+    for run in runs {
+        shown = shown.replace(&run, &"*".repeat(run.len()));
+    }
+    shown
+}
+
+/// Whether it is long and mixed, as what was encoded in base64 is, and no name is.
+fn looks_random(text: &str) -> bool {
+    let has = |of: fn(&u8) -> bool| text.as_bytes().iter().any(of);
+    text.len() >= SECRET_CHARS_MIN
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_digit)
 }
 
 /// The text with a star for each byte of what may be a private key: somebody has written a key where the name of its

@@ -542,3 +542,24 @@ fn tls_takes_two_files_and_says_which_is_missing() {
     );
     refused("tls = { certificat = \"a.pem\" }", &["did you mean `certificate`"]);
 }
+
+#[test]
+fn what_may_be_a_secret_is_not_quoted() {
+    const LINE: &str = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7/VJTUt9Us8cK";
+    for text in [
+        LINE.to_owned(),
+        format!("{LINE}\n{LINE}\nABC="),
+        format!("token = \"{LINE}\"\n"),
+        format!("key = \"{LINE}"),
+        format!("workers = \"{LINE}\"\n"),
+    ] {
+        let report = refusal(&text);
+        let windows = LINE.as_bytes().windows(8).map(|it| String::from_utf8_lossy(it).into_owned());
+        for window in windows {
+            assert!(!report.contains(&window), "{window} is in:\n{report}");
+        }
+    }
+    // Names and paths are.
+    let text = "control_socket = \"run/IdontStore2/control_socket_of_relay.sock\"\n";
+    assert_refused(text, &["run/IdontStore2/control_socket_of_relay.sock"]);
+}
