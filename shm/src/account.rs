@@ -165,7 +165,8 @@ impl<'a> Wishes<'a> {
     pub(crate) fn grant(&self, held: usize) -> bool {
         let word = self.counted.load(Ordering::Relaxed);
         let (count, poorest) = decode(word);
-        count > 0 && poorest < held as u64 && self.change(word, encode(count, UNSAID))
+        let held = (held as u64).min(UNSAID);
+        count > 0 && poorest < held && self.change(word, encode(count, UNSAID))
     }
 
     /// Somebody who has wished has a chunk by now, or wishes no more.
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(wishes.count(), 2);
         assert!(!wishes.grant(3), "as poor");
         assert!(wishes.grant(4));
-        assert!(!wishes.grant(100), "nobody has said what it holds");
+        assert!(!wishes.grant(usize::MAX), "nobody has said what it holds");
         wishes.make(false, 5);
         assert!(wishes.grant(6));
         assert!(!wishes.grant(100));
