@@ -395,7 +395,7 @@ pub(crate) fn a_killed_worker_leaves_its_addresses_their_whole_share() {
             let pids = relay.worker_pids();
             (pids.len() == 4 && !pids.contains(&dying)).then_some(())
         });
-        held.retain_mut(|raw| !raw.is_gone_within(Duration::from_millis(1)));
+        held.retain_mut(|raw| !raw.is_gone_within(Duration::from_millis(20)));
         assert!(held.len() < 12, "the dead one had none");
         hold_from(&relay, GREEDY, 12 - held.len());
     }
