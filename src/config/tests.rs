@@ -563,3 +563,16 @@ fn what_may_be_a_secret_is_not_quoted() {
     let text = "control_socket = \"run/IdontStore2/control_socket_of_relay.sock\"\n";
     assert_refused(text, &["run/IdontStore2/control_socket_of_relay.sock"]);
 }
+
+#[test]
+fn a_small_segment_has_enough_chunks_to_share_and_fits_the_lane_that_was_asked_for() {
+    let geometry =
+        |text: &str| parse(&format!("[memory]\n{text}"), "test").unwrap().memory.geometry;
+    let small = geometry("segment_bytes = \"8MiB\"");
+    assert_eq!((small.chunk_bytes, small.lane_chunks), (128 << 10, 16));
+    assert!(small.chunks >= 32, "{}", small.chunks);
+    assert_eq!(geometry("segment_bytes = \"64MiB\"").chunk_bytes, 256 << 10);
+    assert_eq!(geometry("segment_bytes = \"128MiB\"").chunk_bytes, 512 << 10);
+    let wide = geometry("segment_bytes = \"16MiB\"\nlane_bytes_max = \"4MiB\"");
+    assert_eq!((wide.chunk_bytes, wide.lane_chunks), (256 << 10, 16));
+}

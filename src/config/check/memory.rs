@@ -7,6 +7,9 @@ use super::super::unit::size_text;
 use super::{Check, KIB, Key, MIB, TIB, count_within, is_auto, size_within, sizes_allowed, typed};
 use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPES_MAX, SESSIONS_MAX};
 
+/// Below this a segment has fewer than two hundred chunks of 256 KiB.
+const SMALL_SEGMENT_BYTES: u64 = 64 << 20;
+
 impl Check<'_> {
     pub(super) fn memory(
         &mut self,
@@ -29,7 +32,7 @@ impl Check<'_> {
         let segment_bytes = self.segment_bytes(segment_key, host);
         let sessions = self.sessions_max(sessions_key);
         let lane_bytes = self.size::<usize>(lane_key, 4 * KIB..=4 * MIB);
-        let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes);
+        let chunk_bytes = self.chunk_bytes(chunk_key, segment_bytes, lane_bytes);
         let (pipes, pipes_are_auto) = self.pipes(pipes_key, segment_bytes, host);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
@@ -90,12 +93,12 @@ impl Check<'_> {
         })
     }
 
-    fn chunk_bytes(&mut self, key: &Key<'_>, segment_bytes: u64) -> usize {
+    fn chunk_bytes(&mut self, key: &Key<'_>, segment_bytes: u64, lane_bytes: usize) -> usize {
         let range = CHUNK_BYTES_MIN as u64..=CHUNK_BYTES_MAX as u64;
         let allowed = format!("\"auto\" or {}, a power of two", sizes_allowed(&range));
         self.value(key, &allowed, |value| {
             if is_auto(value) {
-                return Some(chunk_bytes_auto(segment_bytes));
+                return Some(chunk_bytes_auto(segment_bytes, lane_bytes));
             }
             let bytes = usize::try_from(size_within(value, &range)?).ok()?;
             bytes.is_power_of_two().then_some(bytes)
@@ -122,9 +125,16 @@ impl Check<'_> {
 }
 
 /// Large ones cost less, but there should be one for each of a hundred transfers: three quarters of the segment
-/// are chunks.
-fn chunk_bytes_auto(segment_bytes: u64) -> usize {
-    if segment_bytes < SEGMENT_AUTO_BYTES_MAX { 256 << 10 } else { 512 << 10 }
+/// are chunks. Of a small segment more are needed than that gives, for eight addresses that take all they may to leave
+/// some to others.
+fn chunk_bytes_auto(segment_bytes: u64, lane_bytes: usize) -> usize {
+    let bytes: usize = match segment_bytes {
+        SEGMENT_AUTO_BYTES_MAX.. => 512 << 10,
+        SMALL_SEGMENT_BYTES.. => 256 << 10,
+        _ => 128 << 10,
+    };
+    // A lane that was asked for has to fit.
+    bytes.max((lane_bytes / LANE_CHUNKS_MAX).next_power_of_two())
 }
 
 /// A lane is whole chunks, and not too many of them.
