@@ -31,7 +31,7 @@ const SLOT_SHIFT: u32 = 32;
 const SLOT_MASK: u64 = (1 << (KIND_SHIFT - SLOT_SHIFT)) - 1;
 
 /// Spreads a small number over 32 bits: 2^32 divided by the golden ratio.
-const GOLDEN: u32 = 0x9e37_79b9;
+pub(crate) const GOLDEN: u32 = 0x9e37_79b9;
 
 /// Who has a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 //! gets it before a worker has emptied it.
 
 use crate::account::{Account, Payer, Share, Weights, Wishes};
+use crate::permit::GOLDEN;
 use crate::place::WorkerId;
 use crate::refusal::Refusal;
 use crate::slot::LaneRef;
@@ -35,8 +36,6 @@ const EMPTIED: u64 = 0x6e2 << 52;
 /// Tags that are looked at to weigh what accounts hold, at most: more than there are chunks in 2 GiB. Of a larger pool so
 /// many stand for all.
 const WEIGHED_MAX: usize = 4096;
-/// Spreads small numbers over 32 bits: 2^32 divided by the golden ratio.
-const SPREAD: u32 = 0x9e37_79b9;
 
 /// What payload is in, between the two sockets. It names one that is there when it was taken from a [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -422,7 +421,7 @@ impl<'a> Shelf<'a> {
     fn sample(&self) -> impl Iterator<Item = (usize, &'a AtomicU64)> {
         let (tags, all) = (self.tags, self.tags.len().max(1));
         let turn = self.turn.fetch_add(1, PrivateOrdering::Relaxed);
-        let start = if all <= WEIGHED_MAX { 0 } else { turn.wrapping_mul(SPREAD) as usize % all };
+        let start = if all <= WEIGHED_MAX { 0 } else { turn.wrapping_mul(GOLDEN) as usize % all };
         let indices = (0..all.min(WEIGHED_MAX)).map(move |step| (start + step) % all);
         indices.filter_map(move |index| Some((index, tags.get(index)?)))
     }

@@ -306,7 +306,7 @@ impl Sending {
         stream.is_leaving() && !(self.waits_again && self.has_read_all())
     }
 
-    /// Waits for another receiver, if the one that was lost has taken nothing. `false`: it may have taken something.
+    /// Waits for another receiver, if the lost one has taken nothing. `false`: it may have taken something.
     fn wait_again(&mut self, relay: &Relay, now_ms: u64) -> Result<bool, Refusal> {
         let is_failing = matches!(self.phase, Phase::LastCount(_));
         if is_failing || now_ms >= self.wait_ends_ms {

@@ -26,7 +26,7 @@ pub struct User {
 }
 
 impl User {
-    /// Finds a user by name, or by number, of which the machine need not know anything.
+    /// Finds a user by name, or by number, that the machine need not know.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         // The greatest number stands for no user (setresuid(2)).

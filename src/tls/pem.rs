@@ -142,7 +142,7 @@ fn section(text: &[u8], line: usize) -> Result<(Section<'_>, usize), Flaw> {
     Ok((Section { label, line, name, body }, text.len() - behind.len()))
 }
 
-/// A name with so many letters wrong is meant as the one that it resembles. Names of other things differ in more.
+/// A name with so many letters wrong is meant as the name that it resembles. Names of other things differ in more.
 const TYPING_ERRORS_MAX: usize = 2;
 
 /// What a section of this name is; and whether that is its name, and not a damaged one.
