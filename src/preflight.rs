@@ -1,4 +1,4 @@
-//! What `-t` tries of a configuration that reads well: whether this machine, and whoever runs it, lets a relay start with
+//! What `-t` tries of a configuration that reads well: whether this machine, and the user that runs it, lets a relay start with
 //! it. Called by `cli` alone.
 //!
 //! What must always hold: nothing is left behind, and nothing that runs notices. So what is held by somebody else, most

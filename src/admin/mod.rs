@@ -93,7 +93,7 @@ impl Admin {
         }
     }
 
-    /// Accepts one that nobody has told of: the worker that was woken for it may have died, or may hang.
+    /// Accepts a connection that nobody has told of: the worker that was woken for it may have died, or may hang.
     pub fn look(&mut self, poll: &Poll, now_ms: u64) {
         if !self.is_closed {
             self.accept(poll, now_ms);

@@ -163,7 +163,7 @@ fn lex<'h, 'b>(
     lexed.parse_with_uninit_headers(window, fields)
 }
 
-/// Names the fault in a head that was refused: the one that comes first in the bytes. `None`: more bytes
+/// Names the fault in a head that was refused: the first in the bytes. `None`: more bytes
 /// must come to tell which it is.
 #[cold]
 fn explain(window: &[u8], limits: &HeadLimits) -> Option<Fault> {

@@ -64,7 +64,7 @@ pub(super) fn again(
     let listeners: Vec<Rc<TcpListener>> =
         listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
     for listener in &listeners {
-        // That program may have been one that did not know of it.
+        // That program may not have known of it.
         if let Err(error) = listener::refuse_fast_open(listener) {
             tracing::warn!(%error, "a listener keeps TCP Fast Open");
         }
