@@ -9,8 +9,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-/// Connections accepted in a row before another worker is woken for the next.
+/// Connections accepted in a row before another worker is woken for the next, for each millisecond since the last ones:
+/// an attack that makes rounds long must not make those that come wait for more of them.
 const ACCEPTS_MAX: usize = 4;
+/// A round that takes longer counts as one of so many milliseconds: what is accepted at once is bounded.
+const ROUND_MS_MAX: u64 = 16;
 /// Connections taken in at the end from each listener.
 const LAST_ACCEPTS_MAX: usize = 256;
 /// How long to leave a listener alone that cannot be accepted from, most likely for want of
@@ -52,6 +55,8 @@ pub(super) struct Listeners {
     first_token: usize,
     watched: bool,
     resumes_ms: Option<u64>,
+    /// Connections that are accepted in a row, this round.
+    accepts_max: usize,
 }
 
 impl Listeners {
@@ -62,8 +67,9 @@ impl Listeners {
         acceptors: &'static [Option<Acceptor>],
         first_token: usize,
     ) -> io::Result<Self> {
+        let (watched, resumes_ms, accepts_max) = (false, None, ACCEPTS_MAX);
         let mut listeners =
-            Self { sockets, settings, acceptors, first_token, watched: false, resumes_ms: None };
+            Self { sockets, settings, acceptors, first_token, watched, resumes_ms, accepts_max };
         listeners.watch(poll)?;
         Ok(listeners)
     }
@@ -75,6 +81,12 @@ impl Listeners {
     /// When listeners that were left alone are to be watched again.
     pub(super) fn resumes_ms(&self) -> Option<u64> {
         self.resumes_ms
+    }
+
+    /// Notes that the last round took so long.
+    pub(super) fn pace(&mut self, round_ms: u64) {
+        let rounds = round_ms.clamp(1, ROUND_MS_MAX);
+        self.accepts_max = ACCEPTS_MAX.saturating_mul(usize::try_from(rounds).unwrap_or(1));
     }
 
     /// Accepts a few from listener `index`, then lets other workers go first.
@@ -106,7 +118,7 @@ impl Listeners {
             return accepted;
         };
         let acceptor = self.acceptors.get(index).and_then(Option::as_ref);
-        for _ in 0..ACCEPTS_MAX {
+        for _ in 0..self.accepts_max {
             match listener::accept(listener) {
                 Ok((socket, peer)) => {
                     accepted.push(Accepted::new(socket, peer, settings, acceptor));

@@ -249,6 +249,7 @@ impl Worker {
         let bell = bell.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut rung = Vec::new();
+        let mut began_ms = clock::monotonic_ms();
         self.relay.record.enter(Phase::Serving);
         // Unheard, it would be waited for.
         self.tether
@@ -264,7 +265,9 @@ impl Worker {
             rung.extend(std::iter::from_fn(|| self.relay.round.hear()));
             let now = Some(Duration::ZERO);
             let may_sleep = rung.is_empty() && self.unprepared.is_none();
-            let timeout = if may_sleep { self.sleep_for(clock::monotonic_ms()) } else { now };
+            let ended_ms = clock::monotonic_ms();
+            self.listeners.pace(ended_ms.saturating_sub(began_ms));
+            let timeout = if may_sleep { self.sleep_for(ended_ms) } else { now };
             // Whoever does not sleep needs no waking, and must not cost anybody a system call.
             let sleeps = timeout != now && bell.park();
             match self.poll.poll(&mut events, if sleeps { timeout } else { now }) {
@@ -275,6 +278,7 @@ impl Worker {
             }
             bell.unpark();
             let now_ms = clock::monotonic_ms();
+            began_ms = now_ms;
             events.iter().for_each(|event| self.note(event, now_ms));
             if self.relay.record.is_asked() {
                 let accepted = self.listeners.look(&self.poll, now_ms);
