@@ -7,12 +7,12 @@
 mod harmless;
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use super::params::{self, Value};
-use harmless::{cut, is_device, is_invisible, is_special};
+use harmless::{clean, without_escapes};
 
 /// What a file system takes for one name.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
@@ -43,19 +43,19 @@ pub struct FileName(String);
 impl FileName {
     /// Takes what is harmless of any bytes: what follows the last slash of either kind. Invisible
     /// characters are left out, and so are dots and white space at both ends. What Windows does not
-    /// allow becomes `_`, and a long name is cut. `None` if nothing is left.
+    /// allow becomes `_`, and a long name is cut. Some clients percent-decode a name once more than they
+    /// should: one that would then be harmful loses its escapes. `None` if nothing is left.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(bytes);
-        let base = text.rsplit(['/', '\\']).next()?;
-        let visible = base.chars().filter(|&it| !is_invisible(it));
-        let clean: String = visible.map(|it| if is_special(it) { '_' } else { it }).collect();
-        let clean = clean.trim_matches(|it: char| it == '.' || it.is_whitespace());
-        let mut clean = cut(clean);
-        if is_device(&clean) {
-            clean = cut(&format!("_{clean}"));
+        let name = clean(bytes)?;
+        let mut decoded = name.clone();
+        while let Cow::Owned(bytes) = percent_decode(decoded.as_bytes()).into() {
+            match clean(&bytes).filter(|clean| clean.as_bytes() == bytes) {
+                Some(clean) => decoded = clean,
+                None => return Some(Self(without_escapes(&name))),
+            }
         }
-        (!clean.is_empty()).then_some(Self(clean))
+        Some(Self(name))
     }
 
     /// From the last segment of a path, still percent-encoded.
@@ -187,7 +187,9 @@ fn undo_escapes(value: Value<'_>) -> Vec<u8> {
 
 /// `Content-Disposition` for a receiver: `attachment`, with the name in both forms if there is one.
 ///
-/// curl's `-J` reads only `filename`, and takes escapes for text, so that form has none.
+/// `filename` is for curl, whose `-J` reads no other form and saves the bytes as they are: it has the name in UTF-8, as
+/// file systems have it. Browsers, wget and others prefer `filename*` (RFC 6266, section 4.3). Some decode escapes in
+/// `filename`, so that form has none (appendix D). A [`FileName`] has no quote, backslash or control character.
 #[derive(Clone, Copy, Debug)]
 pub struct Attachment<'n>(pub Option<&'n FileName>);
 
@@ -195,12 +197,9 @@ impl Display for Attachment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("attachment")?;
         let Some(name) = self.0 else { return Ok(()) };
-        f.write_str("; filename=\"")?;
-        for byte in name.as_str().bytes() {
-            let plain = byte.is_ascii_alphanumeric() || b"._ -".contains(&byte);
-            f.write_char(if plain { char::from(byte) } else { '_' })?;
-        }
-        write!(f, "\"; filename*=UTF-8''{}", utf8_percent_encode(name.as_str(), NOT_ATTR_CHAR))
+        let (plain, extended) =
+            (without_escapes(name.as_str()), utf8_percent_encode(name.as_str(), NOT_ATTR_CHAR));
+        write!(f, "; filename=\"{plain}\"; filename*=UTF-8''{extended}")
     }
 }
 

@@ -18,10 +18,10 @@ const NAMES: [(&str, &str, &str); 9] = [
     ("%2e%2e%2f%2e%2e%2fetc%2fpasswd", "passwd", "passwd"),
     ("..%2F.bashrc", "bashrc", "bashrc"),
     (".hidden", "hidden", "hidden"),
-    ("na%C3%AFve.txt", "na__ve.txt", "na%C3%AFve.txt"),
+    ("na%C3%AFve.txt", "na\u{ef}ve.txt", "na%C3%AFve.txt"),
     ("q%22uote%5C.txt", "txt", "txt"),
     ("tab%09new%0D%0Aline", "tabnewline", "tabnewline"),
-    ("semi;colon'.txt", "semi_colon_.txt", "semi%3Bcolon%27.txt"),
+    ("semi;colon'.txt", "semi;colon'.txt", "semi%3Bcolon%27.txt"),
 ];
 
 #[test]
@@ -50,7 +50,7 @@ fn a_name_in_content_disposition_reaches_the_receiver() {
         ),
         (
             "attachment; filename=x; filename*=UTF-8''%e2%82%ac",
-            "attachment; filename=\"___\"; filename*=UTF-8''%E2%82%AC",
+            "attachment; filename=\"\u{20ac}\"; filename*=UTF-8''%E2%82%AC",
         ),
         ("inline", "attachment"),
         ("attachment; filename=\"../\"", "attachment"),

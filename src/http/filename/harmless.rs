@@ -1,11 +1,38 @@
 //! What may stand in a file name wherever it is saved, and where a long one is cut.
 //!
-//! Called by `FileName::from_bytes` alone.
+//! Called by `super` alone. What must always hold: what is clean stays as it is when it is cleaned again.
 
 use super::FILE_NAME_BYTES_MAX;
 
 /// An extension with its dot is kept where a long name is cut, unless it is longer than this.
 pub(super) const EXTENSION_BYTES_MAX: usize = FILE_NAME_BYTES_MAX / 2;
+
+/// What is harmless of a name that is saved as it stands here.
+pub(super) fn clean(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let base = text.rsplit(['/', '\\']).next()?;
+    let visible = base.chars().filter(|&it| !is_invisible(it));
+    let clean: String = visible.map(|it| if is_special(it) { '_' } else { it }).collect();
+    let clean = clean.trim_matches(|it: char| it == '.' || it.is_whitespace());
+    let mut clean = cut(clean);
+    if is_device(&clean) {
+        clean = cut(&format!("_{clean}"));
+    }
+    (!clean.is_empty()).then_some(clean)
+}
+
+/// The name with `_` in place of each percent sign that begins an escape.
+pub(super) fn without_escapes(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut pieces = name.split('%');
+    out.extend(pieces.next());
+    for piece in pieces {
+        let is_escape = matches!(piece.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+        out.push(if is_escape { '_' } else { '%' });
+        out.push_str(piece);
+    }
+    out
+}
 
 /// Control, format and separator characters (Cc, Cf, Zl, Zp): those that nobody sees, and that turn
 /// the direction of what is seen.
@@ -39,7 +66,7 @@ pub(super) fn is_device(name: &str) -> bool {
 }
 
 /// Cuts a name to its limit: in front of its extension, if that is short enough to be one.
-pub(super) fn cut(name: &str) -> String {
+fn cut(name: &str) -> String {
     if name.len() <= FILE_NAME_BYTES_MAX {
         return name.to_owned();
     }

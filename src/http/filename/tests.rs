@@ -1,7 +1,7 @@
 //! Names as clients write them, and what is left of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::harmless::EXTENSION_BYTES_MAX;
+use super::harmless::{EXTENSION_BYTES_MAX, is_device, is_invisible, is_special};
 use super::*;
 
 fn disposition(value: &str) -> Option<String> {
@@ -185,9 +185,39 @@ fn an_attachment_has_the_name_in_both_forms() {
     assert_eq!(of(""), "attachment");
     let plain = "attachment; filename=\"a b-c_1.txt\"; filename*=UTF-8''a%20b-c_1.txt";
     assert_eq!(of("a b-c_1.txt"), plain);
-    let rough =
-        "attachment; filename=\"__________.x\"; filename*=UTF-8''%27%28%29%25%3B%3D%2C%C3%A4~.x";
+    let rough = "attachment; filename=\"'()%;=,\u{e4}~.x\"; \
+                 filename*=UTF-8''%27%28%29%25%3B%3D%2C%C3%A4~.x";
     assert_eq!(of("'()%;=,\u{e4}~.x"), rough);
+    // No client can be told to decode the first form.
+    let escaped =
+        "attachment; filename=\"100% _20_20%2.x\"; filename*=UTF-8''100%25%20%2520%2520%252.x";
+    assert_eq!(of("100% %20%20%2.x"), escaped);
+    let quoted = "attachment; filename=\"b_c.x\"; filename*=UTF-8''b_c.x";
+    assert_eq!(of("a\\b\"c.x"), quoted);
+}
+
+#[test]
+fn a_name_that_would_do_harm_decoded_once_more_loses_its_escapes() {
+    let name = |text: &str| Some(text.to_owned());
+    for harmless in ["a%20b.txt", "100%.txt", "%41%C3%A4", "a%2520b", "%zz%2", "%%41"] {
+        assert_eq!(bytes(harmless.as_bytes()), name(harmless), "{harmless}");
+    }
+    for (harmful, kept) in [
+        ("%2ebashrc", "_2ebashrc"),
+        ("%2E%2e%2Fetc%5cpasswd.%20", "_2E_2e_2Fetc_5cpasswd._20"),
+        ("a%0ab", "a_0ab"),
+        ("%252fx%20y", "_252fx_20y"),
+        ("a%E2%80%AEgpj.exe", "a_E2_80_AEgpj.exe"),
+        ("%4eUL.txt", "_4eUL.txt"),
+        ("a%22b%", "a_22b%"),
+        ("M%E4rz", "M_E4rz"),
+        ("%%2e%2e", "%_2e_2e"),
+    ] {
+        assert_eq!(bytes(harmful.as_bytes()), name(kept), "{harmful}");
+    }
+    // However often it was encoded.
+    let deep = format!("%{}2fx", "25".repeat(120));
+    assert_eq!(bytes(deep.as_bytes()), name(&deep.replace('%', "_")));
 }
 
 proptest::proptest! {
@@ -199,7 +229,13 @@ proptest::proptest! {
             assert!(!text.ends_with('.') && text.trim() == text && !is_device(text));
             assert!(!text.contains(|c: char| c == '/' || c == '\\' || is_special(c) || is_invisible(c)));
             let sent = Attachment(Some(&name)).to_string();
-            assert!(sent.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
+            assert!(!sent.bytes().any(|byte| byte.is_ascii_control() || byte == b'\\'));
+            let (plain, extended) = sent.split_once("; filename*=").unwrap();
+            assert!(extended.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'));
+            let plain = plain.strip_prefix("attachment; filename=\"").unwrap().strip_suffix('"').unwrap();
+            assert!(!plain.contains('"'));
+            // What is percent-decoded is what is not.
+            assert_eq!(percent_decode(plain.as_bytes()).decode_utf8().unwrap(), plain);
             assert_eq!(FileName::from_disposition(sent.as_bytes()), Some(name.clone()));
             assert_eq!(FileName::from_bytes(text.as_bytes()), Some(name));
         }

@@ -80,10 +80,11 @@ impl Head {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         assert!(!name.is_empty() && name.bytes().all(token), "field name in {line:?}");
         let value = value.trim_matches([' ', '\t']);
-        assert!(
-            value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)),
-            "field value in {line:?}"
-        );
+        // A file's name may stand there in UTF-8, and nothing else of the kind.
+        let may_be_utf8 = name == "Content-Disposition";
+        let is_fit =
+            |b: u8| b == b'\t' || (b' '..=b'~').contains(&b) || (may_be_utf8 && !b.is_ascii());
+        assert!(value.bytes().all(is_fit), "field value in {line:?}");
         (name.to_owned(), value.to_owned())
     }
 
