@@ -3,38 +3,46 @@
 use super::answer::{Answer, Asked};
 use super::origin::Origin;
 use super::request::{self, Label};
-use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
+use super::route::{self, Action, Errand, no_such_path, not_allowed, unknown, without_body};
 use crate::http::{self, FileName, Method, Request, Status, accepts};
 use crate::multipart::{self, Multipart};
 use crate::relay::{Manner, Relay};
-use crate::session::{Issued, Kind, Session, SessionKey};
+use crate::session::{Issued, KEY_CHARS, Kind, Session, SessionKey};
 use shm::Direction;
 use std::time::SystemTime;
 
 const ROOT_METHODS: &str = "GET, HEAD, POST";
 const KEY_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
-/// A path: the root, or a key and what stands behind it.
+/// What crawlers are told: there is nothing to find.
+const ROBOTS: &str = "User-agent: *\nDisallow: /\n";
+
+/// A path.
 enum Path<'p> {
     Root,
+    /// What crawlers ask for first.
+    Robots,
     /// A key, and the name behind it: `None` for `/key`, empty for `/key/`.
     Key(SessionKey, Option<&'p str>),
-    Unknown,
+    /// A key, and more behind it than a name.
+    Deeper,
+    /// What no key looks like.
+    Other,
 }
 
 impl<'p> Path<'p> {
     fn parse(path: &'p str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
-        if path.is_empty() {
-            return Self::Root;
-        }
         let (key, name) = match path.split_once('/') {
             Some((key, name)) => (key, Some(name)),
             None => (path, None),
         };
-        match SessionKey::parse(key) {
-            Some(key) if !name.is_some_and(|name| name.contains('/')) => Self::Key(key, name),
-            _ => Self::Unknown,
+        match (path, SessionKey::parse(key)) {
+            ("", _) => Self::Root,
+            ("robots.txt", _) => Self::Robots,
+            (_, Some(key)) if !name.is_some_and(|name| name.contains('/')) => Self::Key(key, name),
+            (_, Some(_)) => Self::Deeper,
+            (_, None) => Self::Other,
         }
     }
 }
@@ -49,39 +57,61 @@ pub(super) fn route(
 ) -> Action {
     match (Path::parse(request.path), request.method) {
         (Path::Root, Method::Get | Method::Head) => without_body(asked, || usage(origin).into()),
-        (Path::Root, Method::Post) => {
-            without_body(asked, || issue(relay, request, asked, origin, now_ms).into())
+        (Path::Root, Method::Post) if asked.unread => {
+            Answer::bad_request(&session_first(origin), asked).into()
+        }
+        (Path::Root, Method::Post) => issue(relay, request, asked, origin, now_ms).into(),
+        (Path::Root, Method::Put) => {
+            let text = session_first(origin);
+            Answer::error(Status::MethodNotAllowed, &text, asked).with("Allow", ROOT_METHODS).into()
         }
         (Path::Root, _) => not_allowed(ROOT_METHODS, asked).into(),
+        (Path::Robots, Method::Get | Method::Head) => {
+            without_body(asked, || Answer::text(Status::Ok, ROBOTS).into())
+        }
         (_, Method::Options | Method::Other) => not_allowed(KEY_METHODS, asked).into(),
-        (Path::Key(key, None | Some("")), method) => {
+        (Path::Key(key, name), _) => {
             let Some(session) = find(relay, &key, now_ms) else {
                 return unknown(relay, asked, now_ms).into();
             };
-            with_key(relay, request, asked, &session, method)
+            with_key(relay, request, asked, &session, name)
         }
-        (Path::Key(key, Some(name)), Method::Put) => {
-            let Some(session) = find(relay, &key, now_ms) else {
-                return unknown(relay, asked, now_ms).into();
-            };
-            send(relay, request, asked, &session, FileName::from_path_segment(name))
+        (Path::Robots | Path::Other, Method::Post | Method::Put) => {
+            no_such_path(&session_first(origin), asked).into()
         }
-        (Path::Key(..) | Path::Unknown, _) => unknown(relay, asked, now_ms).into(),
+        (Path::Robots | Path::Other, _) => {
+            let text = format!("no session's URL: its key has {KEY_CHARS} characters");
+            no_such_path(&text, asked).into()
+        }
+        (Path::Deeper, _) => {
+            no_such_path("no session's URL: only a file's name may follow the key", asked).into()
+        }
     }
+}
+
+/// What to do for somebody who sends a file to no session.
+fn session_first(origin: &Origin<'_>) -> String {
+    let here = origin.url("/");
+    format!(
+        "first ask for a session, without a body: url=$(curl -fsX POST {here}); \
+         then send to it: curl --fail-with-body -T FILE $url/"
+    )
 }
 
 fn find(relay: &Relay, key: &SessionKey, now_ms: u64) -> Option<Session> {
     route::find(relay, key, |kind| kind == Kind::Exchange, now_ms)
 }
 
+/// What is asked of a session. The name behind its key is that of the file that a sender brings; it makes no difference to
+/// others, but that their own programs may take it.
 fn with_key(
     relay: &Relay,
     request: &Request<'_>,
     asked: &Asked,
     session: &Session,
-    method: Method,
+    name: Option<&str>,
 ) -> Action {
-    match method {
+    match request.method {
         Method::Get if request::is_prefetch(request) => route::prefetched(asked).into(),
         Method::Get => without_body(asked, || match refuse_rest(relay, request, asked, session) {
             Ok(()) => {
@@ -97,7 +127,7 @@ fn with_key(
             let deleted = route::delete(relay, asked, session);
             deleted.map_or_else(Action::from, |()| Answer::text(Status::Ok, "deleted\n").into())
         }),
-        _ => send(relay, request, asked, session, None),
+        _ => send(relay, request, asked, session, name.and_then(FileName::from_path_segment)),
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn route(
     match party {
         Some(party) => party.route(relay, request, asked).unwrap_or_else(Action::from),
         None if key.is_some() => gone(relay, request, asked, now_ms).into(),
-        None => unknown(relay, asked, now_ms).into(),
+        None => route::no_such_path("no session has such a path", asked).into(),
     }
 }
 

@@ -182,7 +182,7 @@ pub(super) fn takes_no_body(asked: &Asked) -> Answer {
     Answer::bad_request("this request takes no body", asked)
 }
 
-/// A key that is no living session's, or no key at all: it makes no difference which.
+/// A key that is no living session's: it makes no difference whether it ever was.
 pub(super) fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
     relay.count(Tally::UnknownKey);
     if admission::may_guess(relay, asked.client, now_ms) {
@@ -195,6 +195,11 @@ pub(super) fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
 
 pub(super) fn no_session(asked: &Asked) -> Answer {
     Answer::error(Status::NotFound, "unknown session key", asked)
+}
+
+/// A path that no session can have: whoever asks for it guesses no key.
+pub(super) fn no_such_path(text: &str, asked: &Asked) -> Answer {
+    Answer::error(Status::NotFound, text, asked)
 }
 
 pub(super) fn not_allowed(methods: &str, asked: &Asked) -> Answer {

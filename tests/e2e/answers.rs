@@ -116,9 +116,9 @@ fn never_issued_and_dead_keys_answer_alike() {
     session.transfer(&Payload::new(3, 10), Shape::Length);
     let (key, flipped) = (session.key.clone(), if session.key.ends_with('A') { 'B' } else { 'A' });
     let almost = format!("/{}{flipped}", &key[..key.len() - 1]);
-    let long = format!("/{}", "x".repeat(200));
+    let other_slot = format!("/____{}", &key[4..]);
     let bodies: Vec<_> =
-        [session.path.as_str(), NEVER_ISSUED, &almost, "/x", "/favicon.ico", "/%41", &long]
+        [session.path.as_str(), NEVER_ISSUED, &almost, &other_slot, &format!("{almost}/name")]
             .map(|path| relay.connect().get(path).read_response().expect_error(404))
             .into_iter()
             .map(|r| {

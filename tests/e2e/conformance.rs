@@ -241,6 +241,15 @@ over_tls! {
         term_and_int_stop_at_once,
         quit_sends_away_a_pair_that_has_met_and_not_begun,
     }
+    names: names {
+        curl_saves_a_file_under_its_name,
+        wget_saves_a_file_under_its_name,
+        a_name_behind_the_key_means_the_session_for_every_method,
+        a_name_in_the_body_or_head_goes_before_the_paths,
+        curl_receives_and_sends_by_a_name_behind_the_key,
+        a_file_sent_to_no_session_is_told_what_to_do,
+        what_no_key_looks_like_is_no_guess,
+    }
     files: files {
         the_readme_example_by_form_and_by_upload,
         an_empty_file_by_curl,

@@ -356,7 +356,7 @@ fn guesses_beyond_the_budget_are_429_while_good_keys_work() {
             return None;
         }
         drop(known);
-        let answers = [before, ask(GREEDY, &dead.path), ask(GREEDY, "/favicon.ico")];
+        let answers = [before, ask(GREEDY, &dead.path), ask(GREEDY, &format!("{never}/"))];
         let told = answers.iter().all(|answer| answer.status() == 429);
         let same = |head: &Head| {
             head.fields.iter().filter(|(name, _)| name != "Date").cloned().collect::<Vec<_>>()

@@ -40,6 +40,7 @@ mod limits;
 mod machine;
 mod memory;
 mod messages;
+mod names;
 mod outcomes;
 mod pipe_allowance;
 mod pipe_faults;

@@ -33,7 +33,7 @@ pub(crate) use relay::{BINARY, Relay, Session, handed, shut_out};
 pub(crate) use response::{Ending, Head, Response};
 pub(crate) use segment::{Counters, Segment};
 pub(crate) use strace::{Fault, Strace, segment_addresses};
-pub(crate) use tls::{Certificate, over_tls};
+pub(crate) use tls::{Certificate, over_tls, trusted_by_curl};
 pub(crate) use transfer::{
     Checked, Placement, Reading, Shape, form_around, send_part, send_payload,
 };

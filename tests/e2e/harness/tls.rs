@@ -45,7 +45,7 @@ pub(super) fn is_over_tls() -> bool {
 }
 
 /// The one certificate that curl is to trust, if a relay has one.
-pub(super) fn trusted_by_curl() -> Option<PathBuf> {
+pub(crate) fn trusted_by_curl() -> Option<PathBuf> {
     PORTS.lock().unwrap().values().map(|port| port.certificate.clone()).next()
 }
 
