@@ -72,6 +72,7 @@ mod admin;
 mod log;
 mod memory;
 mod places;
+mod previewers;
 
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out.
 pub(super) fn check(
@@ -136,6 +137,7 @@ impl Check<'_> {
             user: self.user(&key!(file, default, user), host),
             sandbox: self.choice(&key!(file, default, sandbox), &SWITCH),
             trusted_proxies: self.trusted_proxies(file, default),
+            previewers: self.previewers(file, default),
             listeners: self.listeners(file, default),
             log,
             admin,

@@ -36,6 +36,9 @@ impl Config {
         writeln!(out, "sandbox = \"{}\"", if self.sandbox { "on" } else { "off" })?;
         let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
         writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
+        let previewers: Vec<_> =
+            self.previewers.iter().map(|it| Value::from(it.as_str())).collect();
+        writeln!(out, "previewers = {}", Value::from(previewers))?;
         self.listeners.iter().try_for_each(|listener| listener.write(out))?;
         self.log.write(out)?;
         self.admin.write(out)?;

@@ -58,6 +58,8 @@ pub struct Config {
     pub sandbox: bool,
     /// Who is believed for whom it speaks.
     pub trusted_proxies: Networks,
+    /// What the `User-Agent` of a client that makes previews of links has in it, in any case; none is empty.
+    pub previewers: Vec<String>,
     /// Where to listen: at least one, none twice.
     pub listeners: Vec<Listener>,
     /// What is written down, and where.

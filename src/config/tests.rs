@@ -44,6 +44,10 @@ fn the_default_is_the_documented_one() {
     assert_eq!(Ok(*geometry), expected);
     assert_eq!(config.admin, Admin { listen: None, hosts: vec![], access: Access::default() });
     assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
+    assert_eq!(config.previewers.len(), 30);
+    assert!(
+        ["WhatsApp", "Synapse (bot"].iter().all(|it| config.previewers.iter().any(|p| p == it))
+    );
     let limits = Limits {
         connections_max: 8192,
         connections_per_address_max: 512,
@@ -180,6 +184,7 @@ fn a_dump_parses_back_to_the_same() {
         workers = 3
         user = "0"
         sandbox = "off"
+        previewers = ["a \"quoted\" \\ Name", "b (c"]
         trusted_proxies = ["10.0.0.0/8", "0::1", "::ffff:192.0.2.0/120", "10.0.0.0/8"]
         listener = [
             { address = "[::1]:0" },
@@ -227,6 +232,7 @@ fn a_dump_parses_back_to_the_same() {
     assert_eq!(config.timeouts.keepalive_interval, Duration::from_secs(1));
     assert_eq!(config.listeners.len(), 3);
     assert!(config.listeners.iter().map(|it| it.proxy_protocol).eq([false, true, false]));
+    assert_eq!(config.previewers, ["a \"quoted\" \\ Name", "b (c"]);
     assert_eq!(config.trusted_proxies.iter().count(), 4);
     assert!(config.trusted_proxies.contains("192.0.2.9".parse().unwrap()));
     for mut config in [config, embedded()] {
@@ -383,6 +389,26 @@ fn values_outside_their_range_are_refused() {
             assert!(report.contains(&part), "{part:?} is missing in:\n{report}");
         }
     }
+}
+
+#[test]
+fn previewers_are_a_short_list_of_short_names() {
+    let previewers =
+        |text: &str| parse(&format!("previewers = [{text}]\n"), "test").unwrap().previewers;
+    assert_eq!(previewers(""), [""; 0]);
+    assert_eq!(previewers("'abc', 'A b'"), ["abc", "A b"]);
+    let long = "x".repeat(64);
+    assert_eq!(previewers(&format!("'{long}'")), [long.as_str()]);
+    for bad in
+        ["''", "'ab'", "' abc'", "'abc '", "'a\u{e4}bc'", "\"a\\tbc\"", "7", &format!("'x{long}'")]
+    {
+        let report =
+            ["bad value in `previewers`", "test.toml:1:15", "allowed: a part of a User-Agent"];
+        assert_refused(&format!("previewers = [{bad}]\n"), &report);
+    }
+    let many = vec!["'abc'"; 65].join(",");
+    assert_refused(&format!("previewers = [{many}]\n"), &["too many `previewers`", "64"]);
+    assert_refused("previewers = 'abc'\n", &["test.toml:1:14"]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) user: Typed,
     pub(super) sandbox: Typed,
     pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Value>>>>,
+    pub(super) previewers: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) listener: Option<Spanned<Vec<Listener>>>,
     pub(super) log: Log,
     pub(super) admin: Admin,

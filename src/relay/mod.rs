@@ -24,7 +24,7 @@ pub use cargo::Cargo;
 pub use manner::{Manner, MessageRole, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
-pub use receiving::{Receiving, Reception};
+pub use receiving::{RELAYED_FIELDS, Receiving, Reception};
 pub use refused::Refused;
 pub use round::Round;
 pub use sending::Sending;

@@ -651,7 +651,7 @@ fn pour(
 
 /// What every relayed answer says beside the payload's own fields: that a browser is to keep it in a
 /// box, and nobody is to keep it at all.
-const RELAYED_FIELDS: [(&str, &str); 5] = [
+pub const RELAYED_FIELDS: [(&str, &str); 5] = [
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "sandbox; default-src 'none'"),
     ("Referrer-Policy", "no-referrer"),

@@ -77,6 +77,12 @@ impl Answer {
         Self { status, fields: Vec::new(), content_type: Some("application/json"), body }
     }
 
+    /// An answer with a page, which no browser shows anything else for.
+    pub(super) fn page(body: impl Into<String>) -> Self {
+        let content_type = Some("text/html; charset=utf-8");
+        Self { status: Status::Ok, fields: Vec::new(), content_type, body: body.into() }
+    }
+
     /// An error, explained in one line without its newline.
     pub(super) fn error(status: Status, text: &str, asked: &Asked) -> Self {
         let (content_type, body) = error_body(status, text, asked.problem);

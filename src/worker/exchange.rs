@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, Asked};
 use super::origin::Origin;
+use super::preview::{self, Behind};
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, no_such_path, not_allowed, unknown, without_body};
 use crate::http::{self, FileName, Method, Request, Status, accepts};
@@ -113,6 +114,9 @@ fn with_key(
 ) -> Action {
     match request.method {
         Method::Get if request::is_prefetch(request) => route::prefetched(asked).into(),
+        Method::Get if preview::is_previewer(relay, request) => {
+            without_body(asked, || preview::page(Behind::File).into())
+        }
         Method::Get => without_body(asked, || match refuse_rest(relay, request, asked, session) {
             Ok(()) => {
                 enter(relay, session, Errand::Receive(request::reception(asked, Manner::File, 0)))

@@ -7,6 +7,7 @@
 use super::answer::{Answer, Asked};
 use super::origin::Origin;
 use super::outcomes::BARRED;
+use super::preview::{self, Behind};
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
 use crate::http::{Method, Request, Status, expired_token_cookie};
@@ -143,6 +144,10 @@ impl Party {
     fn route(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
         let answer = match request.method {
             Method::Get if request::is_prefetch(request) => return Err(route::prefetched(asked)),
+            Method::Get if !self.is_host() && preview::is_previewer(relay, request) => {
+                self.let_in(relay, asked)?;
+                return Ok(without_body(asked, || preview::page(Behind::Messages).into()));
+            }
             Method::Get => return self.receive(relay, request, asked),
             Method::Post => return self.send(relay, request, asked),
             _ if asked.unread => Err(route::takes_no_body(asked)),

@@ -15,6 +15,7 @@ mod listeners;
 mod messages;
 mod origin;
 mod outcomes;
+mod preview;
 mod request;
 mod route;
 pub mod tether;

@@ -250,6 +250,15 @@ over_tls! {
         a_file_sent_to_no_session_is_told_what_to_do,
         what_no_key_looks_like_is_no_guess,
     }
+    previews: previews {
+        a_previewer_gets_a_page_and_takes_nothing,
+        a_previewer_that_guesses_is_limited_as_all_are,
+        other_clients_get_the_transfer,
+        a_previewer_of_messages_takes_none,
+        who_is_a_previewer_can_be_configured,
+        curl_as_a_previewer_leaves_the_file_to_curl,
+        a_sender_is_a_sender_whatever_it_calls_itself,
+    }
     files: files {
         the_readme_example_by_form_and_by_upload,
         an_empty_file_by_curl,

@@ -46,6 +46,7 @@ mod pipe_allowance;
 mod pipe_faults;
 mod pipe_share;
 mod pipes;
+mod previews;
 mod process;
 mod proxies;
 mod receipt;
