@@ -306,7 +306,7 @@ pub(crate) fn a_form_of_curl_with_several_fields() {
         .expect(0);
     assert!(sent.text().ends_with("3000000"), "{}", sent.text());
     received.finish().expect(0);
-    payload.assert_file(&relay.path("re__u.bin"));
+    payload.assert_file(&relay.path("re\u{e7}u.bin"));
 }
 
 #[test]
