@@ -3,6 +3,7 @@
 
 use crate::lane::Lane;
 use crate::place::LaneWord;
+use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::slot::{Digest, Direction, LaneRef, Life, SessionRef, Slot};
 use crate::sync::Ordering;
@@ -44,6 +45,13 @@ impl Shared<'_> {
     pub fn survey(&self) -> impl Iterator<Item = Sight> {
         let slots = self.slots.iter().enumerate();
         slots.filter_map(|(index, slot)| see(u32::try_from(index).ok()?, slot))
+    }
+
+    /// The places of one lane; `None`: its session is over. One bounded load, and one of the session's life.
+    pub fn places(&self, at: LaneRef) -> Result<Option<LaneWord>, Refusal> {
+        let word = self.lane(at)?.load()?;
+        // The life is read after the word: if that is the next session's, so is the life.
+        Ok((self.life(at.session)? == Some(Life::Live)).then_some(word))
     }
 }
 

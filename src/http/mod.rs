@@ -33,5 +33,5 @@ pub use head::{
 };
 pub use media::{ENCODING_BYTES_MAX, is_encoding, is_media_type};
 pub use range::{asks_for_part, is_whole};
-pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date_after};
+pub use response::{CONTINUE, ResponseHead, accepts, error_body, http_date_after, iso_date_after};
 pub use status::Status;

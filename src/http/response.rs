@@ -135,6 +135,19 @@ pub fn http_date_after(now: SystemTime, lifetime: Duration) -> impl Display {
     http_date(now.checked_add(lifetime).unwrap_or(SystemTime::UNIX_EPOCH + DATE_MAX))
 }
 
+/// The same time as documents have it: RFC 3339, in UTC, without fractions of a second.
+#[must_use]
+pub fn iso_date_after(now: SystemTime, lifetime: Duration) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    // The calendar is the library's: a fixed form of `Sun, 06 Nov 1994 08:49:37 GMT`.
+    let date = http_date_after(now, lifetime).to_string();
+    let mut words = date.split(' ').skip(1);
+    let mut word = || words.next().unwrap_or_default();
+    let (day, month, year, time) = (word(), word(), word(), word());
+    let month = MONTHS.find(month).map_or(0, |at| at / 3 + 1);
+    format!("{year}-{month:02}-{day}T{time}Z")
+}
+
 /// The content type and body of an error answer: one line of text, or a problem document
 /// (RFC 9457) for those who asked for one.
 #[must_use]

@@ -58,39 +58,49 @@ pub(super) struct Answer {
     /// `None` for a body that is empty, and is meant to be.
     content_type: Option<&'static str>,
     body: String,
+    /// It is one to `HEAD`, and how much `GET` would give is not known.
+    is_of_unknown_length: bool,
 }
 
 impl Answer {
     /// An answer with a line or more of text.
     pub(super) fn text(status: Status, body: impl Into<String>) -> Self {
-        let content_type = Some("text/plain; charset=utf-8");
-        Self { status, fields: Vec::new(), content_type, body: body.into() }
+        Self::new(status, Some("text/plain; charset=utf-8"), body.into())
     }
 
     /// An answer whose status and fields say it all.
     pub(super) fn empty(status: Status) -> Self {
-        Self { status, fields: Vec::new(), content_type: None, body: String::new() }
+        Self::new(status, None, String::new())
+    }
+
+    /// An answer to `HEAD` where nobody knows what `GET` would give: a length would have to be that (RFC 9110, section
+    /// 8.6).
+    pub(super) fn of_unknown_body(status: Status) -> Self {
+        Self { is_of_unknown_length: true, ..Self::empty(status) }
     }
 
     /// An answer with a JSON document.
     pub(super) fn json(status: Status, body: String) -> Self {
-        Self { status, fields: Vec::new(), content_type: Some("application/json"), body }
+        Self::new(status, Some("application/json"), body)
     }
 
     /// An answer with a page, which no browser shows anything else for.
     pub(super) fn page(body: impl Into<String>) -> Self {
-        let content_type = Some("text/html; charset=utf-8");
-        Self { status: Status::Ok, fields: Vec::new(), content_type, body: body.into() }
+        Self::new(Status::Ok, Some("text/html; charset=utf-8"), body.into())
     }
 
     /// An error, explained in one line without its newline.
     pub(super) fn error(status: Status, text: &str, asked: &Asked) -> Self {
         let (content_type, body) = error_body(status, text, asked.problem);
-        let answer = Self { status, fields: Vec::new(), content_type: Some(content_type), body };
+        let answer = Self::new(status, Some(content_type), body);
         if matches!(status, Status::Unavailable | Status::TooManyRequests) {
             return answer.with("Retry-After", RETRY_AFTER_SECONDS.to_string());
         }
         answer
+    }
+
+    fn new(status: Status, content_type: Option<&'static str>, body: String) -> Self {
+        Self { status, fields: Vec::new(), content_type, body, is_of_unknown_length: false }
     }
 
     /// What is wrong with the request, explained in one line without its newline.
@@ -141,7 +151,9 @@ impl Answer {
         if let Some(role) = asked.role {
             head.field(MessageRole::FIELD, role.as_str());
         }
-        head.content_length(self.body.len() as u64);
+        if !self.is_of_unknown_length {
+            head.content_length(self.body.len() as u64);
+        }
         if !asked.goes_on() {
             head.close();
         } else if asked.version == Version::Http10 {

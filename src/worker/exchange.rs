@@ -5,10 +5,12 @@ use super::origin::Origin;
 use super::preview::{self, Behind};
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, no_such_path, not_allowed, unknown, without_body};
-use crate::http::{self, FileName, Method, Request, Status, accepts};
+use super::safe_conduct::SafeConduct;
+use super::waiting::{self, Waiting};
+use crate::http::{FileName, Method, Request, Status};
 use crate::multipart::{self, Multipart};
 use crate::relay::{Manner, Relay};
-use crate::session::{Issued, KEY_CHARS, Kind, Session, SessionKey};
+use crate::session::{KEY_CHARS, Kind, Session, SessionKey};
 use shm::Direction;
 use std::time::SystemTime;
 
@@ -123,7 +125,10 @@ fn with_key(
             }
             Err(answer) => answer.into(),
         }),
-        Method::Head => without_body(asked, || Answer::text(Status::Ok, "").into()),
+        Method::Head => without_body(asked, || {
+            let waiting = Waiting::look(relay, session.at.lane(Direction::Forth), asked);
+            waiting.map_or_else(|error| error, waiting::in_exchange).into()
+        }),
         Method::Delete => without_body(asked, || {
             if request::token(request, session).is_none() {
                 return route::token_needed(asked).into();
@@ -188,23 +193,19 @@ fn issue(
 ) -> Answer {
     let lifetime = relay.config.timeouts.session_lifetime;
     let issued = route::issue(relay, asked, Kind::Exchange, lifetime, now_ms);
-    let Issued { key, token } = match issued {
+    let issued = match issued {
         Ok(issued) => issued,
         Err(answer) => return answer,
     };
-    let key = key.to_string();
-    let path = format!("/{key}");
+    let (path, token) = (format!("/{}", issued.key), &issued.token);
     let url = origin.url(&path);
-    let expires = http::http_date_after(SystemTime::now(), lifetime).to_string();
-    let answer = if accepts(request.field("accept"), "application/json") {
-        let document = serde_json::json!({
-            "key": key, "url": url, "token": token.to_string(), "expires": expires,
-        });
-        Answer::json(Status::Created, format!("{document}\n"))
-    } else {
-        Answer::text(Status::Created, format!("{url}\n"))
+    let conduct =
+        SafeConduct { issued: &issued, url: &url, issued_at: SystemTime::now(), lifetime };
+    let answer = match conduct.document(request, None) {
+        Some(document) => Answer::json(Status::Created, document),
+        None => Answer::text(Status::Created, format!("{url}\n")),
     };
-    let secure = if origin.is_https() { "; Secure" } else { "" };
+    let (expires, secure) = (conduct.expires(), if origin.is_https() { "; Secure" } else { "" });
     answer
         .with("Location", url)
         .with(

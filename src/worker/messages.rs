@@ -10,12 +10,14 @@ use super::outcomes::BARRED;
 use super::preview::{self, Behind};
 use super::request::{self, Label};
 use super::route::{self, Action, Errand, not_allowed, unknown, without_body};
+use super::safe_conduct::SafeConduct;
+use super::waiting::{self, Waiting};
 use crate::http::{Method, Request, Status, expired_token_cookie};
 use crate::relay::{Manner, MessageRole, Relay, Renewal};
 use crate::session::{Kind, Session, SessionKey};
 use shm::Direction;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const MOUNT_METHODS: &str = "PUT";
 const SESSION_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
@@ -93,10 +95,17 @@ fn issue(
     let lifetime = lifetime.min(relay.config.messages.session_lifetime_max);
     let issued = route::issue(relay, asked, kind, lifetime, now_ms)?;
     let path = format!("{}/{}", relay.config.messages.mount, issued.key);
+    let url = origin.url(&path);
+    let conduct =
+        SafeConduct { issued: &issued, url: &url, issued_at: SystemTime::now(), lifetime };
+    let answer = match conduct.document(request, Some(kind.label())) {
+        Some(document) => Answer::json(Status::Created, document),
+        None => Answer::empty(Status::Created),
+    };
     let (token, https) = (issued.token.to_string(), origin.is_https());
-    let cookie = Renewal { token, path: path.clone(), https, lifetime }.cookie();
-    let answer = Answer::empty(Status::Created).with("Location", path).with("Set-Cookie", cookie);
-    Ok(answer.with("X-Type", if kind == Kind::Secure { "secure" } else { "basic" }))
+    let cookie = Renewal { token, path, https, lifetime }.cookie();
+    let answer = answer.with("Location", url).with("Set-Cookie", cookie);
+    Ok(answer.with("X-Type", kind.label()))
 }
 
 /// The kind that is asked for, by `X-Type` or else by `?secure=`.
@@ -141,6 +150,14 @@ impl Party {
         self.renewal.is_some()
     }
 
+    /// In which direction it receives, and in which it sends.
+    fn directions(&self) -> (Direction, Direction) {
+        match self.is_host() {
+            true => (Direction::Forth, Direction::Back),
+            false => (Direction::Back, Direction::Forth),
+        }
+    }
+
     fn route(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
         let answer = match request.method {
             Method::Get if request::is_prefetch(request) => return Err(route::prefetched(asked)),
@@ -165,7 +182,7 @@ impl Party {
         asked: &Asked,
     ) -> Result<Action, Answer> {
         let admitted_as = self.let_in(relay, asked)?;
-        let direction = if self.is_host() { Direction::Forth } else { Direction::Back };
+        let (direction, _) = self.directions();
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
         let manner = Manner::Message { renewal: self.renewal };
         let errand = Errand::Receive(request::reception(asked, manner, admitted_as));
@@ -174,7 +191,7 @@ impl Party {
 
     fn send(self, relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Action, Answer> {
         let admitted_as = self.let_in(relay, asked)?;
-        let direction = if self.is_host() { Direction::Back } else { Direction::Forth };
+        let (_, direction) = self.directions();
         let (lane, wait) = (self.session.at.lane(direction), wait(relay, request, asked)?);
         let for_guest = self.is_host() && self.session.kind == Kind::Secure;
         let (receipt, manner) =
@@ -187,7 +204,9 @@ impl Party {
     /// The answer to `HEAD`.
     fn look(&self, relay: &Relay, asked: &Asked) -> Result<Answer, Answer> {
         self.let_in(relay, asked)?;
-        let answer = Answer::text(Status::Ok, "");
+        let (here, there) = self.directions();
+        let look = |direction| Waiting::look(relay, self.session.at.lane(direction), asked);
+        let answer = waiting::in_messages(look(here)?, look(there)?);
         Ok(match &self.renewal {
             Some(renewal) => answer.with("Set-Cookie", renewal.cookie()),
             None => answer,

@@ -18,8 +18,10 @@ mod outcomes;
 mod preview;
 mod request;
 mod route;
+mod safe_conduct;
 pub mod tether;
 mod turns;
+mod waiting;
 mod wheel;
 
 use crate::access::AccessLog;

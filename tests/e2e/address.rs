@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Curl, Raw, Relay, eventually};
+use crate::harness::{Curl, MOUNT, Raw, Relay, eventually};
 
 const DEBUG: &str = "log.level = \"debug\"";
 const PROXY: &str = "127.0.0.2";
@@ -129,12 +129,22 @@ fn urls_and_cookies_follow_the_scheme_and_host_of_the_client() {
         let cookie = answer.head.must("Set-Cookie");
         let is_secure = cookie.split("; ").any(|attribute| attribute == "Secure");
         assert_eq!(is_secure, origin.starts_with("https:"), "{cookie}");
+        let answer = proxy.request("PUT", MOUNT, fields).read_response().expect_empty(201);
+        let location = answer.head.must("Location");
+        let path = location.strip_prefix(origin.trim_end_matches('/')).expect("the same origin");
+        assert!(path.starts_with(&format!("{MOUNT}/")), "{location}");
+        let cookie = answer.head.must("Set-Cookie");
+        assert!(cookie.contains(&format!("; Path={path};")), "the path alone: {cookie}");
+        assert_eq!(cookie.ends_with("; Secure"), origin.starts_with("https:"), "{cookie}");
         let usage = proxy.request("GET", "/", fields).read_response().expect(200);
         assert!(usage.text().contains(&origin), "{}", usage.text());
     }
     let fields = [("X-Forwarded-Proto", "https"), ("Accept", "application/json")];
     let answer = proxy.request("POST", "/", &fields).read_response().expect(201);
     assert!(answer.text().contains(&format!("\"url\":\"https://{own}/")), "{}", answer.text());
+    let answer = proxy.request("PUT", MOUNT, &fields).read_response().expect(201);
+    let url = format!("\"url\":\"https://{own}{MOUNT}/");
+    assert!(answer.text().contains(&url), "{}", answer.text());
 }
 
 #[test]

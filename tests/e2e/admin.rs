@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    ADMIN, BINARY, Ending, Metrics, PATIENCE, Payload, Placement, Raw, Relay, Shape, Stopped,
-    eventually,
+    ADMIN, BINARY, Ending, MessageSession, Metrics, PATIENCE, Payload, Placement, Raw, Relay,
+    Shape, Stopped, eventually,
 };
 
 /// Connections to the admin listener that one worker has at a time.
@@ -197,9 +197,8 @@ fn limits_that_are_hit_are_counted_by_their_keys() {
 fn messages_are_counted_apart_and_a_sender_that_left_is_no_success() {
     let relay = Relay::with(2, &[ADMIN]);
     let before = relay.metrics();
-    let issued = relay.connect().request("PUT", "/session", &[]).read_response().expect(201);
-    let location = issued.head.must("Location").to_owned();
-    let cookie = issued.head.must("Set-Cookie").split(';').next().unwrap().to_owned();
+    let MessageSession { path: location, token, .. } = relay.message_session();
+    let cookie = format!("token=\"{token}\"");
     let mut host = relay.connect();
     host.request("GET", &location, &[("Cookie", &cookie)]);
     let mut guest = relay.connect();

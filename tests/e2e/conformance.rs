@@ -293,6 +293,12 @@ over_tls! {
         an_urgent_byte_in_the_middle_of_a_body_is_left_out,
         what_has_come_behind_an_urgent_byte_is_not_waited_for,
     }
+    waiting: waiting {
+        head_says_which_side_of_an_exchange_waits,
+        head_says_that_both_are_there_and_that_neither_is_after_a_cut,
+        head_says_to_each_party_how_the_other_waits,
+        head_says_nothing_to_who_may_not_use_the_session,
+    }
     whole: whole {
         a_sender_that_states_no_length_is_told_and_its_session_stays,
         a_receiver_that_asks_for_the_rest_is_never_given_the_beginning,
@@ -372,6 +378,7 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                     "long_heads_and_trailers_that_come_by_the_byte_cost_little",
                 ],
             ),
+            ("waiting", &["curl_and_a_kept_connection_know_where_such_a_head_ends"]),
             (
                 "whole",
                 &[

@@ -68,4 +68,5 @@ mod tls_reload;
 mod traces;
 mod upgrade;
 mod urgent;
+mod waiting;
 mod whole;

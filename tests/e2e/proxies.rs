@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::harness::{
     Curl, Ending, Front, Kind, MOUNT, MessageSession, Party, Payload, Piece, Raw, Role, Segment,
-    Session, Shape, eventually, form_around, stays, tcp_timer,
+    Session, Shape, TokenCookie, eventually, form_around, stays, tcp_timer,
 };
 
 /// All of these tests, for each proxy.
@@ -396,8 +396,8 @@ fn pass(receiver: &mut Party, sender: &mut Party, message: &str) {
 
 fn message_session(front: &Front) -> MessageSession {
     let answer = front.connect().request("PUT", MOUNT, &[]).read_response().expect(201);
-    let path = answer.head.must("Location").to_owned();
-    let token = answer.head.token_cookie().expect("a token").token;
+    let TokenCookie { token, path, .. } = answer.head.token_cookie().expect("a token");
+    assert_eq!(answer.head.must("Location"), &format!("{}{path}", front.origin()));
     MessageSession { address: front.address, path, token }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::harness::{Checked, Payload, Raw, Relay, Shape, eventually};
+use crate::harness::{Checked, MessageSession, Payload, Raw, Relay, Shape, eventually};
 use crate::reload::expect_children;
 use crate::upgrade::{install, installed};
 
@@ -25,9 +25,8 @@ fn exchanges(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
 
 /// Messages of one session, on connections that are kept for as long as the relay lets them.
 fn messages(relay: &Relay, over: &AtomicBool, done: &AtomicUsize) {
-    let answer = relay.connect().request("PUT", "/session", &[]).read_response().expect(201);
-    let location = answer.head.must("Location");
-    let cookie = answer.head.must("Set-Cookie").split(';').next().unwrap();
+    let MessageSession { path, token, .. } = relay.message_session();
+    let (location, cookie) = (&*path, &*format!("token=\"{token}\""));
     let (mut host, mut guest) = (relay.connect(), relay.connect());
     while !over.load(Ordering::Relaxed) {
         host.request("GET", location, &[("Cookie", cookie)]);

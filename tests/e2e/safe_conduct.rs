@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{Curl, Ending, Relay};
+use crate::harness::{Curl, Ending, Relay, expect_one_time};
 
 fn is_key_text(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
@@ -70,7 +70,10 @@ fn json_on_request() {
     assert!(is_key_text(text("key"), 28) && is_key_text(text("token"), 24), "{json}");
     assert_eq!(text("url"), relay.url(&format!("/{}", text("key"))));
     assert_eq!(answer.head.must("Location"), text("url"));
-    assert!(!json.get("expires").expect("expires").is_null());
+    let expires = httpdate::parse_http_date(answer.head.must("X-Session-Expires")).unwrap();
+    expect_one_time(&json, expires);
+    assert_eq!(json["expires_in"], 3600);
+    assert!(json.get("type").is_none(), "{json}");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-use crate::harness::{BINARY, Certificate, Curl, Payload, Raw, Relay, Shape, send_payload};
+use crate::harness::{
+    BINARY, Certificate, Curl, MessageSession, Payload, Raw, Relay, Shape, send_payload,
+};
 
 /// A second listener, for plain HTTP.
 const PLAIN: &str = "[[listener]]\naddress = \"127.0.0.1:0\"";
@@ -61,11 +63,9 @@ fn http_and_https_meet_in_one_session() {
 #[test]
 fn messages_pass_both_ways() {
     let relay = Relay::https(2, &[]);
-    let mut host = relay.connect();
-    let issued = host.request("PUT", "/session", &[]).read_response().expect(201);
-    let path = issued.head.must("Location").to_owned();
-    let cookie = issued.head.must("Set-Cookie").split(';').next().unwrap().to_owned();
-    let mut guest = relay.connect();
+    let MessageSession { path, token, .. } = relay.message_session();
+    let cookie = format!("token=\"{token}\"");
+    let (mut host, mut guest) = (relay.connect(), relay.connect());
     for round in 0..20 {
         let message = format!("message {round}");
         let length = message.len().to_string();

@@ -29,6 +29,29 @@ fn a_time_that_no_date_can_hold_does_not_panic() {
     assert_eq!(before, "Thu, 01 Jan 1970 00:00:00 GMT");
 }
 
+#[test]
+fn a_document_has_the_time_that_the_fields_have() {
+    let mut before = String::new();
+    for month in 0..24 {
+        // The third of each month, and a leap year among them.
+        let time = at(1_704_067_200 + 2 * 86400 + month * 2_629_800);
+        let text = iso_date_after(time, Duration::ZERO);
+        let read = httpdate::parse_http_date(&http_date(time).to_string()).unwrap();
+        assert_eq!(read, time);
+        assert!(text > before, "{text} after {before}");
+        before = text;
+    }
+    for (seconds, lifetime, want) in [
+        (0, 0, "1970-01-01T00:00:00Z"),
+        (784_111_777, 0, "1994-11-06T08:49:37Z"),
+        (951_782_399, 1, "2000-02-29T00:00:00Z"),
+        (1_798_761_599, 86400, "2027-01-01T23:59:59Z"),
+        (0, u64::MAX, "9999-12-31T23:59:59Z"),
+    ] {
+        assert_eq!(iso_date_after(at(seconds), Duration::from_secs(lifetime)), want);
+    }
+}
+
 /// With debug assertions the bug is loud; without them it is harmless.
 #[test]
 fn a_control_character_never_leaves_in_a_value() {

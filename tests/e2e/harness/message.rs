@@ -69,10 +69,9 @@ impl Relay {
     ) -> MessageSession {
         let mut raw = self.connect();
         let answer = raw.request("PUT", target, fields).read_response().expect_empty(201);
-        let path = answer.head.must("Location").to_owned();
-        let cookie = answer.head.token_cookie().expect("a token");
-        assert_eq!(cookie.path, path);
-        MessageSession { address: self.address(), path, token: cookie.token }
+        let TokenCookie { token, path, .. } = answer.head.token_cookie().expect("a token");
+        assert_eq!(answer.head.must("Location"), self.url(&path));
+        MessageSession { address: self.address(), path, token }
     }
 }
 

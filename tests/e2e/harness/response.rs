@@ -2,6 +2,8 @@
 //! the least tolerant peer. Called by `raw`; a malformed response is a failed test, so it panics with the bytes.
 
 use std::collections::HashSet;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// Status line and header fields.
 #[derive(Clone, Debug)]
@@ -124,7 +126,11 @@ impl Head {
             assert_eq!(coding, "chunked");
             return if to_head_request { BodyFraming::None } else { BodyFraming::Chunked };
         }
-        let length = length.unwrap_or_else(|| panic!("delimited by close: {self:#?}"));
+        let Some(length) = length else {
+            // What GET would give need not be known.
+            assert!(to_head_request, "delimited by close: {self:#?}");
+            return BodyFraming::None;
+        };
         assert!(
             !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()),
             "Content-Length {length:?}"
@@ -188,4 +194,22 @@ impl Response {
         assert!(text.trim().len() > 2, "says nothing: {text:?}");
         response
     }
+}
+
+/// Panics unless a safe-conduct's document tells when the session expires, the same time in both its forms, and that is
+/// `expires`, give or take the second between two looks at the clock.
+#[track_caller]
+pub(crate) fn expect_one_time(document: &serde_json::Value, expires: SystemTime) {
+    let text = |name: &str| document[name].as_str().unwrap_or_else(|| panic!("{document}"));
+    let said = httpdate::parse_http_date(text("expires")).expect("an HTTP date");
+    let off = said.duration_since(expires).unwrap_or_else(|e| e.duration());
+    assert!(off <= Duration::from_secs(1), "{document}");
+    // GNU date knows both forms.
+    let seconds = |date: &str| {
+        let date = Command::new("date").args(["-u", "+%s", "-d", date]).output().unwrap();
+        String::from_utf8(date.stdout).unwrap()
+    };
+    let (iso, http) = (text("expires_at"), text("expires"));
+    assert!(iso.len() == 20 && iso.ends_with('Z') && iso.contains('T'), "{iso}");
+    assert!(!seconds(iso).is_empty() && seconds(iso) == seconds(http), "{iso}, {http}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{MOUNT, Relay, Response, TokenCookie};
+use crate::harness::{MOUNT, Relay, Response, TokenCookie, expect_one_time};
 
 fn put(relay: &Relay, target: &str, fields: &[(&str, &str)]) -> Response {
     relay.connect().request("PUT", target, fields).read_response()
@@ -23,19 +23,50 @@ fn lifetime(answer: Response) -> u64 {
 }
 
 #[test]
-fn a_session_has_a_relative_location_a_cookie_and_a_type() {
+fn a_session_has_an_absolute_location_a_cookie_and_a_type() {
     let relay = Relay::with(1, &[]);
     for fields in [&[][..], &[("Content-Length", "0")], &[("X-Type", "basic")]] {
         let answer = put(&relay, MOUNT, fields).expect_empty(201);
         let location = answer.head.must("Location");
-        let key = location.strip_prefix("/session/").expect("a path under the mount");
+        let path = location.strip_prefix(&relay.url("")).expect("a URL of this relay");
+        let key = path.strip_prefix("/session/").expect("a path under the mount");
         assert!(is_key(key), "key {key:?}");
         let cookie = answer.head.token_cookie().expect("a cookie");
-        assert_eq!(cookie.path, location);
+        assert_eq!(cookie.path, path);
         assert!(cookie.token.len() >= 22, "128 bits at least: {:?}", cookie.token);
         assert_eq!(answer.head.must("X-Type"), "basic");
         assert_eq!(answer.head.must("Cache-Control"), "no-store");
         assert!(!answer.head.closes());
+    }
+}
+
+#[test]
+fn json_on_request_says_all_of_it() {
+    let relay = Relay::with(1, &["messages.session_lifetime_max = \"200s\""]);
+    for (accept, kind, timeout, seconds) in [
+        ("application/json", "basic", "90", 90),
+        ("text/html, application/json;q=0.5", "secure", "500", 200),
+    ] {
+        let fields = [("Accept", accept), ("X-Type", kind), ("X-Timeout", timeout)];
+        let answer = put(&relay, MOUNT, &fields).expect(201);
+        assert_eq!(answer.head.must("Content-Type"), "application/json");
+        let document: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let text = |name: &str| document[name].as_str().unwrap_or_else(|| panic!("{document}"));
+        let cookie = answer.head.token_cookie().expect("a cookie");
+        assert!(is_key(text("key")), "{document}");
+        assert_eq!(cookie.path, format!("{MOUNT}/{}", text("key")));
+        assert_eq!((text("token"), text("type")), (&*cookie.token, kind));
+        assert_eq!(answer.head.must("X-Type"), kind);
+        assert_eq!(text("url"), relay.url(&cookie.path));
+        assert_eq!(answer.head.must("Location"), text("url"));
+        assert_eq!(document["expires_in"], seconds);
+        expect_one_time(&document, cookie.expires);
+        let bearer = format!("Bearer {}", text("token"));
+        let fields = [("Authorization", bearer.as_str())];
+        relay.connect().request("DELETE", &cookie.path, &fields).read_response().expect(200);
+    }
+    for accept in ["*/*", "text/plain", "application/json;q=0", "application/*"] {
+        put(&relay, MOUNT, &[("Accept", accept)]).expect_empty(201);
     }
 }
 

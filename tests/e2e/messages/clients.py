@@ -78,7 +78,8 @@ def issue(client, url, mount):
     for _ in range(SESSIONS):
         status, headers, _ = client.ask("PUT", url + mount)
         expect((status, headers.get("X-Role")), (201, "host"))
-        locations.append(headers["Location"])
+        expect(headers["Location"][:len(url + mount)], url + mount)
+        locations.append(headers["Location"].removeprefix(url))
     expect(paths(client), {exchange.removeprefix(url), *locations})
     return exchange, locations
 

@@ -1,6 +1,7 @@
 //! What plays the transcript: a client's requests, its answers, and what it must be able to do.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::harness::{Head, Relay};
 
@@ -75,6 +76,15 @@ pub(super) fn parsed(field: &str) -> String {
     format!("Set-Cookie: {parts:?}")
 }
 
+/// An absolute URL with a word for its scheme and host.
+fn without_origin(url: &str) -> String {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    match rest.and_then(|rest| rest.split_once('/')) {
+        Some((host, path)) if host.parse::<SocketAddr>().is_ok() => format!("ORIGIN/{path}"),
+        _ => panic!("no URL of an address: {url}"),
+    }
+}
+
 impl Answer {
     /// The fields as lines, with what differs from run to run, and from cama, replaced by a word.
     pub(super) fn masked_fields(&self) -> Vec<String> {
@@ -86,6 +96,7 @@ impl Answer {
             let mut value = match (name.as_str(), self.head.status) {
                 ("Date", _) => "DATE".to_owned(),
                 ("Server", _) => "SERVER".to_owned(),
+                ("Location", _) => without_origin(value),
                 ("Content-Length" | "X-Bytes-Delivered", 400..) if value != "0" => {
                     "COUNT".to_owned()
                 }

@@ -1,7 +1,7 @@
 //! The transcript that cama's documentation gives of its API, replayed from its first section to its last: once over
 //! bare sockets and once over curl with a cookie jar.
 //!
-//! Keys, tokens, dates and `Server` are masked. Three slips of the transcript are put right: `Location` of a secure
+//! Keys, tokens, dates, `Server` and what URLs of this relay begin with are masked. Three slips of the transcript are put right: `Location` of a secure
 //! session was written `Localhost`, its cookie's name stood twice in the line, and the cookie that takes the token back
 //! has the path that it needs for that. The wait of section 4 is 2 s, where the transcript has 30.
 //!
@@ -13,7 +13,8 @@
 //! - the host's cookie, renewed with each answer to its `GET` and `POST`, as cama's code did in part;
 //! - on a relayed message what keeps a browser from running, sniffing or indexing it;
 //! - `Trailer` on a chunked one, so that its last chunk can say that it is not the end;
-//! - a line of text with errors.
+//! - a line of text with errors;
+//! - scheme and host in `Location`, which cama's is the path of; the cookie's path is that path alone.
 
 mod client;
 mod curl;
@@ -29,7 +30,7 @@ use crate::harness::Relay;
 
 /// The mount that cama had.
 const MOUNT: &str = "/cama/session";
-const LOCATION: &str = "Location: /cama/session/KEY";
+const LOCATION: &str = "Location: ORIGIN/cama/session/KEY";
 const COOKIE: &str = "Set-Cookie: token=\"TOKEN\"; Path=\"/cama/session/KEY\"; Expires=DATE";
 const EXPIRED: &str = "Set-Cookie: token=\"\"; Path=\"/cama/session/KEY\"; Expires=DATE";
 const EMPTY: &str = "Content-Length: 0";
@@ -74,7 +75,7 @@ impl Expected<'_> {
     }
 }
 
-/// A session of either kind, asked for as sections 1 and 7 do; its location.
+/// A session of either kind, asked for as sections 1 and 7 do; the path of its location.
 fn allocate(host: &mut impl Client, kind: Option<&str>) -> String {
     let fields: Vec<_> =
         kind.map(|kind| ("X-Type", kind)).into_iter().chain([("Content-Length", "0")]).collect();
@@ -83,7 +84,7 @@ fn allocate(host: &mut impl Client, kind: Option<&str>) -> String {
     let kind = format!("X-Type: {}", kind.unwrap_or("basic"));
     let cama = [LOCATION, COOKIE, &kind, EMPTY];
     Expected { status: 201, cama: &cama, beyond: &[ALWAYS, HOST], body: b"" }.check(&answer);
-    answer.head.must("Location").to_owned()
+    answer.head.token_cookie().expect("it was compared").path
 }
 
 fn get<'r>(location: &'r str) -> Request<'r> {

@@ -1,0 +1,44 @@
+//! The safe-conduct as a document, for those who accept JSON: the same for both APIs.
+//!
+//! The routes ask here once they have issued a session.
+
+use crate::http::{self, Request, accepts};
+use crate::session::Issued;
+use std::time::{Duration, SystemTime};
+
+const JSON: &str = "application/json";
+
+/// A session that was issued, and what its client is told of it.
+pub(super) struct SafeConduct<'i> {
+    pub(super) issued: &'i Issued,
+    /// The session's absolute URL.
+    pub(super) url: &'i str,
+    pub(super) issued_at: SystemTime,
+    pub(super) lifetime: Duration,
+}
+
+impl SafeConduct<'_> {
+    /// When the session expires, as header fields have it.
+    pub(super) fn expires(&self) -> String {
+        http::http_date_after(self.issued_at, self.lifetime).to_string()
+    }
+
+    /// The document and its newline, if `request` accepts one. With `kind` it says of which type the session is.
+    pub(super) fn document(&self, request: &Request<'_>, kind: Option<&str>) -> Option<String> {
+        if !accepts(request.field("accept"), JSON) {
+            return None;
+        }
+        let mut document = serde_json::json!({
+            "key": self.issued.key.to_string(),
+            "url": self.url,
+            "token": self.issued.token.to_string(),
+            "expires": self.expires(),
+            "expires_at": http::iso_date_after(self.issued_at, self.lifetime),
+            "expires_in": self.lifetime.as_secs(),
+        });
+        if let (Some(document), Some(kind)) = (document.as_object_mut(), kind) {
+            document.insert("type".to_owned(), kind.into());
+        }
+        Some(format!("{document}\n"))
+    }
+}
