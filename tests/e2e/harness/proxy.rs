@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Haproxy,
     /// Passes connections on, each with a PROXY line.
     HaproxyTcp,
+    Apache,
 }
 
 /// A relay with a proxy before it, which speaks HTTPS.
@@ -180,6 +181,7 @@ impl Kind {
         let name = match self {
             Self::Nginx => "nginx.conf",
             Self::Haproxy | Self::HaproxyTcp => "haproxy.cfg",
+            Self::Apache => "apache.conf",
         };
         fs::read_to_string(Path::new(CONF).join(name)).unwrap()
     }
@@ -208,6 +210,12 @@ impl Kind {
                 ("bind :443", format!("bind {front}")),
                 ("bind :8444", format!("bind {other}")),
             ],
+            Self::Apache => vec![
+                upstream,
+                certificates,
+                ("*:443", front.to_string()),
+                ("ServerName relay.example", "ServerName localhost".to_owned()),
+            ],
             Self::HaproxyTcp => vec![
                 certificates,
                 ("127.0.0.1:8443", relay.listener(1).to_string()),
@@ -234,6 +242,12 @@ impl Kind {
                 command.args(["-db", "-f"]).arg(&config);
                 command
             }
+            Self::Apache => {
+                fs::write(&config, apache(text, directory)).unwrap();
+                let mut command = Command::new("apache2");
+                command.args(["-DFOREGROUND", "-f"]).arg(&config);
+                command
+            }
         };
         let errors = fs::File::create(directory.join("stderr")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
@@ -253,5 +267,31 @@ fn nginx(text: &str, directory: &Path) -> String {
     format!(
         "{user}daemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr;\nevents {{ }}\n\
          http {{\naccess_log off;\n{places}{text}\n}}\n"
+    )
+}
+
+/// What a system's own files have that include the file: modules, as they are where Debian has them, and places.
+fn apache(text: &str, directory: &Path) -> String {
+    let listen = text.split("<VirtualHost ").nth(1).and_then(|rest| rest.split('>').next());
+    let modules = [
+        "mpm_event",
+        "authz_core",
+        "headers",
+        "env",
+        "reqtimeout",
+        "proxy",
+        "proxy_http",
+        "socache_shmcb",
+        "ssl",
+    ];
+    let load =
+        |name: &&str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
+    let modules: String = modules.iter().map(load).collect();
+    let user = if nix::unistd::geteuid().is_root() { "User nobody\nGroup nogroup\n" } else { "" };
+    let place = directory.display();
+    format!(
+        "ServerRoot {place}\nServerName localhost\nPidFile {place}/pid\nErrorLog {place}/stderr\n\
+         Mutex file:{place} default\nListen {}\n{user}{modules}{text}",
+        listen.expect("an address")
     )
 }
