@@ -132,6 +132,9 @@ impl Check<'_> {
         Config {
             workers: self.workers(&key!(file, default, workers), host),
             generations_max: self
+        let timeouts = self.timeouts(&file.timeouts, &default.timeouts);
+        // A file from before messages had a default of their own means both.
+        let wait = file.timeouts.wait_timeout.as_ref().map(|_| timeouts.wait_timeout);
                 .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
             control_socket,
             user: self.user(&key!(file, default, user), host),
@@ -143,9 +146,9 @@ impl Check<'_> {
             admin,
             memory,
             exchange: self.exchange(&file.exchange, &default.exchange),
-            messages: self.messages(&file.messages, &default.messages),
+            messages: self.messages(&file.messages, &default.messages, wait),
             limits,
-            timeouts: self.timeouts(&file.timeouts, &default.timeouts),
+            timeouts,
         }
     }
 
@@ -350,16 +353,28 @@ impl Check<'_> {
     }
 
     fn exchange(&mut self, file: &typed::Exchange, default: &typed::Exchange) -> Exchange {
-        Exchange { receipt: self.choice(&key!(file, default, receipt), &RECEIPTS) }
+        Exchange {
+            receipt: self.choice(&key!(file, default, receipt), &RECEIPTS),
+            wait_timeout_max: self.duration(&key!(file, default, wait_timeout_max), &(MS..=DAY)),
+        }
     }
 
-    fn messages(&mut self, file: &typed::Messages, default: &typed::Messages) -> Messages {
+    /// `wait` is how long everybody waits, where the file says so and nothing of messages.
+    fn messages(
+        &mut self,
+        file: &typed::Messages,
+        default: &typed::Messages,
+        wait: Option<Duration>,
+    ) -> Messages {
+        let own_wait = self.duration(&key!(file, default, wait_timeout), &(MS..=DAY));
+        let is_own = file.wait_timeout.is_some();
         Messages {
             mount: self.mount(&key!(file, default, mount)),
             receipt: self.choice(&key!(file, default, receipt), &RECEIPTS),
             wait_timeout_max: self.duration(&key!(file, default, wait_timeout_max), &(MS..=DAY)),
             session_lifetime_max: self
                 .duration(&key!(file, default, session_lifetime_max), &LIFETIMES),
+            wait_timeout: wait.filter(|_| !is_own).unwrap_or(own_wait),
         }
     }
 

@@ -105,7 +105,8 @@ impl Memory {
 
 impl Exchange {
     fn write(&self, out: &mut String) -> fmt::Result {
-        writeln!(out, "\n[exchange]\nreceipt = \"{}\"", receipt_text(self.receipt))
+        writeln!(out, "\n[exchange]\nreceipt = \"{}\"", receipt_text(self.receipt))?;
+        duration(out, "wait_timeout_max", self.wait_timeout_max)
     }
 }
 
@@ -113,6 +114,7 @@ impl Messages {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[messages]\nmount = \"{}\"", self.mount)?;
         writeln!(out, "receipt = \"{}\"", receipt_text(self.receipt))?;
+        duration(out, "wait_timeout", self.wait_timeout)?;
         duration(out, "wait_timeout_max", self.wait_timeout_max)?;
         duration(out, "session_lifetime_max", self.session_lifetime_max)
     }

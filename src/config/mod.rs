@@ -192,6 +192,8 @@ impl Memory {
 pub struct Exchange {
     /// What a sender's answer waits for when its request does not say.
     pub receipt: Receipt,
+    /// The most that a request may ask to wait for its peer.
+    pub wait_timeout_max: Duration,
 }
 
 /// The section `[messages]`.
@@ -201,6 +203,8 @@ pub struct Messages {
     pub mount: String,
     /// What a sender's answer waits for when its request does not say.
     pub receipt: Receipt,
+    /// For the peer to come, where the request does not say.
+    pub wait_timeout: Duration,
     /// The most that a request may wait for its peer.
     pub wait_timeout_max: Duration,
     /// The longest lifetime that a session may be issued with.
@@ -268,7 +272,7 @@ pub struct Timeouts {
     pub keepalive_idle: Duration,
     /// Between keep-alive probes, likewise.
     pub keepalive_interval: Duration,
-    /// For the peer to come.
+    /// For the peer to come, in the exchange, where the request does not say.
     pub wait_timeout: Duration,
     /// From the issue of a session key to its end.
     pub session_lifetime: Duration,

@@ -43,11 +43,14 @@ fn the_default_is_the_documented_one() {
     let expected = shm::Geometry::fit(*segment_bytes, None, 8192, 512 << 10, 4, pipes);
     assert_eq!(Ok(*geometry), expected);
     assert_eq!(config.admin, Admin { listen: None, hosts: vec![], access: Access::default() });
-    assert_eq!(config.exchange, Exchange { receipt: Receipt::Acked });
     assert_eq!(config.previewers.len(), 30);
     assert!(
         ["WhatsApp", "Synapse (bot"].iter().all(|it| config.previewers.iter().any(|p| p == it))
     );
+    let exchange =
+        Exchange { receipt: Receipt::Acked, wait_timeout_max: Duration::from_secs(3600) };
+    assert_eq!(config.exchange, exchange);
+    assert_eq!(config.messages.wait_timeout, Duration::from_secs(300));
     let limits = Limits {
         connections_max: 8192,
         connections_per_address_max: 512,
@@ -74,7 +77,7 @@ fn the_default_is_the_documented_one() {
         idle_timeout: Duration::from_secs(65),
         keepalive_idle: Duration::from_secs(30),
         keepalive_interval: Duration::from_secs(10),
-        wait_timeout: Duration::from_secs(300),
+        wait_timeout: Duration::from_secs(900),
         session_lifetime: Duration::from_secs(3600),
         place_wait: Duration::from_secs(1),
         chunk_wait: Duration::from_secs(30),
@@ -246,6 +249,18 @@ fn a_dump_parses_back_to_the_same() {
 #[test]
 fn a_file_is_read_and_named_in_its_errors() {
     let dir = tempfile::tempdir().unwrap();
+#[test]
+fn a_wait_that_is_typed_once_is_everybodys() {
+    let waits = |text| {
+        let config = parse(text, "test").unwrap();
+        (config.timeouts.wait_timeout.as_secs(), config.messages.wait_timeout.as_secs())
+    };
+    assert_eq!(waits(""), (900, 300));
+    assert_eq!(waits("timeouts.wait_timeout = 90"), (90, 90));
+    assert_eq!(waits("messages.wait_timeout = 90"), (900, 90));
+    assert_eq!(waits("messages.wait_timeout = 20\ntimeouts.wait_timeout = 10"), (10, 20));
+}
+
     let path = dir.path().join("my.toml");
     let load = || Source::File(path.clone()).load();
     assert!(matches!(load(), Err(ConfigError::Unreadable { .. })));
@@ -355,6 +370,8 @@ fn values_outside_their_range_are_refused() {
         ("[limits]", "connections_max", "0"),
         ("[limits]", "keepalive_probes_max", "0"),
         ("[limits]", "keepalive_probes_max", "128"),
+        ("[exchange]", "wait_timeout_max", "0"),
+        ("[messages]", "wait_timeout", "\"25h\""),
         ("[limits]", "connections_per_address_max", "65537"),
         ("[limits]", "sessions_per_address_max", "-1"),
         ("[limits]", "unknown_keys_per_second_max", "\"20\""),

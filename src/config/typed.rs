@@ -77,6 +77,7 @@ pub(super) struct Memory {
 #[serde(default, deny_unknown_fields, expecting = "a section `[exchange]`")]
 pub(super) struct Exchange {
     pub(super) receipt: Typed,
+    pub(super) wait_timeout_max: Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,6 +85,7 @@ pub(super) struct Exchange {
 pub(super) struct Messages {
     pub(super) mount: Typed,
     pub(super) receipt: Typed,
+    pub(super) wait_timeout: Typed,
     pub(super) wait_timeout_max: Typed,
     pub(super) session_lifetime_max: Typed,
 }

@@ -4,7 +4,7 @@ use crate::config::Receipt;
 use crate::http::{Fault, ResponseHead, Status, Version, error_body};
 use crate::relay::{MessageRole, Report, Sent};
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Seconds after which to try again, said with every `503` and `429`.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -25,6 +25,8 @@ pub(super) struct Asked {
     pub(super) chunked: bool,
     /// The request has a body that was not read: the connection cannot be used again.
     pub(super) unread: bool,
+    /// How long it waits for its peer, where it asks for a place.
+    pub(super) wait: Duration,
     /// What the client is to the session; `None` where the request is not for the message API.
     pub(super) role: Option<MessageRole>,
 }
@@ -40,6 +42,7 @@ impl Asked {
             head_only: false,
             chunked: false,
             unread: true,
+            wait: Duration::ZERO,
             role: None,
         }
     }

@@ -455,6 +455,7 @@ impl Connection {
                 if let Some(note) = &mut self.note {
                     note.asks_for(errand.role());
                 }
+                self.asked.wait = wait;
                 let wait_ends_ms = now_ms.saturating_add(millis(wait));
                 self.state = State::Door(Door::new(relay, lane, errand, wait_ends_ms, now_ms));
             }

@@ -12,7 +12,7 @@ use crate::multipart::{self, Multipart};
 use crate::relay::{Manner, Relay};
 use crate::session::{KEY_CHARS, Kind, Session, SessionKey};
 use shm::Direction;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const ROOT_METHODS: &str = "GET, HEAD, POST";
 const KEY_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
@@ -121,7 +121,8 @@ fn with_key(
         }
         Method::Get => without_body(asked, || match refuse_rest(relay, request, asked, session) {
             Ok(()) => {
-                enter(relay, session, Errand::Receive(request::reception(asked, Manner::File, 0)))
+                let errand = Errand::Receive(request::reception(asked, Manner::File, 0));
+                enter(relay, request, asked, session, errand)
             }
             Err(answer) => answer.into(),
         }),
@@ -162,9 +163,24 @@ fn refuse_rest(
     }
 }
 
-fn enter(relay: &Relay, session: &Session, errand: Errand) -> Action {
-    let wait = relay.config.timeouts.wait_timeout;
-    Action::Enter { lane: session.at.lane(Direction::Forth), errand, wait }
+fn enter(
+    relay: &Relay,
+    request: &Request<'_>,
+    asked: &Asked,
+    session: &Session,
+    errand: Errand,
+) -> Action {
+    match wait(relay, request, asked) {
+        Ok(wait) => Action::Enter { lane: session.at.lane(Direction::Forth), errand, wait },
+        Err(answer) => answer.into(),
+    }
+}
+
+/// How long `request` would wait for its peer.
+fn wait(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Duration, Answer> {
+    let usual = relay.config.timeouts.wait_timeout;
+    let most = relay.config.exchange.wait_timeout_max.max(usual);
+    Ok(request::timeout(request, asked)?.map_or(usual, |wait| wait.min(most)))
 }
 
 fn usage(origin: &Origin<'_>) -> Answer {
@@ -244,7 +260,7 @@ fn send(
         for_guest: false,
     };
     match request::cargo(relay, request, asked, label) {
-        Ok(cargo) => enter(relay, session, Errand::Send(Box::new(cargo))),
+        Ok(cargo) => enter(relay, request, asked, session, Errand::Send(Box::new(cargo))),
         Err(answer) => answer.into(),
     }
 }

@@ -91,7 +91,8 @@ fn issue(
     now_ms: u64,
 ) -> Result<Answer, Answer> {
     let kind = kind(request, asked)?;
-    let lifetime = seconds(request, asked)?.unwrap_or(relay.config.timeouts.session_lifetime);
+    let lifetime =
+        request::timeout(request, asked)?.unwrap_or(relay.config.timeouts.session_lifetime);
     let lifetime = lifetime.min(relay.config.messages.session_lifetime_max);
     let issued = route::issue(relay, asked, kind, lifetime, now_ms)?;
     let path = format!("{}/{}", relay.config.messages.mount, issued.key);
@@ -268,18 +269,6 @@ impl Party {
 
 /// How long `request` would wait for the other party.
 fn wait(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Duration, Answer> {
-    let wait = seconds(request, asked)?.unwrap_or(relay.config.timeouts.wait_timeout);
+    let wait = request::timeout(request, asked)?.unwrap_or(relay.config.messages.wait_timeout);
     Ok(wait.min(relay.config.messages.wait_timeout_max))
-}
-
-/// The seconds that `X-Timeout`, or else `?timeout=`, asks for.
-fn seconds(request: &Request<'_>, asked: &Asked) -> Result<Option<Duration>, Answer> {
-    let field = request.field("x-timeout").map(|value| str::from_utf8(value).unwrap_or_default());
-    let Some(text) = field.or(request.query_value("timeout")) else { return Ok(None) };
-    // `parse` alone would take a sign, and refuse what is only more than any maximum.
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse().unwrap_or(u64::MAX) {
-        seconds if is_number && seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(Answer::bad_request("a timeout is a positive whole number of seconds", asked)),
-    }
 }

@@ -24,7 +24,10 @@ pub(super) fn to_sender(report: &Report, manner: &Manner, asked: &Asked) -> Opti
         Sent::Superseded => (Status::Conflict, "another sender took the place"),
         Sent::ReceiverLeft => (Status::BadGateway, "receiver left"),
         Sent::PeerWorkerLost => (Status::BadGateway, "peer worker lost"),
-        Sent::NobodyCame => (Status::GatewayTimeout, "no receiver came"),
+        Sent::NobodyCame => {
+            let text = with_count(&nobody_came("receiver", asked), report);
+            return Some(Answer::error(Status::GatewayTimeout, &text, asked).with_count(report));
+        }
         Sent::Ended(end) => (Status::Gone, ended(end)),
         Sent::NoChunk => (Status::Unavailable, NO_CHUNK),
         Sent::TooSlow => (Status::RequestTimeout, "slower than the minimum rate"),
@@ -71,7 +74,10 @@ pub(super) fn to_receiver(received: Received, manner: &Manner, asked: &Asked) ->
             return Some(message(Status::GatewayTimeout, renewal.as_deref()));
         }
         Received::Barred => (Status::Forbidden, BARRED),
-        Received::NobodyCame => (Status::GatewayTimeout, "no sender came"),
+        Received::NobodyCame => {
+            let text = nobody_came("sender", asked);
+            return Some(Answer::error(Status::GatewayTimeout, &text, asked));
+        }
         Received::Ended(end) => (Status::Gone, ended(end)),
         Received::NoChunk => (Status::Unavailable, NO_CHUNK),
         Received::NeedsLength => {
@@ -90,6 +96,11 @@ pub(super) fn to_receiver(received: Received, manner: &Manner, asked: &Asked) ->
 fn ended(end: End) -> &'static str {
     match end {
         End::Complete => "the session's transfer is complete",
+/// Who did not come, and how long that was waited for.
+fn nobody_came(who: &str, asked: &Asked) -> String {
+    format!("no {who} came within {} s", asked.wait.as_secs_f64())
+}
+
         End::Deleted => "the session was deleted",
         End::Expired => "the session has expired",
         End::Displaced => {

@@ -10,6 +10,7 @@ use crate::multipart::Multipart;
 use crate::relay::{Body, Cargo, Manner, Reception, Relay};
 use crate::session::Session;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
 /// read with the head.
@@ -24,6 +25,7 @@ pub(super) fn asked(request: &Request<'_>, client: IpAddr, read_bytes: usize) ->
         version: request.version,
         problem: accepts(request.field("accept"), "application/problem+json"),
         head_only: request.method == Method::Head,
+        wait: Duration::ZERO,
         role: None,
         chunked: request.framing == Framing::Chunked,
         unread: !matches!(request.framing, Framing::None | Framing::Length(0)) && read_bytes == 0,
@@ -164,6 +166,18 @@ pub(super) fn single<'b>(
         return Err(Answer::bad_request(&text, asked));
     }
     Ok(first)
+}
+
+/// The time that `X-Timeout`, or else `?timeout=`, asks for.
+pub(super) fn timeout(request: &Request<'_>, asked: &Asked) -> Result<Option<Duration>, Answer> {
+    let field = request.field("x-timeout").map(|value| str::from_utf8(value).unwrap_or_default());
+    let Some(text) = field.or(request.query_value("timeout")) else { return Ok(None) };
+    // `parse` alone would take a sign, and refuse what is only more than any maximum.
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse().unwrap_or(u64::MAX) {
+        seconds if is_number && seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(Answer::bad_request("a timeout is a positive whole number of seconds", asked)),
+    }
 }
 
 /// Refuses a body that is only a part of its file: the receiver would take it for the whole.

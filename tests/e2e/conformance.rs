@@ -286,6 +286,13 @@ over_tls! {
         what_is_allowed_is_understood,
         a_body_on_get_or_delete_is_not_taken_for_a_request,
     }
+    waits: waits {
+        a_wait_lasts_as_long_as_it_asks_within_the_configured_most,
+        nobody_who_asks_gets_less_than_who_does_not,
+        what_is_no_number_of_seconds_is_400,
+        a_file_that_comes_in_time_is_no_timeout,
+        curl_prints_who_did_not_come,
+    }
     keepalive: keepalive {
         a_client_whose_machine_is_lost_frees_its_place,
     }

@@ -70,3 +70,4 @@ mod upgrade;
 mod urgent;
 mod waiting;
 mod whole;
+mod waits;
