@@ -58,7 +58,7 @@ kinds! {
         NoChunk = "no_chunk",
         /// Its message was malformed or too large.
         Fault = "fault",
-        /// Below the minimum rate.
+        /// Silent for too long, or below the minimum rate while others needed the room.
         TooSlow = "too_slow",
         /// The session was opened to another address.
         Barred = "barred",

@@ -54,6 +54,9 @@ const SEATS_MAX: u64 = 1 << 16;
 /// Addresses that have to take all they may by "auto" before nothing is left: with half of them gone wrong a relay still
 /// serves the others.
 const ADDRESSES_BEFORE_FULL: usize = 16;
+
+/// By default one in so many connections is kept free of those that take their time.
+const PATIENCE_SPARE: usize = 4;
 /// An address may always have so many by "auto": few people share a small relay.
 const SEATS_AUTO_MIN: usize = 64;
 
@@ -129,12 +132,12 @@ impl Check<'_> {
         let log = self.log(&file.log, &default.log);
         let admin = self.admin(file, default);
         self.paths_are_apart(file, control_socket.as_ref(), &admin, &log);
-        Config {
-            workers: self.workers(&key!(file, default, workers), host),
-            generations_max: self
         let timeouts = self.timeouts(&file.timeouts, &default.timeouts);
         // A file from before messages had a default of their own means both.
         let wait = file.timeouts.wait_timeout.as_ref().map(|_| timeouts.wait_timeout);
+        Config {
+            workers: self.workers(&key!(file, default, workers), host),
+            generations_max: self
                 .count(&key!(file, default, generations_max), 2..=WORKER_RECORDS_MAX as u64),
             control_socket,
             user: self.user(&key!(file, default, user), host),
@@ -371,10 +374,10 @@ impl Check<'_> {
         Messages {
             mount: self.mount(&key!(file, default, mount)),
             receipt: self.choice(&key!(file, default, receipt), &RECEIPTS),
+            wait_timeout: wait.filter(|_| !is_own).unwrap_or(own_wait),
             wait_timeout_max: self.duration(&key!(file, default, wait_timeout_max), &(MS..=DAY)),
             session_lifetime_max: self
                 .duration(&key!(file, default, session_lifetime_max), &LIFETIMES),
-            wait_timeout: wait.filter(|_| !is_own).unwrap_or(own_wait),
         }
     }
 
@@ -414,6 +417,8 @@ impl Check<'_> {
                 .size(&key!(file, default, chunk_line_bytes_max), 32..=64 * KIB),
             trailer_bytes_max: self.size(&key!(file, default, trailer_bytes_max), 64..=MIB),
             linger_bytes_max: self.size(&key!(file, default, linger_bytes_max), 0..=GIB),
+            patience_connections_max: self
+                .patience(&key!(file, default, patience_connections_max), connections_max),
             rate_bytes_min: self.size(&key!(file, default, rate_bytes_min), 0..=GIB),
             stall_rate_bytes_min: self.size(&key!(file, default, stall_rate_bytes_min), 0..=GIB),
             keepalive_probes_max: self
@@ -436,6 +441,7 @@ impl Check<'_> {
             stall_timeout: self.duration(&key!(file, default, stall_timeout), &most),
             ack_timeout: self.duration(&key!(file, default, ack_timeout), &most),
             linger_timeout: self.duration(&key!(file, default, linger_timeout), &most),
+            silence_timeout: self.duration(&key!(file, default, silence_timeout), &most),
             rate_window: self.duration(&key!(file, default, rate_window), &most),
             start_timeout: self.duration(&key!(file, default, start_timeout), &(SECOND..=DAY)),
             hang_timeout: self.duration(&key!(file, default, hang_timeout), &(100 * MS..=DAY)),
@@ -443,6 +449,16 @@ impl Check<'_> {
             stop_timeout: self.duration(&key!(file, default, stop_timeout), &most),
             drain_timeout: self.duration(&key!(file, default, drain_timeout), &most),
         }
+    }
+
+    /// How many of `all` connections may be open while nobody is hurried.
+    fn patience(&mut self, key: &Key<'_>, all: usize) -> usize {
+        let most = CONNECTIONS_MAX.into();
+        let allowed = format!("\"auto\" or a number from 0 to {most}");
+        self.value(key, &allowed, |value| match count_within(value, &(0..=most)) {
+            Some(count) => usize::try_from(count).ok(),
+            None => is_auto(value).then(|| all - all / PATIENCE_SPARE),
+        })
     }
 
     /// What one address may have of `all`.

@@ -149,6 +149,7 @@ impl Limits {
         size(out, "chunk_line_bytes_max", self.chunk_line_bytes_max)?;
         size(out, "trailer_bytes_max", self.trailer_bytes_max)?;
         size(out, "linger_bytes_max", self.linger_bytes_max)?;
+        writeln!(out, "patience_connections_max = {}", self.patience_connections_max)?;
         size(out, "rate_bytes_min", self.rate_bytes_min)?;
         size(out, "stall_rate_bytes_min", self.stall_rate_bytes_min)?;
         writeln!(out, "keepalive_probes_max = {}", self.keepalive_probes_max)
@@ -170,6 +171,7 @@ impl Timeouts {
         duration(out, "stall_timeout", self.stall_timeout)?;
         duration(out, "ack_timeout", self.ack_timeout)?;
         duration(out, "linger_timeout", self.linger_timeout)?;
+        duration(out, "silence_timeout", self.silence_timeout)?;
         duration(out, "rate_window", self.rate_window)?;
         duration(out, "start_timeout", self.start_timeout)?;
         duration(out, "hang_timeout", self.hang_timeout)?;

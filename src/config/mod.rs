@@ -251,7 +251,9 @@ pub struct Limits {
     pub trailer_bytes_max: u32,
     /// What is read and dropped after an early answer, in bytes.
     pub linger_bytes_max: u64,
-    /// Slowest transfer let go on, in bytes a second over `rate_window`; 0 for no minimum.
+    /// Client connections open at once, up to which nobody has to keep to `rate_bytes_min`.
+    pub patience_connections_max: usize,
+    /// Slowest transfer let go on while others need the room, in bytes a second over `rate_window`; 0 for no minimum.
     pub rate_bytes_min: u64,
     /// Slowest receiver whose chunks are not given up when others wish for them, in bytes a second over `stall_timeout`.
     pub stall_rate_bytes_min: u64,
@@ -286,6 +288,8 @@ pub struct Timeouts {
     pub ack_timeout: Duration,
     /// For draining after an early answer.
     pub linger_timeout: Duration,
+    /// For the next byte of a transfer, while there is room.
+    pub silence_timeout: Duration,
     /// Span that `rate_bytes_min` is averaged over.
     pub rate_window: Duration,
     /// For workers that are started to serve, and for a program that is to take over to show that it could.

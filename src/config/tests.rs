@@ -66,6 +66,7 @@ fn the_default_is_the_documented_one() {
         chunk_line_bytes_max: 256,
         trailer_bytes_max: 4 << 10,
         linger_bytes_max: 1 << 20,
+        patience_connections_max: 6144,
         rate_bytes_min: 1,
         stall_rate_bytes_min: 4 << 10,
         keepalive_probes_max: 3,
@@ -84,12 +85,13 @@ fn the_default_is_the_documented_one() {
         stall_timeout: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(10),
         linger_timeout: Duration::from_secs(2),
+        silence_timeout: Duration::from_secs(900),
         rate_window: Duration::from_secs(60),
         start_timeout: Duration::from_secs(10),
         hang_timeout: Duration::from_secs(10),
         reload_timeout: Duration::from_secs(3600),
         stop_timeout: Duration::from_secs(30),
-        drain_timeout: Duration::from_secs(300),
+        drain_timeout: Duration::from_secs(900),
     };
     assert_eq!(config.timeouts, timeouts);
 }
@@ -218,6 +220,7 @@ fn a_dump_parses_back_to_the_same() {
         sessions_per_address_max = 65536
         unknown_keys_per_second_max = 1000000
         linger_bytes_max = 0
+        patience_connections_max = 0
         rate_bytes_min = "0B"
         body_bytes_max = "1024TiB"
         [timeouts]
@@ -247,9 +250,6 @@ fn a_dump_parses_back_to_the_same() {
 }
 
 #[test]
-fn a_file_is_read_and_named_in_its_errors() {
-    let dir = tempfile::tempdir().unwrap();
-#[test]
 fn a_wait_that_is_typed_once_is_everybodys() {
     let waits = |text| {
         let config = parse(text, "test").unwrap();
@@ -261,6 +261,9 @@ fn a_wait_that_is_typed_once_is_everybodys() {
     assert_eq!(waits("messages.wait_timeout = 20\ntimeouts.wait_timeout = 10"), (10, 20));
 }
 
+#[test]
+fn a_file_is_read_and_named_in_its_errors() {
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("my.toml");
     let load = || Source::File(path.clone()).load();
     assert!(matches!(load(), Err(ConfigError::Unreadable { .. })));
@@ -367,11 +370,11 @@ fn values_outside_their_range_are_refused() {
         ("[memory]", "sessions_max", "0"),
         ("[memory]", "sessions_max", "262145"),
         ("[exchange]", "receipt", "\"delivered\""),
+        ("[exchange]", "wait_timeout_max", "0"),
+        ("[messages]", "wait_timeout", "\"25h\""),
         ("[limits]", "connections_max", "0"),
         ("[limits]", "keepalive_probes_max", "0"),
         ("[limits]", "keepalive_probes_max", "128"),
-        ("[exchange]", "wait_timeout_max", "0"),
-        ("[messages]", "wait_timeout", "\"25h\""),
         ("[limits]", "connections_per_address_max", "65537"),
         ("[limits]", "sessions_per_address_max", "-1"),
         ("[limits]", "unknown_keys_per_second_max", "\"20\""),
@@ -382,6 +385,7 @@ fn values_outside_their_range_are_refused() {
         ("[limits]", "chunk_line_bytes_max", "31"),
         ("[limits]", "trailer_bytes_max", "\"2MiB\""),
         ("[limits]", "linger_bytes_max", "-1"),
+        ("[limits]", "patience_connections_max", "1048577"),
         ("[limits]", "rate_bytes_min", "\"1KB\""),
         ("[timeouts]", "head_timeout", "0"),
         ("[timeouts]", "idle_timeout", "\"25h\""),
@@ -393,6 +397,7 @@ fn values_outside_their_range_are_refused() {
         ("[timeouts]", "chunk_wait", "-1"),
         ("[timeouts]", "ack_timeout", "9223372036854775807"),
         ("[timeouts]", "linger_timeout", "\"\""),
+        ("[timeouts]", "silence_timeout", "\"25h\""),
         ("[timeouts]", "rate_window", "[]"),
         ("[timeouts]", "stop_timeout", "\"1d\""),
     ] {

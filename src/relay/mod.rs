@@ -11,7 +11,9 @@ mod cargo;
 mod manner;
 mod outbox;
 mod outcome;
+mod pace;
 mod pipes;
+mod pressure;
 mod receiving;
 mod refused;
 mod round;
@@ -24,6 +26,7 @@ pub use cargo::Cargo;
 pub use manner::{Manner, MessageRole, Renewal};
 pub use outbox::Outbox;
 pub use outcome::{Received, Report, Sent};
+pub use pressure::Pressure;
 pub use receiving::{RELAYED_FIELDS, Receiving, Reception};
 pub use refused::Refused;
 pub use round::Round;
@@ -69,6 +72,8 @@ pub struct Relay {
     pub round: Round,
     /// Who was refused a session a moment ago.
     pub refused: Refused<IssueError>,
+    /// Whether others need what is held.
+    pub pressure: Pressure,
 }
 
 /// What a turn came to.
@@ -185,32 +190,4 @@ impl Relay {
 #[must_use]
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Watches over the minimum transfer rate, a window after another.
-#[derive(Debug)]
-struct Pace {
-    ends_ms: u64,
-    /// Where the transfer stood when the window began, in bytes.
-    began_at: u64,
-}
-
-impl Pace {
-    fn new(relay: &Relay, position: u64, now_ms: u64) -> Self {
-        let ends_ms = now_ms.saturating_add(millis(relay.config.timeouts.rate_window));
-        Self { ends_ms, began_at: position }
-    }
-
-    /// Whether a window has ended in which the transfer, now at `position`, moved by fewer bytes than
-    /// the minimum asks for.
-    fn is_too_slow(&mut self, relay: &Relay, position: u64, now_ms: u64) -> bool {
-        if now_ms < self.ends_ms {
-            return false;
-        }
-        let window = relay.config.timeouts.rate_window;
-        let minimum = relay.config.limits.rate_bytes_min.saturating_mul(millis(window)) / 1000;
-        let moved = position.saturating_sub(self.began_at);
-        *self = Self::new(relay, position, now_ms);
-        moved < minimum
-    }
 }

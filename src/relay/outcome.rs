@@ -22,8 +22,10 @@ pub enum Sent {
     NoChunk,
     /// The sender's message is at fault.
     Fault(Fault),
-    /// The sender was slower than the minimum rate.
+    /// The sender was slower than the minimum rate, and others needed what it held.
     TooSlow,
+    /// The sender has sent nothing for too long.
+    Silent,
     /// The sender itself has left.
     Left,
     /// While it waited, the session was opened to another address.
@@ -51,7 +53,8 @@ pub enum Received {
     Complete,
     /// It ended too soon after it had begun: the connection must be cut.
     Truncated,
-    /// The receiver's TCP takes or acknowledges too little, or the session was deleted when all of it
+    /// The receiver's TCP takes or acknowledges nothing for too long, or too little while others need what it holds; or
+    /// its machine is lost; or the session was deleted when all of it
     /// was written: what the kernel still holds must not complete it.
     GivenUp,
     /// The receiver itself has left.
@@ -84,7 +87,7 @@ impl Sent {
             Self::Ended(_) => SenderOutcome::Ended,
             Self::NoChunk => SenderOutcome::NoChunk,
             Self::Fault(_) => SenderOutcome::Fault,
-            Self::TooSlow => SenderOutcome::TooSlow,
+            Self::TooSlow | Self::Silent => SenderOutcome::TooSlow,
             Self::Left => SenderOutcome::Left,
             Self::Barred => SenderOutcome::Barred,
             Self::Superseded => SenderOutcome::Superseded,

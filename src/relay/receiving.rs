@@ -3,9 +3,10 @@
 //! Nothing is written to the client before a sender has begun. From then on the answer can only be
 //! completed or visibly cut: never ended as if it were whole.
 
+use super::pace::{Pace, Verdict};
 use super::stall::Stall;
 use super::{
-    Announcement, LOOK_ANYWAY_MS, Manner, MessageRole, Outbox, Pace, Received, Relay, Turn, millis,
+    Announcement, LOOK_ANYWAY_MS, Manner, MessageRole, Outbox, Received, Relay, Turn, millis,
 };
 use crate::config::Receipt;
 use crate::http::{Attachment, ResponseHead, Status, chunk_line};
@@ -366,6 +367,11 @@ impl Receiving {
                     Put::Full => return Ok(self.full(relay, stream, now_ms)),
                     Put::Broken => return self.left(relay, stream),
                 }
+                // Without a word from its sender it need not take anything, but what was sent it has to acknowledge.
+                let position = self.position(stream);
+                if self.pace.is_lost(relay, stream, position, now_ms) {
+                    return Ok(self.give_up(relay, stream));
+                }
                 self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
                 self.idle = true;
                 let wait = self.end.wait_for_chunk(relay.shared())?;
@@ -513,10 +519,8 @@ impl Receiving {
         let progress = unacknowledged < self.ack.unacknowledged;
         self.ack.unacknowledged = unacknowledged;
         // What was sent must be acknowledged in time. What was not, as the client does not read and
-        // has closed its window, is a question of the minimum rate.
-        let in_flight = stream.is_in_flight();
-        let has_minimum = relay.config.limits.rate_bytes_min > 0;
-        if progress || (!in_flight && has_minimum) {
+        // has closed its window, is a question of patience.
+        if progress || !stream.is_in_flight() {
             let timeout = millis(relay.config.timeouts.ack_timeout);
             self.ack.ends_ms = now_ms.saturating_add(timeout);
         }
@@ -532,25 +536,29 @@ impl Receiving {
     /// The socket takes no more for now; a client that takes nothing for too long is cut off.
     fn full(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> Turn<Received> {
         let position = self.position(stream);
-        let too_slow = self.pace.is_too_slow(relay, position, now_ms);
+        let too_slow = self.is_too_slow(relay, stream, now_ms);
         let stalled = !too_slow && self.stall.gives_up(relay, &self.end, position, now_ms);
         if stalled {
             relay.count(Tally::Limit(Limit::Stalled));
         }
         if too_slow || stalled {
-            // A count that cannot be stored is no reason to go on.
-            let _ = self.count(relay, stream);
-            return Turn::Over(Received::GivenUp);
+            return self.give_up(relay, stream);
         }
-        self.next_look_ms = self.pace.ends_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS));
+        self.next_look_ms = self.pace.next_look_ms(relay, now_ms);
         Turn::Wait
+    }
+
+    fn give_up(&self, relay: &Relay, stream: &Stream) -> Turn<Received> {
+        // A count that cannot be stored is no reason to go on.
+        let _ = self.count(relay, stream);
+        Turn::Over(Received::GivenUp)
     }
 
     /// The rate is that of what the client acknowledges: its socket's buffer takes nothing for a long
     /// time, and then much, from a client that reads slowly and steadily.
     fn is_too_slow(&mut self, relay: &Relay, stream: &Stream, now_ms: u64) -> bool {
         let position = self.position(stream);
-        self.pace.is_too_slow(relay, position, now_ms)
+        self.pace.judge(relay, stream, position, now_ms) != Verdict::Stays
     }
 
     /// Payload bytes that the client's TCP has acknowledged, at least: what is unacknowledged is taken

@@ -5,9 +5,10 @@
 //! receiver goes on waiting.
 
 use super::body::Window;
+use super::pace::{Pace, Verdict};
 use super::pipes::suits_pipe;
 use super::{
-    Announcement, Cargo, LOOK_ANYWAY_MS, Manner, Outbox, Pace, Relay, Report, Sent, Turn, millis,
+    Announcement, Cargo, LOOK_ANYWAY_MS, Manner, Outbox, Relay, Report, Sent, Turn, millis,
 };
 use crate::config::Receipt;
 use crate::http::{CONTINUE, Fault};
@@ -391,11 +392,17 @@ impl Sending {
         if std::mem::take(&mut self.blocked) {
             self.pace = Pace::new(relay, self.read_bytes, now_ms);
         }
-        if self.pace.is_too_slow(relay, self.read_bytes, now_ms)
-            // With chunks on the way it is the receiver that is slow, and its side sees to that.
+        let too_slow = match self.pace.judge(relay, stream, self.read_bytes, now_ms) {
+            Verdict::Stays => None,
+            Verdict::Lost => return Ok(self.left(relay)),
+            Verdict::Silent => Some(Sent::Silent),
+            Verdict::TooSlow => Some(Sent::TooSlow),
+        };
+        // With chunks on the way it is the receiver that is slow, and its side sees to that.
+        if let Some(sent) = too_slow
             && !self.end.is_unacked(relay.shared())?
         {
-            return self.fail(relay, Sent::TooSlow, now_ms);
+            return self.fail(relay, sent, now_ms);
         }
         let mut moved = 0;
         while moved < relay.round.turn_bytes() {
@@ -570,7 +577,7 @@ impl Sending {
         }
         self.end.shed(relay.shared())?;
         // Chunks that are still in flight come back without a bell, unless there are too few of them.
-        self.next_look_ms = now_ms.saturating_add(LOOK_ANYWAY_MS);
+        self.next_look_ms = self.pace.next_look_ms(relay, now_ms);
         let wait = self.end.wait_if_short(relay.shared())?;
         Ok(if wait { Turn::Wait } else { Turn::Again })
     }

@@ -13,6 +13,7 @@ use encrypted::Encrypted;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -179,6 +180,13 @@ impl Stream {
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
         self.socket.unacknowledged() > self.socket.unsent()
+    }
+
+    /// Whether the client's machine has acknowledged nothing for `silence`, though the kernel has asked `times` in a row, or
+    /// more often.
+    #[must_use]
+    pub fn is_lost(&self, silence: Duration, times: u32) -> bool {
+        self.socket.is_lost(silence, times)
     }
 
     /// Bytes that TLS has taken from the socket and keeps: what came behind what was read.

@@ -23,6 +23,14 @@ pub struct KeepAlive {
     pub probes: u32,
 }
 
+impl KeepAlive {
+    /// How long nothing is heard of a connection until it is taken for lost.
+    #[must_use]
+    pub fn lost_after(&self) -> Duration {
+        self.idle.saturating_add(self.interval.saturating_mul(self.probes))
+    }
+}
+
 /// Opens a listener on `address`: non-blocking, closed on exec, alone on its address.
 pub fn open(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<TcpListener> {
     let socket = bind(address)?;

@@ -17,6 +17,9 @@ const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 /// The state of a connection whose handshake is not over (`net/tcp_states.h`).
 const TCP_SYN_RECV: u8 = 3;
 
+/// Where `tcpi_last_ack_recv` ends in `struct tcp_info` (`linux/tcp.h`), in bytes.
+const LAST_ACK_ENDS: usize = 60;
+
 /// Counts that `SO_MEMINFO` gives (`linux/sock_diag.h`): the first is the memory that what was received
 /// takes, the second its limit.
 const SK_MEMINFO_VARS: usize = 9;
@@ -248,20 +251,37 @@ impl Socket {
 
     /// The connection's state, as the kernel numbers them; `None` where it does not tell.
     fn state(&self) -> Option<u8> {
-        // The first byte that TCP_INFO gives is `tcpi_state` (`linux/tcp.h`).
-        let mut state = 0u8;
-        let mut bytes: libc::socklen_t = 1;
+        // The first byte is `tcpi_state`.
+        self.info().map(|[state]| state)
+    }
+
+    /// The first bytes of what TCP_INFO gives (`struct tcp_info` in `linux/tcp.h`); `None` where the kernel has fewer.
+    fn info<const N: usize>(&self) -> Option<[u8; N]> {
+        let mut info = [0u8; N];
+        let mut bytes = libc::socklen_t::try_from(N).ok()?;
         // SAFETY: TCP_INFO writes at most so many bytes as it is told, into a buffer that outlives the call.
         let done = unsafe {
             libc::getsockopt(
                 self.socket.as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
-                std::ptr::from_mut(&mut state).cast(),
+                info.as_mut_ptr().cast(),
                 &raw mut bytes,
             )
         };
-        (done == 0 && bytes == 1).then_some(state)
+        (done == 0 && bytes as usize == N).then_some(info)
+    }
+
+    /// Whether the client's machine has acknowledged nothing for `silence`, though the kernel has asked `times` in a row, or
+    /// more often: by bytes that it sent again, or by probes of a closed window. A machine that lives answers those,
+    /// however long its program stands still. (`TCP_USER_TIMEOUT` would end a closed window that is answered, too.)
+    #[must_use]
+    pub fn is_lost(&self, silence: Duration, times: u32) -> bool {
+        // `tcpi_retransmits`, `tcpi_probes`, and `tcpi_last_ack_recv` in milliseconds.
+        let info: Option<[u8; LAST_ACK_ENDS]> = self.info();
+        let Some([_, _, resent, probes, .., a, b, c, d]) = info else { return false };
+        let since = Duration::from_millis(u32::from_ne_bytes([a, b, c, d]).into());
+        u32::from(resent.max(probes)) >= times && since >= silence
     }
 
     /// Of those, the bytes that were not even sent: the client's window or the line has no room.

@@ -11,7 +11,7 @@ use crate::http::Status;
 use crate::relay::Relay;
 use crate::session::{Limited, network};
 use crate::tally::{Limit, Tally};
-use shm::{HeldPermits, Quota, Quotas, WORKER_RECORDS_MAX, WorkerId};
+use shm::{HeldPermits, Quota, Quotas};
 use std::net::IpAddr;
 
 /// Why a connection is turned away.
@@ -45,7 +45,7 @@ pub(super) struct Admission {
 impl Admission {
     /// Lets in a new connection of `peer`.
     pub(super) fn new(relay: &Relay, peer: Peer, now_ms: u64) -> Result<Self, TurnedAway> {
-        if open_connections(relay) >= relay.config.limits.connections_max {
+        if relay.open_connections() >= relay.config.limits.connections_max {
             relay.count(Tally::Limit(Limit::Connections));
             return Err(TurnedAway::Full);
         }
@@ -93,14 +93,6 @@ impl Admission {
             tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
         }
     }
-}
-
-/// Client connections that are open now, of all workers.
-fn open_connections(relay: &Relay) -> usize {
-    let ids = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
-    let records = ids.filter_map(|id| relay.shared().record(id));
-    let open: u64 = records.map(|record| record.counters().open).sum();
-    usize::try_from(open).unwrap_or(usize::MAX)
 }
 
 /// How many sessions `client`, and its wider network, may have.

@@ -28,7 +28,7 @@ use crate::access::AccessLog;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::diagnostics;
-use crate::relay::{Refused, Relay, Round, millis};
+use crate::relay::{Pressure, Refused, Relay, Round, millis};
 use crate::sandbox;
 use crate::session::Addresses;
 use crate::sys::pipe::Pipe;
@@ -221,6 +221,7 @@ impl Worker {
             pipes,
             round: Round::default(),
             refused: Refused::new(),
+            pressure: Pressure::default(),
         };
         let hosts = config.admin.hosts.as_slice();
         let admin = admin.as_ref().map(|it| Admin::new(&poll, it, hosts, ADMIN)).transpose();

@@ -30,7 +30,10 @@ pub(super) fn to_sender(report: &Report, manner: &Manner, asked: &Asked) -> Opti
         }
         Sent::Ended(end) => (Status::Gone, ended(end)),
         Sent::NoChunk => (Status::Unavailable, NO_CHUNK),
-        Sent::TooSlow => (Status::RequestTimeout, "slower than the minimum rate"),
+        Sent::TooSlow => {
+            (Status::RequestTimeout, "slower than the minimum rate, while others need the room")
+        }
+        Sent::Silent => (Status::RequestTimeout, "nothing was sent for too long"),
         Sent::Refused(_) => (Status::InternalError, DAMAGED),
         Sent::Left => return None,
         Sent::Fault(fault) => {
@@ -93,14 +96,14 @@ pub(super) fn to_receiver(received: Received, manner: &Manner, asked: &Asked) ->
     Some(Answer::error(status, text, asked))
 }
 
-fn ended(end: End) -> &'static str {
-    match end {
-        End::Complete => "the session's transfer is complete",
 /// Who did not come, and how long that was waited for.
 fn nobody_came(who: &str, asked: &Asked) -> String {
     format!("no {who} came within {} s", asked.wait.as_secs_f64())
 }
 
+fn ended(end: End) -> &'static str {
+    match end {
+        End::Complete => "the session's transfer is complete",
         End::Deleted => "the session was deleted",
         End::Expired => "the session has expired",
         End::Displaced => {

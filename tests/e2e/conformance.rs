@@ -293,7 +293,20 @@ over_tls! {
         a_file_that_comes_in_time_is_no_timeout,
         curl_prints_who_did_not_come,
     }
+    silence: silence {
+        a_curl_that_was_stopped_while_it_sent_arrives_whole,
+        a_curl_that_was_stopped_while_it_received_has_the_whole_file,
+        a_message_whose_sender_stands_still_goes_on,
+        a_sender_that_is_silent_for_too_long_is_told_and_its_receiver_cut,
+        a_receiver_that_takes_nothing_for_too_long_is_cut_and_its_sender_told,
+        who_moves_a_little_now_and_then_is_not_silent,
+        a_silent_sender_is_cut_by_the_minimum_rate_once_many_connections_are_open,
+        a_receiver_that_stalls_is_cut_by_the_minimum_rate_once_many_connections_are_open,
+        who_trickles_is_cut_by_the_minimum_rate_once_many_connections_are_open,
+        a_silent_sender_is_cut_by_the_minimum_rate_once_somebody_finds_no_session,
+    }
     keepalive: keepalive {
+        a_receiver_whose_machine_is_lost_is_found_out_while_bytes_are_on_their_way_to_it,
         a_client_whose_machine_is_lost_frees_its_place,
     }
     urgent: urgent {

@@ -1,9 +1,12 @@
 //! Clients that are gone without a FIN: the kernel asks after each, and one whose machine is lost frees its place.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Curl, Line, NEAR, Raw, Relay, Timer, eventually, tcp_timer};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Curl, Line, NEAR, Raw, Relay, Timer, eventually, stays, tcp_timer};
 
 const KEEP_ALIVE: u8 = 2;
 
@@ -36,6 +39,36 @@ fn the_kernel_asks_after_every_client_as_often_as_configured() {
     sender.send(b"world");
     sender.read_response().expect(200);
     expect_keep_alive(relay.address(), &sender);
+}
+
+#[test]
+pub(crate) fn a_receiver_whose_machine_is_lost_is_found_out_while_bytes_are_on_their_way_to_it() {
+    // Its program runs and takes all that comes, or stands still behind a closed window.
+    for is_stopped in [false, true] {
+        let Some(line) = Line::lay() else { return };
+        let public = format!("[[listener]]\naddress = \"{NEAR}:0\"");
+        let keys = ["timeouts.keepalive_idle = \"1s\"", "timeouts.keepalive_interval = \"1s\""];
+        let lines = [&keys[..], &["limits.keepalive_probes_max = 2", &public]].concat();
+        let relay = Relay::on(&line.near, 2, &lines);
+        let segment = relay.segment();
+        let root = format!("http://{}/", relay.listener(1));
+        let issued = Curl::on(&line.far, "-fsSX POST").arg(root).run().expect(0);
+        let url = issued.text().trim_end();
+        let mut lost = Curl::on(&line.far, "-fsS -o /dev/null").arg(url).start();
+        let zeros = File::open("/dev/zero").unwrap();
+        let sender =
+            Curl::on(&line.near, "-sS --fail-with-body -T -").arg(url).stdin(zeros).start();
+        eventually("it has begun", || (segment.sum().bytes_out > 1 << 20).then_some(()));
+        if is_stopped {
+            lost.signal(Signal::SIGSTOP);
+            let span = Duration::from_millis(500);
+            stays("its window is closed", span, || segment.sum().bytes_out);
+        }
+        line.cut();
+        assert!(sender.finish().expect(22).text().starts_with("receiver left: "));
+        segment.wait_until_held(0);
+        assert!(lost.is_running(), "it was told nothing");
+    }
 }
 
 #[test]

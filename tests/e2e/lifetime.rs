@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Payload, Relay, Session, Shape, eventually, send_payload};
+use crate::harness::{FIRM, Payload, Relay, Session, Shape, eventually, send_payload};
 
 const SHORT_LIFE: &str = "timeouts.session_lifetime = \"2s\"";
 
@@ -69,8 +69,10 @@ pub(crate) fn expired_slots_are_issued_again() {
 
 #[test]
 pub(crate) fn a_transfer_below_the_minimum_rate_is_cut() {
-    let relay =
-        Relay::with(2, &["limits.rate_bytes_min = \"1KiB\"", "timeouts.rate_window = \"1s\""]);
+    let relay = Relay::with(
+        2,
+        &[FIRM, "limits.rate_bytes_min = \"1KiB\"", "timeouts.rate_window = \"1s\""],
+    );
     let segment = relay.segment();
     let session = relay.session();
     let mut receiver = relay.connect();
@@ -92,7 +94,8 @@ pub(crate) fn a_transfer_below_the_minimum_rate_is_cut() {
 
 #[test]
 pub(crate) fn a_transfer_above_the_minimum_rate_goes_on() {
-    let relay = Relay::with(2, &["limits.rate_bytes_min = 100", "timeouts.rate_window = \"1s\""]);
+    let relay =
+        Relay::with(2, &[FIRM, "limits.rate_bytes_min = 100", "timeouts.rate_window = \"1s\""]);
     let session = relay.session();
     let payload = Payload::new(1, 6000);
     let receiver = session.receiver(&payload);
@@ -108,7 +111,7 @@ pub(crate) fn a_transfer_above_the_minimum_rate_goes_on() {
 
 #[test]
 pub(crate) fn a_receiver_that_stops_reading_is_cut_by_the_minimum_rate() {
-    let relay = Relay::with(2, &["timeouts.rate_window = \"1s\""]);
+    let relay = Relay::with(2, &[FIRM, "timeouts.rate_window = \"1s\""]);
     let segment = relay.segment();
     let session = relay.session();
     let mut receiver = relay.connect();

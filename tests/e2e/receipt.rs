@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    Ending, Payload, Piece, Raw, Relay, Shape, eventually, send_payload, stays, tcp_queues,
+    Ending, FIRM, Payload, Piece, Raw, Relay, Shape, eventually, send_payload, stays, tcp_queues,
 };
 
 #[test]
@@ -80,7 +80,7 @@ pub(crate) fn a_receiver_that_reads_a_part_and_dies_is_reported_within_what_it_g
 
 #[test]
 pub(crate) fn a_hundred_megabytes_to_a_receiver_that_reads_nothing_never_succeed() {
-    let relay = Relay::with(2, &["timeouts.rate_window = \"2s\""]);
+    let relay = Relay::with(2, &[FIRM, "timeouts.rate_window = \"2s\""]);
     let session = relay.session();
     let payload = Payload::new(4, 100 << 20);
     let mut receiver = relay.connect();
@@ -110,7 +110,8 @@ pub(crate) fn a_hundred_megabytes_to_a_receiver_that_reads_nothing_never_succeed
 fn bytes_that_are_never_acknowledged_are_no_success() {
     // What a closed window holds back was never sent, so the minimum rate ends it, not the
     // acknowledgement that is missing.
-    let relay = Relay::with(2, &["timeouts.ack_timeout = \"1s\"", "timeouts.rate_window = \"1s\""]);
+    let relay =
+        Relay::with(2, &[FIRM, "timeouts.ack_timeout = \"1s\"", "timeouts.rate_window = \"1s\""]);
     let session = relay.session();
     let payload = Payload::new(5, 200_000);
     let mut receiver = Raw::connect_with_receive_buffer(relay.address(), 4096);
@@ -187,7 +188,7 @@ pub(crate) fn a_slow_reader_is_waited_for_and_reported_exactly() {
 pub(crate) fn a_slow_and_steady_receiver_is_not_cut() {
     // Its socket's buffer takes nothing for two windows on end. On loopback a closed window opens by
     // 64 KiB at a time, which takes this one 1.6 s.
-    let fields = ["timeouts.rate_window = \"4s\"", "limits.rate_bytes_min = 1000"];
+    let fields = [FIRM, "timeouts.rate_window = \"4s\"", "limits.rate_bytes_min = 1000"];
     let relay = Relay::with(2, &fields);
     let session = relay.session();
     let payload = Payload::new(8, 2_000_000);

@@ -8,8 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::network::Machine;
 use super::patience::eventually_within;
+use super::proc::Pid;
 use super::tls;
 
 /// A curl command line being put together.
@@ -111,6 +114,10 @@ impl RunningCurl {
             stdout: text(&mut self.stdout),
             stderr: String::from_utf8_lossy(&text(&mut self.stderr)).into_owned(),
         }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        Pid(i32::try_from(self.child.id()).unwrap()).signal(signal);
     }
 
     pub(crate) fn kill(mut self) {

@@ -29,7 +29,7 @@ pub(crate) use payload::Payload;
 pub(crate) use proc::{Pid, Stopped, is_root_and_may_look_in, tcp_queues, tcp_unread};
 pub(crate) use proxy::{Front, Kind};
 pub(crate) use raw::{Piece, Raw};
-pub(crate) use relay::{BINARY, Relay, Session, handed, shut_out};
+pub(crate) use relay::{BINARY, FIRM, Relay, Session, handed, shut_out};
 pub(crate) use response::{Ending, Head, Response, expect_one_time};
 pub(crate) use segment::{Counters, Segment};
 pub(crate) use strace::{Fault, Strace, segment_addresses};

@@ -25,6 +25,9 @@ use super::tls::{self, Certificate};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 
+/// The minimum rate holds whether others need the room or not.
+pub(crate) const FIRM: &str = "limits.patience_connections_max = 0";
+
 /// Where the first listener is, unless the test has it.
 const ANY: &str = "127.0.0.1:0";
 /// The program, which may not open anew what it is given as descriptor `number`, as if that were another user's.
