@@ -138,7 +138,7 @@ kinds! {
 }
 
 /// Codes in the order of their tallies.
-const STATUSES: [Status; 21] = [
+const STATUSES: [Status; 23] = [
     Status::Ok,
     Status::Created,
     Status::BadRequest,
@@ -160,6 +160,8 @@ const STATUSES: [Status; 21] = [
     Status::GatewayTimeout,
     Status::VersionNotSupported,
     Status::LengthRequired,
+    Status::NoContent,
+    Status::Unauthorized,
 ];
 
 /// Ends in the order of their tallies.

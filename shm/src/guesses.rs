@@ -50,13 +50,24 @@ impl<'a> Guesses<'a> {
         Self { words }
     }
 
+    /// Whether the address with this keyed digest has no guess left of `most` in the second of `now_ms`.
+    #[must_use]
+    pub fn is_spent(&self, digest: u64, most: u32, now_ms: u64) -> bool {
+        let found = self.word(digest).map_or(0, |word| word.load(Ordering::Relaxed));
+        Tally::decode(found).more(second(now_ms), most).is_none()
+    }
+
+    fn word(&self, digest: u64) -> Option<&'a AtomicU64> {
+        let index = usize::try_from(digest).unwrap_or(0).checked_rem(self.words.len())?;
+        self.words.get(index)
+    }
+
     /// Counts a guess of the address with this keyed digest at `now_ms`. `false`: there were `most`
     /// in this second already, and this one is not counted.
     #[must_use]
     pub fn count(&self, digest: u64, most: u32, now_ms: u64) -> bool {
-        let second = ((now_ms / 1000) & 0xffff_ffff) as u32;
-        let index = usize::try_from(digest).unwrap_or(0).checked_rem(self.words.len());
-        let Some(word) = index.and_then(|index| self.words.get(index)) else { return false };
+        let second = second(now_ms);
+        let Some(word) = self.word(digest) else { return false };
         let mut found = word.load(Ordering::Relaxed);
         for _ in 0..TRIES_MAX {
             let Some(more) = Tally::decode(found).more(second, most) else { return false };
@@ -69,4 +80,8 @@ impl<'a> Guesses<'a> {
         }
         false
     }
+}
+
+fn second(now_ms: u64) -> u32 {
+    ((now_ms / 1000) & 0xffff_ffff) as u32
 }

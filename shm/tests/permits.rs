@@ -324,6 +324,20 @@ fn guesses_are_counted_by_address_and_second() {
 }
 
 #[test]
+fn guesses_are_spent_when_one_more_would_not_be_counted() {
+    let segment = Segment::create(&GEOMETRY).unwrap();
+    let guesses = segment.guesses();
+    for second in [7, 9] {
+        let now_ms = second * 1000;
+        for _ in 0..3 {
+            assert!(!guesses.is_spent(5, 3, now_ms) && guesses.count(5, 3, now_ms));
+        }
+        assert!(guesses.is_spent(5, 3, now_ms) && !guesses.count(5, 3, now_ms));
+        assert!(!guesses.is_spent(6, 3, now_ms), "another address");
+    }
+}
+
+#[test]
 fn guesses_that_come_at_the_same_time_have_one_budget() {
     let segment = Segment::create(&GEOMETRY).unwrap();
     let counted: usize = std::thread::scope(|scope| {

@@ -24,6 +24,8 @@ use super::typed::{self, Typed};
 use super::unit::{duration, duration_text, size, size_text};
 use super::{Admin, Config, Exchange, Limits, Listener, Messages, Receipt, Timeouts, Tls};
 
+pub(super) use cors::ANY_ORIGIN;
+
 /// The value of an address that is not to be.
 pub(super) const NONE: &str = "none";
 
@@ -72,6 +74,8 @@ macro_rules! key {
 
 // Behind the macro, which it uses.
 mod admin;
+mod auth;
+mod cors;
 mod log;
 mod memory;
 mod places;
@@ -150,6 +154,8 @@ impl Check<'_> {
             memory,
             exchange: self.exchange(&file.exchange, &default.exchange),
             messages: self.messages(&file.messages, &default.messages, wait),
+            cors: self.cors(&file.cors, &default.cors),
+            auth: self.auth(&file.auth, &default.auth),
             limits,
             timeouts,
         }
@@ -338,19 +344,16 @@ impl Check<'_> {
     }
 
     fn trusted_proxies(&mut self, file: &typed::File, default: &typed::File) -> Networks {
-        trusted_proxies(file, default).filter_map(|element| self.network(element)).collect()
+        let networks = trusted_proxies(file, default);
+        networks.filter_map(|element| self.network("trusted_proxies", element)).collect()
     }
 
-    fn network(&mut self, typed: &Spanned<Value>) -> Option<Network> {
+    fn network(&mut self, name: &str, typed: &Spanned<Value>) -> Option<Network> {
         let network = typed.get_ref().as_str().and_then(Network::parse);
         if network.is_none() {
             let allowed = "allowed: a network or an address, such as \"10.0.0.0/8\", \"fd00::/8\" or \
                            \"::1\", with no bit set behind the prefix";
-            self.fault(
-                "bad value in `trusted_proxies`".to_owned(),
-                typed.span(),
-                allowed.to_owned(),
-            );
+            self.fault(format!("bad value in `{name}`"), typed.span(), allowed.to_owned());
         }
         network
     }

@@ -12,12 +12,13 @@ use toml::Value;
 
 use crate::sys::private::Access;
 
-use super::check::NONE;
+use super::check::{ANY_ORIGIN, NONE};
 use super::unit::{duration_text, size_text};
 use super::{
-    AccessFormat, Admin, Config, Exchange, Limits, Listener, Log, LogFormat, Memory, Messages,
-    Receipt, Timeouts, Tls,
+    AccessFormat, Admin, Auth, Config, Cors, Exchange, Limits, Listener, Log, LogFormat, Memory,
+    Messages, Receipt, Timeouts, Tls,
 };
+use crate::http::Origins;
 
 impl Config {
     /// The configuration as TOML, every key with its value.
@@ -34,8 +35,7 @@ impl Config {
         writeln!(out, "control_socket = {}", path_or_none(self.control_socket.as_deref()))?;
         writeln!(out, "user = {}", Value::from(self.user.name.as_str()))?;
         writeln!(out, "sandbox = \"{}\"", if self.sandbox { "on" } else { "off" })?;
-        let proxies: Vec<_> = self.trusted_proxies.iter().map(|it| format!("\"{it}\"")).collect();
-        writeln!(out, "trusted_proxies = [{}]", proxies.join(", "))?;
+        writeln!(out, "trusted_proxies = {}", list(self.trusted_proxies.iter()))?;
         let previewers: Vec<_> =
             self.previewers.iter().map(|it| Value::from(it.as_str())).collect();
         writeln!(out, "previewers = {}", Value::from(previewers))?;
@@ -45,6 +45,8 @@ impl Config {
         self.memory.write(out)?;
         self.exchange.write(out)?;
         self.messages.write(out)?;
+        self.cors.write(out)?;
+        self.auth.write(out)?;
         self.limits.write(out)?;
         self.timeouts.write(out)
     }
@@ -83,8 +85,7 @@ impl Admin {
         let listen = self.listen.as_ref().map_or_else(|| NONE.to_owned(), ToString::to_string);
         // Written as TOML writes it: a path may hold a quote.
         writeln!(out, "\n[admin]\nlisten = {}", toml::Value::String(listen))?;
-        let hosts: Vec<_> = self.hosts.iter().map(|name| format!("\"{name}\"")).collect();
-        writeln!(out, "hosts = [{}]", hosts.join(", "))?;
+        writeln!(out, "hosts = {}", list(&self.hosts))?;
         let Access { group, mode } = &self.access;
         let group = group.as_ref().map_or(NONE, |group| group.name.as_str());
         writeln!(out, "group = {}", Value::from(group))?;
@@ -118,6 +119,31 @@ impl Messages {
         duration(out, "wait_timeout_max", self.wait_timeout_max)?;
         duration(out, "session_lifetime_max", self.session_lifetime_max)
     }
+}
+
+impl Cors {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        let origins = match &self.origins {
+            Origins::Nobody => list::<&str>([]),
+            Origins::Anybody => list([ANY_ORIGIN]),
+            Origins::Listed(origins) => list(origins),
+        };
+        writeln!(out, "\n[cors]\norigins = {origins}")
+    }
+}
+
+impl Auth {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        let tokens = path_or_none(self.issue_tokens.as_deref());
+        writeln!(out, "\n[auth]\nissue_tokens = {tokens}")?;
+        writeln!(out, "issue_addresses = {}", list(self.issue_addresses.iter()))
+    }
+}
+
+/// Of what has no quotes in it.
+fn list<T: fmt::Display>(elements: impl IntoIterator<Item = T>) -> String {
+    let elements: Vec<_> = elements.into_iter().map(|it| format!("\"{it}\"")).collect();
+    format!("[{}]", elements.join(", "))
 }
 
 /// Written as TOML writes it: a path may hold a quote.

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::Networks;
+use crate::http::Origins;
 use crate::sys::file;
 use crate::sys::listener::KeepAlive;
 use crate::sys::private::{Access, Address};
@@ -72,6 +73,10 @@ pub struct Config {
     pub exchange: Exchange,
     /// The message relay.
     pub messages: Messages,
+    /// What pages of other origins may do.
+    pub cors: Cors,
+    /// Who may do what is not everybody's.
+    pub auth: Auth,
     /// What a stranger may make grow.
     pub limits: Limits,
     /// How long things may take.
@@ -209,6 +214,30 @@ pub struct Messages {
     pub wait_timeout_max: Duration,
     /// The longest lifetime that a session may be issued with.
     pub session_lifetime_max: Duration,
+}
+
+/// The section `[cors]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// Whose pages may use the API.
+    pub origins: Origins,
+}
+
+/// The section `[auth]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The file of the tokens with which sessions may be asked for, checked; an absolute path.
+    pub issue_tokens: Option<PathBuf>,
+    /// From where they may be asked for without one.
+    pub issue_addresses: Networks,
+}
+
+impl Auth {
+    /// Whether anybody may ask for a session.
+    #[must_use]
+    pub fn lets_anybody_issue(&self) -> bool {
+        self.issue_tokens.is_none() && self.issue_addresses.is_empty()
+    }
 }
 
 /// What a sender's final answer waits for.

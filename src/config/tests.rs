@@ -6,6 +6,8 @@ use super::*;
 use crate::sys::pipe;
 use crate::sys::private::Access;
 
+mod access;
+
 fn refusal(text: &str) -> String {
     parse(text, "test.toml").unwrap_err().to_string()
 }
@@ -51,6 +53,9 @@ fn the_default_is_the_documented_one() {
         Exchange { receipt: Receipt::Acked, wait_timeout_max: Duration::from_secs(3600) };
     assert_eq!(config.exchange, exchange);
     assert_eq!(config.messages.wait_timeout, Duration::from_secs(300));
+    assert_eq!(config.cors, Cors { origins: Origins::Nobody });
+    let auth = Auth { issue_tokens: None, issue_addresses: Networks::default() };
+    assert_eq!(config.auth, auth);
     let limits = Limits {
         connections_max: 8192,
         connections_per_address_max: 512,

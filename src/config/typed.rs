@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) memory: Memory,
     pub(super) exchange: Exchange,
     pub(super) messages: Messages,
+    pub(super) cors: Cors,
+    pub(super) auth: Auth,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
 }
@@ -88,6 +90,19 @@ pub(super) struct Messages {
     pub(super) wait_timeout: Typed,
     pub(super) wait_timeout_max: Typed,
     pub(super) session_lifetime_max: Typed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[cors]`")]
+pub(super) struct Cors {
+    pub(super) origins: Option<Spanned<Vec<Spanned<Value>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section `[auth]`")]
+pub(super) struct Auth {
+    pub(super) issue_tokens: Typed,
+    pub(super) issue_addresses: Option<Spanned<Vec<Spanned<Value>>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,6 +9,7 @@
 mod chunk_line;
 mod chunked;
 mod cookie;
+mod cors;
 mod fault;
 mod filename;
 mod framing;
@@ -22,6 +23,7 @@ mod status;
 pub use chunk_line::{ChunkLine, chunk_line};
 pub use chunked::{Dechunker, Decoded};
 pub use cookie::{bearer, cookies, expired_token_cookie, token_cookie};
+pub use cors::{Cors, Origins, is_origin, origin_in};
 pub use fault::Fault;
 pub(crate) use filename::names_a_file;
 pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};

@@ -8,7 +8,9 @@
 pub enum Status {
     Ok = 200,
     Created = 201,
+    NoContent = 204,
     BadRequest = 400,
+    Unauthorized = 401,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
@@ -42,7 +44,9 @@ impl Status {
         match self {
             Self::Ok => "OK",
             Self::Created => "Created",
+            Self::NoContent => "No Content",
             Self::BadRequest => "Bad Request",
+            Self::Unauthorized => "Unauthorized",
             Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",

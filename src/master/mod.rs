@@ -21,6 +21,7 @@ use crate::config::{Config, ConfigError, Source};
 use crate::control;
 use crate::diagnostics::{self, Diagnostics};
 use crate::sandbox::{self, SandboxError};
+use crate::session::IssueTokensError;
 use crate::sys::private::Address;
 use crate::sys::{self, clock, process, signal, title};
 use crate::tls::{CredentialsError, Rotation};
@@ -100,6 +101,9 @@ pub enum MasterError {
     /// A listener's certificate or key is no good any more.
     #[error("cannot speak TLS")]
     Credentials(#[from] CredentialsError),
+    /// The tokens with which sessions may be asked for are no good any more.
+    #[error("cannot tell who may ask for sessions (auth.issue_tokens)")]
+    IssueTokens(#[from] IssueTokensError),
     /// A listener's certificate and key do not make a server.
     #[error("cannot speak TLS on {address}")]
     Tls {

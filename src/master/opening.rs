@@ -6,6 +6,7 @@
 use super::activation::{self, Given};
 use super::{MasterError, explain};
 use crate::config::{self, Config, Source, Tls};
+use crate::session::IssueTokens;
 use crate::sys::private::{Access, Address};
 use crate::sys::sink::Sink;
 use crate::sys::{listener, private};
@@ -49,7 +50,7 @@ pub(super) fn next(
 }
 
 /// The generation that the program before this one has left, with what it had open; and why no worker of it can be
-/// forked, if its certificates are gone since.
+/// forked, if its certificates or tokens are gone since.
 pub(super) fn again(
     config: Config,
     segment: &'static Segment,
@@ -57,9 +58,11 @@ pub(super) fn again(
     admin: Option<OwnedFd>,
     access: Option<Sink>,
 ) -> (Generation, Option<String>) {
-    let (acceptors, lack) = match make_acceptors(&config, segment) {
-        Ok(acceptors) => (acceptors, None),
-        Err(error) => (Vec::new(), Some(explain(&error))),
+    let secrets = make_acceptors(&config, segment)
+        .and_then(|acceptors| Ok((acceptors, load_issue_tokens(&config)?)));
+    let ((acceptors, issue_tokens), lack) = match secrets {
+        Ok(secrets) => (secrets, None),
+        Err(error) => (Default::default(), Some(explain(&error))),
     };
     let listeners: Vec<Rc<TcpListener>> =
         listeners.into_iter().map(|fd| Rc::new(fd.into())).collect();
@@ -70,7 +73,7 @@ pub(super) fn again(
         }
     }
     let admin = admin.map(|fd| Rc::new(fd.into()));
-    (Generation { config, listeners, acceptors, admin, access }, lack)
+    (Generation { config, listeners, acceptors, issue_tokens, admin, access }, lack)
 }
 
 /// Whether the configuration could be what `current` is followed by, as far as that can be known without
@@ -92,6 +95,7 @@ pub(super) fn could_be_next(
         let address = *address;
         listener::probe(address).map_err(|source| MasterError::Listen { address, source })?;
     }
+    load_issue_tokens(&config)?;
     make_acceptors(&config, segment).map(drop)
 }
 
@@ -116,6 +120,7 @@ fn open(
 ) -> Result<Generation, MasterError> {
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let acceptors = make_acceptors(&config, segment)?;
+    let issue_tokens = load_issue_tokens(&config)?;
     let mut open = |address| {
         if let Some(index) = opened.iter().position(|(other, _)| *other == address) {
             return Ok(opened.remove(index).1);
@@ -131,7 +136,7 @@ fn open(
         (Some(address), None) => Some(Rc::new(open_admin(address, &config.admin.access)?)),
         (_, admin) => admin,
     };
-    Ok(Generation { config, listeners, acceptors, admin, access })
+    Ok(Generation { config, listeners, acceptors, issue_tokens, admin, access })
 }
 
 /// Opens the log that the requests to a generation of workers are written to.
@@ -160,6 +165,12 @@ fn make_acceptors(
         made.map(Some).map_err(|source| MasterError::Tls { address, source })
     };
     config.listeners.iter().map(make).collect()
+}
+
+/// What a request for a session may have to bring.
+fn load_issue_tokens(config: &Config) -> Result<IssueTokens, MasterError> {
+    let path = config.auth.issue_tokens.as_deref();
+    Ok(path.map(IssueTokens::load).transpose()?.unwrap_or_default())
 }
 
 /// Lets `next` be what is listened on, in place of `current`, whose other listeners stay open until nobody

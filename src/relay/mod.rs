@@ -34,7 +34,7 @@ pub use sending::Sending;
 
 use crate::access::AccessLog;
 use crate::config::Config;
-use crate::session::{Addresses, IssueError};
+use crate::session::{Addresses, IssueError, IssueTokens};
 use crate::sys::pipe::Pipe;
 use crate::sys::waker::wake;
 use crate::tally::Tally;
@@ -62,6 +62,8 @@ pub struct Relay {
     pub addresses: Addresses,
     /// Where requests are written down, if they are.
     pub access: Option<AccessLog>,
+    /// What a request for a session may have to bring.
+    pub issue_tokens: &'static IssueTokens,
     /// The settings.
     pub config: &'static Config,
     /// One a worker record: what wakes it.

@@ -9,7 +9,7 @@ use super::{
     Announcement, LOOK_ANYWAY_MS, Manner, MessageRole, Outbox, Received, Relay, Turn, millis,
 };
 use crate::config::Receipt;
-use crate::http::{Attachment, ResponseHead, Status, chunk_line};
+use crate::http::{Attachment, Cors, ResponseHead, Status, chunk_line};
 use crate::stream::Stream;
 use crate::sys::Put;
 use crate::sys::pipe::Pipe;
@@ -99,6 +99,8 @@ pub struct Reception {
     pub manner: Manner,
     /// See [`Cargo::admitted_as`](super::Cargo::admitted_as).
     pub admitted_as: u64,
+    /// Whether a page in a browser may read the answer.
+    pub cors: Cors<'static>,
 }
 
 impl Receiving {
@@ -322,8 +324,9 @@ impl Receiving {
         if self.takes_pipes {
             self.end.take_pipes(relay.shared())?;
         }
-        let Reception { keep_alive, needs_length, manner, .. } = &self.reception;
+        let Reception { keep_alive, needs_length, manner, cors, .. } = &self.reception;
         let mut head = write_head(outbox.bytes(), &announced, manner);
+        cors.write(&mut head);
         match (keep_alive, needs_length) {
             (false, _) => head.close(),
             (true, true) => head.keep_alive(),

@@ -5,10 +5,12 @@
 
 mod address;
 mod hash;
+mod issue_tokens;
 mod key;
 
 pub use address::{Addresses, Limited, network, wide_network};
 pub use hash::SessionHash;
+pub use issue_tokens::{IssueTokens, IssueTokensError, IssueTokensFlaw};
 pub use key::{KEY_CHARS, SessionKey, Token};
 
 use shm::{Account, Found, Owner, Quotas, Segment, SessionRef, Shared, Terms};

@@ -108,6 +108,14 @@ pub(super) fn may_guess(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
     quotas(relay, Limited::Guesses, client, limit).into_iter().flatten().all(counts)
 }
 
+/// Whether `client` has named, or brought, as much that is unknown in this second as it may.
+pub(super) fn has_guessed_enough(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
+    let limit = relay.config.limits.unknown_keys_per_second_max;
+    let is_spent =
+        |Quota { digest, most }: Quota| relay.segment.guesses().is_spent(digest, most, now_ms);
+    quotas(relay, Limited::Guesses, client, limit).into_iter().flatten().any(is_spent)
+}
+
 /// No limit, where `most` is 0.
 fn quotas(relay: &Relay, limited: Limited, client: IpAddr, most: u32) -> Quotas {
     if most == 0 {

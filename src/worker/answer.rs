@@ -1,7 +1,7 @@
 //! Answers that are not relayed: safe-conducts, reports, refusals.
 
 use crate::config::Receipt;
-use crate::http::{Fault, ResponseHead, Status, Version, error_body};
+use crate::http::{Cors, Fault, ResponseHead, Status, Version, error_body};
 use crate::relay::{MessageRole, Report, Sent};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -29,11 +29,13 @@ pub(super) struct Asked {
     pub(super) wait: Duration,
     /// What the client is to the session; `None` where the request is not for the message API.
     pub(super) role: Option<MessageRole>,
+    /// Whether a page in a browser may read the answer.
+    pub(super) cors: Cors<'static>,
 }
 
 impl Asked {
     /// What to assume of a request that could not be read.
-    pub(super) fn unreadable(client: IpAddr) -> Self {
+    pub(super) fn unreadable(client: IpAddr, cors: Cors<'static>) -> Self {
         Self {
             client,
             keep_alive: false,
@@ -44,6 +46,7 @@ impl Asked {
             unread: true,
             wait: Duration::ZERO,
             role: None,
+            cors,
         }
     }
 
@@ -154,7 +157,9 @@ impl Answer {
         if let Some(role) = asked.role {
             head.field(MessageRole::FIELD, role.as_str());
         }
-        if !self.is_of_unknown_length {
+        asked.cors.write(&mut head);
+        // RFC 9110, section 8.6.
+        if !self.is_of_unknown_length && self.status != Status::NoContent {
             head.content_length(self.body.len() as u64);
         }
         if !asked.goes_on() {

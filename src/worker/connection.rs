@@ -156,7 +156,7 @@ impl Connection {
             rereading: Rereading::default(),
             outbox: Outbox::default(),
             state: State::Head,
-            asked: Asked::unreadable(peer.address),
+            asked: Asked::unreadable(peer.address, relay.config.cors.origins.judge(|| None)),
             note: None,
             deadline_ms: now_ms.saturating_add(millis(relay.config.timeouts.head_timeout)),
             service: Service::Lasting,
@@ -338,7 +338,7 @@ impl Connection {
         };
         relay.count(Tally::Request);
         let client = self.peer.client(&request, &relay.config.trusted_proxies);
-        self.asked = request::asked(&request, client, body_bytes);
+        self.asked = request::asked(relay, &request, client, body_bytes);
         self.asked.keep_alive &= self.service == Service::Lasting;
         let head = self.inbox.get(..bytes).unwrap_or_default();
         if let Err(why) = self.admission.count_for(relay, client, now_ms) {
@@ -420,7 +420,7 @@ impl Connection {
         if now_ms < self.deadline_ms {
             return Step::Stop(Next::Wait);
         }
-        self.asked = self.unreadable();
+        self.asked = self.unreadable(relay);
         let text = match self.state {
             State::ProxyLine(_) => "the PROXY protocol line did not come in time",
             _ => "the request's head did not come in time",
@@ -436,13 +436,14 @@ impl Connection {
     }
 
     /// What to assume of the request whose head is in the inbox, and cannot be read.
-    fn unreadable(&self) -> Asked {
+    fn unreadable(&self, relay: &Relay) -> Asked {
         let head_only = http::begins_head_request(&self.inbox);
-        Asked { head_only, ..Asked::unreadable(self.peer.address) }
+        let cors = relay.config.cors.origins.judge(|| http::origin_in(&self.inbox));
+        Asked { head_only, ..Asked::unreadable(self.peer.address, cors) }
     }
 
     fn refuse(&mut self, relay: &Relay, fault: Fault, now_ms: u64) -> Step {
-        self.asked = self.unreadable();
+        self.asked = self.unreadable(relay);
         let answer = Answer::error(fault.status(), &fault.to_string(), &self.asked);
         self.answer(relay, &answer, now_ms);
         Step::Go

@@ -1,6 +1,7 @@
 //! The two-step exchange: its paths, and what each asks for.
 
 use super::answer::{Answer, Asked};
+use super::issuing;
 use super::origin::Origin;
 use super::preview::{self, Behind};
 use super::request::{self, Label};
@@ -15,6 +16,7 @@ use shm::Direction;
 use std::time::{Duration, SystemTime};
 
 const ROOT_METHODS: &str = "GET, HEAD, POST";
+const ROBOTS_METHODS: &str = "GET, HEAD";
 const KEY_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
 /// What crawlers are told: there is nothing to find.
@@ -47,6 +49,15 @@ impl<'p> Path<'p> {
             (_, Some(_)) => Self::Deeper,
             (_, None) => Self::Other,
         }
+    }
+}
+
+/// What may be done at `path`.
+pub(super) fn methods(path: &str) -> &'static str {
+    match Path::parse(path) {
+        Path::Root => ROOT_METHODS,
+        Path::Robots => ROBOTS_METHODS,
+        Path::Key(..) | Path::Deeper | Path::Other => KEY_METHODS,
     }
 }
 
@@ -207,6 +218,9 @@ fn issue(
     origin: &Origin<'_>,
     now_ms: u64,
 ) -> Answer {
+    if let Err(answer) = issuing::admit(relay, request, asked, now_ms) {
+        return answer;
+    }
     let lifetime = relay.config.timeouts.session_lifetime;
     let issued = route::issue(relay, asked, Kind::Exchange, lifetime, now_ms);
     let issued = match issued {

@@ -5,6 +5,7 @@
 //! lane is the relay's, as for the two-step exchange.
 
 use super::answer::{Answer, Asked};
+use super::issuing;
 use super::origin::Origin;
 use super::outcomes::BARRED;
 use super::preview::{self, Behind};
@@ -21,6 +22,11 @@ use std::time::{Duration, SystemTime};
 
 const MOUNT_METHODS: &str = "PUT";
 const SESSION_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+
+/// What may be done at `below`, which stands behind the mount.
+pub(super) fn methods(below: &str) -> &'static str {
+    if below.is_empty() { MOUNT_METHODS } else { SESSION_METHODS }
+}
 
 /// Decides what `request` asks for, whose path is the mount and then `below`, and notes in `asked` whose it is.
 pub(super) fn route(
@@ -90,6 +96,7 @@ fn issue(
     origin: &Origin<'_>,
     now_ms: u64,
 ) -> Result<Answer, Answer> {
+    issuing::admit(relay, request, asked, now_ms)?;
     let kind = kind(request, asked)?;
     let lifetime =
         request::timeout(request, asked)?.unwrap_or(relay.config.timeouts.session_lifetime);

@@ -11,6 +11,7 @@ mod connections;
 mod crowding;
 mod door;
 mod exchange;
+mod issuing;
 mod listeners;
 mod messages;
 mod origin;
@@ -30,7 +31,7 @@ use crate::config::Config;
 use crate::diagnostics;
 use crate::relay::{Pressure, Refused, Relay, Round, millis};
 use crate::sandbox;
-use crate::session::Addresses;
+use crate::session::{Addresses, IssueTokens};
 use crate::sys::pipe::Pipe;
 use crate::sys::sink::Sink;
 use crate::sys::{clock, failed, process, signal, title};
@@ -89,6 +90,8 @@ pub struct Generation {
     pub listeners: Vec<Rc<TcpListener>>,
     /// How each of them answers TLS, if it does, in the same order.
     pub acceptors: Vec<Option<Acceptor>>,
+    /// What a request for a session may have to bring.
+    pub issue_tokens: IssueTokens,
     /// The admin listener, if there is one.
     pub admin: Option<Rc<Socket>>,
     /// The access log, if there is one.
@@ -190,7 +193,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let Inheritance { segment, wakers, pipes } = inheritance;
-        let Generation { config, listeners, acceptors, admin, access } = generation;
+        let Generation { config, listeners, acceptors, issue_tokens, admin, access } = generation;
         let poll = Poll::new().map_err(|error| failed("making an epoll instance", &error))?;
         signal::block(&SIGNALS_IGNORED)
             .map_err(|error| failed("ignoring the master's signals", &error))?;
@@ -216,6 +219,7 @@ impl Worker {
             record,
             addresses: Addresses::new(segment.secret()),
             access,
+            issue_tokens,
             config,
             wakers,
             pipes,

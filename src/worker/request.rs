@@ -14,7 +14,12 @@ use std::time::Duration;
 
 /// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
 /// read with the head.
-pub(super) fn asked(request: &Request<'_>, client: IpAddr, read_bytes: usize) -> Asked {
+pub(super) fn asked(
+    relay: &Relay,
+    request: &Request<'_>,
+    client: IpAddr,
+    read_bytes: usize,
+) -> Asked {
     // In HTTP/1.0 a body of no stated length may follow, up to the end.
     let is_open = request.version == Version::Http10
         && request.framing == Framing::None
@@ -27,6 +32,7 @@ pub(super) fn asked(request: &Request<'_>, client: IpAddr, read_bytes: usize) ->
         head_only: request.method == Method::Head,
         wait: Duration::ZERO,
         role: None,
+        cors: relay.config.cors.origins.judge(|| request.field("origin")),
         chunked: request.framing == Framing::Chunked,
         unread: !matches!(request.framing, Framing::None | Framing::Length(0)) && read_bytes == 0,
     }
@@ -81,7 +87,7 @@ pub(super) fn token<'b>(request: &Request<'b>, session: &Session) -> Option<&'b 
 /// How a receiver's request is answered.
 pub(super) fn reception(asked: &Asked, manner: Manner, admitted_as: u64) -> Box<Reception> {
     let (keep_alive, needs_length) = (asked.goes_on(), asked.version == Version::Http10);
-    Box::new(Reception { keep_alive, needs_length, manner, admitted_as })
+    Box::new(Reception { keep_alive, needs_length, manner, admitted_as, cors: asked.cors })
 }
 
 /// What a request brings to send, beside its body.

@@ -60,6 +60,9 @@ pub(super) fn route(
     origin: &Origin<'_>,
     now_ms: u64,
 ) -> Action {
+    if request.method == Method::Options && asked.cors.is_spoken() {
+        return without_body(asked, || options(relay, request, asked).into());
+    }
     let is_worker = |it: &[u8]| it.eq_ignore_ascii_case(b"script");
     if request.field("service-worker").is_some_and(is_worker) {
         asked.role = role(relay, request, now_ms);
@@ -70,6 +73,26 @@ pub(super) fn route(
         Some(path) => messages::route(relay, request, asked, origin, path, now_ms),
         None => exchange::route(relay, request, asked, origin, now_ms),
     }
+}
+
+/// The answer to `OPTIONS`, which is a browser's preflight or asks what is allowed. The path alone decides: nothing is
+/// told of a key that stands in it, and nothing is looked up.
+fn options(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Answer {
+    let methods = match below_mount(relay, request.path) {
+        Some(path) => messages::methods(path),
+        None => exchange::methods(request.path),
+    };
+    let answer = Answer::empty(Status::NoContent).with("Allow", with_options(methods));
+    if request.field("access-control-request-method").is_none() {
+        return answer;
+    }
+    let private = request.field("access-control-request-private-network");
+    let fields = asked.cors.preflight(private == Some(b"true"));
+    fields.fold(answer, |answer, (name, value)| answer.with(name, value))
+}
+
+fn with_options(methods: &str) -> String {
+    format!("{methods}, OPTIONS")
 }
 
 /// What the client is to the session of messages that `request` names; `None` if it is not for that API.
@@ -203,6 +226,10 @@ pub(super) fn no_such_path(text: &str, asked: &Asked) -> Answer {
 }
 
 pub(super) fn not_allowed(methods: &str, asked: &Asked) -> Answer {
+    let methods = match asked.cors.is_spoken() {
+        true => with_options(methods),
+        false => methods.to_owned(),
+    };
     let text = format!("allowed here: {methods}");
     Answer::error(Status::MethodNotAllowed, &text, asked).with("Allow", methods)
 }

@@ -133,6 +133,14 @@ over_tls! {
         sessions_that_expire_make_room_for_their_issuer,
         a_killed_worker_leaves_its_addresses_their_whole_share,
     }
+    cors: cors {
+        a_page_of_a_listed_origin_exchanges_a_file,
+        a_page_hosts_a_message_session_with_its_token_alone,
+    }
+    issuing: issuing {
+        sessions_are_issued_for_a_token_alone,
+        a_session_is_used_without_the_token_that_it_was_asked_for_with,
+    }
     passing: messages::passing {
         type_and_length_pass_as_they_are,
         an_empty_message_is_a_message,
@@ -356,6 +364,28 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
                 ],
             ),
             ("exchange", &["a_trailing_slash_means_the_same_session"]),
+            (
+                "cors",
+                &[
+                    "preflights_are_granted_to_listed_origins_alone",
+                    "a_preflight_consumes_nothing_and_tells_nothing_of_a_key",
+                    "options_without_an_origin_says_what_is_allowed",
+                    "refusals_can_be_read_by_the_page_as_well",
+                    "any_origin_is_told_the_same",
+                    "without_origins_nothing_is_said_of_them",
+                ],
+            ),
+            (
+                "issuing",
+                &[
+                    "sessions_are_issued_to_certain_addresses_and_a_proxy_may_speak_for_them",
+                    "a_token_or_an_address_is_enough_where_there_are_both",
+                    "wrong_tokens_are_guesses_and_no_token_is_none",
+                    "tokens_are_read_anew_by_a_reload_and_a_bad_file_changes_nothing",
+                    "tokens_survive_an_upgrade",
+                    "a_token_of_the_operator_is_written_down_nowhere",
+                ],
+            ),
             (
                 "expectation",
                 &[

@@ -10,7 +10,7 @@ use crate::relay::{Relay, millis};
 use crate::stream::Shaken;
 use crate::tally::{Handshake, Tally};
 use crate::tls::{Acceptor, Fault};
-use crate::worker::answer::{Answer, Asked};
+use crate::worker::answer::Answer;
 
 impl Connection {
     pub(super) fn read_proxy_line(
@@ -24,7 +24,7 @@ impl Connection {
                 Ok(Some(line)) => {
                     self.consume(line.bytes);
                     self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
-                    self.asked = Asked::unreadable(self.peer.address);
+                    self.asked.client = self.peer.address;
                     self.state = State::Head;
                     if let Some(acceptor) = acceptor
                         && let Err(step) = self.encrypt(relay, acceptor, now_ms)
