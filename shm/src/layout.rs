@@ -1,7 +1,7 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! bitmaps of holdings, session slots, permits, guesses, tags and accounts of chunks and pipes, chunks. Every part begins on
+//! bitmaps of holdings, session slots, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every part begins on
 //! a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
@@ -31,6 +31,8 @@ const LINE: usize = 128;
 const SEATS_EACH: usize = 8;
 /// Words that guesses of unknown keys are counted in.
 const GUESS_WORDS: usize = 4096;
+/// Words that the bandwidth of addresses is put down in.
+const BANDWIDTH_WORDS: usize = 4096;
 const PAGE: usize = 4096;
 /// Chunks and pipes have 22 bits of a descriptor.
 const CHUNKS_BELOW: u32 = (1 << 22) - PIPES_MAX;
@@ -178,6 +180,7 @@ pub(crate) struct Layout {
     pub(crate) slots: Range<usize>,
     pub(crate) permits: Range<usize>,
     pub(crate) guesses: Range<usize>,
+    pub(crate) bandwidth: Range<usize>,
     pub(crate) tags: Range<usize>,
     pub(crate) chunks: Range<usize>,
     pub(crate) total: usize,
@@ -201,7 +204,8 @@ impl Layout {
         let slots = part(holdings.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
         let permits = part(slots.end.next_multiple_of(LINE), geometry.seats() * 8);
         let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
-        let tags = part(guesses.end.next_multiple_of(LINE), 2 * (chunks + pipes) * 8);
+        let bandwidth = part(guesses.end.next_multiple_of(LINE), BANDWIDTH_WORDS * 8);
+        let tags = part(bandwidth.end.next_multiple_of(LINE), 2 * (chunks + pipes) * 8);
         let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
         let total = chunks.end;
         let geometry = *geometry;
@@ -214,6 +218,7 @@ impl Layout {
             slots,
             permits,
             guesses,
+            bandwidth,
             tags,
             chunks,
             total,
@@ -241,6 +246,7 @@ impl Layout {
             self.slots.start,
             self.permits.start,
             self.guesses.start,
+            self.bandwidth.start,
             self.tags.start,
             self.chunks.start,
             self.total,

@@ -19,6 +19,7 @@
 //! `unsafe` lives in [`Segment`] alone.
 
 mod account;
+mod bandwidth;
 mod doorbell;
 mod ends;
 mod guesses;
@@ -43,6 +44,7 @@ mod sync;
 mod ticket_keys;
 
 pub use account::{Account, Payer, Share};
+pub use bandwidth::{Bandwidth, Rate};
 pub use doorbell::Doorbell;
 pub use ends::{
     Filling, LANE_PIPES_MAX, LaneEnd, PIPE_BYTES_MAX, Piece, ReceiverEnd, SenderEnd, TakenBack,

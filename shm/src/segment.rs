@@ -5,6 +5,7 @@
 //! never a SIGBUS later, and sealed against shrinking and growing.
 
 use crate::account::BOARD_WORDS;
+use crate::bandwidth::Bandwidth;
 use crate::doorbell::Doorbell;
 use crate::ends::{Filling, Piece};
 use crate::guesses::Guesses;
@@ -130,6 +131,7 @@ pub struct Segment {
     shared: Shared<'static>,
     permits: Permits<'static>,
     guesses: Guesses<'static>,
+    bandwidth: Bandwidth<'static>,
     chunks: *mut u8,
     geometry: Geometry,
     map: MmapRaw,
@@ -243,9 +245,10 @@ impl Segment {
         let table = |at: &Range<usize>| unsafe { words(base.add(at.start), at.len() / 8) };
         let permits = Permits::new(table(&layout.permits));
         let guesses = Guesses::new(table(&layout.guesses));
+        let bandwidth = Bandwidth::new(table(&layout.bandwidth));
         // SAFETY: the offset lies inside the map.
         let chunks = unsafe { base.add(layout.chunks.start) };
-        Ok(Self { shared, permits, guesses, chunks, geometry: *geometry, map, fd })
+        Ok(Self { shared, permits, guesses, bandwidth, chunks, geometry: *geometry, map, fd })
     }
 
     /// # Safety
@@ -346,6 +349,12 @@ impl Segment {
     #[must_use]
     pub fn guesses(&self) -> &Guesses<'_> {
         &self.guesses
+    }
+
+    /// Up to when the bandwidth of addresses is spoken for.
+    #[must_use]
+    pub fn bandwidth(&self) -> &Bandwidth<'_> {
+        &self.bandwidth
     }
 
     /// The segment's words.

@@ -80,6 +80,7 @@ mod log;
 mod memory;
 mod places;
 mod previewers;
+mod rates;
 
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out.
 pub(super) fn check(
@@ -399,6 +400,7 @@ impl Check<'_> {
     fn limits(&mut self, file: &typed::Limits, default: &typed::Limits) -> Limits {
         let connections_max =
             self.count(&key!(file, default, connections_max), 1..=CONNECTIONS_MAX.into());
+        let rate_bytes_min = self.size(&key!(file, default, rate_bytes_min), 0..=GIB);
         Limits {
             connections_max,
             connections_per_address_max: self
@@ -422,7 +424,10 @@ impl Check<'_> {
             linger_bytes_max: self.size(&key!(file, default, linger_bytes_max), 0..=GIB),
             patience_connections_max: self
                 .patience(&key!(file, default, patience_connections_max), connections_max),
-            rate_bytes_min: self.size(&key!(file, default, rate_bytes_min), 0..=GIB),
+            rate_bytes_min,
+            rate_bytes_max: self.rate(&key!(file, default, rate_bytes_max), rate_bytes_min),
+            rate_bytes_per_address_max: self
+                .rate(&key!(file, default, rate_bytes_per_address_max), rate_bytes_min),
             stall_rate_bytes_min: self.size(&key!(file, default, stall_rate_bytes_min), 0..=GIB),
             keepalive_probes_max: self
                 .count(&key!(file, default, keepalive_probes_max), 1..=KEEPALIVE_PROBES_MAX),

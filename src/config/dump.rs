@@ -4,6 +4,7 @@
 //! it came to, and is no longer taken for `"auto"`.
 
 use std::fmt::{self, Write};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
@@ -178,6 +179,8 @@ impl Limits {
         writeln!(out, "patience_connections_max = {}", self.patience_connections_max)?;
         size(out, "rate_bytes_min", self.rate_bytes_min)?;
         size(out, "stall_rate_bytes_min", self.stall_rate_bytes_min)?;
+        rate(out, "rate_bytes_max", self.rate_bytes_max)?;
+        rate(out, "rate_bytes_per_address_max", self.rate_bytes_per_address_max)?;
         writeln!(out, "keepalive_probes_max = {}", self.keepalive_probes_max)
     }
 }
@@ -217,6 +220,13 @@ fn share_text(share: Share) -> Value {
 
 fn size(out: &mut String, key: &str, bytes: impl TryInto<u64>) -> fmt::Result {
     writeln!(out, "{key} = \"{}\"", size_text(bytes.try_into().unwrap_or(u64::MAX)))
+}
+
+fn rate(out: &mut String, key: &str, bytes: Option<NonZeroU64>) -> fmt::Result {
+    match bytes {
+        Some(bytes) => size(out, key, bytes.get()),
+        None => writeln!(out, "{key} = \"{NONE}\""),
+    }
 }
 
 fn duration(out: &mut String, key: &str, duration: Duration) -> fmt::Result {

@@ -20,7 +20,7 @@ mod warning;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -286,6 +286,10 @@ pub struct Limits {
     pub rate_bytes_min: u64,
     /// Slowest receiver whose chunks are not given up when others wish for them, in bytes a second over `stall_timeout`.
     pub stall_rate_bytes_min: u64,
+    /// The most that is read of one transfer, in bytes a second; none below `rate_bytes_min`.
+    pub rate_bytes_max: Option<NonZeroU64>,
+    /// The most that is read of all that one address sends, likewise.
+    pub rate_bytes_per_address_max: Option<NonZeroU64>,
     /// Unanswered keep-alive probes, 1 to 127.
     pub keepalive_probes_max: u32,
 }

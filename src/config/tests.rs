@@ -74,6 +74,8 @@ fn the_default_is_the_documented_one() {
         patience_connections_max: 6144,
         rate_bytes_min: 1,
         stall_rate_bytes_min: 4 << 10,
+        rate_bytes_max: None,
+        rate_bytes_per_address_max: None,
         keepalive_probes_max: 3,
     };
     assert_eq!(config.limits, limits);

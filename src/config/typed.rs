@@ -125,6 +125,8 @@ pub(super) struct Limits {
     pub(super) patience_connections_max: Typed,
     pub(super) rate_bytes_min: Typed,
     pub(super) stall_rate_bytes_min: Typed,
+    pub(super) rate_bytes_max: Typed,
+    pub(super) rate_bytes_per_address_max: Typed,
     pub(super) keepalive_probes_max: Typed,
 }
 

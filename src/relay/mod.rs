@@ -6,6 +6,7 @@
 //! arguments; what became of the transfer goes out as a value.
 
 mod announcement;
+mod bandwidth;
 mod body;
 mod cargo;
 mod manner;

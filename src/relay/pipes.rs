@@ -52,16 +52,18 @@ impl Relay {
         Ok(())
     }
 
-    /// Moves what has come of `body` into `pipe`, which is empty; also tells how many bytes.
+    /// Moves what has come of `body` into `pipe`, which is empty, up to `most` bytes; also tells how many.
     pub(super) fn fill_pipe(
         &self,
         pipe: &Pipe,
         stream: &mut Stream,
         body: &mut Body,
         window: &mut Window,
+        most: usize,
     ) -> (Got, u64) {
         let left = usize::try_from(body.length().unwrap_or(0)).unwrap_or(usize::MAX);
-        let got = stream.recv_into(pipe, left.min(PIPE_BYTES_MAX).min(self.round.turn_bytes()));
+        let most = left.min(most).min(PIPE_BYTES_MAX).min(self.round.turn_bytes());
+        let got = stream.recv_into(pipe, most);
         let Got::Bytes(bytes) = got else { return (got, 0) };
         body.pass(window, bytes);
         (got, bytes as u64)

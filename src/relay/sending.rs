@@ -4,6 +4,7 @@
 //! (or with the end of an empty body): what goes wrong before that is the sender's alone, and the
 //! receiver goes on waiting.
 
+use super::bandwidth::Bandwidth;
 use super::body::Window;
 use super::pace::{Pace, Verdict};
 use super::pipes::suits_pipe;
@@ -46,6 +47,8 @@ pub struct Sending {
     /// It waits once more, though some of its body was read.
     waits_again: bool,
     pace: Pace,
+    /// How fast it is read from, if that is capped.
+    bandwidth: Option<Box<Bandwidth>>,
     /// Bytes of the body that were read.
     read_bytes: u64,
     /// There was no room: that time is not the sender's.
@@ -81,6 +84,7 @@ impl Sending {
         Self {
             end,
             length: cargo.body.length(),
+            bandwidth: Bandwidth::of(relay, cargo.client),
             cargo,
             wait_ends_ms,
             phase: Phase::Receiver,
@@ -412,11 +416,18 @@ impl Sending {
             if inbox.is_empty() && !stream.is_readable() && !stream.is_leaving() {
                 return self.idle(relay, now_ms);
             }
+            let most = match &mut self.bandwidth {
+                None => usize::MAX,
+                Some(bandwidth) => match bandwidth.allowance(relay, now_ms) {
+                    Ok(bytes) => bytes,
+                    Err(next_ms) => return self.hold_back(relay, next_ms, now_ms),
+                },
+            };
             if !self.take_vessel(relay, stream, inbox)? {
                 return self.no_room(relay, now_ms);
             }
             self.starved_since_ms = None;
-            match self.fill(relay, stream, inbox) {
+            match self.fill(relay, stream, inbox, most) {
                 Ok(Got::Bytes(bytes)) => moved += bytes + self.overhead(stream),
                 Ok(Got::Dry) => {}
                 Ok(Got::End | Got::Broken) => return Ok(self.left(relay)),
@@ -472,17 +483,18 @@ impl Sending {
         })
     }
 
-    /// Moves bytes into the chunk and decodes them there, or into the pipe.
+    /// Moves bytes into the chunk and decodes them there, or into the pipe: `most` of them.
     fn fill(
         &mut self,
         relay: &Relay,
         stream: &mut Stream,
         inbox: &mut Vec<u8>,
+        most: usize,
     ) -> Result<Got, Fault> {
         let Some((filling, window)) = &mut self.filling else { return Ok(Got::Dry) };
         if let Some(pipe) = relay.pipe(filling.vessel()) {
-            let (got, bytes) = relay.fill_pipe(pipe, stream, &mut self.cargo.body, window);
-            self.read_bytes = self.read_bytes.saturating_add(bytes);
+            let (got, bytes) = relay.fill_pipe(pipe, stream, &mut self.cargo.body, window, most);
+            self.note_read(bytes);
             return Ok(got);
         }
         let chunk = relay.segment.bytes_mut(filling);
@@ -491,6 +503,8 @@ impl Sending {
             // It was filled for a receiver that left before it began.
             return Ok(Got::Bytes(0));
         }
+        let bytes = room.len().min(most);
+        let room = room.get_mut(..bytes).unwrap_or_default();
         let got = if inbox.is_empty() { stream.recv(room) } else { unload(inbox, room) };
         let Got::Bytes(bytes) = got else { return Ok(got) };
         let beyond = self.cargo.body.absorb(chunk, window, bytes)?;
@@ -499,8 +513,15 @@ impl Sending {
         {
             inbox.splice(..0, rest.iter().copied());
         }
-        self.read_bytes = self.read_bytes.saturating_add(bytes as u64);
+        self.note_read(bytes as u64);
         Ok(got)
+    }
+
+    fn note_read(&mut self, bytes: u64) {
+        self.read_bytes = self.read_bytes.saturating_add(bytes);
+        if let Some(bandwidth) = &mut self.bandwidth {
+            bandwidth.spend(bytes);
+        }
     }
 
     /// Hands the payload in the chunk to the receiver, and begins the attempt with the first.
@@ -580,6 +601,22 @@ impl Sending {
         self.next_look_ms = self.pace.next_look_ms(relay, now_ms);
         let wait = self.end.wait_if_short(relay.shared())?;
         Ok(if wait { Turn::Wait } else { Turn::Again })
+    }
+
+    /// No more of it is read before `next_ms`, as its bandwidth is capped: that time is not the sender's.
+    fn hold_back(
+        &mut self,
+        relay: &Relay,
+        next_ms: u64,
+        now_ms: u64,
+    ) -> Result<Turn<Report>, Refusal> {
+        if !self.publish(relay)? {
+            return Ok(Turn::Again);
+        }
+        self.end.shed(relay.shared())?;
+        self.blocked = true;
+        self.next_look_ms = next_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS));
+        Ok(Turn::Wait)
     }
 
     fn no_room(&mut self, relay: &Relay, now_ms: u64) -> Result<Turn<Report>, Refusal> {

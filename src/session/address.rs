@@ -16,6 +16,8 @@ pub enum Limited {
     Sessions,
     /// Unknown session keys named in a second.
     Guesses,
+    /// Bytes sent in a second.
+    Bandwidth,
 }
 
 /// Makes the digests. Its `Debug` form hides the key.
@@ -58,6 +60,7 @@ impl Addresses {
             Limited::Connections => b'c',
             Limited::Sessions => b's',
             Limited::Guesses => b'g',
+            Limited::Bandwidth => b'b',
         };
         self.digest(purpose, network(address))
     }
@@ -69,6 +72,7 @@ impl Addresses {
             Limited::Connections => b'C',
             Limited::Sessions => b'S',
             Limited::Guesses => b'G',
+            Limited::Bandwidth => b'B',
         };
         let wide = wide_network(address);
         wide.is_ipv6().then(|| self.digest(purpose, wide))
@@ -162,14 +166,15 @@ mod tests {
         let address = ip("192.0.2.1");
         let digests = |key| {
             let addresses = Addresses::new([key; 32]);
-            let limited = [Limited::Connections, Limited::Sessions, Limited::Guesses]
-                .map(|limited| addresses.limited(limited, address));
-            [addresses.exact(address), limited[0], limited[1], limited[2]]
+            let limited =
+                [Limited::Connections, Limited::Sessions, Limited::Guesses, Limited::Bandwidth]
+                    .map(|limited| addresses.limited(limited, address));
+            [addresses.exact(address), limited[0], limited[1], limited[2], limited[3]]
         };
         let mut all = [digests(1), digests(2)].concat();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 8);
+        assert_eq!(all.len(), 10);
         assert_eq!(format!("{:?}", Addresses::new([1; 32])), "Addresses(..)");
     }
 }

@@ -141,6 +141,13 @@ over_tls! {
         sessions_are_issued_for_a_token_alone,
         a_session_is_used_without_the_token_that_it_was_asked_for_with,
     }
+    bandwidth: bandwidth {
+        a_transfer_takes_the_time_that_its_cap_demands,
+        each_transfer_has_a_cap_of_its_own_and_an_address_one_for_all_workers,
+        who_is_held_back_is_not_cut_for_being_slow,
+        messages_have_a_cap_as_well,
+        a_sender_that_breaks_off_while_it_is_held_back_is_noticed,
+    }
     passing: messages::passing {
         type_and_length_pass_as_they_are,
         an_empty_message_is_a_message,

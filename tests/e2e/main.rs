@@ -13,6 +13,7 @@ mod address;
 mod admin;
 mod answers;
 mod attack;
+mod bandwidth;
 mod bytewise;
 mod cli;
 mod conformance;

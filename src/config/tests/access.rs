@@ -1,4 +1,4 @@
-//! Who is let in, and from where: `[cors]` and `[auth]`.
+//! Who is let in, from where, and how fast: `[cors]`, `[auth]`, and the caps on bandwidth.
 
 use super::*;
 
@@ -45,9 +45,28 @@ fn who_may_ask_for_sessions_is_read_from_a_file_of_tokens() {
 }
 
 #[test]
+fn a_cap_on_bandwidth_is_above_the_minimum() {
+    let limits = |text: &str| parse(&format!("[limits]\n{text}\n"), "good").unwrap().limits;
+    assert_eq!(limits("rate_bytes_max = \"none\"").rate_bytes_max, None);
+    let capped = limits(
+        "rate_bytes_min = 1024\nrate_bytes_max = \"1KiB\"\nrate_bytes_per_address_max = 2048",
+    );
+    let rates = [capped.rate_bytes_max, capped.rate_bytes_per_address_max];
+    assert_eq!(rates.map(|rate| rate.map_or(0, std::num::NonZeroU64::get)), [1024, 2048]);
+    for key in ["rate_bytes_max", "rate_bytes_per_address_max"] {
+        for bad in ["0", "1023", "\"auto\"", "\"2TiB\"", "true"] {
+            let text = format!("[limits]\n{key} = {bad}\n");
+            assert_refused(&text, &[&format!("bad value for `{key}`"), "\"none\"", "1KiB to 1TiB"]);
+        }
+        let text = format!("[limits]\nrate_bytes_min = \"2KiB\"\n{key} = \"1KiB\"\n");
+        assert_refused(&text, &[&format!("`{key}` below `rate_bytes_min`"), "test.toml:3:"]);
+    }
+}
+
+#[test]
 fn what_is_restricted_is_dumped_and_read_back() {
     let text = "[cors]\norigins = [\"https://page.example\"]\n[auth]\nissue_tokens = \"/no/such/file\"\n\
-                issue_addresses = [\"10.0.0.0/8\", \"::1\"]\n";
+                issue_addresses = [\"10.0.0.0/8\", \"::1\"]\n[limits]\nrate_bytes_max = \"1MiB\"\n";
     let config = parse_dump(text, "first").unwrap();
     let again = parse_dump(&config.dump(), "again").unwrap();
     assert_eq!(

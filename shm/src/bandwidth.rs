@@ -1,0 +1,89 @@
+//! Up to when the bandwidth of each address is spoken for, over all workers.
+//!
+//! One word an address, found by its keyed digest: a time in nanoseconds. Whoever wants to move bytes has a portion of them
+//! put down, which moves that time on, and may move them once the time before has come: so those of one address have turns,
+//! in the order in which they asked. A process that dies costs its address one portion at most. Two addresses that meet in
+//! one word share a bandwidth.
+
+use crate::sync::{AtomicU64, Ordering};
+use core::num::NonZeroU64;
+
+/// How often a word is tried that others change at the same time, or that somebody scribbles on.
+const TRIES_MAX: usize = 256;
+/// Portions that may be put down ahead of time: with more than that a word is noise, and the cap is no longer kept.
+const PORTIONS_AHEAD_MAX: u64 = 4096;
+/// A portion lasts for a twentieth of a second, if that is no less and no more than so many bytes.
+const PORTIONS_PER_SECOND: u64 = 20;
+const PORTION_BYTES_MIN: u64 = 1 << 10;
+const PORTION_BYTES_MAX: u64 = 1 << 20;
+
+const SECOND_NS: u128 = 1_000_000_000;
+
+/// A bandwidth, and the portions that it is given out in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    portion_bytes: u64,
+    portion_ns: u64,
+}
+
+impl Rate {
+    /// So many bytes a second.
+    #[must_use]
+    pub fn new(bytes_per_second: NonZeroU64) -> Self {
+        let rate = bytes_per_second.get();
+        let portion_bytes =
+            (rate / PORTIONS_PER_SECOND).clamp(PORTION_BYTES_MIN, PORTION_BYTES_MAX);
+        let ns = (u128::from(portion_bytes) * SECOND_NS).div_ceil(u128::from(rate));
+        Self { portion_bytes, portion_ns: u64::try_from(ns).unwrap_or(u64::MAX) }
+    }
+
+    /// Bytes that may be moved once a time has come that [`reserve`](Self::reserve) gave.
+    #[must_use]
+    pub fn portion_bytes(self) -> u64 {
+        self.portion_bytes
+    }
+
+    /// Puts down a portion where all up to `spoken_for_ns` is spoken for. Returns when it may be moved, and up to when all
+    /// is spoken for then. Of the time before `now_ns` that nobody wanted, a portion's is made up for.
+    #[must_use]
+    pub fn reserve(self, spoken_for_ns: u64, now_ns: u64) -> (u64, u64) {
+        let ahead_ns = self.portion_ns.saturating_mul(PORTIONS_AHEAD_MAX);
+        let is_noise = spoken_for_ns > now_ns.saturating_add(ahead_ns);
+        let spoken_for_ns = if is_noise { now_ns } else { spoken_for_ns };
+        let starts_ns = spoken_for_ns.max(now_ns.saturating_sub(self.portion_ns));
+        (starts_ns, starts_ns.saturating_add(self.portion_ns))
+    }
+}
+
+/// The words, borrowed from the segment (or from the heap, in tests).
+#[derive(Clone, Copy, Debug)]
+pub struct Bandwidth<'a> {
+    words: &'a [AtomicU64],
+}
+
+impl<'a> Bandwidth<'a> {
+    /// A table over `words`.
+    #[must_use]
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        Self { words }
+    }
+
+    /// Puts down a portion at `rate` of the address with this keyed digest. Returns when it may be moved.
+    #[must_use]
+    pub fn reserve(&self, digest: u64, rate: Rate, now_ns: u64) -> u64 {
+        let index = usize::try_from(digest).unwrap_or(0).checked_rem(self.words.len());
+        let Some(word) = index.and_then(|index| self.words.get(index)) else { return now_ns };
+        let mut found = word.load(Ordering::Relaxed);
+        for _ in 0..TRIES_MAX {
+            let (starts_ns, spoken_for_ns) = rate.reserve(found, now_ns);
+            // Relaxed: nothing but the word itself hangs on it.
+            let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
+            match word.compare_exchange_weak(found, spoken_for_ns, ok, no) {
+                Ok(_) => return starts_ns,
+                Err(other) => found = other,
+            }
+        }
+        // Behind all that are putting down theirs.
+        rate.reserve(found, now_ns).1
+    }
+}

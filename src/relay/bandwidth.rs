@@ -1,0 +1,102 @@
+//! How fast a sender is read from, where the configuration caps that: by transfer, by its address, by the network around it.
+//!
+//! `sending` asks how many bytes may be read now, or when some may be, and tells how many were. Each cap gives out portions,
+//! one ahead at most for each transfer; what is not read for want of bytes stays the transfer's. Without a cap there is
+//! nothing of this.
+
+use super::Relay;
+use crate::session::Limited;
+use shm::Rate;
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+
+const MS_NS: u64 = 1_000_000;
+
+/// The caps of one transfer: at least one.
+#[derive(Debug)]
+pub(super) struct Bandwidth {
+    caps: Vec<Cap>,
+}
+
+#[derive(Debug)]
+struct Cap {
+    rate: Rate,
+    whose: Whose,
+    /// Bytes that may be read once `starts_ns` has come.
+    portion: u64,
+    starts_ns: u64,
+}
+
+/// What a cap is for.
+#[derive(Debug)]
+enum Whose {
+    /// This transfer, whose bandwidth is spoken for up to this time.
+    Transfer(u64),
+    /// All that an address, or a network, with this digest sends.
+    Address(u64),
+}
+
+impl Bandwidth {
+    /// The caps on what `client` sends. `None`: there are none.
+    pub(super) fn of(relay: &Relay, client: IpAddr) -> Option<Box<Self>> {
+        let limits = &relay.config.limits;
+        let mut caps = Vec::new();
+        if let Some(rate) = limits.rate_bytes_max {
+            caps.push(Cap::new(rate, Whose::Transfer(0)));
+        }
+        if let Some(rate) = limits.rate_bytes_per_address_max {
+            let digest = relay.addresses.limited(Limited::Bandwidth, client);
+            caps.push(Cap::new(rate, Whose::Address(digest)));
+            if let Some(wide) = relay.addresses.limited_widely(Limited::Bandwidth, client) {
+                let factor = limits.wide_network_factor.into();
+                let rate = NonZeroU64::new(rate.get().saturating_mul(factor)).unwrap_or(rate);
+                caps.push(Cap::new(rate, Whose::Address(wide)));
+            }
+        }
+        (!caps.is_empty()).then(|| Box::new(Self { caps }))
+    }
+
+    /// How many bytes may be read now, at least one; or when to ask again, in milliseconds.
+    pub(super) fn allowance(&mut self, relay: &Relay, now_ms: u64) -> Result<usize, u64> {
+        let now_ns = now_ms.saturating_mul(MS_NS);
+        let (mut bytes, mut starts_ns) = (u64::MAX, 0);
+        for cap in &mut self.caps {
+            if cap.portion == 0 {
+                cap.reserve(relay, now_ns);
+            }
+            bytes = bytes.min(cap.portion);
+            starts_ns = starts_ns.max(cap.starts_ns);
+        }
+        // The clock is read in whole milliseconds.
+        let starts_ms = starts_ns / MS_NS;
+        if starts_ms > now_ms {
+            return Err(starts_ms);
+        }
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// So many bytes were read.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        for cap in &mut self.caps {
+            cap.portion = cap.portion.saturating_sub(bytes);
+        }
+    }
+}
+
+impl Cap {
+    fn new(bytes_per_second: NonZeroU64, whose: Whose) -> Self {
+        Self { rate: Rate::new(bytes_per_second), whose, portion: 0, starts_ns: 0 }
+    }
+
+    fn reserve(&mut self, relay: &Relay, now_ns: u64) {
+        self.starts_ns = match &mut self.whose {
+            Whose::Transfer(spoken_for_ns) => {
+                let (starts_ns, next) = self.rate.reserve(*spoken_for_ns, now_ns);
+                *spoken_for_ns = next;
+                starts_ns
+            }
+            Whose::Address(digest) => relay.segment.bandwidth().reserve(*digest, self.rate, now_ns),
+        };
+        self.portion = self.rate.portion_bytes();
+    }
+}
