@@ -17,7 +17,9 @@ fn check(name: &FileName) {
     assert!(!text.contains(is_bad));
     assert_eq!(FileName::from_bytes(text.as_bytes()).as_ref(), Some(name));
     let sent = Attachment(Some(name)).to_string();
-    assert!(sent.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+    // The name stands there in UTF-8, and nothing that ends it or its line.
+    assert!(!sent.bytes().any(|byte| byte == b'\\' || byte.is_ascii_control()));
+    assert_eq!(sent.matches('"').count(), 2);
     assert_eq!(FileName::from_disposition(sent.as_bytes()).as_ref(), Some(name));
 }
 
