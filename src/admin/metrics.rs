@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use shm::{End, Phase};
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 const PREFIX: &str = "idontstore";
 
@@ -64,6 +65,15 @@ impl Writer<'_, '_> {
             "tls_handshakes",
             "TLS handshakes over, by how they ended",
             Handshake::ALL.iter().map(|it| ([("outcome", it.label())], Tally::Handshake(*it))),
+        )?;
+        let ends = self.snapshot.certificates.iter().map(|it| {
+            let ends = it.ends.duration_since(UNIX_EPOCH).unwrap_or_default();
+            ([("listener", it.listener.as_str())], ends.as_secs())
+        });
+        self.gauges(
+            "tls_certificate_expiry_timestamp_seconds",
+            "Until when the certificate of a listener is good, in seconds since 1970",
+            ends,
         )?;
         self.tally("requests", "Request heads read", Tally::Request)?;
         let codes: Vec<_> = Tally::all()

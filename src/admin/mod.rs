@@ -16,6 +16,7 @@ mod status;
 mod table;
 
 pub use ask::{AskError, ask_status};
+pub use snapshot::Certificate;
 
 use crate::http::{Method, Request, ResponseHead, Status};
 use crate::relay::Relay;
@@ -24,6 +25,7 @@ use connection::Connection;
 use exposition::Format;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
+use shm::Phase;
 use slab::Slab;
 use snapshot::Snapshot;
 use socket2::Socket;
@@ -56,6 +58,8 @@ pub struct Admin {
     is_tcp: bool,
     /// The names that it answers to there.
     hosts: &'static [String],
+    /// Of the listeners that this worker serves.
+    certificates: Vec<Certificate>,
 }
 
 impl Admin {
@@ -74,7 +78,23 @@ impl Admin {
         let connections = Slab::with_capacity(CONNECTIONS_MAX);
         let is_tcp = private::local_address(listener).is_some();
         let (resumes_ms, is_closed) = (None, false);
-        Ok(Self { listener, first_token, connections, resumes_ms, is_closed, is_tcp, hosts })
+        let certificates = Vec::new();
+        Ok(Self {
+            listener,
+            first_token,
+            connections,
+            resumes_ms,
+            is_closed,
+            is_tcp,
+            hosts,
+            certificates,
+        })
+    }
+
+    /// Tells of these certificates.
+    #[must_use]
+    pub fn telling_of(self, certificates: Vec<Certificate>) -> Self {
+        Self { certificates, ..self }
     }
 
     /// When it wants to [`run`](Self::run) though nothing has happened.
@@ -174,7 +194,7 @@ impl Admin {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_heard = |host: &str| !self.is_tcp || caller::is_known(host, self.hosts);
         let answer = |request: &Request<'_>, out: &mut Vec<u8>| match is_heard(request.host) {
-            true => answer(relay, request, out),
+            true => answer((relay, &self.certificates), request, out),
             false => {
                 write(out, text(Status::Forbidden, caller::WHY), request.method == Method::Head)
             }
@@ -214,18 +234,28 @@ fn text(status: Status, line: &str) -> Content {
     (status, "text/plain; charset=utf-8", format!("{line}\n"))
 }
 
-fn answer(relay: &Relay, request: &Request<'_>, out: &mut Vec<u8>) {
+/// The relay, and the certificates of its listeners.
+type Told<'t> = (&'t Relay, &'t [Certificate]);
+
+fn answer(told: Told<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let is_head = request.method == Method::Head;
     let content = match (Page::of(request.path), request.method) {
         (None, _) => text(Status::NotFound, "/healthz, /readyz, /metrics and /status are here"),
-        (Some(page), Method::Get | Method::Head) => show(relay, &page, request),
+        (Some(page), Method::Get | Method::Head) => show(told, &page, request),
         (Some(_), _) => text(Status::MethodNotAllowed, "allowed here: GET, HEAD"),
     };
     write(out, content, is_head);
 }
 
-fn show(relay: &Relay, page: &Page, request: &Request<'_>) -> Content {
-    let look = || Snapshot::take(relay.segment, clock::monotonic_ms());
+fn show((relay, certificates): Told<'_>, page: &Page, request: &Request<'_>) -> Content {
+    let look = || {
+        let mut snapshot = Snapshot::take(relay.segment, clock::monotonic_ms());
+        // One that drains may have older ones than those who serve.
+        if relay.record.phase() == Phase::Serving {
+            snapshot.certificates = certificates.to_vec();
+        }
+        snapshot
+    };
     let failed = |_| text(Status::InternalError, "it cannot be written down");
     match page {
         Page::Health => text(Status::Ok, "alive"),

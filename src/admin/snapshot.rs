@@ -9,6 +9,7 @@ use shm::{
     Counters, Direction, End, Geometry, LaneSight, Life, Phase, Segment, Sight, State, TALLIES,
     WORKER_RECORDS_MAX, WorkerId,
 };
+use std::time::SystemTime;
 
 /// Running transfers that are listed one by one; beyond it they are only counted.
 pub(super) const TRANSFERS_SHOWN_MAX: usize = 100;
@@ -42,6 +43,17 @@ pub(super) struct Snapshot {
     pub(super) running: [usize; Api::ALL.len()],
     /// Of those, the first [`TRANSFERS_SHOWN_MAX`].
     pub(super) transfers: Vec<Transfer>,
+    /// Of the listeners, and not of the segment: whoever takes the snapshot knows them.
+    pub(super) certificates: Vec<Certificate>,
+}
+
+/// A listener's certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The address of the listener.
+    pub listener: String,
+    /// Until when it is good.
+    pub ends: SystemTime,
 }
 
 /// One worker's record.
@@ -84,6 +96,7 @@ impl Snapshot {
             pipes_held: shared.pool().pipes_held(),
             pipes_dirty: shared.pool().pipes_dirty(),
             workers: Vec::new(),
+            certificates: Vec::new(),
             counters: Counters::default(),
             tallies: [0; TALLIES],
             reclaimed: 0,
@@ -235,12 +248,16 @@ mod tests {
             receiver.count_taken(shared, 7).unwrap();
         }
         // A transfer that has begun goes on, whatever its session's lifetime.
-        let snapshot = Snapshot::take(&segment, 1500);
+        let mut snapshot = Snapshot::take(&segment, 1500);
+        let ends = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+        snapshot.certificates = vec![Certificate { listener: "[::]:443".to_owned(), ends }];
         assert_eq!((snapshot.running, snapshot.sessions), ([125, 25], [125, 25, 0]));
         assert_eq!(snapshot.transfers.len(), TRANSFERS_SHOWN_MAX);
         let Transfer { bytes, age_ms, sender_worker, .. } = snapshot.transfers[99];
         assert_eq!((bytes, age_ms, sender_worker), (7, 1000, 3));
         let said = status::Report::new(&snapshot).to_string();
+        let line = "the certificate of [::]:443 is good until Fri, 02 Jan 1970 00:00:00 GMT\n";
+        assert!(said.contains(line), "{said}");
         assert!(said.contains("150 running (125 exchange, 25 messages)"), "{said}");
         assert!(said.ends_with("and 50 more; 100 are listed at most\n"), "{said}");
     }

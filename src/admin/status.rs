@@ -1,6 +1,6 @@
 //! `/status`: the snapshot as a JSON document, for programs and for `idontstore status`.
 
-use super::snapshot::{Snapshot, TRANSFERS_SHOWN_MAX, Transfer, Worker};
+use super::snapshot::{Certificate, Snapshot, TRANSFERS_SHOWN_MAX, Transfer, Worker};
 use crate::session::Kind;
 use crate::tally::Api;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,18 @@ pub(super) struct Report {
     pub(super) waits: Waits,
     pub(super) transfers: Transfers,
     pub(super) memory: Memory,
+    /// Of listeners that speak TLS.
+    #[serde(default)]
+    pub(super) certificates: Vec<CertificateReport>,
+}
+
+/// A listener's certificate.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct CertificateReport {
+    /// The address of the listener.
+    pub(super) listener: String,
+    /// Until when it is good, as HTTP writes dates.
+    pub(super) ends: String,
 }
 
 /// One worker.
@@ -117,7 +129,15 @@ impl Report {
                 chunks_held: snapshot.chunks_held,
                 lane_chunks_max: geometry.lane_chunks,
             },
+            certificates: snapshot.certificates.iter().map(CertificateReport::new).collect(),
         }
+    }
+}
+
+impl CertificateReport {
+    fn new(certificate: &Certificate) -> Self {
+        let Certificate { listener, ends } = certificate;
+        Self { listener: listener.clone(), ends: httpdate::fmt_http_date(*ends) }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The status for people, as `idontstore status` prints it.
 
-use super::status::{Report, TransferReport, WorkerReport};
+use super::status::{CertificateReport, Report, TransferReport, WorkerReport};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, ready, workers, sessions, waits, transfers, memory } = self;
+        let Self { version, ready, workers, sessions, waits, transfers, memory, certificates } =
+            self;
         let state = if *ready { "serving" } else { "stopping" };
         writeln!(f, "idontstore {version}, {state}")?;
         writeln!(
@@ -30,6 +31,9 @@ impl fmt::Display for Report {
             memory.chunks,
             size(memory.chunk_bytes as u64)
         )?;
+        certificates.iter().try_for_each(|CertificateReport { listener, ends }| {
+            writeln!(f, "TLS        the certificate of {listener} is good until {ends}")
+        })?;
         write_workers(f, workers)?;
         if !transfers.shown.is_empty() {
             write_transfers(f, &transfers.shown)?;

@@ -3,6 +3,7 @@
 use super::credentials::Credentials;
 use super::session::Session;
 use super::tickets::Tickets;
+use super::validity::Validity;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
@@ -18,6 +19,7 @@ const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 #[derive(Debug)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
+    validity: Option<Validity>,
 }
 
 impl Acceptor {
@@ -34,7 +36,13 @@ impl Acceptor {
         // A session is kept in its ticket or not at all: what a worker remembers the others would not know.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), validity: credentials.validity() })
+    }
+
+    /// From when until when its certificate is good, if that says so in a way that is understood.
+    #[must_use]
+    pub fn validity(&self) -> Option<Validity> {
+        self.validity
     }
 
     /// Draws a random number. The first one of a process is expensive: the library tests the CPU's jitter and looks for a

@@ -2,6 +2,7 @@
 //! pure.
 
 use super::der::{BIT_STRING, BOOLEAN, CONTEXT, INTEGER, OBJECT, OCTET_STRING, Reader, SEQUENCE};
+use super::validity::Validity;
 use rustls::crypto::aws_lc_rs;
 
 /// `basicConstraints`
@@ -22,6 +23,8 @@ pub(super) struct Certificate<'d> {
     pub(super) is_authority: bool,
     /// Whether it may be a server's: it says so, or says nothing of what it is for.
     pub(super) serves: bool,
+    /// From when until when it is good, if it says so in a way that is understood.
+    pub(super) validity: Option<Validity>,
     /// The public key and its kind.
     pub(super) public_key: &'d [u8],
     issuer: &'d [u8],
@@ -46,13 +49,14 @@ impl<'d> Certificate<'d> {
         let _serial = fields.expect(INTEGER)?;
         let _signature_kind = fields.expect(SEQUENCE)?;
         let issuer = fields.expect(SEQUENCE)?.content;
-        let _validity = fields.expect(SEQUENCE)?;
+        let validity = Validity::read(fields.expect(SEQUENCE)?.inside());
         let subject = fields.expect(SEQUENCE)?.content;
         let public_key = fields.expect(SEQUENCE)?.whole;
         let mut read = Self {
             version,
             is_authority: false,
             serves: true,
+            validity,
             public_key,
             issuer,
             subject,
@@ -137,6 +141,11 @@ mod tests {
         let der = made();
         let read = Certificate::read(&der).unwrap();
         assert_eq!((read.version, read.is_authority, read.serves), (3, true, false));
+        // What the library that has made it says by default.
+        let span = read.validity.unwrap();
+        let [begins, ends] = [span.begins, span.ends].map(httpdate::fmt_http_date);
+        assert_eq!(begins, "Wed, 01 Jan 1975 00:00:00 GMT");
+        assert_eq!(ends, "Sun, 01 Jan 4096 00:00:00 GMT");
         assert!(read.has_issued(&read));
         let other = made();
         assert!(

@@ -7,6 +7,7 @@
 use super::certificate::Certificate;
 use super::key;
 use super::pem::{Flaw, Label, Section, sections};
+use super::validity::Validity;
 use crate::sys::file::{self, ReadError};
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
@@ -23,6 +24,7 @@ const VERSION: u8 = 3;
 #[derive(Debug)]
 pub struct Credentials {
     pub(super) certified: Arc<CertifiedKey>,
+    validity: Option<Validity>,
 }
 
 /// Why there are no credentials. The certificate's file is to blame, or the key's.
@@ -122,7 +124,14 @@ impl Credentials {
             None => return Err(in_key(FileError::Mismatch(certificate.to_owned()))),
         }
         expect_to_serve(&parsed).map_err(in_certificate)?;
-        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signer)) })
+        let validity = parsed.first().and_then(|it| it.validity);
+        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signer)), validity })
+    }
+
+    /// From when until when the server's certificate is good, if it says so in a way that is understood.
+    #[must_use]
+    pub fn validity(&self) -> Option<Validity> {
+        self.validity
     }
 }
 

@@ -15,8 +15,10 @@ mod pem;
 mod rotation;
 mod session;
 mod tickets;
+mod validity;
 
 pub use acceptor::Acceptor;
 pub use credentials::{Credentials, CredentialsError};
 pub use rotation::Rotation;
 pub use session::{Fault, Plain, Session};
+pub use validity::Validity;

@@ -26,7 +26,7 @@ mod waiting;
 mod wheel;
 
 use crate::access::AccessLog;
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::diagnostics;
 use crate::relay::{Pressure, Refused, Relay, Round, millis};
@@ -229,6 +229,11 @@ impl Worker {
         };
         let hosts = config.admin.hosts.as_slice();
         let admin = admin.as_ref().map(|it| Admin::new(&poll, it, hosts, ADMIN)).transpose();
+        let certificates = listeners.iter().zip(acceptors).filter_map(|(listener, acceptor)| {
+            let ends = acceptor.as_ref()?.validity()?.ends;
+            Some(admin::Certificate { listener: listener.local_addr().ok()?.to_string(), ends })
+        });
+        let admin = admin.map(|it| it.map(|it| it.telling_of(certificates.collect())));
         let registry = poll.registry().try_clone();
         let registry = registry.map_err(|error| failed("sharing the epoll instance", &error))?;
         let settings = &config.listeners;

@@ -89,7 +89,7 @@ fn expect_moved(relay: &Relay, before: &Metrics, expected: &[(&str, u64)]) {
 
 #[test]
 fn the_table_in_the_docs_is_what_metrics_prints() {
-    let relay = Relay::with(1, &[ADMIN]);
+    let relay = Relay::https(1, &[ADMIN]);
     let metrics = relay.metrics();
     let printed: Vec<_> = metrics.families.values().collect();
     let printed: BTreeSet<String> = printed

@@ -166,7 +166,7 @@ fn is_name(text: &str) -> bool {
 fn label_name(label: &str) -> String {
     let (name, value) = label.split_once('=').unwrap_or_else(|| panic!("label {label:?}"));
     let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:[]".contains(&byte);
     assert!(is_name(name) && value.is_some_and(|it| it.bytes().all(plain)), "label {label:?}");
     name.to_owned()
 }
