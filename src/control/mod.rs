@@ -9,6 +9,9 @@
 //! | `note TEXT` | any number of them, while it takes its time: for people |
 //! | `ok TEXT` or `failed TEXT` | what came of it; the text goes on to the end of the connection |
 //!
+//! Who asks for the end is told `note stopping`, and `ok stopped` once all has stopped; that connection ends with the
+//! master's process, so whoever has heard its end knows that nothing is left.
+//!
 //! Who is turned away is told `failed` without having been `heard`. `master` holds the [`Server`], `cli` calls
 //! [`ask`]. What must always hold: an asker waits without end only for a master that has heard it.
 
@@ -53,7 +56,9 @@ pub enum Request {
 }
 
 impl Request {
-    fn as_str(self) -> &'static str {
+    /// As it is typed.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Reload => "reload",
             Self::Reopen => "reopen",

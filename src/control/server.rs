@@ -119,11 +119,17 @@ impl Server {
         }
     }
 
-    /// Takes the path away, if it is still ours.
-    pub fn remove(self) {
+    /// Takes the path away, if it is still ours, and gives those `asked` the last answer there is. They hear the end of it
+    /// when the process is gone.
+    pub fn end(mut self, asked: &[u64], answer: &Answer) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
             // It is only litter if this fails.
             let _ = fs::remove_file(&self.path);
+        }
+        for mut asker in self.askers.extract_if(.., |asker| asked.contains(&asker.number)) {
+            asker.answer(answer);
+            // The kernel closes it.
+            std::mem::forget(asker);
         }
     }
 

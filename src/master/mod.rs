@@ -31,7 +31,6 @@ use decision::Decider;
 use greeting::Greeting;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid};
 use notify::Notifier;
 use program::Program;
@@ -386,13 +385,4 @@ fn make_wakers() -> Result<Vec<EventFd>, MasterError> {
     let make = |_| EventFd::from_value_and_flags(0, flags);
     let made: Result<_, _> = (0..WORKER_RECORDS_MAX).map(make).collect();
     made.map_err(|errno| MasterError::os("make an eventfd")(errno.into()))
-}
-
-/// Why a process has ended.
-fn cause(status: WaitStatus) -> String {
-    match status {
-        WaitStatus::Exited(_, code) => format!("exit code {code}"),
-        WaitStatus::Signaled(_, signal, _) => signal.as_str().to_owned(),
-        other => format!("{other:?}"),
-    }
 }

@@ -8,11 +8,10 @@
 //!
 //! Must always hold: by default other programs of the same user keep half of its allowance.
 
-use super::cause;
 use crate::config::Config;
 use crate::sys::channel::{Heard, OrdersIn, OrdersOut, orders};
 use crate::sys::pipe::Pipe;
-use crate::sys::process::{self, Child};
+use crate::sys::process::{self, Child, cause};
 use crate::sys::user::User;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};

@@ -3,9 +3,8 @@
 //! It is started twice, both times with all that this one has: first to show in a process of its own that it
 //! could go on (a [`Trial`]), then in this very process, so that the workers stay the master's children.
 
-use super::cause;
 use super::state::{State, TAKE_OVER, TRY};
-use crate::sys::process::{self, Child};
+use crate::sys::process::{self, Child, cause};
 use crate::sys::program::{self, Identity};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};

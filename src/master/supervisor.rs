@@ -9,12 +9,12 @@ use super::program::{Program, Trial};
 use super::reopening::{self, Reopened};
 use super::state::State;
 use super::workers::{Dead, Workers};
-use super::{cause, explain, opening};
+use super::{explain, opening};
 use crate::config::Source;
 use crate::control::{self, Request};
 use crate::diagnostics::Diagnostics;
 use crate::relay::millis;
-use crate::sys::process::{self, Child};
+use crate::sys::process::{self, Child, cause};
 use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
 use crate::tls::Rotation;
@@ -48,6 +48,9 @@ pub(super) const SIGNALS: [Signal; 7] = [
 /// How long to sleep where the kernel cannot say when there is something to do.
 const POLL_PAUSE: Duration = Duration::from_millis(100);
 
+/// Askers that wait for the end; others are told only that it is under way.
+const STOPPERS_MAX: usize = 32;
+
 /// The master's hands and eyes.
 pub(super) struct Supervisor {
     inheritance: &'static Inheritance,
@@ -64,6 +67,10 @@ pub(super) struct Supervisor {
     heir: Option<Heir>,
     /// Why the first workers did not come to serve.
     failure: Option<String>,
+    /// Who has asked for the end, and waits for it.
+    stoppers: Vec<Asker>,
+    /// The generation by which this program took over from another.
+    upgraded: Option<GenerationId>,
 }
 
 /// What is still another program's.
@@ -135,6 +142,8 @@ impl Supervisor {
             abandoned: Vec::new(),
             heir: None,
             failure: None,
+            stoppers: Vec::new(),
+            upgraded: None,
         }
     }
 
@@ -159,15 +168,24 @@ impl Supervisor {
         while !self.decider.is_over() {
             self.turn();
         }
-        self.leave_no_files();
         let census = self.inheritance.segment.shared().census();
-        tracing::info!(?census, "stopped");
+        tracing::info!(
+            chunks_held = census.chunks_held,
+            pipes_held = census.pipes_held,
+            places_held = census.places_held,
+            sessions_live = census.sessions_live,
+            slots_between = census.slots_between,
+            "stopped"
+        );
+        self.leave_no_files();
     }
 
-    /// Takes the files of Unix sockets away.
+    /// Takes the files of Unix sockets away, and tells those who wait for the end.
     fn leave_no_files(&mut self) {
-        self.outside.control.take().into_iter().for_each(control::Server::remove);
         opening::close_admin(&self.current);
+        if let Some(control) = self.outside.control.take() {
+            control.end(&self.stoppers, &Ok("stopped".to_owned()));
+        }
     }
 
     fn turn(&mut self) {
@@ -249,7 +267,7 @@ impl Supervisor {
     fn hear_requests(&mut self) {
         let Some(control) = &mut self.outside.control else { return };
         for (number, request) in control.requests(clock::monotonic_ms()) {
-            tracing::info!(?request, "told by the control socket");
+            tracing::info!(request = request.as_str(), "told by the control socket");
             let asker = Some(number);
             self.decide(match request {
                 Request::Reopen => {
@@ -401,7 +419,10 @@ impl Supervisor {
         if id != Decider::FIRST {
             opening::take_over(&self.current, next);
             self.outside.diagnostics.change(&next.config.log);
-            tracing::info!(generation = id, workers = next.config.workers, "reloaded");
+            let is_upgrade = self.heir.take().is_some();
+            self.upgraded = is_upgrade.then_some(id).or(self.upgraded);
+            let done = done(is_upgrade);
+            tracing::info!(generation = id, workers = next.config.workers, "{done}");
         }
         self.current = Rc::clone(next);
         self.heir = None;
@@ -431,9 +452,14 @@ impl Supervisor {
     fn answer(&mut self, asker: Asker, outcome: Outcome) {
         let answer = match outcome {
             Outcome::Reloaded { generation, workers } => Ok(format!(
-                "reloaded: generation {generation}, workers: {workers}, version {}",
+                "{}: generation {generation}, workers: {workers}, version {}",
+                done(self.upgraded == Some(generation)),
                 env!("CARGO_PKG_VERSION")
             )),
+            Outcome::Stopping if self.stoppers.len() < STOPPERS_MAX => {
+                self.stoppers.push(asker);
+                return self.note(asker, "stopping");
+            }
             Outcome::Stopping => Ok("stopping".to_owned()),
             Outcome::Failed(why) if self.heir.is_some() => {
                 Err(format!("{}: {why}", self.consequence()))
@@ -446,6 +472,12 @@ impl Supervisor {
     fn tell(&mut self, asker: Asker, answer: &control::Answer) {
         if let Some(control) = &mut self.outside.control {
             control.answer(asker, answer);
+        }
+    }
+
+    fn note(&mut self, asker: Asker, text: &str) {
+        if let Some(control) = &mut self.outside.control {
+            control.note(asker, text);
         }
     }
 
@@ -472,8 +504,8 @@ impl Supervisor {
     fn put_off(&mut self, asker: Option<Asker>) {
         const WHY: &str = "the reload waits for one before it, or for workers that drain";
         tracing::info!("{WHY}");
-        if let (Some(control), Some(asker)) = (&mut self.outside.control, asker) {
-            control.note(asker, &format!("queued: {WHY}"));
+        if let Some(asker) = asker {
+            self.note(asker, &format!("queued: {WHY}"));
         }
     }
 
@@ -526,6 +558,11 @@ impl Supervisor {
         let error = self.outside.program.become_next(&self.state());
         Event::NotReplaced(format!("cannot start the new program: {error}"))
     }
+}
+
+/// What has happened when a generation comes to serve after another.
+fn done(is_upgrade: bool) -> &'static str {
+    if is_upgrade { "upgraded" } else { "reloaded" }
 }
 
 pub(super) fn terms(generation: &Generation) -> Terms {

@@ -129,7 +129,13 @@ impl Workers {
             // Who is gone will be reaped.
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            tracing::warn!(%error, ?order, worker = record.index(), "a worker cannot be told");
+            let order = match order {
+                Order::Drain => "drain",
+                Order::Quit => "quit",
+                Order::Term => "term",
+                Order::Kill => "kill",
+            };
+            tracing::warn!(%error, order, worker = record.index(), "a worker cannot be told");
         }
     }
 

@@ -75,7 +75,7 @@ pub fn try_out(user: &User, is_on: bool) -> io::Result<Result<(), String>> {
     Ok(match status {
         WaitStatus::Exited(_, 0) if why.is_empty() => Ok(()),
         WaitStatus::Exited(_, 0) => Err(why),
-        status => Err(format!("{status:?}")),
+        status => Err(process::cause(status)),
     })
 }
 

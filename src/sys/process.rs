@@ -89,7 +89,7 @@ pub fn ask_child(patience: Duration, work: impl FnOnce() -> String) -> io::Resul
     let read = File::from(answer).take(ANSWER_BYTES_MAX).read_to_string(&mut text);
     match waitpid(child.pid, None)? {
         WaitStatus::Exited(_, 0) => read.map(|_| text),
-        status => Err(io::Error::other(format!("{status:?}"))),
+        status => Err(io::Error::other(cause(status))),
     }
 }
 
@@ -295,6 +295,16 @@ pub fn keep_to_itself() -> Result<(), Errno> {
 /// The raw numbers of anything that has one.
 pub fn raw<'a, T: AsRawFd + 'a>(fds: impl IntoIterator<Item = &'a T>) -> Vec<RawFd> {
     fds.into_iter().map(AsRawFd::as_raw_fd).collect()
+}
+
+/// Why a process has ended.
+#[must_use]
+pub fn cause(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, code) => format!("exit code {code}"),
+        WaitStatus::Signaled(_, signal, _) => signal.as_str().to_owned(),
+        _ => "it was stopped, and has not ended".to_owned(),
+    }
 }
 
 #[cfg(test)]

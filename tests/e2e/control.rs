@@ -18,7 +18,10 @@ fn stop_and_quit_by_the_control_socket() {
         let mode = fs::metadata(relay.path("control")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let output = relay.request(request).output().unwrap();
-        assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\n"));
+        assert_eq!(
+            (output.status.code(), text(&output).as_str()),
+            (Some(0), "stopping\nstopped\n")
+        );
         assert_eq!(relay.wait(), 0);
         assert!(!relay.path("control").exists());
         expect_failure(
@@ -48,7 +51,7 @@ fn a_relay_is_stopped_whatever_its_file_has_come_to_be() {
     let reload = relay.request("reload").output().unwrap();
     expect_failure(&reload, 1, &["nonsense"]);
     let output = relay.request("stop").output().unwrap();
-    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\n"));
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\nstopped\n"));
     assert_eq!(relay.wait(), 0);
 }
 
@@ -99,7 +102,7 @@ fn reloads_that_wait_keep_nobody_from_asking() {
         (asker.line() == "heard\n" && asker.line().starts_with("note ")).then_some(asker)
     }));
     let output = relay.request("stop").output().unwrap();
-    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\n"));
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\nstopped\n"));
     for mut asker in waiting {
         assert_eq!(asker.line(), "failed the relay is being stopped\n");
         assert_eq!(asker.line(), "");
