@@ -4,17 +4,24 @@
 //! complaints to standard error, and a complaint never comes with code 0.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::admin;
-use crate::config::{Config, Source};
+use crate::config::{self, Config, Source};
 use crate::control::{self, Request};
 use crate::master::{self, explain};
 use crate::preflight;
+
+/// Where a package puts the configuration of the relay that it runs. `-s` and `status` ask that one, where no other is
+/// named; a relay that is started has the built-in configuration then.
+const PACKAGED: &str = "/etc/idontstore/idontstore.toml";
 
 /// A relay that two parties meet at, over HTTP, and that never stores what passes.
 ///
@@ -32,6 +39,13 @@ struct Args {
     /// Use this configuration instead of the built-in one
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+    /// Listen on this address instead of the configured ones: 0.0.0.0:8080, [::1]:8080, or :8080 for all addresses. May be
+    /// repeated
+    #[arg(long = "listen", value_name = "ADDRESS", global = true, value_parser = address)]
+    listen: Vec<String>,
+    /// Listen on this port of all addresses, as `--listen :PORT` does
+    #[arg(short = 'p', long = "port", value_name = "PORT", global = true)]
+    port: Option<u16>,
     /// Test the configuration, and whether a relay could start with it, and exit
     #[arg(short = 't', long = "test", global = true)]
     test: bool,
@@ -43,7 +57,7 @@ struct Args {
         short = 's',
         long = "signal",
         value_name = "REQUEST",
-        conflicts_with_all = ["test", "dump"]
+        conflicts_with_all = ["test", "dump", "listen", "port"]
     )]
     signal: Option<Request>,
     /// Print the version
@@ -81,10 +95,41 @@ pub fn command() -> clap::Command {
 /// Does what the command line asks for; `run` is the program itself, and returns when it has been stopped.
 pub fn main(run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>) -> ExitCode {
     let exit = match Args::try_parse() {
-        Ok(args) => args.dispatch(run, &mut io::stdout(), &mut io::stderr()),
-        Err(refusal) => usage(&refusal),
+        Ok(args) => args.dispatch(run, std::env::vars_os(), (&mut io::stdout(), &mut io::stderr())),
+        Err(refusal) => usage(&advised(refusal)),
     };
     ExitCode::from(exit as u8)
+}
+
+/// An address of `--listen`.
+fn address(text: &str) -> Result<String, &'static str> {
+    let why = "an IP address and a port are needed, such as 127.0.0.1:8080 or [::1]:8080, or :8080 for all addresses";
+    if config::is_address(text) { Ok(text.to_owned()) } else { Err(why) }
+}
+
+/// The refusal with what was meant, where a word stands alone that needs an option before it.
+fn advised(mut refusal: clap::Error) -> clap::Error {
+    let kind = match refusal.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return refusal,
+    };
+    let Some(ContextValue::String(word)) = refusal.get(kind) else { return refusal };
+    let option = if word.starts_with('-') {
+        None
+    } else if config::is_address(word) {
+        Some("--listen")
+    } else if word.parse::<u16>().is_ok() {
+        Some("-p")
+    } else {
+        let is_file = word.ends_with(".toml") || word.contains('/') || Path::new(word).is_file();
+        is_file.then_some("-c")
+    };
+    if let Some(option) = option {
+        let meant = StyledStr::from(format!("write `idontstore {option} {word}`"));
+        refusal.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![meant]));
+    }
+    refusal
 }
 
 /// Prints what clap has to say: the help and the version, which were asked for, or a mistake.
@@ -106,16 +151,33 @@ impl Args {
     fn dispatch(
         self,
         run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>,
-        out: &mut impl Write,
-        err: &mut impl Write,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        (out, err): (&mut impl Write, &mut impl Write),
     ) -> Exit {
-        let source = self.config.clone().map_or(Source::Embedded, Source::File);
-        if let Some(Command::Status) = self.command {
-            return status(&source, out, err);
+        let is_status = matches!(self.command, Some(Command::Status));
+        if is_status && (self.port.is_some() || !self.listen.is_empty()) {
+            let _ =
+                writeln!(err, "idontstore: `status` asks a relay that runs, and listens nowhere");
+            return Exit::Usage;
         }
-        if let Some(request) = self.signal {
-            return ask(source, request, out, err);
+        if is_status || self.signal.is_some() {
+            let (source, hint) = asked(self.config, Path::new(PACKAGED));
+            let source = source.with_environment(environment);
+            let exit = match self.signal {
+                Some(request) => ask(source, request, out, err),
+                None => status(&source, out, err),
+            };
+            if exit != Exit::Success
+                && let Some(hint) = hint
+            {
+                let _ = writeln!(err, "idontstore: {hint}");
+            }
+            return exit;
         }
+        let port = self.port.map(|port| format!(":{port}"));
+        let addresses = self.listen.iter().cloned().chain(port).collect();
+        let source = self.config.clone().map_or_else(Source::embedded, Source::file);
+        let source = source.with_environment(environment).listening_on(addresses);
         if let Some(predecessor) = self.runs().then(master::predecessor).flatten() {
             return match master::take_over(&predecessor, source) {
                 Ok(()) => Exit::Success,
@@ -143,6 +205,24 @@ impl Args {
         match run(config, source) {
             Ok(()) => Exit::Success,
             Err(error) => complain(err, error.as_ref(), Exit::Failure),
+        }
+    }
+}
+
+/// Whose program is asked, and what to say if that fails and nobody has named it.
+fn asked(config: Option<PathBuf>, packaged: &Path) -> (Source, Option<String>) {
+    match config {
+        Some(path) => (Source::file(path), None),
+        None if packaged.is_file() => {
+            let hint = format!(
+                "the relay of {} was asked; -c FILE names the configuration of another",
+                packaged.display()
+            );
+            (Source::file(packaged.to_owned()), Some(hint))
+        }
+        None => {
+            let hint = "-c FILE names the configuration of the relay that is to be asked";
+            (Source::embedded(), Some(hint.to_owned()))
         }
     }
 }
@@ -215,7 +295,7 @@ mod tests {
             ran = Some(config);
             if fail { Err(Box::from("thirteen workers")) } else { Ok(()) }
         };
-        let exit = args.dispatch(run, &mut out, &mut err);
+        let exit = args.dispatch(run, Vec::new(), (&mut out, &mut err));
         (exit, ran, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -306,6 +386,76 @@ mod tests {
         let (exit, _, _, err) = cli(&["-c", &file(dir.path(), ""), "-s", "stop"]);
         assert_eq!(exit, Exit::Config);
         assert!(err.contains("has no `control_socket`"), "{err}");
+    }
+
+    #[test]
+    fn the_packaged_configuration_is_asked_where_no_other_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let packaged = dir.path().join("packaged.toml");
+        let (source, hint) = asked(None, &packaged);
+        assert_eq!(source, Source::embedded());
+        assert!(hint.unwrap().contains("-c FILE"));
+        std::fs::write(&packaged, "").unwrap();
+        let (source, hint) = asked(None, &packaged);
+        assert_eq!(source, Source::file(packaged.clone()));
+        assert!(hint.unwrap().contains(packaged.to_str().unwrap()));
+        let (source, hint) = asked(Some("other.toml".into()), &packaged);
+        assert_eq!((source, hint), (Source::file("other.toml".into()), None));
+    }
+
+    #[test]
+    fn the_command_line_is_over_the_environment_and_that_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "workers = 5\n[[listener]]\naddress = '127.0.0.1:1'\n");
+        let environment = [("IDONTSTORE_LISTENER", "127.0.0.1:2"), ("IDONTSTORE_WORKERS", "6")];
+        let ran = |arguments: &[&str]| {
+            let arguments = [&["idontstore", "-c", path.as_str()], arguments].concat();
+            let args = Args::try_parse_from(arguments).unwrap();
+            let mut ran = None;
+            let run = |config: Config, _| {
+                ran = Some(config);
+                Ok(())
+            };
+            let variables = environment.map(|(name, value)| (name.into(), value.into()));
+            let exit = args.dispatch(run, variables, (&mut Vec::new(), &mut Vec::new()));
+            assert_eq!(exit, Exit::Success);
+            let config = ran.unwrap();
+            let addresses: Vec<_> = config.listeners.iter().map(|it| it.address).collect();
+            (config.workers.get(), addresses)
+        };
+        let addresses = |texts: &[&str]| -> Vec<std::net::SocketAddr> {
+            texts.iter().map(|it| it.parse().unwrap()).collect()
+        };
+        assert_eq!(ran(&[]), (6, addresses(&["127.0.0.1:2"])));
+        let two = ["--listen", "127.0.0.1:3", "--listen=[::1]:4"];
+        assert_eq!(ran(&two), (6, addresses(&["127.0.0.1:3", "[::1]:4"])));
+        let all = if crate::sys::listener::has_ipv6() { "[::]:5" } else { "0.0.0.0:5" };
+        for arguments in [&["-p", "5"][..], &["--port", "5"], &["--listen", ":5"], &["run", "-p5"]]
+        {
+            assert_eq!(ran(arguments), (6, addresses(&[all])), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_needs_an_option_is_told_which() {
+        for (words, meant) in [
+            (&["my.toml"][..], "write `idontstore -c my.toml`"),
+            (&["run", "/etc/my"], "write `idontstore -c /etc/my`"),
+            (&["8080"], "write `idontstore -p 8080`"),
+            (&[":8080"], "write `idontstore --listen :8080`"),
+            (&["127.0.0.1:8080"], "write `idontstore --listen 127.0.0.1:8080`"),
+        ] {
+            let said = advised(refused(words)).to_string();
+            assert!(said.contains(meant), "{said}");
+        }
+        for words in [&["status", "-p", "80"][..], &["status", "--listen", ":80"]] {
+            assert_eq!(cli(words).0, Exit::Usage);
+        }
+        assert!(refused(&["-s", "stop", "-p", "80"]).use_stderr());
+        assert!(!advised(refused(&["walk"])).to_string().contains("idontstore -"));
+        for words in [["--listen", "localhost:1"], ["--listen", "127.0.0.1"], ["-p", "65536"]] {
+            assert_eq!(refused(&words).exit_code(), i32::from(Exit::Usage as u8), "{words:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod http;
 pub mod master;
 pub mod multipart;
 mod preflight;
+pub mod quoted;
 pub mod relay;
 pub mod sandbox;
 pub mod session;
@@ -27,3 +28,6 @@ pub mod tally;
 pub mod tls;
 pub mod torn;
 pub mod worker;
+
+#[cfg(test)]
+mod wording;

@@ -49,7 +49,7 @@ fn check_limits(config: &Config) -> Result<(), PreflightError> {
 
 fn check_addresses(config: &Config) -> Result<(), PreflightError> {
     for listener in &config.listeners {
-        let opened = listener::open(listener.address, config.keep_alive());
+        let opened = listener::open(listener.endpoint(), config.keep_alive());
         judge(&Address::Tcp(listener.address), opened.map(drop))?;
     }
     let control = config.control_socket.clone().map(Address::Unix);

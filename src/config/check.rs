@@ -4,7 +4,7 @@
 //! Must always hold: either every value lies in the range written here, or there is at least one fault; all bad values
 //! of a file are found in one go.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,12 @@ use shm::{CONNECTIONS_MAX, Share, WORKER_RECORDS_MAX};
 use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
+use crate::sys::listener::Endpoint;
 use crate::sys::private::Address;
 use crate::sys::user::User;
 use crate::tls::{Credentials, CredentialsError};
 
+use super::advice;
 use super::host::{Host, WORKERS_MAX};
 use super::report::Fault;
 use super::typed::{self, Typed};
@@ -135,7 +137,7 @@ impl Check<'_> {
         );
         let control_socket = self.control_socket(&key!(file, default, control_socket));
         let log = self.log(&file.log, &default.log);
-        let admin = self.admin(file, default);
+        let admin = self.admin(file, default, host);
         self.paths_are_apart(file, control_socket.as_ref(), &admin, &log);
         let timeouts = self.timeouts(&file.timeouts, &default.timeouts);
         // A file from before messages had a default of their own means both.
@@ -149,7 +151,7 @@ impl Check<'_> {
             sandbox: self.choice(&key!(file, default, sandbox), &SWITCH),
             trusted_proxies: self.trusted_proxies(file, default),
             previewers: self.previewers(file, default),
-            listeners: self.listeners(file, default),
+            listeners: self.listeners(file, default, host),
             log,
             admin,
             memory,
@@ -206,7 +208,12 @@ impl Check<'_> {
         })
     }
 
-    fn listeners(&mut self, file: &typed::File, default: &typed::File) -> Vec<Listener> {
+    fn listeners(
+        &mut self,
+        file: &typed::File,
+        default: &typed::File,
+        host: &Host,
+    ) -> Vec<Listener> {
         let Some(typed) = file.listener.as_ref().or(default.listener.as_ref()) else {
             return Vec::new();
         };
@@ -219,14 +226,27 @@ impl Check<'_> {
         }
         let documented = default.listener.iter().flat_map(|list| list.get_ref()).next();
         let trusted = trusted_proxies(file, default).next().is_some();
-        let default = documented.map_or(&None, |listener| &listener.proxy_protocol);
-        let mut seen: Vec<(SocketAddr, Range<usize>)> = Vec::new();
+        let proxied = documented.map_or(&None, |listener| &listener.proxy_protocol);
+        let alone = documented.map_or(&None, |listener| &listener.ipv6_only);
+        let mut seen: Vec<(Endpoint, Range<usize>)> = Vec::new();
         let check = |listener: &typed::Listener| {
-            let key = Key { name: "proxy_protocol", typed: &listener.proxy_protocol, default };
+            let typed = &listener.proxy_protocol;
+            let key = Key { name: "proxy_protocol", typed, default: proxied };
             let proxy_protocol = self.proxy_protocol(&key, trusted);
+            let key = Key { name: "ipv6_only", typed: &listener.ipv6_only, default: alone };
+            let ipv6_only = self.value(&key, "true or false", Value::as_bool);
             let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls));
-            let address = self.address(&listener.address, &mut seen)?;
-            Some(Listener { address, proxy_protocol, tls })
+            let address = self.address(&listener.address, host)?;
+            if ipv6_only && !address.is_ipv6() {
+                self.fault(
+                    format!("`ipv6_only` at {address}"),
+                    key.span().unwrap_or_default(),
+                    "allowed: true for an address of IPv6, such as \"[::]:8080\"".to_owned(),
+                );
+            }
+            let endpoint = Endpoint::new(address, ipv6_only);
+            self.alone_there(endpoint, listener.address.span(), &mut seen);
+            Some(Listener { address, ipv6_only, proxy_protocol, tls })
         };
         typed.get_ref().iter().filter_map(check).collect()
     }
@@ -269,49 +289,62 @@ impl Check<'_> {
         std::path::absolute(directory.join(text)).ok()
     }
 
-    /// A listener's address, noted among those `seen`.
-    fn address(
-        &mut self,
-        typed: &Spanned<Value>,
-        seen: &mut Vec<(SocketAddr, Range<usize>)>,
-    ) -> Option<SocketAddr> {
-        let Some(address) =
-            typed.get_ref().as_str().and_then(|text| text.parse::<SocketAddr>().ok())
-        else {
-            let allowed =
-                "allowed: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+    /// A listener's address.
+    fn address(&mut self, typed: &Spanned<Value>, host: &Host) -> Option<SocketAddr> {
+        let address = typed.get_ref().as_str().and_then(|text| socket_address(text, host.has_ipv6));
+        if address.is_none() {
+            let allowed = "allowed: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \":8080\" \
+                           for all addresses";
             self.fault("bad value for `address`".to_owned(), typed.span(), allowed.to_owned());
-            return None;
-        };
-        match seen.iter().find(|(other, _)| places::clash(*other, address)) {
-            Some((other, first)) => self.faults.push(Fault {
-                title: if *other == address {
-                    format!("two listeners at {address}")
-                } else {
-                    format!(
-                        "listeners at {other} and at {address}, of which one is a part of the other"
-                    )
-                },
-                place: (typed.span(), "again here".to_owned()),
-                related: vec![(first.clone(), "first here".to_owned())],
-                help: Some("allowed: every address once".to_owned()),
-            }),
-            None => seen.push((address, typed.span())),
         }
-        Some(address)
+        address
     }
 
-    fn admin(&mut self, file: &typed::File, default: &typed::File) -> Admin {
-        let public: Vec<_> = listener_addresses(file, default).collect();
+    /// Notes where somebody listens among those `seen`, unless one of them is there already.
+    fn alone_there(
+        &mut self,
+        endpoint: Endpoint,
+        place: Range<usize>,
+        seen: &mut Vec<(Endpoint, Range<usize>)>,
+    ) {
+        let Endpoint { address, .. } = endpoint;
+        let Some((other, first)) = seen.iter().find(|(other, _)| places::clash(*other, endpoint))
+        else {
+            seen.push((endpoint, place));
+            return;
+        };
+        let help = match other.address.is_ipv6() == address.is_ipv6() {
+            true => "allowed: every address once",
+            false => {
+                "`[::]` serves IPv4, too: leave the other one out, or say `ipv6_only = true` for `[::]`"
+            }
+        };
+        self.faults.push(Fault {
+            title: if other.address == address {
+                format!("two listeners at {address}")
+            } else {
+                format!(
+                    "listeners at {} and at {address}, of which one is a part of the other",
+                    other.address
+                )
+            },
+            place: (place, "again here".to_owned()),
+            related: vec![(first.clone(), "first here".to_owned())],
+            help: Some(help.to_owned()),
+        });
+    }
+
+    fn admin(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Admin {
+        let public: Vec<_> = endpoints(file, default, host).collect();
         let (file, default) = (&file.admin, &default.admin);
         let key = key!(file, default, listen);
         let listen = self.admin_listen(&key);
         if let Some(Address::Tcp(address)) = listen
             && let Some((other, first)) =
-                public.into_iter().find(|(other, _)| places::clash(*other, address))
+                public.into_iter().find(|(other, _)| places::clash(*other, address.into()))
         {
             self.faults.push(Fault {
-                title: format!("clients are to be served at {other}"),
+                title: format!("clients are to be served at {}", other.address),
                 place: (key.span().unwrap_or_default(), "and the admin listener, too".to_owned()),
                 related: first.map(|first| (first, "here".to_owned())).into_iter().collect(),
                 help: Some("allowed: an address of its own".to_owned()),
@@ -518,7 +551,7 @@ impl Check<'_> {
 
     fn choice<T: Copy>(&mut self, key: &Key<'_>, choices: &[(&str, T)]) -> T {
         let allowed =
-            choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            choices.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
         self.value(key, &allowed, |value| {
             let text = value.as_str()?;
             choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
@@ -531,11 +564,12 @@ impl Check<'_> {
             if let Some(value) = rule(typed.get_ref()) {
                 return value;
             }
-            self.fault(
-                format!("bad value for `{}`", key.name),
-                typed.span(),
-                format!("allowed: {allowed}"),
-            );
+            self.faults.push(Fault {
+                title: format!("bad value for `{}`", key.name),
+                place: (typed.span(), format!("allowed: {allowed}")),
+                related: Vec::new(),
+                help: advice::help(typed.get_ref(), |value| rule(value).is_some()),
+            });
         }
         match key.default.as_ref().and_then(|default| rule(default.get_ref())) {
             Some(value) => value,
@@ -563,16 +597,35 @@ fn is_segment(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && text.bytes().all(unreserved)
 }
 
-/// The clients' addresses that make sense, each with its place if it was typed.
-fn listener_addresses<'t>(
+/// The address that a text means: `:8080` stands for all there are.
+pub(super) fn socket_address(text: &str, has_ipv6: bool) -> Option<SocketAddr> {
+    let all = || if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let address = match text.strip_prefix(':') {
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            SocketAddr::new(all(), port.parse().ok()?)
+        }
+        _ => text.parse::<SocketAddr>().ok()?,
+    };
+    Some(match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    })
+}
+
+/// Where clients are served, as far as it makes sense, each with its place if it was typed.
+fn endpoints<'t>(
     file: &'t typed::File,
     default: &'t typed::File,
-) -> impl Iterator<Item = (SocketAddr, Option<Range<usize>>)> + 't {
+    host: &Host,
+) -> impl Iterator<Item = (Endpoint, Option<Range<usize>>)> + 't {
     let is_typed = file.listener.is_some();
+    let has_ipv6 = host.has_ipv6;
     let listeners = file.listener.as_ref().or(default.listener.as_ref());
     listeners.into_iter().flat_map(|list| list.get_ref()).filter_map(move |listener| {
-        let address = listener.address.get_ref().as_str()?.parse().ok()?;
-        Some((address, is_typed.then(|| listener.address.span())))
+        let address = socket_address(listener.address.get_ref().as_str()?, has_ipv6)?;
+        let ipv6_only = listener.ipv6_only.as_ref().and_then(|it| it.get_ref().as_bool());
+        let endpoint = Endpoint::new(address, ipv6_only.unwrap_or_default());
+        Some((endpoint, is_typed.then(|| listener.address.span())))
     })
 }
 

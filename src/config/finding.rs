@@ -5,9 +5,10 @@
 //! is, whatever its file has come to be.
 
 use super::check::{Check, Files, Key, within};
+use super::layers::Layers;
 use super::report::Fault;
 use super::typed::Typed;
-use super::{ConfigError, DEFAULT_TEXT, Refusal, Source, read};
+use super::{ConfigError, DEFAULT_TEXT, Refusal, Source, alone};
 use crate::sys::file;
 use crate::sys::private::Address;
 use serde::Deserialize;
@@ -35,34 +36,33 @@ impl Source {
     /// Where it takes requests.
     pub fn control_socket(&self) -> Result<Option<PathBuf>, ConfigError> {
         let key = |it: Control| it.control_socket;
-        self.find("control_socket", key, |check, key| check.control_socket(key))
+        self.find((None, "control_socket"), key, |check, key| check.control_socket(key))
     }
 
     /// Where it tells its status.
     pub fn admin_listen(&self) -> Result<Option<Address>, ConfigError> {
-        self.find("listen", |it: Status| it.admin.listen, |check, key| check.admin_listen(key))
+        let key = |it: Status| it.admin.listen;
+        self.find((Some("admin"), "listen"), key, |check, key| check.admin_listen(key))
     }
 
     /// What `rule` makes of the key that `T` has room for.
     fn find<T: DeserializeOwned, V>(
         &self,
-        name: &'static str,
+        (section, name): (Option<&str>, &'static str),
         key: impl Fn(T) -> Typed,
         rule: impl FnOnce(&mut Check<'_>, &Key<'_>) -> V,
     ) -> Result<V, ConfigError> {
-        let (origin, text) = match self {
-            Self::Embedded => ("built-in".to_owned(), DEFAULT_TEXT.to_owned()),
-            Self::File(path) => (path.display().to_string(), read(path, file::any)?),
+        let layers = self.layers(file::any)?;
+        let typed = |layers: &Layers| {
+            let table = layers.table_for(section, name)?;
+            let read = T::deserialize(toml::Deserializer::from(table));
+            read.map(&key).map_err(|error| vec![Fault::of_shape(&error)])
         };
-        let typed = |text| match toml::from_str(text) {
-            Ok(typed) => Ok(key(typed)),
-            Err(error) => Err(vec![Fault::of_shape(&error)]),
-        };
-        let found = typed(&text).and_then(|file| {
-            let default = typed(DEFAULT_TEXT)?;
+        let found = typed(&layers).and_then(|file| {
+            let default = typed(&alone(DEFAULT_TEXT, "built-in"))?;
             let key = Key { name, typed: &file, default: &default };
             within(Files::In(Path::new("")), |check| rule(check, &key))
         });
-        found.map_err(|faults| ConfigError::Refused(Refusal::new(&origin, &text, faults)))
+        found.map_err(|faults| ConfigError::Refused(Refusal::new(layers.texts(), faults)))
     }
 }

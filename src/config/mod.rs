@@ -7,16 +7,19 @@
 //! Must always hold: a [`Config`] is complete and within its ranges, so nobody downstream checks again or knows a
 //! default; the defaults are named once, in `conf/idontstore.toml`, which is built into the program.
 
+mod advice;
 mod cgroup;
 mod check;
 mod dump;
 mod finding;
 mod host;
+mod layers;
 mod report;
 mod typed;
 mod unit;
 mod warning;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -27,14 +30,16 @@ use std::time::Duration;
 use crate::address::Networks;
 use crate::http::Origins;
 use crate::sys::file;
-use crate::sys::listener::KeepAlive;
+use crate::sys::listener::{Endpoint, KeepAlive};
 use crate::sys::private::{Access, Address};
 use crate::sys::user::User;
+use serde::Deserialize;
 use shm::Share;
 use zeroize::Zeroizing;
 
 use check::Files;
 pub use host::{SEGMENT_BYTES_MIN, WORKERS_MAX};
+use layers::{Layers, Text};
 use report::Fault;
 pub use report::{ConfigError, Refusal};
 
@@ -88,9 +93,15 @@ impl Config {
     #[must_use]
     pub fn keys_fixed_until_restart(&self, next: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (&self.memory, &next.memory);
+        // The kernel keeps what a socket was bound with.
+        let is_rebound = |it: &Listener| {
+            let mut same = next.listeners.iter().filter(|next| next.address == it.address);
+            same.any(|next| next.endpoint() != it.endpoint())
+        };
         let keys = [
             ("control_socket", self.control_socket != next.control_socket),
             ("sandbox", self.sandbox != next.sandbox),
+            ("listener.ipv6_only", self.listeners.iter().any(is_rebound)),
             ("memory.segment_bytes", ours.segment_bytes != theirs.segment_bytes),
             ("memory.chunk_bytes", ours.geometry.chunk_bytes != theirs.geometry.chunk_bytes),
             ("memory.lane_bytes_max", ours.lane_bytes() != theirs.lane_bytes()),
@@ -117,10 +128,20 @@ impl Config {
 pub struct Listener {
     /// Where to listen; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// Whether `[::]` leaves IPv4 alone.
+    pub ipv6_only: bool,
     /// Whether a line of PROXY protocol comes before anything else. Only where there are trusted proxies.
     pub proxy_protocol: bool,
     /// The files that make it speak TLS, checked, if it does.
     pub tls: Option<Tls>,
+}
+
+impl Listener {
+    /// What a socket has to be bound to.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.address, self.ipv6_only)
+    }
 }
 
 /// A listener's `tls`.
@@ -337,16 +358,59 @@ pub struct Timeouts {
     pub drain_timeout: Duration,
 }
 
-/// Where a configuration comes from, and comes from again when it is to be read anew.
+/// Where a configuration comes from, and comes from again when it is to be read anew: a file or the program itself, and
+/// over it the environment and the command line that the program was started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The program itself.
-    Embedded,
-    /// A file.
-    File(PathBuf),
+pub struct Source {
+    /// `None`: the program itself.
+    file: Option<PathBuf>,
+    /// Names and values of the variables that are keys.
+    variables: Vec<(String, String)>,
+    /// The addresses that were typed as `--listen`.
+    addresses: Vec<String>,
 }
 
 impl Source {
+    /// The program itself.
+    #[must_use]
+    pub const fn embedded() -> Self {
+        Self { file: None, variables: Vec::new(), addresses: Vec::new() }
+    }
+
+    /// A file.
+    #[must_use]
+    pub const fn file(path: PathBuf) -> Self {
+        Self { file: Some(path), variables: Vec::new(), addresses: Vec::new() }
+    }
+
+    /// Takes those of `variables` that begin with `IDONTSTORE_` for keys. An empty one says nothing.
+    #[must_use]
+    pub fn with_environment(
+        self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        let text = |it: OsString| it.to_string_lossy().into_owned();
+        let variables = variables.into_iter().map(|(name, value)| (text(name), text(value)));
+        let is_key = |(name, value): &(String, String)| {
+            !value.trim().is_empty() && !layers::is_not_a_key(name, value)
+        };
+        let mut variables: Vec<_> = variables.filter(is_key).collect();
+        variables.sort_unstable();
+        Self { variables, ..self }
+    }
+
+    /// Listens on `addresses` and nowhere else, if there are any.
+    #[must_use]
+    pub fn listening_on(self, addresses: Vec<String>) -> Self {
+        Self { addresses, ..self }
+    }
+
+    /// Whether nobody has named a file.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Reads it and checks it.
     pub fn load(&self) -> Result<Config, ConfigError> {
         self.load_on(&host::Host::probe(), file::any)
@@ -361,28 +425,41 @@ impl Source {
     }
 
     fn load_on(&self, host: &host::Host, content: Content) -> Result<Config, ConfigError> {
-        match self {
-            Self::Embedded => parse_with(DEFAULT_TEXT, "built-in", host, Files::In(Path::new(""))),
-            Self::File(path) => {
-                let directory = path.parent().unwrap_or(Path::new(""));
-                parse_with(
-                    &read(path, content)?,
-                    &path.display().to_string(),
-                    host,
-                    Files::In(directory),
-                )
-            }
-        }
+        parse_with(&self.layers(content)?, host, Files::In(self.directory()))
+    }
+
+    /// All that it is made of.
+    fn layers(&self, content: Content) -> Result<Layers, ConfigError> {
+        let file = match &self.file {
+            None => Text { origin: "built-in".to_owned(), text: DEFAULT_TEXT.to_owned() },
+            Some(path) => Text { origin: path.display().to_string(), text: read(path, content)? },
+        };
+        Ok(Layers::new(file, &self.variables, &self.addresses))
+    }
+
+    /// What paths in it are relative to.
+    fn directory(&self) -> &Path {
+        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Embedded => f.write_str("the built-in configuration"),
-            Self::File(path) => write!(f, "configuration {}", path.display()),
+        match &self.file {
+            None => f.write_str("the built-in configuration")?,
+            Some(path) => write!(f, "configuration {}", path.display())?,
         }
+        let over =
+            [("the environment", self.variables.len()), ("the command line", self.addresses.len())];
+        let over: Vec<_> = over.iter().filter(|(_, count)| *count > 0).map(|(it, _)| *it).collect();
+        if over.is_empty() { Ok(()) } else { write!(f, " with {}", over.join(" and ")) }
     }
+}
+
+/// Whether it is an address that can be listened on: an IP address and a port, or `:PORT`.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    check::socket_address(text, true).is_some()
 }
 
 /// How a file is read: [`file::any`] or [`file::regular`].
@@ -398,22 +475,24 @@ fn read(path: &Path, content: Content) -> Result<String, ConfigError> {
 
 /// Checks `text`; `origin` is what errors call it, usually its path. Paths in it are relative to the working directory.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
-    parse_with(text, origin, &host::Host::probe(), Files::In(Path::new("")))
+    parse_with(&alone(text, origin), &host::Host::probe(), Files::In(Path::new("")))
 }
 
 /// The configuration that a running program has printed. Files that it names were looked at then, and are not now.
 pub fn parse_dump(text: &str, origin: &str) -> Result<Config, ConfigError> {
-    parse_with(text, origin, &host::Host::probe(), Files::Known)
+    parse_with(&alone(text, origin), &host::Host::probe(), Files::Known)
 }
 
-fn parse_with(
-    text: &str,
-    origin: &str,
-    host: &host::Host,
-    files: Files<'_>,
-) -> Result<Config, ConfigError> {
-    let refuse = |faults| ConfigError::Refused(Refusal::new(origin, text, faults));
-    let typed = toml::from_str(text).map_err(|error| refuse(vec![Fault::of_shape(&error)]))?;
+/// A text with nothing over it.
+fn alone(text: &str, origin: &str) -> Layers {
+    Layers::new(Text { origin: origin.to_owned(), text: text.to_owned() }, &[], &[])
+}
+
+fn parse_with(layers: &Layers, host: &host::Host, files: Files<'_>) -> Result<Config, ConfigError> {
+    let refuse = |faults| ConfigError::Refused(Refusal::new(layers.texts(), faults));
+    let table = layers.table().map_err(refuse)?;
+    let typed = typed::File::deserialize(toml::Deserializer::from(table))
+        .map_err(|error| refuse(vec![Fault::of_shape(&error)]))?;
     check::check(&typed, &default_typed(), host, files).map_err(refuse)
 }
 

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::layers::Text;
+
 /// Two names this close are taken for a slip of the finger (Jaro-Winkler similarity, 1 being equal).
 const SLIP_SIMILARITY_MIN: f64 = 0.8;
 
@@ -33,11 +35,12 @@ pub enum ConfigError {
     Refused(Refusal),
 }
 
-/// A text and all that is wrong with it; displayed, it is one underlined excerpt a fault.
+/// The texts of a configuration and all that is wrong with them; displayed, it is one underlined excerpt a fault.
 #[derive(Debug)]
 pub struct Refusal {
+    /// Of the first text.
     origin: String,
-    text: String,
+    texts: Vec<Text>,
     faults: Vec<Fault>,
 }
 
@@ -45,7 +48,7 @@ pub struct Refusal {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) title: String,
-    /// Byte range of the offending text, and what is to be said right there.
+    /// Byte range of the offending text, among all texts, and what is to be said right there.
     pub(super) place: (Range<usize>, String),
     /// Other places that have to do with it.
     pub(super) related: Vec<(Range<usize>, String)>,
@@ -53,8 +56,10 @@ pub(super) struct Fault {
 }
 
 impl Refusal {
-    pub(super) fn new(origin: &str, text: &str, faults: Vec<Fault>) -> Self {
-        Self { origin: origin.to_owned(), text: without_secrets(text), faults }
+    pub(super) fn new(texts: &[Text], faults: Vec<Fault>) -> Self {
+        let origin = texts.first().map(|it| it.origin.clone()).unwrap_or_default();
+        let shown = |it: &Text| Text { origin: it.origin.clone(), text: without_secrets(&it.text) };
+        Self { origin, texts: texts.iter().map(shown).collect(), faults }
     }
 }
 
@@ -101,7 +106,7 @@ impl fmt::Display for Refusal {
         let renderer = Renderer::plain();
         for (index, fault) in self.faults.iter().enumerate() {
             let gap = if index == 0 { "" } else { "\n\n" };
-            write!(f, "{gap}{}", renderer.render(&[fault.group(&self.origin, &self.text)]))?;
+            write!(f, "{gap}{}", renderer.render(&[fault.group(&self.texts)]))?;
         }
         Ok(())
     }
@@ -122,18 +127,37 @@ impl Fault {
         }
     }
 
-    fn group<'a>(&'a self, origin: &'a str, text: &'a str) -> Group<'a> {
-        let annotation = |kind: AnnotationKind, (span, label): &'a (Range<usize>, String)| {
-            let label = (!label.is_empty()).then_some(label.as_str());
-            kind.span(within(span, text)).label(label)
+    /// An excerpt of each text that it has a place in, the offending one first.
+    fn group<'a>(&'a self, texts: &'a [Text]) -> Group<'a> {
+        let places = || [&self.place].into_iter().chain(&self.related).enumerate();
+        let main = text_at(texts, self.place.0.start);
+        let mut shown: Vec<_> = places().map(|(_, (span, _))| text_at(texts, span.start)).collect();
+        shown.sort_unstable_by_key(|(number, _)| (*number != main.0, *number));
+        shown.dedup();
+        let snippet = |(number, start): (usize, usize)| {
+            let Text { origin, text } = texts.get(number)?;
+            let here = places()
+                .filter(|(_, (span, _))| text_at(texts, span.start).0 == number)
+                .map(|(index, (span, label))| {
+                    let kind = match index {
+                        0 => AnnotationKind::Primary,
+                        _ => AnnotationKind::Context,
+                    };
+                    let label = (!label.is_empty()).then_some(label.as_str());
+                    kind.span(within(span, start, text)).label(label)
+                });
+            Some(Snippet::source(text.as_str()).path(origin.as_str()).annotations(here))
         };
-        let snippet = Snippet::source(text)
-            .path(origin)
-            .annotation(annotation(AnnotationKind::Primary, &self.place))
-            .annotations(
-                self.related.iter().map(|place| annotation(AnnotationKind::Context, place)),
-            );
-        let group = Level::ERROR.primary_title(self.title.as_str()).element(snippet);
+        let group = shown
+            .into_iter()
+            .filter_map(snippet)
+            .fold(None, |group: Option<Group<'a>>, snippet| {
+                Some(match group {
+                    Some(group) => group.element(snippet),
+                    None => Level::ERROR.primary_title(self.title.as_str()).element(snippet),
+                })
+            })
+            .unwrap_or_else(|| Group::with_title(Level::ERROR.primary_title(self.title.as_str())));
         match &self.help {
             Some(help) => group.element(Level::HELP.message(help.as_str())),
             None => group,
@@ -141,16 +165,28 @@ impl Fault {
     }
 }
 
-/// The range, cut to what the text has: an error at the end of the text points past it.
-fn within(span: &Range<usize>, text: &str) -> Range<usize> {
-    let end = span.end.min(text.len());
-    span.start.min(end)..end
+/// The number of the text that has this place, and where it begins.
+fn text_at(texts: &[Text], place: usize) -> (usize, usize) {
+    let mut start = 0;
+    for (number, Text { text, .. }) in texts.iter().enumerate() {
+        if place <= start + text.len() || number + 1 == texts.len() {
+            return (number, start);
+        }
+        start += text.len() + 1;
+    }
+    (0, 0)
+}
+
+/// The range in the text that begins at `start`, cut to what that has: an error at the end of the text points past it.
+fn within(span: &Range<usize>, start: usize, text: &str) -> Range<usize> {
+    let end = span.end.saturating_sub(start).min(text.len());
+    span.start.saturating_sub(start).min(end)..end
 }
 
 /// A key that does not exist, and those that do.
-struct UnknownKey<'m> {
-    name: &'m str,
-    known: Vec<&'m str>,
+pub(super) struct UnknownKey<'m> {
+    pub(super) name: &'m str,
+    pub(super) known: Vec<&'m str>,
 }
 
 impl<'m> UnknownKey<'m> {
@@ -171,7 +207,8 @@ impl<'m> UnknownKey<'m> {
         }
     }
 
-    fn nearest(&self) -> Option<&'m str> {
+    /// The one that was most likely meant.
+    pub(super) fn nearest(&self) -> Option<&'m str> {
         self.known
             .iter()
             .map(|known| (strsim::jaro_winkler(self.name, known), *known))

@@ -24,7 +24,10 @@ fn assert_refused(text: &str, parts: &[&str]) {
 fn the_default_is_the_documented_one() {
     let config = embedded();
     let address = "127.0.0.1:8080".parse().unwrap();
-    assert_eq!(config.listeners, [Listener { address, proxy_protocol: false, tls: None }]);
+    assert_eq!(
+        config.listeners,
+        [Listener { address, ipv6_only: false, proxy_protocol: false, tls: None }]
+    );
     assert!(config.trusted_proxies.is_empty());
     assert_eq!((config.generations_max, &config.control_socket), (4, &None));
     assert_eq!((config.user.name.as_str(), config.sandbox), ("nobody", true));
@@ -272,7 +275,7 @@ fn a_wait_that_is_typed_once_is_everybodys() {
 fn a_file_is_read_and_named_in_its_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("my.toml");
-    let load = || Source::File(path.clone()).load();
+    let load = || Source::file(path.clone()).load();
     assert!(matches!(load(), Err(ConfigError::Unreadable { .. })));
     std::fs::write(&path, "workers = 2\n").unwrap();
     assert_eq!(load().unwrap().workers.get(), 2);
@@ -286,7 +289,7 @@ fn what_is_automatic_stays_while_the_program_runs() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("my.toml");
     std::fs::write(&path, "memory.segment_bytes = \"11MiB\"\n").unwrap();
-    let source = Source::File(path.clone());
+    let source = Source::file(path.clone());
     let running = source.load().unwrap();
     // As if the machine had had other memory at the start.
     std::fs::write(&path, "workers = 2\n").unwrap();
@@ -332,7 +335,10 @@ fn a_wrong_shape_is_refused_with_its_place() {
     assert_refused("a\n\n[b", &["test.toml:1:"]);
     assert_refused("[[listener]]\n", &["test.toml:1:1", "missing field `address`"]);
     assert_refused("memory = 3\n", &["test.toml:1:10", "a section `[memory]`"]);
-    assert_refused("[listener]\naddress = '127.0.0.1:1'\n", &["test.toml:1:1"]);
+    assert_refused(
+        "[listener]\naddress = '127.0.0.1:1'\n",
+        &["test.toml:1:2", "write `[[listener]]`"],
+    );
 }
 
 #[test]
@@ -496,9 +502,17 @@ fn a_segment_too_small_for_its_sessions_is_refused() {
 
 #[test]
 fn listeners_are_addresses_and_none_twice() {
-    for bad in
-        ["'localhost:80'", "'127.0.0.1'", "':80'", "80", "'127.0.0.1:65536'", "'::1:80'", "''"]
-    {
+    for bad in [
+        "'localhost:80'",
+        "'127.0.0.1'",
+        "':+80'",
+        "':'",
+        "'::80'",
+        "80",
+        "'127.0.0.1:65536'",
+        "'::1:80'",
+        "''",
+    ] {
         assert_refused(
             &format!("[[listener]]\naddress = {bad}\n"),
             &["test.toml:2:11", "bad value for `address`", "such as \"127.0.0.1:8080\""],
@@ -511,7 +525,24 @@ fn listeners_are_addresses_and_none_twice() {
     let said = "listeners at 127.0.0.1:80 and at 0.0.0.0:80";
     assert_refused(part, &["test.toml:4:11", said, "first here"]);
     let both = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\n";
-    assert!(parse(both, "test").is_ok(), "IPv6 listeners take no IPv4 connections");
+    let said = "listeners at 0.0.0.0:80 and at [::]:80, of which one is a part";
+    assert_refused(both, &["test.toml:4:11", said, "`[::]` serves IPv4, too"]);
+    let apart = parse(&format!("{both}ipv6_only = true\n"), "test").unwrap();
+    assert_eq!(apart.listeners[1].endpoint().to_string(), "[::]:80 (ipv6_only)");
+    let wrong = "[[listener]]\naddress = '0.0.0.0:80'\nipv6_only = true\n";
+    assert_refused(wrong, &["test.toml:3:13", "`ipv6_only` at 0.0.0.0:80"]);
+    let mapped = "[[listener]]\naddress = '[::ffff:127.0.0.1]:80'\n";
+    assert_eq!(parse(mapped, "test").unwrap().listeners[0].address.to_string(), "127.0.0.1:80");
+}
+
+#[test]
+fn a_port_alone_is_all_addresses_that_the_system_has() {
+    let layers = alone("[[listener]]\naddress = ':80'\n", "test");
+    for (has_ipv6, address) in [(true, "[::]:80"), (false, "0.0.0.0:80")] {
+        let host = host::Host { has_ipv6, ..host::Host::probe() };
+        let config = parse_with(&layers, &host, Files::In(Path::new(""))).unwrap();
+        assert_eq!(config.listeners[0].endpoint().to_string(), address);
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, expecting = "a block `[[listener]]` with an `address`")]
 pub(super) struct Listener {
     pub(super) address: Spanned<Value>,
+    pub(super) ipv6_only: Typed,
     pub(super) proxy_protocol: Typed,
     pub(super) tls: Option<Tls>,
 }

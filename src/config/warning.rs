@@ -1,6 +1,9 @@
 //! What a valid configuration is likely not to mean. Called at a start and for `-t`; nothing is refused for it.
 
-use super::Config;
+use super::{Config, Tls};
+use crate::sys::private::Address;
+use crate::tls::Credentials;
+use std::time::SystemTime;
 
 /// An address that may have more than one in so many of all can take what others need.
 const ADDRESSES_MIN: usize = 4;
@@ -22,7 +25,29 @@ impl Config {
             let most = if most == 0 { "any number".to_owned() } else { most.to_string() };
             format!("one address may have {most} of {all} {name} (limits.{name}_per_address_max)")
         });
-        wide.chain(self.short_wait()).collect()
+        wide.chain(self.short_wait()).chain(self.open_admin()).chain(self.certificates()).collect()
+    }
+
+    fn open_admin(&self) -> Option<String> {
+        let Some(Address::Tcp(address)) = self.admin.listen else { return None };
+        address.ip().to_canonical().is_unspecified().then(|| {
+            format!(
+                "the admin listener {address} is on all addresses (admin.listen): everybody who reaches this machine is \
+                 told what the relay does, without a password"
+            )
+        })
+    }
+
+    /// Certificates that clients refuse, or soon will. Reads the files, which were read before; what has become of them
+    /// since is told elsewhere.
+    fn certificates(&self) -> impl Iterator<Item = String> {
+        let now = SystemTime::now();
+        self.listeners.iter().filter_map(move |listener| {
+            let Tls { certificate, key } = listener.tls.as_ref()?;
+            let validity = Credentials::load(certificate, key).ok()?.validity()?;
+            let why = validity.warning(now)?;
+            Some(format!("the certificate {} of {} {why}", certificate.display(), listener.address))
+        })
     }
 
     /// A lane that stands still may be let do so for up to twice `stall_timeout`.
@@ -53,6 +78,19 @@ mod tests {
         assert!(timeouts("stall_timeout = \"14s\"").is_empty());
         assert_eq!(timeouts("stall_timeout = \"15s\"").len(), 1);
         assert_eq!(timeouts("chunk_wait = \"5s\"").len(), 1);
+    }
+
+    #[test]
+    fn an_admin_listener_for_everybody_is_told_of() {
+        let admin =
+            |address| parse(&format!("[admin]\nlisten = '{address}'"), "test").unwrap().warnings();
+        for address in ["127.0.0.1:9180", "[::1]:9180", "192.0.2.1:9180", "unix:/run/a.sock"] {
+            assert!(admin(address).is_empty(), "{address}");
+        }
+        for address in ["0.0.0.0:9180", "[::]:9180", "[::ffff:0.0.0.0]:9180"] {
+            let told = admin(address);
+            assert!(told.len() == 1 && told[0].contains(address), "{told:?}");
+        }
     }
 
     #[test]

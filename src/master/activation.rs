@@ -3,12 +3,14 @@
 //! Called once at the start, and asked before each reload. What must always hold: the configuration asks for
 //! exactly the listeners that there are, and nobody stops listening on one: who holds it would be refused too.
 
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::quoted::Quoted;
+use crate::sys::listener::Endpoint;
 use crate::sys::{listener, program};
 use std::env;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::RawFd;
 use std::process;
 use std::rc::Rc;
@@ -16,14 +18,14 @@ use std::rc::Rc;
 /// The first descriptor that is handed over.
 const FIRST: RawFd = 3;
 
-/// Listeners that were handed over, each with its address.
-pub(super) type Given = Vec<(SocketAddr, Rc<TcpListener>)>;
+/// Listeners that were handed over, each with what it is bound to.
+pub(super) type Given = Vec<(Endpoint, Rc<TcpListener>)>;
 
 /// Why the listeners that were handed over are not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivationError {
     /// The environment does not say how many there are.
-    #[error("LISTEN_FDS is {0:?}, and not a number")]
+    #[error("LISTEN_FDS is {}, and not a number", Quoted(.0))]
     Count(String),
     /// One is not open.
     #[error("descriptor {fd}, which LISTEN_FDS counts, cannot be taken")]
@@ -51,17 +53,17 @@ pub enum ActivationError {
     )]
     Mismatch {
         /// The configuration's.
-        configured: Vec<SocketAddr>,
+        configured: Vec<Endpoint>,
         /// The service manager's.
-        given: Vec<SocketAddr>,
+        given: Vec<Endpoint>,
     },
 }
 
-struct List<'a>(&'a [SocketAddr]);
+struct List<'a>(&'a [Endpoint]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses: Vec<String> = self.0.iter().map(SocketAddr::to_string).collect();
+        let addresses: Vec<String> = self.0.iter().map(Endpoint::to_string).collect();
         f.write_str(if addresses.is_empty() { "none" } else { "" })?;
         f.write_str(&addresses.join(", "))
     }
@@ -80,20 +82,20 @@ pub(super) fn given() -> Result<Option<Given>, ActivationError> {
     Ok(if given.is_empty() { None } else { Some(given) })
 }
 
-fn take(fd: RawFd) -> Result<(SocketAddr, Rc<TcpListener>), ActivationError> {
+fn take(fd: RawFd) -> Result<(Endpoint, Rc<TcpListener>), ActivationError> {
     let taken = program::take(fd).map_err(|source| ActivationError::Descriptor { fd, source })?;
-    let adopted = listener::adopt(taken).and_then(|it| Ok((it.local_addr()?, Rc::new(it))));
+    let adopted = listener::adopt(taken).and_then(|it| Ok((Endpoint::of(&it)?, Rc::new(it))));
     adopted.map_err(|source| ActivationError::Kind { fd, source })
 }
 
 /// Whether `config` asks for the listeners at `given`, and for no others.
 pub(super) fn check(
     config: &Config,
-    given: impl Iterator<Item = SocketAddr>,
+    given: impl Iterator<Item = Endpoint>,
 ) -> Result<(), ActivationError> {
-    let configured: Vec<_> = config.listeners.iter().map(|it| it.address).collect();
+    let configured: Vec<_> = config.listeners.iter().map(config::Listener::endpoint).collect();
     let given: Vec<_> = given.collect();
-    let sorted = |addresses: &[SocketAddr]| {
+    let sorted = |addresses: &[Endpoint]| {
         let mut sorted = addresses.to_vec();
         sorted.sort_unstable();
         sorted
@@ -113,21 +115,27 @@ mod tests {
 
     #[test]
     fn given_and_configured_have_to_be_the_same_in_any_order() {
-        let text = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\n";
+        let text = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\nipv6_only = true\n";
         let config = config::parse(text, "test").unwrap();
-        let check = |given: &[&str]| {
-            check(&config, given.iter().map(|it| it.parse().unwrap())).map_err(|it| it.to_string())
+        let endpoint = |text: &&str| match text.strip_suffix(" (ipv6_only)") {
+            Some(address) => Endpoint::new(address.parse().unwrap(), true),
+            None => Endpoint::new(text.parse().unwrap(), false),
         };
-        check(&["0.0.0.0:80", "[::]:80"]).unwrap();
-        check(&["[::]:80", "0.0.0.0:80"]).unwrap();
+        let check = |given: &[&str]| {
+            check(&config, given.iter().map(endpoint)).map_err(|it| it.to_string())
+        };
+        check(&["0.0.0.0:80", "[::]:80 (ipv6_only)"]).unwrap();
+        check(&["[::]:80 (ipv6_only)", "0.0.0.0:80"]).unwrap();
         for given in [
             &["0.0.0.0:80"][..],
-            &["0.0.0.0:80", "[::]:81"],
+            &["0.0.0.0:80", "[::]:80"],
+            &["0.0.0.0:80", "[::]:81 (ipv6_only)"],
             &["0.0.0.0:80", "0.0.0.0:80"],
-            &["0.0.0.0:80", "[::]:80", "127.0.0.1:9"],
+            &["0.0.0.0:80", "[::]:80 (ipv6_only)", "127.0.0.1:9"],
         ] {
             let why = check(given).unwrap_err();
-            let end = format!("configured 0.0.0.0:80, [::]:80, given {}", given.join(", "));
+            let end =
+                format!("configured 0.0.0.0:80, [::]:80 (ipv6_only), given {}", given.join(", "));
             assert!(why.ends_with(&end), "{why}");
         }
     }

@@ -7,6 +7,7 @@ use super::activation::{self, Given};
 use super::{MasterError, explain};
 use crate::config::{self, Config, Source, Tls};
 use crate::session::IssueTokens;
+use crate::sys::listener::Endpoint;
 use crate::sys::private::{Access, Address};
 use crate::sys::sink::Sink;
 use crate::sys::{listener, private};
@@ -26,7 +27,8 @@ pub(super) fn first(
     given: Option<Given>,
 ) -> Result<Generation, MasterError> {
     let Some(given) = given else { return open(config, segment, Vec::new(), None) };
-    activation::check(&config, given.iter().map(|(address, _)| *address))?;
+    activation::check(&config, given.iter().map(|(endpoint, _)| *endpoint))?;
+    let given: Vec<_> = given.into_iter().map(|(it, listener)| (it.address, listener)).collect();
     for (address, listener) in &given {
         let set = config.keep_alive().apply(listener);
         set.map_err(|source| MasterError::Listen { address: *address, source })?;
@@ -52,7 +54,7 @@ pub(super) fn next(
 /// The generation that the program before this one has left, with what it had open; and why no worker of it can be
 /// forked, if its certificates or tokens are gone since.
 pub(super) fn again(
-    config: Config,
+    mut config: Config,
     segment: &'static Segment,
     listeners: Vec<OwnedFd>,
     admin: Option<OwnedFd>,
@@ -70,6 +72,14 @@ pub(super) fn again(
         // That program may not have known of it.
         if let Err(error) = listener::refuse_fast_open(listener) {
             tracing::warn!(%error, "a listener keeps TCP Fast Open");
+        }
+    }
+    for (settings, listener) in config.listeners.iter_mut().zip(&listeners) {
+        // That program may have known nothing of it, and the socket stays as it is.
+        if let Ok(endpoint) = Endpoint::of(listener)
+            && endpoint != settings.endpoint()
+        {
+            settings.ipv6_only = endpoint.ipv6_only;
         }
     }
     let admin = admin.map(|fd| Rc::new(fd.into()));
@@ -91,9 +101,10 @@ pub(super) fn could_be_next(
     let is_open = |it: &&config::Listener| {
         current.config.listeners.iter().any(|other| other.address == it.address)
     };
-    for config::Listener { address, .. } in config.listeners.iter().filter(|it| !is_open(it)) {
-        let address = *address;
-        listener::probe(address).map_err(|source| MasterError::Listen { address, source })?;
+    for listener in config.listeners.iter().filter(|it| !is_open(it)) {
+        let address = listener.address;
+        let probed = listener::probe(listener.endpoint());
+        probed.map_err(|source| MasterError::Listen { address, source })?;
     }
     load_issue_tokens(&config)?;
     make_acceptors(&config, segment).map(drop)
@@ -106,7 +117,10 @@ fn load(source: &Source, current: &Generation, is_activated: bool) -> Result<Con
         return Err(MasterError::Fixed { keys: keys.join(", ") });
     }
     if is_activated {
-        activation::check(&config, current.config.listeners.iter().map(|it| it.address))?;
+        activation::check(
+            &config,
+            current.config.listeners.iter().map(config::Listener::endpoint),
+        )?;
     }
     Ok(config)
 }
@@ -121,14 +135,15 @@ fn open(
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let acceptors = make_acceptors(&config, segment)?;
     let issue_tokens = load_issue_tokens(&config)?;
-    let mut open = |address| {
+    let mut open = |listener: &config::Listener| {
+        let address = listener.address;
         if let Some(index) = opened.iter().position(|(other, _)| *other == address) {
             return Ok(opened.remove(index).1);
         }
-        let opened = listener::open(address, config.keep_alive());
+        let opened = listener::open(listener.endpoint(), config.keep_alive());
         opened.map(Rc::new).map_err(|source| MasterError::Listen { address, source })
     };
-    let listeners = config.listeners.iter().map(|listener| open(listener.address));
+    let listeners = config.listeners.iter().map(&mut open);
     let listeners = listeners.collect::<Result<_, _>>()?;
     let access = open_access_log(&config)?;
     // The last that may fail, as it may leave a file.

@@ -2,6 +2,7 @@
 
 use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
+use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -31,9 +32,59 @@ impl KeepAlive {
     }
 }
 
-/// Opens a listener on `address`: non-blocking, closed on exec, alone on its address.
-pub fn open(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<TcpListener> {
-    let socket = bind(address)?;
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The address; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Whether it is `[::]` and leaves IPv4 alone.
+    pub ipv6_only: bool,
+}
+
+impl Endpoint {
+    /// `ipv6_only` says something of `[::]` alone.
+    #[must_use]
+    pub fn new(address: SocketAddr, ipv6_only: bool) -> Self {
+        let is_all = address.is_ipv6() && address.ip().is_unspecified();
+        Self { address, ipv6_only: ipv6_only && is_all }
+    }
+
+    /// What a listener is bound to.
+    pub fn of(listener: &TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let ipv6_only = address.is_ipv6() && SockRef::from(listener).only_v6()?;
+        Ok(Self::new(address, ipv6_only))
+    }
+
+    /// Whether connections of both families come there.
+    #[must_use]
+    pub fn takes_both(self) -> bool {
+        self.address.is_ipv6() && self.address.ip().is_unspecified() && !self.ipv6_only
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address, false)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let alone = if self.ipv6_only { " (ipv6_only)" } else { "" };
+        write!(f, "{}{alone}", self.address)
+    }
+}
+
+/// Whether the kernel has IPv6.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok()
+}
+
+/// Opens a listener at `endpoint`: non-blocking, closed on exec, alone on its address.
+pub fn open(endpoint: Endpoint, keep_alive: KeepAlive) -> io::Result<TcpListener> {
+    let socket = bind(endpoint)?;
     socket.set_nonblocking(true)?;
     // For the connections that will be accepted: they inherit it.
     socket.set_tcp_nodelay(true)?;
@@ -71,17 +122,26 @@ pub fn refuse_fast_open(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-/// Whether `address` could be listened on, without anybody being able to connect meanwhile.
-pub fn probe(address: SocketAddr) -> io::Result<()> {
-    bind(address).map(drop)
+/// Whether `endpoint` could be listened at, without anybody being able to connect meanwhile.
+pub fn probe(endpoint: Endpoint) -> io::Result<()> {
+    bind(endpoint).map(drop)
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn bind(endpoint: Endpoint) -> io::Result<Socket> {
+    let address = endpoint.address;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
+    let socket = socket.map_err(|error| match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT) if address.is_ipv6() => {
+            let why = "this system has no IPv6; 0.0.0.0 stands for all addresses of IPv4";
+            io::Error::new(io::ErrorKind::Unsupported, why)
+        }
+        _ => error,
+    })?;
     // So that a restart does not wait for old connections to time out.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        // Whatever `net.ipv6.bindv6only` says.
+        socket.set_only_v6(!endpoint.takes_both())?;
     }
     socket.bind(&address.into())?;
     Ok(socket)

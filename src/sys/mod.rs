@@ -8,6 +8,7 @@ pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod file;
+pub mod interfaces;
 pub mod listener;
 pub mod memory;
 pub mod pipe;

@@ -119,7 +119,8 @@ pub fn listen(address: &Address) -> io::Result<Socket> {
         Address::Tcp(address) => {
             listener.set_reuse_address(true)?;
             if address.is_ipv6() {
-                listener.set_only_v6(true)?;
+                // `[::]` stands for all addresses, of IPv4 as well.
+                listener.set_only_v6(false)?;
             }
             listener.bind(&socket_address)?;
         }

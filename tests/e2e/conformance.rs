@@ -516,7 +516,10 @@ const OVER_HTTP_ALONE: &[(&str, &[Tests])] = &[
         ],
     ),
     ("it is about schemes and addresses, and says itself what is spoken", &[("address", &[])]),
-    ("it is about what clients never see", &[("admin", &[]), ("cli", &[]), ("control", &[])]),
+    (
+        "it is about what clients never see",
+        &[("admin", &[]), ("cli", &[]), ("control", &[]), ("first_steps", &[])],
+    ),
     (
         "it is about logs, whatever is logged",
         &[("access_log", &[]), ("access_loss", &[]), ("diagnostics", &[]), ("rotation", &[])],

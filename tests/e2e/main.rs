@@ -30,6 +30,7 @@ mod fairness;
 mod fast_open;
 mod faults;
 mod files;
+mod first_steps;
 mod form;
 mod framing;
 mod hanging;

@@ -6,13 +6,16 @@
 use super::super::report::Fault;
 use super::super::{Admin, Log};
 use super::{Check, Files, typed};
+use crate::sys::listener::Endpoint;
 use crate::sys::private::Address;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Whether nobody can listen on both. IPv6 listeners take no IPv4 connections, so the two families never meet.
-pub(super) fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+/// Whether nobody can listen on both. The two families meet where `[::]` takes IPv4 connections as well.
+pub(super) fn clash(one: Endpoint, other: Endpoint) -> bool {
+    let takes_both = one.takes_both() || other.takes_both();
+    let (one, other) = (one.address, other.address);
     let meet = match (one, other) {
         (SocketAddr::V4(one), SocketAddr::V4(other)) => {
             one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified()
@@ -24,7 +27,7 @@ pub(super) fn clash(one: SocketAddr, other: SocketAddr) -> bool {
                 || one.ip().is_unspecified()
                 || other.ip().is_unspecified()
         }
-        _ => false,
+        _ => takes_both,
     };
     // Port 0 twice is two different ports.
     meet && one.port() == other.port() && one.port() != 0
@@ -119,11 +122,16 @@ fn settle(path: &Path, files: Files<'_>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use crate::sys::listener::Endpoint;
 
     #[test]
     fn addresses_clash_where_the_kernel_says_so() {
+        let endpoint = |text: &str| match text.strip_prefix("alone ") {
+            Some(address) => Endpoint::new(address.parse().unwrap(), true),
+            None => Endpoint::new(text.parse().unwrap(), false),
+        };
         let clash = |one: &str, other: &str| {
-            let [one, other] = [one, other].map(|it| it.parse().unwrap());
+            let [one, other] = [one, other].map(endpoint);
             assert_eq!(super::clash(one, other), super::clash(other, one), "{one} {other}");
             super::clash(one, other)
         };
@@ -132,6 +140,10 @@ mod tests {
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("0.0.0.0:80", "0.0.0.0:80"),
             ("[::]:80", "[::1]:80"),
+            ("alone [::]:80", "[::1]:80"),
+            ("[::]:80", "alone [::]:80"),
+            ("0.0.0.0:80", "[::]:80"),
+            ("127.0.0.1:80", "[::]:80"),
             ("[::1]:80", "[0::1]:80"),
             ("[fe80::1]:80", "[fe80::1%2]:80"),
         ] {
@@ -140,11 +152,14 @@ mod tests {
         for (one, other) in [
             ("127.0.0.1:80", "127.0.0.2:80"),
             ("0.0.0.0:80", "127.0.0.1:81"),
-            ("0.0.0.0:80", "[::]:80"),
-            ("127.0.0.1:80", "[::]:80"),
+            ("0.0.0.0:80", "alone [::]:80"),
+            ("127.0.0.1:80", "alone [::]:80"),
+            ("127.0.0.1:80", "[::1]:80"),
+            ("127.0.0.1:80", "[::]:81"),
             ("[::1]:80", "[::2]:80"),
             ("[fe80::1%1]:80", "[fe80::1%2]:80"),
             ("0.0.0.0:0", "127.0.0.1:0"),
+            ("0.0.0.0:0", "[::]:0"),
         ] {
             assert!(!clash(one, other), "{one} {other}");
         }
