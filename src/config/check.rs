@@ -4,7 +4,7 @@
 //! Must always hold: either every value lies in the range written here, or there is at least one fault; all bad values
 //! of a file are found in one go.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,9 @@ mod memory;
 mod places;
 mod previewers;
 mod rates;
+
+use places::endpoints;
+pub(super) use places::socket_address;
 
 /// Works out the configuration that `file` asks for, with `default` for what it leaves out.
 pub(super) fn check(
@@ -595,38 +598,6 @@ impl Key<'_> {
 fn is_segment(text: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     !matches!(text, "" | "." | "..") && text.bytes().all(unreserved)
-}
-
-/// The address that a text means: `:8080` stands for all there are.
-pub(super) fn socket_address(text: &str, has_ipv6: bool) -> Option<SocketAddr> {
-    let all = || if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    let address = match text.strip_prefix(':') {
-        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            SocketAddr::new(all(), port.parse().ok()?)
-        }
-        _ => text.parse::<SocketAddr>().ok()?,
-    };
-    Some(match address.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
-        IpAddr::V6(_) => address,
-    })
-}
-
-/// Where clients are served, as far as it makes sense, each with its place if it was typed.
-fn endpoints<'t>(
-    file: &'t typed::File,
-    default: &'t typed::File,
-    host: &Host,
-) -> impl Iterator<Item = (Endpoint, Option<Range<usize>>)> + 't {
-    let is_typed = file.listener.is_some();
-    let has_ipv6 = host.has_ipv6;
-    let listeners = file.listener.as_ref().or(default.listener.as_ref());
-    listeners.into_iter().flat_map(|list| list.get_ref()).filter_map(move |listener| {
-        let address = socket_address(listener.address.get_ref().as_str()?, has_ipv6)?;
-        let ipv6_only = listener.ipv6_only.as_ref().and_then(|it| it.get_ref().as_bool());
-        let endpoint = Endpoint::new(address, ipv6_only.unwrap_or_default());
-        Some((endpoint, is_typed.then(|| listener.address.span())))
-    })
 }
 
 fn trusted_proxies<'t>(

@@ -536,16 +536,6 @@ fn listeners_are_addresses_and_none_twice() {
 }
 
 #[test]
-fn a_port_alone_is_all_addresses_that_the_system_has() {
-    let layers = alone("[[listener]]\naddress = ':80'\n", "test");
-    for (has_ipv6, address) in [(true, "[::]:80"), (false, "0.0.0.0:80")] {
-        let host = host::Host { has_ipv6, ..host::Host::probe() };
-        let config = parse_with(&layers, &host, Files::In(Path::new(""))).unwrap();
-        assert_eq!(config.listeners[0].endpoint().to_string(), address);
-    }
-}
-
-#[test]
 fn the_admin_listener_is_none_of_the_clients_also_by_another_name() {
     let admin = |listener: &str, admin: &str| format!("{listener}[admin]\nlisten = '{admin}'\n");
     let everywhere = "[[listener]]\naddress = '0.0.0.0:80'\n";

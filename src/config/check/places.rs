@@ -3,12 +3,13 @@
 //! What must always hold: of two that the kernel would not let one program have at a time, or of which one would be
 //! written over the other, the second is a fault, whatever its spelling.
 
+use super::super::host::Host;
 use super::super::report::Fault;
 use super::super::{Admin, Log};
 use super::{Check, Files, typed};
 use crate::sys::listener::Endpoint;
 use crate::sys::private::Address;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,38 @@ pub(super) fn clash(one: Endpoint, other: Endpoint) -> bool {
     };
     // Port 0 twice is two different ports.
     meet && one.port() == other.port() && one.port() != 0
+}
+
+/// The address that a text means: `:8080` stands for all there are.
+pub(in crate::config) fn socket_address(text: &str, has_ipv6: bool) -> Option<SocketAddr> {
+    let all = || if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let address = match text.strip_prefix(':') {
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            SocketAddr::new(all(), port.parse().ok()?)
+        }
+        _ => text.parse::<SocketAddr>().ok()?,
+    };
+    Some(match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    })
+}
+
+/// Where clients are served, as far as it makes sense, each with its place if it was typed.
+pub(super) fn endpoints<'t>(
+    file: &'t typed::File,
+    default: &'t typed::File,
+    host: &Host,
+) -> impl Iterator<Item = (Endpoint, Option<Range<usize>>)> + 't {
+    let is_typed = file.listener.is_some();
+    let has_ipv6 = host.has_ipv6;
+    let listeners = file.listener.as_ref().or(default.listener.as_ref());
+    listeners.into_iter().flat_map(|list| list.get_ref()).filter_map(move |listener| {
+        let address = socket_address(listener.address.get_ref().as_str()?, has_ipv6)?;
+        let ipv6_only = listener.ipv6_only.as_ref().and_then(|it| it.get_ref().as_bool());
+        let endpoint = Endpoint::new(address, ipv6_only.unwrap_or_default());
+        Some((endpoint, is_typed.then(|| listener.address.span())))
+    })
 }
 
 /// A path that the relay makes something of, or reads secrets from.
@@ -123,6 +156,14 @@ fn settle(path: &Path, files: Files<'_>) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use crate::sys::listener::Endpoint;
+
+    #[test]
+    fn a_port_alone_is_all_addresses_that_the_system_has() {
+        for (has_ipv6, address) in [(true, "[::]:80"), (false, "0.0.0.0:80")] {
+            let read = super::socket_address(":80", has_ipv6).unwrap();
+            assert_eq!(read.to_string(), address);
+        }
+    }
 
     #[test]
     fn addresses_clash_where_the_kernel_says_so() {
