@@ -23,15 +23,30 @@ use crate::preflight;
 /// named; a relay that is started has the built-in configuration then.
 const PACKAGED: &str = "/etc/idontstore/idontstore.toml";
 
-/// A relay that two parties meet at, over HTTP, and that never stores what passes.
+/// What to type first.
+const EXAMPLES: &str = "\
+Examples:
+  idontstore                     serve this machine alone; `curl 127.0.0.1:8080` tells how to use it
+  idontstore -p 8080             serve all who reach this machine, over plain HTTP
+  idontstore -c my.toml          serve as my.toml says: HTTPS, limits, logs
+  idontstore -t -c my.toml       test my.toml
+  idontstore -c my.toml -s reload   have the running relay read my.toml again
+
+To pass a file: `curl -fsSX POST 127.0.0.1:8080` prints a URL; send by `curl -T FILE URL/`, receive by `curl -fOJ URL`.
+
+Every key of the configuration may come from the environment: IDONTSTORE_LIMITS__BODY_BYTES_MAX=5GiB.
+`idontstore -T` prints every key with its value.";
+
+/// A relay by which two people who cannot reach each other pass a file, with curl or a browser. It never stores what passes.
 ///
-/// With no arguments it runs in the foreground with the built-in configuration.
+/// Without arguments it runs in the foreground at 127.0.0.1:8080 with the built-in configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "idontstore",
     version,
     disable_version_flag = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
 )]
 struct Args {
     #[command(subcommand)]
@@ -52,7 +67,7 @@ struct Args {
     /// Print the configuration with every value worked out, and exit
     #[arg(short = 'T', long = "dump", global = true, conflicts_with = "test")]
     dump: bool,
-    /// Ask the running program, by its control socket, and wait for what comes of it
+    /// Send a request to the running relay by its control socket, and wait for the outcome
     #[arg(
         short = 's',
         long = "signal",
@@ -156,8 +171,10 @@ impl Args {
     ) -> Exit {
         let is_status = matches!(self.command, Some(Command::Status));
         if is_status && (self.port.is_some() || !self.listen.is_empty()) {
-            let _ =
-                writeln!(err, "idontstore: `status` asks a relay that runs, and listens nowhere");
+            let _ = writeln!(
+                err,
+                "idontstore: `status` asks a running relay; --listen and -p do not go with it"
+            );
             return Exit::Usage;
         }
         if is_status || self.signal.is_some() {

@@ -43,15 +43,18 @@ impl Rate {
         self.portion_bytes
     }
 
-    /// Puts down a portion where all up to `spoken_for_ns` is spoken for. Returns when it may be moved, and up to when all
-    /// is spoken for then. Of the time before `now_ns` that nobody wanted, a portion's is made up for.
+    /// Puts down `bytes`, a portion at most, where all up to `spoken_for_ns` is spoken for. Returns when they may be moved,
+    /// and up to when all is spoken for then. Of the time before `now_ns` that nobody wanted, a portion's is made up for.
     #[must_use]
-    pub fn reserve(self, spoken_for_ns: u64, now_ns: u64) -> (u64, u64) {
+    pub fn reserve(self, bytes: u64, spoken_for_ns: u64, now_ns: u64) -> (u64, u64) {
+        let part = u128::from(self.portion_ns) * u128::from(bytes.min(self.portion_bytes));
+        let part_ns = part.checked_div(self.portion_bytes.into()).unwrap_or(0);
+        let part_ns = u64::try_from(part_ns).unwrap_or(u64::MAX);
         let ahead_ns = self.portion_ns.saturating_mul(PORTIONS_AHEAD_MAX);
         let is_noise = spoken_for_ns > now_ns.saturating_add(ahead_ns);
         let spoken_for_ns = if is_noise { now_ns } else { spoken_for_ns };
         let starts_ns = spoken_for_ns.max(now_ns.saturating_sub(self.portion_ns));
-        (starts_ns, starts_ns.saturating_add(self.portion_ns))
+        (starts_ns, starts_ns.saturating_add(part_ns))
     }
 }
 
@@ -68,14 +71,14 @@ impl<'a> Bandwidth<'a> {
         Self { words }
     }
 
-    /// Puts down a portion at `rate` of the address with this keyed digest. Returns when it may be moved.
+    /// Puts down `bytes`, a portion at most, at `rate` of the address with this keyed digest. Returns when they may be moved.
     #[must_use]
-    pub fn reserve(&self, digest: u64, rate: Rate, now_ns: u64) -> u64 {
+    pub fn reserve(&self, digest: u64, rate: Rate, bytes: u64, now_ns: u64) -> u64 {
         let index = usize::try_from(digest).unwrap_or(0).checked_rem(self.words.len());
         let Some(word) = index.and_then(|index| self.words.get(index)) else { return now_ns };
         let mut found = word.load(Ordering::Relaxed);
         for _ in 0..TRIES_MAX {
-            let (starts_ns, spoken_for_ns) = rate.reserve(found, now_ns);
+            let (starts_ns, spoken_for_ns) = rate.reserve(bytes, found, now_ns);
             // Relaxed: nothing but the word itself hangs on it.
             let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
             match word.compare_exchange_weak(found, spoken_for_ns, ok, no) {
@@ -84,6 +87,6 @@ impl<'a> Bandwidth<'a> {
             }
         }
         // Behind all that are putting down theirs.
-        rate.reserve(found, now_ns).1
+        rate.reserve(bytes, found, now_ns).1
     }
 }

@@ -1,8 +1,8 @@
-//! How many unknown session keys an address may name in a second, over all workers.
+//! How many unknown session keys, or wrong tokens, an address may bring in a second, over all workers.
 //!
-//! One word an address, found by its keyed digest: the second and how many there were in it. Two
-//! addresses that meet in one word share a budget, which harms only who guesses: a key that is valid
-//! is never counted.
+//! One word an address and a kind of guess, found by a keyed digest: the second and how many there were in it. Two addresses
+//! that meet in one word share a budget. A key that is valid is never counted. A good token is refused while its
+//! address's word for tokens is spent.
 
 use crate::sync::{AtomicU64, Ordering};
 

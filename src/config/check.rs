@@ -14,7 +14,7 @@ use shm::{CONNECTIONS_MAX, Share, WORKER_RECORDS_MAX};
 use toml::{Spanned, Value};
 
 use crate::address::{Network, Networks};
-use crate::sys::listener::Endpoint;
+use crate::sys::listener::{Endpoint, has_ipv6};
 use crate::sys::private::Address;
 use crate::sys::user::User;
 use crate::tls::{Credentials, CredentialsError};
@@ -140,7 +140,7 @@ impl Check<'_> {
         );
         let control_socket = self.control_socket(&key!(file, default, control_socket));
         let log = self.log(&file.log, &default.log);
-        let admin = self.admin(file, default, host);
+        let admin = self.admin(file, default);
         self.paths_are_apart(file, control_socket.as_ref(), &admin, &log);
         let timeouts = self.timeouts(&file.timeouts, &default.timeouts);
         // A file from before messages had a default of their own means both.
@@ -154,7 +154,7 @@ impl Check<'_> {
             sandbox: self.choice(&key!(file, default, sandbox), &SWITCH),
             trusted_proxies: self.trusted_proxies(file, default),
             previewers: self.previewers(file, default),
-            listeners: self.listeners(file, default, host),
+            listeners: self.listeners(file, default),
             log,
             admin,
             memory,
@@ -211,12 +211,7 @@ impl Check<'_> {
         })
     }
 
-    fn listeners(
-        &mut self,
-        file: &typed::File,
-        default: &typed::File,
-        host: &Host,
-    ) -> Vec<Listener> {
+    fn listeners(&mut self, file: &typed::File, default: &typed::File) -> Vec<Listener> {
         let Some(typed) = file.listener.as_ref().or(default.listener.as_ref()) else {
             return Vec::new();
         };
@@ -239,7 +234,7 @@ impl Check<'_> {
             let key = Key { name: "ipv6_only", typed: &listener.ipv6_only, default: alone };
             let ipv6_only = self.value(&key, "true or false", Value::as_bool);
             let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls));
-            let address = self.address(&listener.address, host)?;
+            let address = self.address(&listener.address)?;
             if ipv6_only && !address.is_ipv6() {
                 self.fault(
                     format!("`ipv6_only` at {address}"),
@@ -293,8 +288,8 @@ impl Check<'_> {
     }
 
     /// A listener's address.
-    fn address(&mut self, typed: &Spanned<Value>, host: &Host) -> Option<SocketAddr> {
-        let address = typed.get_ref().as_str().and_then(|text| socket_address(text, host.has_ipv6));
+    fn address(&mut self, typed: &Spanned<Value>) -> Option<SocketAddr> {
+        let address = typed.get_ref().as_str().and_then(|text| socket_address(text, has_ipv6));
         if address.is_none() {
             let allowed = "allowed: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \":8080\" \
                            for all addresses";
@@ -326,10 +321,7 @@ impl Check<'_> {
             title: if other.address == address {
                 format!("two listeners at {address}")
             } else {
-                format!(
-                    "listeners at {} and at {address}, of which one is a part of the other",
-                    other.address
-                )
+                format!("listeners at {} and at {address} overlap", other.address)
             },
             place: (place, "again here".to_owned()),
             related: vec![(first.clone(), "first here".to_owned())],
@@ -337,8 +329,8 @@ impl Check<'_> {
         });
     }
 
-    fn admin(&mut self, file: &typed::File, default: &typed::File, host: &Host) -> Admin {
-        let public: Vec<_> = endpoints(file, default, host).collect();
+    fn admin(&mut self, file: &typed::File, default: &typed::File) -> Admin {
+        let public: Vec<_> = endpoints(file, default).collect();
         let (file, default) = (&file.admin, &default.admin);
         let key = key!(file, default, listen);
         let listen = self.admin_listen(&key);

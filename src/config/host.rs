@@ -5,7 +5,7 @@
 //! cannot find out it takes for the most careful value, never for an error.
 
 use super::cgroup;
-use crate::sys::{listener, memory, pipe};
+use crate::sys::{memory, pipe};
 use shm::{PIPE_BYTES_MAX, PIPES_MAX};
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -37,8 +37,6 @@ pub(super) struct Host {
     pub(super) cgroup_limit_bytes: Option<u64>,
     /// Pipes of full size that a user without privilege may have, all of the user's programs together.
     pub(super) pipes_allowance: Option<u64>,
-    /// Whether the kernel has IPv6.
-    pub(super) has_ipv6: bool,
     /// How long to look for a user.
     pub(super) lookup_patience: Duration,
     /// What the running program has, where there is one: it cannot become larger or smaller.
@@ -58,7 +56,6 @@ impl Host {
             ram_bytes: ram_bytes(&meminfo).or_else(memory::total_bytes).unwrap_or(0),
             cgroup_limit_bytes: cgroup::memory_limit(),
             pipes_allowance: pipe::user_allowance(PIPE_BYTES_MAX),
-            has_ipv6: listener::has_ipv6(),
             lookup_patience: lookup_patience(std::env::var("WATCHDOG_USEC").ok().as_deref()),
             segment_bytes: None,
             pipes: None,
@@ -155,7 +152,6 @@ mod tests {
             ram_bytes: 0,
             cgroup_limit_bytes: None,
             pipes_allowance: None,
-            has_ipv6: true,
             lookup_patience: LOOKUP_PATIENCE_MAX,
             segment_bytes: None,
             pipes: None,

@@ -459,7 +459,7 @@ impl fmt::Display for Source {
 /// Whether it is an address that can be listened on: an IP address and a port, or `:PORT`.
 #[must_use]
 pub fn is_address(text: &str) -> bool {
-    check::socket_address(text, true).is_some()
+    check::socket_address(text, || true).is_some()
 }
 
 /// How a file is read: [`file::any`] or [`file::regular`].

@@ -63,7 +63,8 @@ impl Refusal {
     }
 }
 
-/// So many letters and digits in a row, small and large ones, are no word: they may be a key or a token.
+/// So many letters and digits in a row, small and large ones, or digits to the base of 16, are no word: they may be a key or a
+/// token.
 const SECRET_CHARS_MIN: usize = 20;
 
 /// The text with a star for each byte of what may be a secret, so that a report can quote its lines.
@@ -81,13 +82,12 @@ fn without_secrets(text: &str) -> String {
     shown
 }
 
-/// Whether it is long and mixed, as what was encoded in base64 is, and no name is.
+/// Whether it is long and mixed, as what was encoded in base64 or base 16 is, and no name is.
 fn looks_random(text: &str) -> bool {
     let has = |of: fn(&u8) -> bool| text.as_bytes().iter().any(of);
-    text.len() >= SECRET_CHARS_MIN
-        && has(u8::is_ascii_lowercase)
-        && has(u8::is_ascii_uppercase)
-        && has(u8::is_ascii_digit)
+    let is_base64 = || has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let is_hexadecimal = || text.bytes().all(|it| it.is_ascii_hexdigit());
+    text.len() >= SECRET_CHARS_MIN && has(u8::is_ascii_digit) && (is_base64() || is_hexadecimal())
 }
 
 /// The text with a star for each byte of what may be a private key: somebody has written a key where the name of its

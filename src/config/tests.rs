@@ -525,7 +525,7 @@ fn listeners_are_addresses_and_none_twice() {
     let said = "listeners at 127.0.0.1:80 and at 0.0.0.0:80";
     assert_refused(part, &["test.toml:4:11", said, "first here"]);
     let both = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\n";
-    let said = "listeners at 0.0.0.0:80 and at [::]:80, of which one is a part";
+    let said = "listeners at 0.0.0.0:80 and at [::]:80 overlap";
     assert_refused(both, &["test.toml:4:11", said, "`[::]` serves IPv4, too"]);
     let apart = parse(&format!("{both}ipv6_only = true\n"), "test").unwrap();
     assert_eq!(apart.listeners[1].endpoint().to_string(), "[::]:80 (ipv6_only)");
@@ -572,6 +572,17 @@ fn no_path_is_used_twice() {
          tls = {{ certificate = {again:?}, key = {again:?} }}\n"
     );
     assert_refused(&key, &["`log.access` and `certificate` are one path"]);
+    let tokens = format!("log.access = {one:?}\nauth.issue_tokens = {again:?}\n");
+    assert_refused(&tokens, &["`log.access` and `issue_tokens` are one path"]);
+}
+
+#[test]
+fn a_token_in_place_of_its_file_is_not_quoted() {
+    for token in ["3f9a0c5d7e1b24683f9a0c5d7e1b2468", "dGhpcyBpcyBhIHRva2VuIDEyMw"] {
+        let text = format!("auth.issue_tokens = ['{token}']\n");
+        let report = refusal(&text);
+        assert!(report.contains("issue_tokens") && !report.contains(token), "{report}");
+    }
 }
 
 #[test]

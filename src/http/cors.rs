@@ -17,7 +17,7 @@ const REQUEST_FIELDS: &str = "Authorization, Content-Disposition, Content-Encodi
 /// The fields that a page may read, beside those that every page may.
 const ANSWER_FIELDS: &str = "Accept-Ranges, Allow, Content-Disposition, Content-Encoding, Content-Range, ETag, \
      Location, Retry-After, Upload-Length, Upload-Offset, WWW-Authenticate, X-Bytes-Delivered, X-Bytes-Relayed, \
-     X-Receipt, X-Role, X-Session-Expires, X-Type";
+     X-Receipt, X-Role, X-Session-Expires, X-Type, X-Waiting";
 
 /// How long a browser may keep the answer to a preflight: the most that Chromium does.
 const MAX_AGE_SECONDS: u32 = 7200;

@@ -25,6 +25,8 @@ pub(super) struct Greeting {
     admin: Option<Address>,
     workers: usize,
     is_json: bool,
+    /// Whether asking for a session takes a token.
+    takes_tokens: bool,
 }
 
 impl Greeting {
@@ -42,6 +44,7 @@ impl Greeting {
             admin: admin.or_else(|| config.admin.listen.clone()),
             workers: config.workers.get(),
             is_json: config.log.format == LogFormat::Json,
+            takes_tokens: config.auth.issue_tokens.is_some(),
         }
     }
 
@@ -81,11 +84,17 @@ impl Greeting {
             text += &on_all(url, *endpoint, addresses);
         }
         if let Some(url) = self.url_to_try(addresses) {
+            let token = if self.takes_tokens { " -H 'Authorization: Bearer TOKEN'" } else { "" };
+            let certified = match url.starts_with("https:") {
+                true => "In place of the address write the name that the certificate has.\n",
+                false => "",
+            };
             text += &format!(
-                "\nTry it: in one shell\n\
-                 \n    url=$(curl -fsX POST {url}/); echo $url; curl -fOJ $url\n\n\
-                 and in another, with that URL,\n\
-                 \n    curl --fail-with-body -F file=@FILE URL\n\n"
+                "\nTo try it, ask for a session. This prints how to send and how to receive, in two other \
+                 shells:\n\
+                 \n    url=$(curl -fsSX POST{token} {url}/) && \
+                 echo \"curl --fail-with-body -T FILE $url/\" && echo \"curl -fOJ $url\"\n\n\
+                 {certified}`curl {url}/` tells more.\n\n"
             );
         }
         text
@@ -157,6 +166,7 @@ mod tests {
             admin: Address::parse("unix:/run/a.sock"),
             workers: 2,
             is_json: false,
+            takes_tokens: false,
         }
     }
 
@@ -169,7 +179,7 @@ mod tests {
         assert_eq!(greeting.text(false, &addresses), lines);
         let told = greeting.text(true, &addresses);
         assert!(told.starts_with(lines));
-        assert!(told.contains("curl -fsX POST http://127.0.0.1:1/"));
+        assert!(told.contains("curl -fsSX POST http://127.0.0.1:1/"));
         assert!(!told.contains("192.168.1.5"), "nobody reaches it there: {told}");
         greeting.is_json = true;
         assert_eq!(greeting.text(false, &addresses), "");

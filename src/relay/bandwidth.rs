@@ -1,8 +1,8 @@
 //! How fast a sender is read from, where the configuration caps that: by transfer, by its address, by the network around it.
 //!
 //! `sending` asks how many bytes may be read now, or when some may be, and tells how many were. Each cap gives out portions,
-//! one ahead at most for each transfer; what is not read for want of bytes stays the transfer's. Without a cap there is
-//! nothing of this.
+//! one ahead at most for each transfer, and none that is longer than its body; what is not read for want of bytes stays the
+//! transfer's. Without a cap there is nothing of this.
 
 use super::Relay;
 use crate::session::Limited;
@@ -56,13 +56,19 @@ impl Bandwidth {
         (!caps.is_empty()).then(|| Box::new(Self { caps }))
     }
 
-    /// How many bytes may be read now, at least one; or when to ask again, in milliseconds.
-    pub(super) fn allowance(&mut self, relay: &Relay, now_ms: u64) -> Result<usize, u64> {
+    /// How many bytes may be read now, at least one; or when to ask again, in milliseconds. `left`: what the body has
+    /// left at most.
+    pub(super) fn allowance(
+        &mut self,
+        relay: &Relay,
+        left: u64,
+        now_ms: u64,
+    ) -> Result<usize, u64> {
         let now_ns = now_ms.saturating_mul(MS_NS);
         let (mut bytes, mut starts_ns) = (u64::MAX, 0);
         for cap in &mut self.caps {
             if cap.portion == 0 {
-                cap.reserve(relay, now_ns);
+                cap.reserve(relay, left.max(1), now_ns);
             }
             bytes = bytes.min(cap.portion);
             starts_ns = starts_ns.max(cap.starts_ns);
@@ -88,15 +94,17 @@ impl Cap {
         Self { rate: Rate::new(bytes_per_second), whose, portion: 0, starts_ns: 0 }
     }
 
-    fn reserve(&mut self, relay: &Relay, now_ns: u64) {
+    fn reserve(&mut self, relay: &Relay, left: u64, now_ns: u64) {
+        self.portion = self.rate.portion_bytes().min(left);
         self.starts_ns = match &mut self.whose {
             Whose::Transfer(spoken_for_ns) => {
-                let (starts_ns, next) = self.rate.reserve(*spoken_for_ns, now_ns);
+                let (starts_ns, next) = self.rate.reserve(self.portion, *spoken_for_ns, now_ns);
                 *spoken_for_ns = next;
                 starts_ns
             }
-            Whose::Address(digest) => relay.segment.bandwidth().reserve(*digest, self.rate, now_ns),
+            Whose::Address(digest) => {
+                relay.segment.bandwidth().reserve(*digest, self.rate, self.portion, now_ns)
+            }
         };
-        self.portion = self.rate.portion_bytes();
     }
 }

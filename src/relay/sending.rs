@@ -418,10 +418,13 @@ impl Sending {
             }
             let most = match &mut self.bandwidth {
                 None => usize::MAX,
-                Some(bandwidth) => match bandwidth.allowance(relay, now_ms) {
-                    Ok(bytes) => bytes,
-                    Err(next_ms) => return self.hold_back(relay, next_ms, now_ms),
-                },
+                Some(bandwidth) => {
+                    let left = self.cargo.body.unread().unwrap_or(u64::MAX);
+                    match bandwidth.allowance(relay, left, now_ms) {
+                        Ok(bytes) => bytes,
+                        Err(next_ms) => return self.hold_back(relay, next_ms, now_ms),
+                    }
+                }
             };
             if !self.take_vessel(relay, stream, inbox)? {
                 return self.no_room(relay, now_ms);

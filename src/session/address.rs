@@ -16,6 +16,8 @@ pub enum Limited {
     Sessions,
     /// Unknown session keys named in a second.
     Guesses,
+    /// Wrong tokens brought in a second.
+    Tokens,
     /// Bytes sent in a second.
     Bandwidth,
 }
@@ -60,6 +62,7 @@ impl Addresses {
             Limited::Connections => b'c',
             Limited::Sessions => b's',
             Limited::Guesses => b'g',
+            Limited::Tokens => b't',
             Limited::Bandwidth => b'b',
         };
         self.digest(purpose, network(address))
@@ -72,6 +75,7 @@ impl Addresses {
             Limited::Connections => b'C',
             Limited::Sessions => b'S',
             Limited::Guesses => b'G',
+            Limited::Tokens => b'T',
             Limited::Bandwidth => b'B',
         };
         let wide = wide_network(address);
@@ -166,15 +170,20 @@ mod tests {
         let address = ip("192.0.2.1");
         let digests = |key| {
             let addresses = Addresses::new([key; 32]);
-            let limited =
-                [Limited::Connections, Limited::Sessions, Limited::Guesses, Limited::Bandwidth]
-                    .map(|limited| addresses.limited(limited, address));
-            [addresses.exact(address), limited[0], limited[1], limited[2], limited[3]]
+            let limited = [
+                Limited::Connections,
+                Limited::Sessions,
+                Limited::Guesses,
+                Limited::Tokens,
+                Limited::Bandwidth,
+            ]
+            .map(|limited| addresses.limited(limited, address));
+            [vec![addresses.exact(address)], limited.to_vec()].concat()
         };
         let mut all = [digests(1), digests(2)].concat();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 10);
+        assert_eq!(all.len(), 12);
         assert_eq!(format!("{:?}", Addresses::new([1; 32])), "Addresses(..)");
     }
 }

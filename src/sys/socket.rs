@@ -342,10 +342,11 @@ impl Socket {
         }
     }
 
-    /// Our end's address.
+    /// Our end's address: one of IPv4, where a client has come by that to a listener for both.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        let address = self.socket.local_addr().ok()?;
+        Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 }
 

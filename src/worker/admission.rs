@@ -100,20 +100,22 @@ pub(super) fn sessions_of(relay: &Relay, client: IpAddr) -> Quotas {
     quotas(relay, Limited::Sessions, client, relay.config.limits.sessions_per_address_max)
 }
 
-/// Notes that `client` has named an unknown key. `false`: it has done so too often.
-pub(super) fn may_guess(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
+/// Notes that `client` has named an unknown key, or brought a wrong token: `what` it is. `false`: it has done so too often.
+/// Its wider network is asked first, so that nothing beyond that one's share counts in the words of many addresses.
+pub(super) fn may_guess(relay: &Relay, what: Limited, client: IpAddr, now_ms: u64) -> bool {
     let limit = relay.config.limits.unknown_keys_per_second_max;
     let counts =
         |Quota { digest, most }: Quota| relay.segment.guesses().count(digest, most, now_ms);
-    quotas(relay, Limited::Guesses, client, limit).into_iter().flatten().all(counts)
+    quotas(relay, what, client, limit).into_iter().rev().flatten().all(counts)
 }
 
-/// Whether `client` has named, or brought, as much that is unknown in this second as it may.
+/// Whether `client` itself has brought as many wrong tokens in this second as it may.
 pub(super) fn has_guessed_enough(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
     let limit = relay.config.limits.unknown_keys_per_second_max;
     let is_spent =
         |Quota { digest, most }: Quota| relay.segment.guesses().is_spent(digest, most, now_ms);
-    quotas(relay, Limited::Guesses, client, limit).into_iter().flatten().any(is_spent)
+    let [own, _] = quotas(relay, Limited::Tokens, client, limit);
+    own.is_some_and(is_spent)
 }
 
 /// No limit, where `most` is 0.

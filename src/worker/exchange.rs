@@ -70,14 +70,16 @@ pub(super) fn route(
     now_ms: u64,
 ) -> Action {
     match (Path::parse(request.path), request.method) {
-        (Path::Root, Method::Get | Method::Head) => without_body(asked, || usage(origin).into()),
+        (Path::Root, Method::Get | Method::Head) => {
+            without_body(asked, || usage(relay, origin).into())
+        }
         (Path::Root, Method::Post) if asked.unread => {
-            Answer::bad_request(&session_first(origin), asked).into()
+            Answer::bad_request(&session_first(relay, origin), asked).into()
         }
         (Path::Root, Method::Post) => issue(relay, request, asked, origin, now_ms).into(),
         (Path::Root, Method::Put) => {
-            let text = session_first(origin);
-            Answer::error(Status::MethodNotAllowed, &text, asked).with("Allow", ROOT_METHODS).into()
+            let tell = |_: &str| session_first(relay, origin);
+            route::not_allowed_but(tell, ROOT_METHODS, asked).into()
         }
         (Path::Root, _) => not_allowed(ROOT_METHODS, asked).into(),
         (Path::Robots, Method::Get | Method::Head) => {
@@ -91,7 +93,7 @@ pub(super) fn route(
             with_key(relay, request, asked, &session, name)
         }
         (Path::Robots | Path::Other, Method::Post | Method::Put) => {
-            no_such_path(&session_first(origin), asked).into()
+            no_such_path(&session_first(relay, origin), asked).into()
         }
         (Path::Robots | Path::Other, _) => {
             let text = format!("no session's URL: its key has {KEY_CHARS} characters");
@@ -104,10 +106,10 @@ pub(super) fn route(
 }
 
 /// What to do for somebody who sends a file to no session.
-fn session_first(origin: &Origin<'_>) -> String {
-    let here = origin.url("/");
+fn session_first(relay: &Relay, origin: &Origin<'_>) -> String {
+    let (token, here) = (token_option(relay), origin.url("/"));
     format!(
-        "first ask for a session, without a body: url=$(curl -fsX POST {here}); \
+        "first ask for a session, without a body: url=$(curl -fsSX POST{token} {here}); \
          then send to it: curl --fail-with-body -T FILE $url/"
     )
 }
@@ -194,18 +196,43 @@ fn wait(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Duration,
     Ok(request::timeout(request, asked)?.map_or(usual, |wait| wait.min(most)))
 }
 
-fn usage(origin: &Origin<'_>) -> Answer {
-    let here = origin.url("/");
+/// What curl takes in addition to ask for a session here.
+fn token_option(relay: &Relay) -> &'static str {
+    match relay.config.auth.issue_tokens {
+        Some(_) => " -H 'Authorization: Bearer TOKEN'",
+        None => "",
+    }
+}
+
+/// What somebody who knows only curl needs, in lines that can be copied.
+fn usage(relay: &Relay, origin: &Origin<'_>) -> Answer {
+    let (token, here) = (token_option(relay), origin.url("/"));
+    let wait = relay.config.timeouts.wait_timeout.as_secs();
+    let patience = wait + 10;
     let text = format!(
-        "idontstore: two parties that cannot reach each other exchange a file through here.\n\
+        "idontstore: two people who cannot reach each other pass a file through here.\n\
          Nothing is stored: the bytes pass while both are connected.\n\
          \n\
-         1. One of them asks for a session and gives the URL to the other:\n\
-         \n    url=$(curl -fsX POST {here}); echo $url\n\n\
-         2. One receives, the other sends, in any order:\n\
-         \n    curl -fOJ $url\n    curl --fail-with-body -F file=@FILE $url\n\n\
-         or, for bytes without a name:\n\
-         \n    curl -f $url > FILE\n    curl --fail-with-body -T FILE $url\n"
+         1. One of the two asks for a session. The answer is its URL:\n\
+         \n    curl -fsSX POST{token} {here}\n\n\
+         2. One sends there and the other receives there. Either may come first, and waits for the\n   \
+         other: {wait} seconds, or as many as -H 'X-Timeout: 60' says.\n\
+         \n    curl --fail-with-body -T FILE URL/\n    curl -fOJ URL\n\n   \
+         The / at the end passes on the file's name. A browser can receive as well.\n\
+         \n\
+         This line prints both commands with the URL in them:\n\
+         \n    url=$(curl -fsSX POST{token} {here}) && \
+         echo \"curl --fail-with-body -T FILE $url/\" && echo \"curl -fOJ $url\"\n\n\
+         Other ways to send and to receive:\n\
+         \n    curl --fail-with-body -F file=@FILE URL\
+         \n    COMMAND | curl --fail-with-body -T - URL\
+         \n    curl -f URL | COMMAND\n\n\
+         While the sender waits, curl stands still at some per cent, or at 100. Nothing has been passed\n\
+         on yet. With --expect100-timeout {patience} it shows 0 until the receiver comes (files above 1 MiB).\n\n\
+         A transfer that was cut begins again with the same URL; --retry 20 --retry-all-errors does that\n\
+         by itself. If curl -fOJ says (23), a part of the file is there: use -o NAME in place of -OJ.\n\
+         Never give --retry or --max-time to a stream (-T -): its receiver would take a part, or nothing,\n\
+         for the whole.\n"
     );
     Answer::text(Status::Ok, text)
 }

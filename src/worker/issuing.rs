@@ -1,13 +1,15 @@
 //! Who may ask for a session, where not everybody may: clients with a token of the operator's, and those of certain
 //! addresses. Called by both APIs before they issue one.
 //!
-//! Whoever has a session's key needs nothing else: the key is the secret. What must always hold: an address that has
-//! brought too many wrong tokens in a second is not told, until that is over, whether the next one is right.
+//! A session's key is the secret: to use a session takes nothing else. What must always hold: an address that has brought
+//! too many wrong tokens in a second is not told, until that is over, whether the next one is right; and what others guess
+//! beside, session keys or from other networks, refuses nobody a good token.
 
 use super::admission;
 use super::answer::{Answer, Asked};
 use crate::http::{self, Request, Status};
 use crate::relay::Relay;
+use crate::session::Limited;
 use crate::tally::{Limit, Tally};
 
 /// Where a client is told that it needs a token (RFC 6750, section 3).
@@ -39,7 +41,7 @@ pub(super) fn admit(
     if relay.issue_tokens.contain(token) {
         return Ok(());
     }
-    if !admission::may_guess(relay, asked.client, now_ms) {
+    if !admission::may_guess(relay, Limited::Tokens, asked.client, now_ms) {
         return Err(too_many(relay, asked));
     }
     Err(challenge("this token is not good for asking for a session", CHALLENGE_AGAIN, asked))
@@ -51,6 +53,6 @@ fn challenge(text: &str, challenge: &str, asked: &Asked) -> Answer {
 
 fn too_many(relay: &Relay, asked: &Asked) -> Answer {
     relay.count(Tally::Limit(Limit::UnknownKeys));
-    let text = "too many wrong tokens or unknown session keys from this address";
+    let text = "too many wrong tokens from this address";
     Answer::error(Status::TooManyRequests, text, asked)
 }

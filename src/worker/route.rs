@@ -208,7 +208,7 @@ pub(super) fn takes_no_body(asked: &Asked) -> Answer {
 /// A key that is no living session's: it makes no difference whether it ever was.
 pub(super) fn unknown(relay: &Relay, asked: &Asked, now_ms: u64) -> Answer {
     relay.count(Tally::UnknownKey);
-    if admission::may_guess(relay, asked.client, now_ms) {
+    if admission::may_guess(relay, Limited::Guesses, asked.client, now_ms) {
         return no_session(asked);
     }
     relay.count(Tally::Limit(Limit::UnknownKeys));
@@ -226,11 +226,20 @@ pub(super) fn no_such_path(text: &str, asked: &Asked) -> Answer {
 }
 
 pub(super) fn not_allowed(methods: &str, asked: &Asked) -> Answer {
+    not_allowed_but(|methods| format!("allowed here: {methods}"), methods, asked)
+}
+
+/// The same, with the text that `tell` has for the methods.
+pub(super) fn not_allowed_but(
+    tell: impl FnOnce(&str) -> String,
+    methods: &str,
+    asked: &Asked,
+) -> Answer {
     let methods = match asked.cors.is_spoken() {
         true => with_options(methods),
         false => methods.to_owned(),
     };
-    let text = format!("allowed here: {methods}");
+    let text = tell(&methods);
     Answer::error(Status::MethodNotAllowed, &text, asked).with("Allow", methods)
 }
 

@@ -153,7 +153,7 @@ fn the_start_names_the_port_and_tells_a_terminal_what_to_try() {
     let mut terminal = terminal.spawn().expect("script must be installed");
     let mut said = String::new();
     let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines();
-    while !said.contains("file=@FILE URL") {
+    while !said.contains("tells more.") {
         said += &(lines.next().expect("more to come").unwrap() + "\n");
     }
     for word in ["listening on http://127.0.0.1:", "-f", "--fail-with-body", "POST"] {
@@ -191,7 +191,7 @@ fn what_cannot_start_does_not_pass_the_test_either() {
     let with = |line: String| format!("{line}\n{any}");
     let (all, one) = (format!("0.0.0.0:{held}"), format!("127.0.0.1:{held}"));
     let cases: [(&str, String, &str); 13] = [
-        ("", two(&one, &all), "of which one is a part of the other"),
+        ("", two(&one, &all), "overlap"),
         ("", two(&format!("[::1]:{held}"), &format!("[::]:{held}")), "a part of the other"),
         ("", listener(&all) + &format!("[admin]\nlisten = \"{one}\"\n"), "admin listener"),
         (

@@ -197,11 +197,12 @@ fn a_terminal_is_told_which_addresses_others_can_use() {
         Ended(terminal.stdout(Stdio::piped()).spawn().expect("script must be installed"));
     let mut lines = BufReader::new(terminal.0.stdout.take().unwrap()).lines();
     let mut said = String::new();
-    while !said.contains("file=@FILE URL") {
+    while !said.contains("tells more.") {
         said += &(lines.next().expect("more to come").unwrap() + "\n");
     }
+    assert!(said.contains("--fail-with-body -T FILE $url/"), "{said}");
     let line = said.lines().find(|it| it.contains("is on all addresses of IPv4: ")).expect(&said);
-    let (_, url) = said.split_once("curl -fsX POST ").expect(&said);
+    let (_, url) = said.split_once("curl -fsSX POST ").expect(&said);
     let (url, _) = url.split_once("/)").expect(&said);
     let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
     assert!(!address.ip().is_unspecified(), "{said}");

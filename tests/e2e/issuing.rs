@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::harness::{BINARY, Curl, Payload, Raw, Relay, Response, eventually};
 use crate::reload::{expect_failure, text};
 
+const NEVER_ISSUED: &str = "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const TOKEN: &str = "correct-horse-battery-staple";
 const OTHER: &str = "0123456789abcdef==";
 const WRONG: &str = "correct-horse-battery-stapler";
@@ -136,6 +137,11 @@ fn wrong_tokens_are_guesses_and_no_token_is_none() {
     let (wrong, right) = (format!("Bearer {WRONG}"), format!("Bearer {TOKEN}"));
     let wrong = [("Authorization", wrong.as_str())];
     let right = [("Authorization", right.as_str())];
+    eventually("a key too many, which is no wrong token", || {
+        let guessed = raw.get(NEVER_ISSUED).read_response().status();
+        ask(&mut raw, APIS[0], &right).expect(201);
+        (guessed == 429).then_some(())
+    });
     eventually("a guess too many, and then the right token does not help", || {
         let answer = ask(&mut raw, APIS[0], &wrong);
         if answer.status() != 429 {

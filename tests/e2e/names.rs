@@ -174,7 +174,7 @@ pub(crate) fn a_file_sent_to_no_session_is_told_what_to_do() {
     fs::write(relay.path("f"), "hello").unwrap();
     fs::write(relay.path("robots.txt"), "hello").unwrap();
     let told = |status: &str, answer: &str| {
-        for word in ["url=$(curl -fsX POST ", &relay.url("/"), "-T FILE $url/"] {
+        for word in ["url=$(curl -fsSX POST ", &relay.url("/"), "-T FILE $url/"] {
             assert!(answer.contains(word), "{word} in {answer}");
         }
         assert!(answer.ends_with(status), "{status} for {answer}");

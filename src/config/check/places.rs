@@ -3,11 +3,10 @@
 //! What must always hold: of two that the kernel would not let one program have at a time, or of which one would be
 //! written over the other, the second is a fault, whatever its spelling.
 
-use super::super::host::Host;
 use super::super::report::Fault;
 use super::super::{Admin, Log};
-use super::{Check, Files, typed};
-use crate::sys::listener::Endpoint;
+use super::{Check, Files, NONE, typed};
+use crate::sys::listener::{Endpoint, has_ipv6};
 use crate::sys::private::Address;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -34,9 +33,13 @@ pub(super) fn clash(one: Endpoint, other: Endpoint) -> bool {
     meet && one.port() == other.port() && one.port() != 0
 }
 
-/// The address that a text means: `:8080` stands for all there are.
-pub(in crate::config) fn socket_address(text: &str, has_ipv6: bool) -> Option<SocketAddr> {
-    let all = || if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+/// The address that a text means: `:8080` stands for all there are. The kernel is asked for IPv6 only then.
+pub(in crate::config) fn socket_address(
+    text: &str,
+    has_ipv6: impl FnOnce() -> bool,
+) -> Option<SocketAddr> {
+    let all =
+        || if has_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let address = match text.strip_prefix(':') {
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
             SocketAddr::new(all(), port.parse().ok()?)
@@ -53,10 +56,8 @@ pub(in crate::config) fn socket_address(text: &str, has_ipv6: bool) -> Option<So
 pub(super) fn endpoints<'t>(
     file: &'t typed::File,
     default: &'t typed::File,
-    host: &Host,
 ) -> impl Iterator<Item = (Endpoint, Option<Range<usize>>)> + 't {
     let is_typed = file.listener.is_some();
-    let has_ipv6 = host.has_ipv6;
     let listeners = file.listener.as_ref().or(default.listener.as_ref());
     listeners.into_iter().flat_map(|list| list.get_ref()).filter_map(move |listener| {
         let address = socket_address(listener.address.get_ref().as_str()?, has_ipv6)?;
@@ -116,6 +117,8 @@ impl Check<'_> {
         let listeners = file.listener.iter().flat_map(|list| list.get_ref());
         let typed = listeners.filter_map(|listener| listener.tls.as_ref());
         let files = typed.flat_map(|tls| [("certificate", &tls.certificate), ("key", &tls.key)]);
+        let tokens = file.auth.issue_tokens.iter().map(|it| ("issue_tokens", it));
+        let files = files.chain(tokens.filter(|(_, it)| it.get_ref().as_str() != Some(NONE)));
         let claim = |(name, typed): (&'static str, &toml::Spanned<toml::Value>)| {
             let path = self.absolute(typed)?;
             let path = settle(&path, self.files);
@@ -160,7 +163,7 @@ mod tests {
     #[test]
     fn a_port_alone_is_all_addresses_that_the_system_has() {
         for (has_ipv6, address) in [(true, "[::]:80"), (false, "0.0.0.0:80")] {
-            let read = super::socket_address(":80", has_ipv6).unwrap();
+            let read = super::socket_address(":80", || has_ipv6).unwrap();
             assert_eq!(read.to_string(), address);
         }
     }

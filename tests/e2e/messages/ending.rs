@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Ending, MOUNT, MessageSession, Party, Relay, Role, TokenCookie};
 
 /// Within what a pending operation is answered.
-const AT_ONCE: Duration = Duration::from_millis(50);
+const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// All that can be pending in one session: a receiver and a sender of each role, none of which has said a byte.
 fn four_pending(session: &MessageSession) -> Vec<Party> {
