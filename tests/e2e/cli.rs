@@ -192,7 +192,7 @@ fn what_cannot_start_does_not_pass_the_test_either() {
     let (all, one) = (format!("0.0.0.0:{held}"), format!("127.0.0.1:{held}"));
     let cases: [(&str, String, &str); 13] = [
         ("", two(&one, &all), "overlap"),
-        ("", two(&format!("[::1]:{held}"), &format!("[::]:{held}")), "a part of the other"),
+        ("", two(&format!("[::1]:{held}"), &format!("[::]:{held}")), "overlap"),
         ("", listener(&all) + &format!("[admin]\nlisten = \"{one}\"\n"), "admin listener"),
         (
             "",

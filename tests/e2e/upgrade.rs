@@ -235,7 +235,9 @@ fn of_two_upgrades_at_once_the_second_is_refused_and_a_reload_waits() {
     let output = relay.request("upgrade").output().unwrap();
     expect_failure(&output, 1, &["under way"]);
     let mut reload = Ended(relay.request("reload").spawn().unwrap());
-    eventually("both are asked for", || relay.errors().contains("Reload").then_some(()));
+    eventually("both are asked for", || {
+        relay.errors().contains("request=\"reload\"").then_some(())
+    });
     assert!(first.0.try_wait().unwrap().is_none() && reload.0.try_wait().unwrap().is_none());
     exchange(&relay);
     fs::copy(BINARY, go.with_extension("tmp")).unwrap();
