@@ -74,7 +74,7 @@ scenes! {
         heavy_sessions_of_fourteen heavy_hammering heavy_hammering_in_a_row
         heavy_sending_on heavy_tiny_chunks heavy_handshakes heavy_kept heavy_crowding
     ];
-    tls_missed, by tls, ignored ["a record of one byte is cheap to send and dear to open: an honest exchange may fail"]: [
+    tls_missed, by tls, ignored ["attackers and honest clients share a process, whose locks these hold: an honest exchange may fail"]: [
         heavy_heads_by_byte heavy_tiny_records
     ];
 }
