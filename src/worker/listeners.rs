@@ -85,8 +85,7 @@ impl Listeners {
 
     /// Notes that the last round took so long.
     pub(super) fn pace(&mut self, round_ms: u64) {
-        let rounds = round_ms.clamp(1, ROUND_MS_MAX);
-        self.accepts_max = ACCEPTS_MAX.saturating_mul(usize::try_from(rounds).unwrap_or(1));
+        self.accepts_max = accepts_max(round_ms);
     }
 
     /// Accepts a few from listener `index`, then lets other workers go first.
@@ -210,6 +209,12 @@ impl Listeners {
     }
 }
 
+/// Connections to accept in a row after a round that took so long.
+fn accepts_max(round_ms: u64) -> usize {
+    let rounds = round_ms.clamp(1, ROUND_MS_MAX);
+    ACCEPTS_MAX.saturating_mul(usize::try_from(rounds).unwrap_or(1))
+}
+
 /// accept(2) passes on what went wrong with the one connection that was next.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
@@ -225,4 +230,14 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         NetworkUnreachable,
     ];
     kinds.contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::accepts_max;
+
+    #[test]
+    fn a_long_round_accepts_more_and_never_without_bound() {
+        assert_eq!([0, 1, 10, 16, u64::MAX].map(accepts_max), [4, 4, 40, 64, 64]);
+    }
 }
