@@ -254,6 +254,15 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// What curl takes in addition to ask for a session.
+    #[must_use]
+    pub fn curl_option(&self) -> &'static str {
+        match self.issue_tokens {
+            Some(_) => " -H 'Authorization: Bearer TOKEN'",
+            None => "",
+        }
+    }
+
     /// Whether anybody may ask for a session.
     #[must_use]
     pub fn lets_anybody_issue(&self) -> bool {

@@ -25,8 +25,8 @@ pub(super) struct Greeting {
     admin: Option<Address>,
     workers: usize,
     is_json: bool,
-    /// Whether asking for a session takes a token.
-    takes_tokens: bool,
+    /// What curl takes in addition to ask for a session.
+    token: &'static str,
 }
 
 impl Greeting {
@@ -44,7 +44,7 @@ impl Greeting {
             admin: admin.or_else(|| config.admin.listen.clone()),
             workers: config.workers.get(),
             is_json: config.log.format == LogFormat::Json,
-            takes_tokens: config.auth.issue_tokens.is_some(),
+            token: config.auth.curl_option(),
         }
     }
 
@@ -84,7 +84,7 @@ impl Greeting {
             text += &on_all(url, *endpoint, addresses);
         }
         if let Some(url) = self.url_to_try(addresses) {
-            let token = if self.takes_tokens { " -H 'Authorization: Bearer TOKEN'" } else { "" };
+            let token = self.token;
             let certified = match url.starts_with("https:") {
                 true => "In place of the address write the name that the certificate has.\n",
                 false => "",
@@ -166,20 +166,21 @@ mod tests {
             admin: Address::parse("unix:/run/a.sock"),
             workers: 2,
             is_json: false,
-            takes_tokens: false,
+            token: "",
         }
     }
 
     #[test]
     fn only_a_terminal_is_told_what_to_try() {
         let mut greeting = greeting(&[("http", "127.0.0.1:1", false), ("https", "[::1]:2", false)]);
+        greeting.token = " -H TOKEN";
         let addresses = ["192.168.1.5".parse().unwrap()];
         let lines = "listening on http://127.0.0.1:1\nlistening on https://[::1]:2\n\
                      admin listener on unix:/run/a.sock\n";
         assert_eq!(greeting.text(false, &addresses), lines);
         let told = greeting.text(true, &addresses);
         assert!(told.starts_with(lines));
-        assert!(told.contains("curl -fsSX POST http://127.0.0.1:1/"));
+        assert!(told.contains("curl -fsSX POST -H TOKEN http://127.0.0.1:1/"));
         assert!(!told.contains("192.168.1.5"), "nobody reaches it there: {told}");
         greeting.is_json = true;
         assert_eq!(greeting.text(false, &addresses), "");

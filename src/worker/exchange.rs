@@ -107,7 +107,7 @@ pub(super) fn route(
 
 /// What to do for somebody who sends a file to no session.
 fn session_first(relay: &Relay, origin: &Origin<'_>) -> String {
-    let (token, here) = (token_option(relay), origin.url("/"));
+    let (token, here) = (relay.config.auth.curl_option(), origin.url("/"));
     format!(
         "first ask for a session, without a body: url=$(curl -fsSX POST{token} {here}); \
          then send to it: curl --fail-with-body -T FILE $url/"
@@ -196,17 +196,9 @@ fn wait(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Duration,
     Ok(request::timeout(request, asked)?.map_or(usual, |wait| wait.min(most)))
 }
 
-/// What curl takes in addition to ask for a session here.
-fn token_option(relay: &Relay) -> &'static str {
-    match relay.config.auth.issue_tokens {
-        Some(_) => " -H 'Authorization: Bearer TOKEN'",
-        None => "",
-    }
-}
-
 /// What somebody who knows only curl needs, in lines that can be copied.
 fn usage(relay: &Relay, origin: &Origin<'_>) -> Answer {
-    let (token, here) = (token_option(relay), origin.url("/"));
+    let (token, here) = (relay.config.auth.curl_option(), origin.url("/"));
     let wait = relay.config.timeouts.wait_timeout.as_secs();
     let patience = wait + 10;
     let text = format!(

@@ -20,7 +20,7 @@ pub(super) enum Behind {
 /// Whether the client says that it makes previews of links.
 pub(super) fn is_previewer(relay: &Relay, request: &Request<'_>) -> bool {
     let names = &relay.config.previewers;
-    request.fields("user-agent").take(1).any(|agent| {
+    request.field("user-agent").is_some_and(|agent| {
         let agent = agent.get(..AGENT_BYTES_MAX).unwrap_or(agent);
         names.iter().any(|name| has(agent, name.as_bytes()))
     })
