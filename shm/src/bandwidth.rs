@@ -1,8 +1,8 @@
 //! Up to when the bandwidth of each address is spoken for, over all workers.
 //!
-//! One word an address, found by its keyed digest: a time in nanoseconds. Whoever wants to move bytes has a portion of them
-//! put down, which moves that time on, and may move them once the time before has come: so those of one address have turns,
-//! in the order in which they asked. A process that dies costs its address one portion at most. Two addresses that meet in
+//! One word an address, found by its keyed digest: a time in nanoseconds. A transfer that wants to move bytes has a portion of
+//! them put down, which moves that time on. It may move them once the time before has come. So transfers of one address
+//! have turns, in the order in which they asked. A process that dies costs its address one portion at most. Two addresses that meet in
 //! one word share a bandwidth.
 
 use crate::sync::{AtomicU64, Ordering};

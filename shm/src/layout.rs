@@ -1,8 +1,8 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! bitmaps of holdings, session slots, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every part begins on
-//! a cache line, the chunks on a page.
+//! bitmaps of holdings, session slots, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every
+//! part begins on a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
 use crate::lane::LANE_CHUNKS_MAX;

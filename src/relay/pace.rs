@@ -1,4 +1,4 @@
-//! How long one who moves little may stay.
+//! How long a party that moves little may stay.
 //!
 //! While there is room a silent party harms nobody: it may stay for `silence_timeout` after its last byte. Once others may
 //! need what it holds (`pressure`), it has to keep to the minimum rate, and who did not in its last window goes at once.

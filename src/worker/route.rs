@@ -220,7 +220,7 @@ pub(super) fn no_session(asked: &Asked) -> Answer {
     Answer::error(Status::NotFound, "unknown session key", asked)
 }
 
-/// A path that no session can have: whoever asks for it guesses no key.
+/// A path that no session can have: a request for it is no guess.
 pub(super) fn no_such_path(text: &str, asked: &Asked) -> Answer {
     Answer::error(Status::NotFound, text, asked)
 }

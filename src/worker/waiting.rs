@@ -1,7 +1,7 @@
 //! Who waits in a session, as the answer to `HEAD` tells it.
 //!
 //! The routes of both APIs ask here. It is a look and no more: nothing is taken, nobody is rung, and what was seen
-//! may be over by the time that it is read. Whoever may ask could learn the same by taking a place.
+//! may be over by the time that it is read. A client that may ask could learn the same by taking a place.
 
 use super::answer::{Answer, Asked};
 use super::route;
@@ -37,7 +37,7 @@ impl Waiting {
         let is_held = |role| word.place(role).state == State::Held;
         match (is_held(Role::Sender), is_held(Role::Receiver)) {
             (true, true) => Self::Paired,
-            // Whoever is alone in an attempt that has begun is about to leave it.
+            // A party that is alone in an attempt that has begun is about to leave it.
             _ if word.begun => Self::Nobody,
             (true, false) => Self::Waits(Role::Sender),
             (false, true) => Self::Waits(Role::Receiver),
