@@ -5,24 +5,23 @@
 //! - `--write`: writes the file anew.
 //! - Otherwise, as under a plain `cargo bench`, does the work and counts nothing.
 //!
-//! Each piece of work has a process of its own, so none depends on what was done before it, and is
-//! done once unseen, so that what is found out at a first call (which CPU this is) is not counted.
-//! What does the work is never inlined: where it is woven into a caller depends on all of this program, and an
-//! edit elsewhere in it moved a count by 8 %.
+//! Each piece of work has a process of its own, so none depends on what was done before it. The process does the work
+//! once uncounted, so that the counts leave out what a first call finds out (which CPU this is). The function that
+//! does the work is never inlined: how a compiler weaves it into a caller depends on all of this program, and an edit
+//! elsewhere in it moved a count by 8 %.
 //!
-//! Counts belong to one compiler, C library and kind of CPU (`memchr`, `httparse` and the C library have
-//! code for several; valgrind's CPU is always the same, but that it has AVX2 only where the real one
-//! has). The file says which. Where any of them differs a growth is shown, and skips the step instead
-//! of failing it.
+//! Counts belong to one compiler, C library and kind of CPU (`memchr`, `httparse` and the C library have code for
+//! several; valgrind's CPU is always the same, but it has AVX2 only if the real CPU has). The file says which. If any
+//! of them differs, a growth is shown and skips the step instead of failing it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "work/callgrind.rs"]
 mod callgrind;
-#[path = "work/chunked.rs"]
+#[path = "../wire/benches/cases/chunked.rs"]
 mod chunked;
-#[path = "work/forms.rs"]
+#[path = "../wire/benches/cases/forms.rs"]
 mod forms;
-#[path = "work/heads.rs"]
+#[path = "../wire/benches/cases/heads.rs"]
 mod heads;
 #[path = "work/lanes.rs"]
 mod lanes;
@@ -132,7 +131,7 @@ fn count(mut work: impl FnMut()) {
 #[inline(never)]
 fn instructions_are_counted_here(work: &mut dyn FnMut()) {
     work();
-    // Without this the call above might be a jump, which does not come back here.
+    // The call above must not become a jump, which would not come back here.
     black_box(());
 }
 

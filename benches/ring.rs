@@ -9,8 +9,8 @@
 //! - `session`: a slot claimed, both places taken, begun, ended, left: what a small exchange costs in
 //!   shared memory beside its chunk.
 //!
-//! Distorted by where the two threads run (one CPU, neighbours, or far apart: several times as much)
-//! and by whatever else runs. Compare within one run.
+//! The result depends on where the two threads run (one CPU, neighbours, or far apart: several times as much) and on
+//! everything else that runs. Compare within one run.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "work/lanes.rs"]
@@ -36,7 +36,7 @@ fn one_thread(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What one thread sleeps by and is woken by.
+/// The bell and the eventfd that one thread sleeps by and is woken by.
 struct Side<'s> {
     bell: Doorbell<'s>,
     waker: EventFd,
@@ -66,14 +66,15 @@ impl<'s> Side<'s> {
 fn send(chunks: u64, shared: &Shared<'_>, sender: &mut SenderEnd, [ours, peer]: [&Side<'_>; 2]) {
     let slot = sender.lane().session.slot;
     for _ in 0..chunks {
-        let filling = loop {
-            match sender.reserve(shared).unwrap() {
-                Some(filling) => break filling,
-                None if sender.wait_for_room(shared).unwrap() => ours.sleep(),
+        let mut sender = sender.attach(shared).unwrap();
+        let reserved = loop {
+            match sender.reserve().unwrap() {
+                Some(reserved) => break reserved,
+                None if sender.wait_for_room().unwrap() => ours.sleep(),
                 None => {}
             }
         };
-        if sender.publish(shared, filling, 0..CHUNK_BYTES).unwrap() {
+        if sender.publish(reserved, 0..CHUNK_BYTES) {
             peer.ring(slot);
         }
     }
@@ -87,15 +88,16 @@ fn receive(
 ) {
     let slot = receiver.lane().session.slot;
     for _ in 0..chunks {
-        let piece = loop {
-            if let Some(piece) = receiver.next(shared).unwrap() {
-                break piece;
+        let rings = loop {
+            let mut attached = receiver.attach(shared).unwrap();
+            if let Some(piece) = attached.next_published().unwrap() {
+                break piece.ack_recv();
             }
-            if receiver.wait_for_chunk(shared).unwrap() {
+            if attached.wait_for_chunk().unwrap() {
                 ours.sleep();
             }
         };
-        if piece.ack_recv(shared).unwrap() {
+        if rings {
             peer.ring(slot);
         }
     }

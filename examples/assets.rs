@@ -30,7 +30,7 @@ fn write_man(out: &mut File) -> io::Result<()> {
     man.render_name_section(out)?;
     man.render_synopsis_section(out)?;
     man.render_description_section(out)?;
-    // Not by `render_subcommands_section`: it refers to pages that there are not.
+    // Clap's `render_subcommands_section` refers to pages that do not exist, so it is not used.
     let mut commands = Roff::new();
     commands.control("SH", ["COMMANDS"]);
     for command in idontstore::cli::command().get_subcommands() {
@@ -52,7 +52,7 @@ fn add_entry(to: &mut Roff, term: &str, text: &str) {
     to.control("TP", []).text([bold(term)]).text([roman(text)]);
 }
 
-/// What the command line does not say of itself: a title, and terms with what they mean.
+/// Sections that the command line does not print itself: a title, and terms with their meanings.
 const SECTIONS: &[(&str, &[(&str, &str)])] = &[
     (
         "EXIT STATUS",

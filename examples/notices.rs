@@ -1,6 +1,6 @@
 //! Writes the notices that the program owes: of each crate that is linked into it, its licence files word by word.
-//! Called by `scripts/package`: `cargo run --example notices -- FILE`. It asks cargo what is linked in, and needs no network
-//! once the program is built. A crate that has no licence file is an error, and nothing is written.
+//! Called by `scripts/package`: `cargo run --example notices -- FILE`. The program asks cargo what is linked in, and
+//! needs no network once it is built. A crate that has no licence file is an error, and then no notices are written.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,10 +12,10 @@ use std::{env, fs, io};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What a licence file's name begins with, in capitals.
+/// The beginnings of a licence file's name, in capitals.
 const BEGINNINGS: &[&str] = &["LICENSE", "LICENCE", "UNLICENSE", "COPYING", "COPYRIGHT", "NOTICE"];
 
-/// What follows the name's last dot, if that tells of text. A name without an extension is one of text, too.
+/// The extensions of text files. A file whose name has no extension is a text, too.
 const EXTENSIONS: &[&str] = &["txt", "md"];
 
 const HEAD: &str = "\
@@ -29,7 +29,7 @@ struct Package {
     directory: PathBuf,
 }
 
-/// A licence file, and those whose file it is.
+/// The text of a licence file, and the crates whose file it is.
 struct Notice {
     text: String,
     of: Vec<String>,
@@ -46,7 +46,8 @@ fn main() -> Result<()> {
     Ok(fs::write(file, notices(&linked)?)?)
 }
 
-/// The crates of others in the program for this machine. Those that only a build needs, and macros, are not part of it.
+/// Crates of other authors in the program for this machine. Crates that only a build needs, and macros, are not part
+/// of it.
 fn linked() -> Result<Vec<Package>> {
     let tree = cargo(
         "tree --frozen --package idontstore --edges normal,no-proc-macro --prefix none --format {p}",
@@ -61,7 +62,7 @@ fn linked() -> Result<Vec<Package>> {
     names
         .into_iter()
         .filter_map(|(name, version)| match packages.remove(&(name.into(), version.into())) {
-            // It is of this workspace.
+            // The crate is of this workspace.
             Some(None) => None,
             Some(Some(package)) => Some(Ok(package)),
             None => Some(Err(format!("cargo does not say where {name} {version} is").into())),
@@ -112,7 +113,7 @@ fn notices(linked: &[Package]) -> Result<String> {
     let mut all = String::from(HEAD);
     all.push('\n');
     let mut texts: Vec<Notice> = Vec::new();
-    // Where among them a text is: by its words, since some differ only in spaces and line breaks.
+    // The position of each known text, by its words, since some texts differ only in spaces and line breaks.
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     for package in linked {
         let Package { name, version, license, directory } = package;

@@ -1,37 +1,37 @@
-//! What `-t` tries of a configuration that reads well: whether this machine, and the user that runs it, lets a relay start with
-//! it. Called by `cli` alone.
+//! The tests of `-t` beyond the text: whether this machine, and the user that runs it, lets a relay start with the
+//! configuration. Called by `cli` alone.
 //!
-//! What must always hold: nothing is left behind, and nothing that runs notices. So what is held by somebody else, most
-//! likely by the running relay whose next configuration this is, is no fault.
+//! Invariant: nothing is left behind, and no running program notices. So an address that another process holds, most
+//! likely the running relay whose next configuration this is, is no error.
 
 use crate::config::Config;
 use crate::master::{self, MasterError};
 use crate::sandbox;
-use crate::sys::private::Address;
+use crate::sys::operator::ListenAddress;
 use crate::sys::process;
 use crate::sys::sink::Sink;
-use crate::sys::{listener, private};
+use crate::sys::{listener, operator};
 use std::io;
 use std::path::PathBuf;
 
-/// What a relay would not get.
+/// A resource that a relay would not get.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PreflightError {
     #[error("cannot listen on {address}")]
-    Address { address: Address, source: io::Error },
+    Address { address: ListenAddress, source: io::Error },
     #[error("cannot write to {} (log.access)", path.display())]
     Log { path: PathBuf, source: io::Error },
-    #[error("a worker could not give up its rights: {0}")]
+    #[error("a worker could not give up its privileges: {0}")]
     Sandbox(String),
-    #[error("a worker could not be tried out")]
+    #[error("cannot try out a worker")]
     NoTrial(#[source] io::Error),
-    #[error("{needed} open files are needed, and this process may have {most} (ulimit -n)")]
+    #[error("the relay needs {needed} open files, and the limit is {most} (ulimit -n)")]
     OpenFiles { needed: u64, most: u64 },
     #[error(transparent)]
     Segment(#[from] MasterError),
 }
 
-/// Tries all that can be tried without a start.
+/// Tries everything that can be tried without a start.
 pub(crate) fn check(config: &Config) -> Result<(), PreflightError> {
     check_limits(config)?;
     check_addresses(config)?;
@@ -50,18 +50,18 @@ fn check_limits(config: &Config) -> Result<(), PreflightError> {
 fn check_addresses(config: &Config) -> Result<(), PreflightError> {
     for listener in &config.listeners {
         let opened = listener::open(listener.endpoint(), config.keep_alive());
-        judge(&Address::Tcp(listener.address), opened.map(drop))?;
+        judge(&ListenAddress::Tcp(listener.address), opened.map(drop))?;
     }
-    let control = config.control_socket.clone().map(Address::Unix);
+    let control = config.control_socket.clone().map(ListenAddress::Unix);
     control.iter().chain(&config.admin.listen).try_for_each(|address| match address {
-        Address::Tcp(_) => judge(address, private::listen(address).map(drop)),
-        // To try it would be to make it.
-        Address::Unix(path) => private::probe(path)
+        ListenAddress::Tcp(_) => judge(address, operator::listen(address).map(drop)),
+        // Binding would create the socket file, so only probe.
+        ListenAddress::Unix(path) => operator::probe(path)
             .map_err(|source| PreflightError::Address { address: address.clone(), source }),
     })
 }
 
-fn judge(address: &Address, opened: io::Result<()>) -> Result<(), PreflightError> {
+fn judge(address: &ListenAddress, opened: io::Result<()>) -> Result<(), PreflightError> {
     match opened {
         Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
             Err(PreflightError::Address { address: address.clone(), source })
@@ -70,7 +70,7 @@ fn judge(address: &Address, opened: io::Result<()>) -> Result<(), PreflightError
     }
 }
 
-/// To open the log would be to make it.
+/// Opening would create the log, so only probe.
 fn check_log(config: &Config) -> Result<(), PreflightError> {
     let Some(path) = config.log.access.clone() else { return Ok(()) };
     Sink::probe(&path).map_err(|source| PreflightError::Log { path, source })

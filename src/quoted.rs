@@ -1,8 +1,8 @@
-//! Text of somebody else's in a message of ours: in quotes, on one line, and without characters that a terminal obeys.
+//! Quotes others' text in our messages: on one line, and without characters that a terminal obeys.
 
 use std::fmt::{self, Write};
 
-/// Displays the text in quotes; what controls a terminal, and quotes in it, stand escaped.
+/// Displays the text in quotes, with quotes and terminal controls escaped.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'t>(pub &'t str);
 

@@ -1,11 +1,13 @@
-//! What is counted, each in a word of the worker's own record: adding to it is one relaxed addition that
-//! nobody else competes for.
+//! Counts things, each in a word of the worker's own record: counting is one relaxed addition without any
+//! competition.
 //!
-//! Relay and worker count as things happen; `admin` sums over all records, the dead workers' too. What
-//! must always hold: a [`Tally`] has one number for good, as programs of two versions may share a
-//! segment while one takes over from the other. So kinds are only ever appended, within their block.
+//! Relay and worker count as things happen; `admin` sums over all records, the dead workers' too. A [`Tally`] has one
+//! number for good, as programs of two versions may share a segment while one takes over from the other. So kinds are
+//! only ever appended, within their block.
 
+use crate::api::ApiName;
 use crate::http::Status;
+use crate::outcome::{ReceiverOutcome, SenderOutcome};
 use crate::session::Kind;
 use shm::{End, TALLIES, WorkerRecord};
 
@@ -20,7 +22,7 @@ macro_rules! kinds {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$kind,)+];
 
-            /// What it is called in metrics.
+            /// The label in metrics.
             #[must_use]
             pub fn label(self) -> &'static str {
                 match self { $(Self::$kind => $label,)+ }
@@ -30,81 +32,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The two ways to use the relay.
-    Api {
-        /// The two-step exchange.
-        Exchange = "exchange",
-        /// The message relay.
-        Messages = "messages",
-    }
-}
-
-kinds! {
-    /// How it ended for one that had a sender's place.
-    SenderOutcome {
-        /// All was delivered, as far as the receipt level promises.
-        Delivered = "delivered",
-        /// The receiver left midway.
-        ReceiverLeft = "receiver_left",
-        /// The receiver's worker died.
-        PeerWorkerLost = "peer_worker_lost",
-        /// The sender itself left.
-        Left = "sender_left",
-        /// No receiver within the wait.
-        NobodyCame = "nobody_came",
-        /// The session was deleted or expired.
-        Ended = "session_ended",
-        /// No chunk within `chunk_wait`.
-        NoChunk = "no_chunk",
-        /// Its message was malformed or too large.
-        Fault = "fault",
-        /// Silent for too long, or below the minimum rate while others needed the room.
-        TooSlow = "too_slow",
-        /// The session was opened to another address.
-        Barred = "barred",
-        /// Another of its address took the place.
-        Superseded = "superseded",
-        /// Shared memory held what it must not.
-        Damaged = "damaged",
-        /// It waited, and the worker stopped.
-        Stopped = "worker_stopped",
-        /// It waited, and gave way to an address that has fewer connections.
-        Displaced = "displaced",
-    }
-}
-
-kinds! {
-    /// How it ended for one that had a receiver's place.
-    ReceiverOutcome {
-        /// All of it was written, and acknowledged where the sender asked for that.
-        Complete = "complete",
-        /// The transfer failed midway, and the connection was cut.
-        Cut = "cut",
-        /// The receiver itself left.
-        Left = "receiver_left",
-        /// No sender within the wait.
-        NobodyCame = "nobody_came",
-        /// The session was deleted or expired before a byte was sent.
-        Ended = "session_ended",
-        /// No chunk within `chunk_wait`.
-        NoChunk = "no_chunk",
-        /// The length was not known, and the receiver spoke HTTP/1.0.
-        NeedsLength = "needs_length",
-        /// It took or acknowledged too little for too long, or the session ended after the last byte.
-        GivenUp = "given_up",
-        /// The session was opened to another address.
-        Barred = "barred",
-        /// Shared memory held what it must not.
-        Damaged = "damaged",
-        /// It waited, and the worker stopped.
-        Stopped = "worker_stopped",
-        /// It waited, and gave way to an address that has fewer connections.
-        Displaced = "displaced",
-    }
-}
-
-kinds! {
-    /// A limit of the configuration that somebody ran into.
+    /// A limit of the configuration that was reached.
     Limit {
         /// A connection too many in all.
         Connections = "connections_max",
@@ -116,7 +44,7 @@ kinds! {
         SessionsPerAddress = "sessions_per_address_max",
         /// A guess too many of one address.
         UnknownKeys = "unknown_keys_per_second_max",
-        /// A receiver that took too little while others wished for its lane's chunks.
+        /// A receiver that took too little while other lanes requested chunks.
         Stalled = "stall_rate_bytes_min",
     }
 }
@@ -124,60 +52,94 @@ kinds! {
 kinds! {
     /// How a TLS handshake ended.
     Handshake {
-        /// With keys agreed on anew.
+        /// The two agreed on new keys.
         Full = "full",
-        /// With those that come from an earlier session's ticket.
+        /// The keys come from an earlier session's ticket.
         Resumed = "resumed",
         /// The client did not keep to the protocol, or to what is spoken of it here.
         Failed = "failed",
         /// The client left before its end.
         Left = "client_left",
-        /// It was not over within `handshake_timeout`.
+        /// The handshake was not over within `handshake_timeout`.
         TooLate = "too_late",
     }
 }
 
-/// Codes in the order of their tallies.
-const STATUSES: [Status; 23] = [
-    Status::Ok,
-    Status::Created,
-    Status::BadRequest,
-    Status::Forbidden,
-    Status::NotFound,
-    Status::MethodNotAllowed,
-    Status::RequestTimeout,
-    Status::Conflict,
-    Status::Gone,
-    Status::ContentTooLarge,
-    Status::UriTooLong,
-    Status::ExpectationFailed,
-    Status::TooManyRequests,
-    Status::HeaderFieldsTooLarge,
-    Status::InternalError,
-    Status::NotImplemented,
-    Status::BadGateway,
-    Status::Unavailable,
-    Status::GatewayTimeout,
-    Status::VersionNotSupported,
-    Status::LengthRequired,
-    Status::NoContent,
-    Status::Unauthorized,
-];
+/// Gives each variant of an enum from elsewhere its number in a block. The match is exhaustive, so that a new
+/// variant does not compile before it has a number.
+macro_rules! numbered {
+    ($list:ident, $number:ident: $name:ident in $block:ident { $($kind:ident = $at:literal,)+ }) => {
+        const $list: &[$name] = &[$($name::$kind,)+];
 
-/// Ends in the order of their tallies.
-const ENDS: [End; 5] = [End::Complete, End::Deleted, End::Expired, End::Corrupt, End::Displaced];
+        const fn $number(kind: $name) -> usize {
+            match kind { $($name::$kind => $block.word($at),)+ }
+        }
 
-/// One thing that is counted.
+        const _: () = { $(assert!($at < $block.room);)+ };
+    };
+}
+
+numbered! {
+    STATUSES, answer_word: Status in ANSWERS {
+        Ok = 0,
+        Created = 1,
+        BadRequest = 2,
+        Forbidden = 3,
+        NotFound = 4,
+        MethodNotAllowed = 5,
+        RequestTimeout = 6,
+        Conflict = 7,
+        Gone = 8,
+        ContentTooLarge = 9,
+        UriTooLong = 10,
+        ExpectationFailed = 11,
+        TooManyRequests = 12,
+        HeaderFieldsTooLarge = 13,
+        InternalError = 14,
+        NotImplemented = 15,
+        BadGateway = 16,
+        Unavailable = 17,
+        GatewayTimeout = 18,
+        VersionNotSupported = 19,
+        LengthRequired = 20,
+        NoContent = 21,
+        Unauthorized = 22,
+        PartialContent = 23,
+        RangeNotSatisfiable = 24,
+    }
+}
+
+numbered! {
+    ENDS, end_word: End in ENDED {
+        Complete = 0,
+        Deleted = 1,
+        Expired = 2,
+        Corrupt = 3,
+        Displaced = 4,
+    }
+}
+
+numbered! {
+    KINDS, kind_word: Kind in ISSUED {
+        Exchange = 0,
+        Basic = 1,
+        Secure = 2,
+    }
+}
+
+/// A thing that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tally {
     /// An answer's head was written.
     Answer(Status),
-    /// Somebody left a sender's place.
-    Sender(Api, SenderOutcome),
-    /// Somebody left a receiver's place.
-    Receiver(Api, ReceiverOutcome),
+    /// A sender left its place.
+    Sender(ApiName, SenderOutcome),
+    /// A receiver left its place.
+    Receiver(ApiName, ReceiverOutcome),
     /// A sender's first payload, or its empty body's end, went to a receiver.
-    Begun(Api),
+    Begun(ApiName),
+    /// A transfer resumed at an offset above 0.
+    Resumed,
     /// A limit was hit.
     Limit(Limit),
     /// A session was issued.
@@ -188,9 +150,9 @@ pub enum Tally {
     Request,
     /// A key was named that is no session's.
     UnknownKey,
-    /// The worker's process was forked: counted by the master.
+    /// A worker process was forked. The master counts this.
     WorkerForked,
-    /// It ended though nobody had told it to: likewise.
+    /// The worker's process ended without an order: counted by the master.
     WorkerDied,
     /// A TLS handshake was over.
     Handshake(Handshake),
@@ -198,28 +160,65 @@ pub enum Tally {
     AccessDropped,
     /// A line found no room at standard error.
     DiagnosticDropped,
-    /// A part of a line is what the access log ended with: counted in one record by all who share the log.
+    /// The access log ended with a part of a line. All who share the log count in one record.
     AccessTorn,
-    /// That line was ended: likewise.
+    /// A torn line was ended: counted in the same record.
     AccessMended,
-    /// A part of a line is what standard error ended with: likewise, by all processes.
+    /// Standard error ended with a part of a line. All processes count in one record.
     DiagnosticTorn,
-    /// That line was ended: likewise.
+    /// A torn line was ended: counted in the same record.
     DiagnosticMended,
 }
 
-// Blocks of a record's tallies; each has room to grow.
-const ANSWERS: usize = 0;
-const SENDERS: usize = 32;
-const RECEIVERS: usize = 64;
-const OTHERS: usize = 96;
-/// Tallies of one API within a block.
-const API: usize = 16;
+/// A range of a record's words, with room to grow.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    room: usize,
+}
+
+impl Block {
+    /// The block of `room` words that follows this one.
+    const fn then(self, room: usize) -> Self {
+        Self { first: self.first + self.room, room }
+    }
+
+    /// The word of what has `number` in this block.
+    const fn word(self, number: usize) -> usize {
+        debug_assert!(number < self.room, "the block is full");
+        self.first + number
+    }
+}
+
+const ANSWERS: Block = Block { first: 0, room: 40 };
+const ISSUED: Block = ANSWERS.then(8);
+const ENDED: Block = ISSUED.then(8);
+const LIMITS: Block = ENDED.then(8);
+const HANDSHAKES: Block = LIMITS.then(8);
+const SINGLES: Block = HANDSHAKES.then(16);
+
+/// The number of APIs that fit. Their words stand last: a release with more APIs appends, and renumbers nothing. Each API
+/// takes 74 KiB of the segment, and the smallest segment has 8 MiB.
+const APIS: usize = 4;
+/// The number of outcomes of one API that fit, by role.
+const SENDER_OUTCOMES: usize = 20;
+const RECEIVER_OUTCOMES: usize = 16;
+/// The words of the first API: its outcomes, and the attempts that have begun.
+const API: Block = SINGLES.then(SENDER_OUTCOMES + RECEIVER_OUTCOMES + 1);
+
+const _: () = {
+    assert!(API.first + APIS * API.room <= TALLIES);
+    assert!(ApiName::ALL.len() <= APIS);
+    assert!(SenderOutcome::ALL.len() <= SENDER_OUTCOMES);
+    assert!(ReceiverOutcome::ALL.len() <= RECEIVER_OUTCOMES);
+    assert!(Limit::ALL.len() <= LIMITS.room);
+    assert!(Handshake::ALL.len() <= HANDSHAKES.room);
+};
 
 impl Tally {
-    /// Everything that is counted.
+    /// All tallies.
     pub fn all() -> impl Iterator<Item = Self> {
-        let by_api = |api: &'static Api| {
+        let by_api = |api: &'static ApiName| {
             let senders = SenderOutcome::ALL.iter().map(|end| Self::Sender(*api, *end));
             let receivers = ReceiverOutcome::ALL.iter().map(|end| Self::Receiver(*api, *end));
             [Self::Begun(*api)].into_iter().chain(senders).chain(receivers)
@@ -235,29 +234,30 @@ impl Tally {
             Self::AccessMended,
             Self::DiagnosticTorn,
             Self::DiagnosticMended,
+            Self::Resumed,
         ];
         others
             .into_iter()
-            .chain(STATUSES.map(Self::Answer))
-            .chain(Api::ALL.iter().flat_map(by_api))
+            .chain(STATUSES.iter().map(|status| Self::Answer(*status)))
+            .chain(ApiName::ALL.iter().flat_map(by_api))
             .chain(Limit::ALL.iter().map(|limit| Self::Limit(*limit)))
-            .chain(Kind::ALL.map(Self::Issued))
-            .chain(ENDS.map(Self::Ended))
+            .chain(KINDS.iter().map(|kind| Self::Issued(*kind)))
+            .chain(ENDS.iter().map(|end| Self::Ended(*end)))
             .chain(Handshake::ALL.iter().map(|end| Self::Handshake(*end)))
     }
 
     /// Counts it once in `record`.
     pub fn count(self, record: &WorkerRecord) {
-        record.tally(self.index());
+        record.count_tally(self.index());
     }
 
-    /// How often it was counted in `record`.
+    /// The count in `record`.
     #[must_use]
     pub fn read(self, record: &WorkerRecord) -> u64 {
-        record.tallied(self.index())
+        record.tally(self.index())
     }
 
-    /// How often it was counted, of a record's tallies.
+    /// The count among a record's tallies.
     #[must_use]
     pub fn of(self, tallies: &[u64; TALLIES]) -> u64 {
         tallies.get(self.index()).copied().unwrap_or(0)
@@ -265,33 +265,32 @@ impl Tally {
 
     fn index(self) -> usize {
         match self {
-            Self::Answer(status) => ANSWERS + at(&STATUSES, status),
-            Self::Sender(api, end) => SENDERS + API * api as usize + end as usize,
-            Self::Receiver(api, end) => RECEIVERS + API * api as usize + end as usize,
-            Self::Request => OTHERS,
-            Self::UnknownKey => OTHERS + 1,
-            Self::WorkerForked => OTHERS + 2,
-            Self::WorkerDied => OTHERS + 3,
-            Self::Begun(api) => OTHERS + 4 + api as usize,
-            Self::Issued(kind) => OTHERS + 6 + at(&Kind::ALL, kind),
-            Self::Ended(end) => OTHERS + 40 + at(&ENDS, end),
-            Self::Limit(limit) => OTHERS + 16 + limit as usize,
-            Self::Handshake(end) => OTHERS + 24 + end as usize,
-            Self::AccessDropped => OTHERS + 32,
-            Self::DiagnosticDropped => OTHERS + 33,
-            Self::AccessTorn => OTHERS + 34,
-            Self::AccessMended => OTHERS + 35,
-            Self::DiagnosticTorn => OTHERS + 36,
-            Self::DiagnosticMended => OTHERS + 37,
+            Self::Answer(status) => answer_word(status),
+            Self::Sender(api, end) => api_word(api, end.number()),
+            Self::Receiver(api, end) => api_word(api, SENDER_OUTCOMES + end.number()),
+            Self::Begun(api) => api_word(api, SENDER_OUTCOMES + RECEIVER_OUTCOMES),
+            Self::Issued(kind) => kind_word(kind),
+            Self::Ended(end) => end_word(end),
+            Self::Limit(limit) => LIMITS.word(limit as usize),
+            Self::Handshake(end) => HANDSHAKES.word(end as usize),
+            Self::Request => SINGLES.word(0),
+            Self::UnknownKey => SINGLES.word(1),
+            Self::WorkerForked => SINGLES.word(2),
+            Self::WorkerDied => SINGLES.word(3),
+            Self::AccessDropped => SINGLES.word(4),
+            Self::DiagnosticDropped => SINGLES.word(5),
+            Self::AccessTorn => SINGLES.word(6),
+            Self::AccessMended => SINGLES.word(7),
+            Self::DiagnosticTorn => SINGLES.word(8),
+            Self::DiagnosticMended => SINGLES.word(9),
+            Self::Resumed => SINGLES.word(10),
         }
     }
 }
 
-/// Where `kind` stands in `all`; beyond every tally, so that it is not counted, if it is not there.
-fn at<T: PartialEq>(all: &[T], kind: T) -> usize {
-    let found = all.iter().position(|it| *it == kind);
-    debug_assert!(found.is_some(), "a kind that its table lacks is never counted");
-    found.unwrap_or(TALLIES)
+/// The word of `api` with `number`: senders' outcomes, then receivers', then the attempts that have begun.
+fn api_word(api: ApiName, number: usize) -> usize {
+    api as usize * API.room + API.word(number)
 }
 
 #[cfg(test)]
@@ -306,8 +305,6 @@ mod tests {
         indices.dedup();
         assert_eq!(indices.len(), count, "two share a word");
         assert!(indices.last().is_some_and(|last| *last < TALLIES), "{indices:?}");
-        let fits = |kinds: &[SenderOutcome]| kinds.len() <= API;
-        assert!(fits(SenderOutcome::ALL) && ReceiverOutcome::ALL.len() <= API);
     }
 
     #[test]

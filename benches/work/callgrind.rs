@@ -9,7 +9,7 @@ const COMMENT: &str = "\
 # To write this file anew: cargo bench -p idontstore --bench counts -- --write
 ";
 const TOLERATED_PERCENT: f64 = 5.0;
-/// What `scripts/test` takes for "cannot be done here".
+/// The exit code that `scripts/test` takes for "cannot be done here".
 const SKIPPED: u8 = 77;
 
 /// Instructions that this program takes between entering `function` and leaving it, when it is called
@@ -22,7 +22,7 @@ fn instructions(function: &str, name: &str) -> u64 {
         .arg(format!("--callgrind-out-file={}", profile.path().display()))
         .arg(format!("./{}", program.file_name().unwrap().display()))
         .args(["--one", name])
-        // Path and environment lie at the bottom of the stack; the same everywhere, they move nothing on it.
+        // Path and environment lie at the bottom of the stack, so the same ones everywhere move nothing on it.
         .current_dir(program.parent().unwrap())
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -36,7 +36,7 @@ fn instructions(function: &str, name: &str) -> u64 {
     total
 }
 
-/// What counts depend on beside the code.
+/// The compiler, the C library and the CPU: counts depend on them beside the code.
 fn surroundings() -> String {
     let ask = |program: &str, argument: &str| {
         let output = Command::new(program).arg(argument).output().expect(program);

@@ -11,7 +11,14 @@ pub(crate) const SENDER: usize = 0;
 pub(crate) const RECEIVER: usize = 1;
 
 pub(crate) fn segment(lane_chunks: usize) -> Segment {
-    let geometry = Geometry::fit(SEGMENT_BYTES, Some(64), 64, CHUNK_BYTES, lane_chunks, 0).unwrap();
+    let wanted = shm::Wanted {
+        sessions: Some(64),
+        connections: 64,
+        chunk_bytes: CHUNK_BYTES,
+        lane_chunks,
+        pipes: 0,
+    };
+    let geometry = Geometry::fit(SEGMENT_BYTES, wanted).unwrap();
     Segment::create(&geometry).unwrap()
 }
 
@@ -34,7 +41,7 @@ pub(crate) fn pair(shared: &Shared<'_>, session: SessionRef) -> (SenderEnd, Rece
     (sender, receiver)
 }
 
-/// `chunks` one after the other into the lane, then out of it, each handed back.
+/// `chunks` one after the other into the lane, then out of it, each handed back: a turn of each end.
 #[inline(never)]
 pub(crate) fn pass(
     chunks: u64,
@@ -42,12 +49,14 @@ pub(crate) fn pass(
     sender: &mut SenderEnd,
     receiver: &mut ReceiverEnd,
 ) {
+    let mut sender = sender.attach(shared).unwrap();
     for _ in 0..chunks {
-        let filling = sender.reserve(shared).unwrap().unwrap();
-        sender.publish(shared, filling, 0..CHUNK_BYTES).unwrap();
+        let reserved = sender.reserve().unwrap().unwrap();
+        sender.publish(reserved, 0..CHUNK_BYTES);
     }
+    let mut receiver = receiver.attach(shared).unwrap();
     for _ in 0..chunks {
-        receiver.next(shared).unwrap().unwrap().ack_recv(shared).unwrap();
+        receiver.next_published().unwrap().unwrap().ack_recv();
     }
 }
 

@@ -4,10 +4,8 @@
 
 use std::net::IpAddr;
 
-use idontstore::address::{
-    LINE_BYTES_MAX, Network, Networks, Scheme, client, last_element, proxy_line,
-};
 use libfuzzer_sys::fuzz_target;
+use wire::address::{LINE_BYTES_MAX, Network, Networks, Scheme, client, last_element, proxy_line};
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
@@ -35,7 +33,7 @@ fn check_fields(bytes: &[u8], cut: usize) {
         assert_eq!(client(PEER, fields.into_iter(), &trusted), found);
         assert_eq!(last_element(fields.into_iter()), last_element(std::iter::once(bytes)));
     }
-    // What a stranger wrote to the left of it counts for nothing.
+    // The client wrote the left part, so it changes nothing.
     let added = [bytes, b", 192.0.2.1"].concat();
     assert_eq!(client(PEER, std::iter::once(&added[..]), &trusted), IpAddr::from([192, 0, 2, 1]));
     if let Some(last) = last_element(std::iter::once(bytes)) {

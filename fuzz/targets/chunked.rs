@@ -1,13 +1,13 @@
 //! Any bytes as a chunked body: the same payload, end or fault however they are cut.
 #![no_main]
 
-use idontstore::http::{Dechunker, Fault, chunk_line};
 use libfuzzer_sys::fuzz_target;
+use wire::http::{Dechunker, Fault, chunk_line};
 
-/// More than an input has, so only what a chunk line announces can be beyond it.
+/// More than an input has, so only the size in a chunk line can exceed it.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 
-/// Payload, bytes read, and whether the body has ended.
+/// Returns the payload, the bytes read, and whether the body has ended.
 fn decode(
     body: &[u8],
     pieces: impl Iterator<Item = usize>,

@@ -2,12 +2,12 @@
 //! name that is harmless and comes out as it is sent on.
 #![no_main]
 
-use idontstore::http::{
-    Attachment, FILE_NAME_BYTES_MAX, FileName, accepts, asks_for_part, bearer, cookies, is_encoding,
-    is_media_type, is_whole,
-};
-use idontstore::multipart::boundary;
 use libfuzzer_sys::fuzz_target;
+use wire::http::{
+    Attachment, FILE_NAME_BYTES_MAX, FileName, accepts, bearer, byte_range, content_range, cookies,
+    is_encoding, is_media_type, upload_offset,
+};
+use wire::multipart::boundary;
 
 fn check(name: &FileName) {
     let text = name.as_str();
@@ -36,8 +36,9 @@ fuzz_target!(|data: &[u8]| {
     if accepts(Some(data), "application/json") {
         assert!(data.to_ascii_lowercase().windows(16).any(|it| it == b"application/json"));
     }
-    if is_whole(data, Some(data.len() as u64)) {
-        assert!(!asks_for_part(data));
+    let _ = (byte_range(data), upload_offset(data));
+    if let Some(tail) = content_range(data, data.len() as u64) {
+        assert_eq!(tail.total - tail.start, data.len() as u64);
     }
     if is_media_type(data) || is_encoding(data) {
         assert!(data.iter().all(|byte| *byte == b'\t' || (b' '..=b'~').contains(byte)));

@@ -2,12 +2,12 @@
 //! has one meaning.
 #![no_main]
 
-use idontstore::http::{Fault, FieldRoom, Framing, HeadLimits, Method, Parsed, Request, parse};
 use libfuzzer_sys::fuzz_target;
+use wire::http::{Fault, FieldRoom, Framing, HeadLimits, Method, Parsed, Request, parse};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1024, header_fields_max: 16 };
 
-/// Everything a caller can see; `None` while incomplete.
+/// The outcome as a caller sees it; `None` while the head is incomplete.
 fn outcome(bytes: &[u8]) -> Option<Result<String, Fault>> {
     match parse(bytes, &LIMITS, &mut FieldRoom::default()) {
         Ok(Parsed::Partial) => None,

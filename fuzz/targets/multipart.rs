@@ -1,9 +1,9 @@
 //! Any bytes as a form: the same file or fault however they are cut.
 #![no_main]
 
-use idontstore::http::Fault;
-use idontstore::multipart::{FilePart, Multipart};
 use libfuzzer_sys::fuzz_target;
+use wire::http::Fault;
+use wire::multipart::{FilePart, Multipart};
 
 const OVERHEAD_BYTES_MAX: u64 = 512;
 

@@ -1,8 +1,8 @@
 //! On whose account chunks and pipes are held, and how many one account may have.
 //!
-//! Chunks come back only as fast as receivers read, so a share among lanes favours the client with the most lanes. What
-//! a lane takes is therefore charged to the account of its sender's client, by a word beside the tag. Nothing is counted:
-//! a lane that takes a chunk looks at what is held, so a crash leaves nothing wrong.
+//! Chunks come back only as fast as receivers read, so a share among lanes favours the client with the most lanes. A
+//! lane therefore charges what it takes to the account of its sender's client, by a word beside the tag. The pool
+//! keeps no count: a lane that takes a chunk looks at what is held, so a crash leaves nothing wrong.
 
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
 const LINES: usize = 64;
 /// No account on a line, or beside a tag.
 const NOBODY: u64 = 0;
-/// Wishes that are counted, at most: a scribbled word ends after so many.
-const WISHES_MAX: u64 = 1 << 16;
-/// High bits of the pool's word: what the poorest of those that wish holds.
+/// Chunk requests that are counted, at most: this bounds what a scribbled word can do.
+const REQUESTS_MAX: u64 = 1 << 16;
+/// High bits of the pool's word: how little the poorest requester holds.
 const POOREST_SHIFT: u32 = 32;
-/// Nobody has said what it holds since the last wish was granted.
+/// No requester has said what it holds since the last chunk request was met.
 const UNSAID: u64 = u32::MAX as u64;
 
 /// A client's network, and the wider one around it, as keyed digests.
@@ -26,7 +26,7 @@ impl Account {
     /// The account of a network within a wider one. Where there is no wider one, both digests are the same.
     #[must_use]
     pub fn new(wide: u32, narrow: u32) -> Self {
-        // Nobody's word is no account.
+        // Zero means no account, so no account may be zero.
         Self((u64::from(wide) << 32 | u64::from(narrow)).max(1))
     }
 
@@ -50,34 +50,34 @@ impl Account {
 pub enum Share {
     /// Any number.
     All,
-    /// Twice as many as it leaves free: two thirds of all if it is alone, and equal shares among several, with one
-    /// half of a share left for the next one to come.
+    /// Twice as many as it leaves free. An account that is alone gets two thirds of all. Several accounts get equal
+    /// shares, and half a share stays free for the next account.
     Fair,
-    /// So many.
+    /// A fixed number.
     AtMost(u32),
 }
 
-/// Who pays for what a lane holds, and how much it may have.
+/// The account that pays for what a lane holds, and how much it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payer {
-    /// Who.
+    /// The account.
     pub account: Account,
-    /// Its share of the chunks.
+    /// The account's share of the chunks.
     pub chunks: Share,
-    /// Its share of the pipes.
+    /// The account's share of the pipes.
     pub pipes: Share,
     /// How many times as much the wider network may have.
     pub wide_factor: u32,
 }
 
-/// What was seen to be held, of some or all that there are.
+/// The chunks or pipes that a look saw, some or all that there are, by their holders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weights {
     pub(crate) seen: usize,
     pub(crate) free: usize,
-    /// By the account itself.
+    /// Held by the account itself.
     pub(crate) narrow: usize,
-    /// By its wider network, the account included.
+    /// Held by its wider network, the account included.
     pub(crate) wide: usize,
 }
 
@@ -89,7 +89,8 @@ impl Weights {
         self.wide += usize::from(holder >> 32 == bits >> 32);
     }
 
-    /// What counts as the account's: what its network holds, or its part of what the wider one does.
+    /// How much counts as the account's: what its network holds, or its part of what the wider network holds,
+    /// whichever is more.
     pub(crate) fn held(&self, wide_factor: u32) -> usize {
         self.narrow.max(self.wide.div_ceil((wide_factor as usize).max(1)))
     }
@@ -104,7 +105,7 @@ impl Weights {
                 (free, free.saturating_mul(factor))
             }
             Share::AtMost(most) => {
-                // As many of those that were seen as of all.
+                // A look may see only a part of all, so the limit shrinks by the same factor.
                 let part = |most: usize| most.saturating_mul(self.seen).div_ceil(all.max(1));
                 (part(most as usize), part((most as usize).saturating_mul(factor)))
             }
@@ -113,76 +114,80 @@ impl Weights {
     }
 }
 
-/// Who wishes for a chunk and may not, or cannot, have one.
+/// The chunk requests of lanes that hold no chunk and may not, or cannot, have one.
 ///
-/// Guesses, all of it: nobody is lost by a wrong word, as those that wish look and write again. One word counts the wishes
-/// that found nothing free, and tells how little the poorest of them holds: so nobody gives up anything for one who has
-/// as much. On the board stands who wishes for some of its own account back.
+/// All of this is a guess. A wrong word loses no lane, as lanes that still need a chunk look and register again. The
+/// counted word says how many requests found no free chunk, and how little the poorest requester holds, so that no
+/// lane yields a chunk to an account that holds as much. The board says which wider networks request some of their
+/// own chunks back.
 #[derive(Debug)]
-pub(crate) struct Wishes<'a> {
+pub(crate) struct ChunkRequests<'a> {
     counted: &'a AtomicU64,
     board: &'a [PlainU64],
 }
 
-/// The board's words in a segment.
+/// The number of the board's words in a segment.
 #[cfg(not(loom))]
 pub(crate) const BOARD_WORDS: usize = LINES;
 
-impl<'a> Wishes<'a> {
+impl<'a> ChunkRequests<'a> {
     pub(crate) fn new(counted: &'a AtomicU64, board: &'a [PlainU64]) -> Self {
         Self { counted, board }
     }
 
-    /// Somebody who holds nothing in its lane, and `held` on its account, has found nothing free. One whose wish is not
-    /// new may have lost it to a lane that came later.
-    pub(crate) fn make(&self, is_new: bool, held: usize) {
+    /// Registers a request of a lane that holds nothing, whose account holds `held`, and that found no chunk free. A
+    /// lane that registered one before passes `is_new: false`: it registers again only when the count is 0, as
+    /// another lane may have used its request up.
+    pub(crate) fn register(&self, is_new: bool, held: usize) {
         let word = self.counted.load(Ordering::Relaxed);
         let (count, poorest) = decode(word);
-        let more = if is_new || count == 0 { count.min(WISHES_MAX - 1) + 1 } else { count };
+        let more = if is_new || count == 0 { count.min(REQUESTS_MAX - 1) + 1 } else { count };
         let held = (held as u64).min(UNSAID - 1);
         let poorest = if count == 0 { held } else { poorest.min(held) };
         self.change(word, encode(more, poorest));
     }
 
-    /// Somebody may not have more on its own account.
-    pub(crate) fn make_of_own(&self, account: Account) {
+    /// Registers that a lane may not have more on its own account, so only a lane of the same wider network can help.
+    pub(crate) fn register_of_own(&self, account: Account) {
         if let Some(line) = self.line(account) {
             line.store(u64::from(account.wide()), PlainOrdering::Relaxed);
         }
     }
 
-    /// How many were counted.
+    /// The number of requests that are counted.
     pub(crate) fn count(&self) -> u64 {
-        decode(self.counted.load(Ordering::Relaxed)).0.min(WISHES_MAX)
+        decode(self.counted.load(Ordering::Relaxed)).0.min(REQUESTS_MAX)
     }
 
-    /// Whether somebody may wish for what is held by `account`: seldom written, so that it costs little to ask.
+    /// Whether there may be a request for what `account` holds. Processes seldom write these words, so the question
+    /// costs little.
     pub(crate) fn are_there(&self, account: Option<Account>) -> bool {
         self.count() > 0 || account.is_some_and(|account| self.is_on_board(account))
     }
 
-    /// Grants a wish of one who holds less than `held`. True once for each time that somebody says so.
-    pub(crate) fn grant(&self, held: usize) -> bool {
+    /// Whether a holder of `held` yields to a request: only to a requester that holds less. Returns true once for
+    /// each time that a requester says what it holds.
+    pub(crate) fn yields(&self, held: usize) -> bool {
         let word = self.counted.load(Ordering::Relaxed);
         let (count, poorest) = decode(word);
         let held = (held as u64).min(UNSAID);
         count > 0 && poorest < held && self.change(word, encode(count, UNSAID))
     }
 
-    /// Somebody who has wished has a chunk by now, or wishes no more.
-    pub(crate) fn take_back(&self) {
+    /// Cancels one request: its lane has a chunk by now, or no longer needs one.
+    pub(crate) fn cancel(&self) {
         let word = self.counted.load(Ordering::Relaxed);
         let (count, poorest) = decode(word);
-        self.change(word, encode(count.min(WISHES_MAX).saturating_sub(1), poorest));
+        self.change(word, encode(count.min(REQUESTS_MAX).saturating_sub(1), poorest));
     }
 
-    /// Forgets all that was counted, since some of it may be the dead's. The living say again what they wish for.
+    /// Forgets all requests, as dead workers may have registered some. Living lanes register again.
     pub(crate) fn forget(&self) {
         self.counted.store(0, Ordering::Relaxed);
     }
 
-    /// Grants a wish of one of the same wider network. True once for each.
-    pub(crate) fn grant_of_own(&self, account: Account) -> bool {
+    /// Whether a lane of `account` yields to a request of the same wider network. Returns true once for each request.
+    pub(crate) fn yields_of_own(&self, account: Account) -> bool {
         let wide = u64::from(account.wide());
         self.is_on_board(account)
             && self.line(account).is_some_and(|line| {
@@ -222,7 +227,7 @@ mod tests {
 
     const ACCOUNT: Option<Account> = Some(Account(7 << 32 | 1));
 
-    /// What an account that takes as much as it may ends up with, beside others that hold so many.
+    /// How many an account holds in the end when it takes all it may, while others hold `others`.
     fn settles_at(all: usize, others: usize, share: Share) -> usize {
         let mut held = 0;
         let weights = |held| Weights {
@@ -290,52 +295,52 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_granted_by_who_holds_more_and_once() {
+    fn a_request_is_met_once_and_by_a_holder_of_more() {
         let (counted, board) = (AtomicU64::new(0), [const { PlainU64::new(0) }; LINES]);
-        let wishes = Wishes::new(&counted, &board);
-        assert!(!wishes.grant(9));
-        wishes.make(true, 3);
-        wishes.make(true, 5);
-        wishes.make(false, 5);
-        assert_eq!(wishes.count(), 2);
-        assert!(!wishes.grant(3), "as poor");
-        assert!(wishes.grant(4));
-        assert!(!wishes.grant(usize::MAX), "nobody has said what it holds");
-        wishes.make(false, 5);
-        assert!(wishes.grant(6));
-        assert!(!wishes.grant(100));
+        let requests = ChunkRequests::new(&counted, &board);
+        assert!(!requests.yields(9));
+        requests.register(true, 3);
+        requests.register(true, 5);
+        requests.register(false, 5);
+        assert_eq!(requests.count(), 2);
+        assert!(!requests.yields(3), "as poor");
+        assert!(requests.yields(4));
+        assert!(!requests.yields(usize::MAX), "nobody has said what it holds");
+        requests.register(false, 5);
+        assert!(requests.yields(6));
+        assert!(!requests.yields(100));
     }
 
     #[test]
-    fn as_many_wish_as_have_neither_got_one_nor_left() {
+    fn requests_count_lanes_that_have_neither_got_a_chunk_nor_left() {
         let (counted, board) = (AtomicU64::new(0), [const { PlainU64::new(0) }; LINES]);
-        let wishes = Wishes::new(&counted, &board);
+        let requests = ChunkRequests::new(&counted, &board);
         for _ in 0..1000 {
-            wishes.make(true, 0);
-            wishes.make(true, 0);
-            wishes.take_back();
-            wishes.take_back();
+            requests.register(true, 0);
+            requests.register(true, 0);
+            requests.cancel();
+            requests.cancel();
         }
-        wishes.make(true, 0);
-        assert_eq!(wishes.count(), 1);
-        wishes.forget();
-        assert_eq!(wishes.count(), 0);
-        wishes.take_back();
-        wishes.make(false, 0);
-        assert_eq!(wishes.count(), 1, "it says it again");
+        requests.register(true, 0);
+        assert_eq!(requests.count(), 1);
+        requests.forget();
+        assert_eq!(requests.count(), 0);
+        requests.cancel();
+        requests.register(false, 0);
+        assert_eq!(requests.count(), 1, "it says it again");
     }
 
     #[test]
-    fn a_wish_of_the_own_account_is_granted_within_it_and_once() {
+    fn a_request_within_the_account_is_met_within_it_and_once() {
         let (counted, board) = (AtomicU64::new(0), [const { PlainU64::new(0) }; LINES]);
-        let wishes = Wishes::new(&counted, &board);
+        let requests = ChunkRequests::new(&counted, &board);
         let (ours, neighbour) = (Account::new(7, 1), Account::new(7, 2));
         let same_line = Account::new(7 + u32::try_from(LINES).unwrap(), 1);
-        wishes.make_of_own(ours);
-        assert!(wishes.are_there(Some(neighbour)) && !wishes.are_there(Some(same_line)));
-        assert!(!wishes.are_there(None));
-        assert!(!wishes.grant_of_own(same_line));
-        assert!(wishes.grant_of_own(neighbour));
-        assert!(!wishes.grant_of_own(ours));
+        requests.register_of_own(ours);
+        assert!(requests.are_there(Some(neighbour)) && !requests.are_there(Some(same_line)));
+        assert!(!requests.are_there(None));
+        assert!(!requests.yields_of_own(same_line));
+        assert!(requests.yields_of_own(neighbour));
+        assert!(!requests.yields_of_own(ours));
     }
 }

@@ -1,18 +1,18 @@
-//! Up to when the bandwidth of each address is spoken for, over all workers.
+//! Paces each address over all workers: a table says until when the bandwidth of an address is reserved.
 //!
-//! One word an address, found by its keyed digest: a time in nanoseconds. A transfer that wants to move bytes has a portion of
-//! them put down, which moves that time on. It may move them once the time before has come. So transfers of one address
-//! have turns, in the order in which they asked. A process that dies costs its address one portion at most. Two addresses that meet in
-//! one word share a bandwidth.
+//! Each address has one word, found by its keyed digest: a time in nanoseconds. A transfer that wants to move bytes
+//! reserves a portion of them, which moves that time on. The transfer may move them once the earlier time has come.
+//! So the transfers of one address take turns, in the order in which they asked. A process that dies costs its
+//! address one portion at most. Two addresses that share a word share a bandwidth.
 
 use crate::sync::{AtomicU64, Ordering};
 use core::num::NonZeroU64;
 
-/// How often a word is tried that others change at the same time, or that somebody scribbles on.
+/// How often one call retries a word that other processes change at the same time, or scribble on.
 const TRIES_MAX: usize = 256;
-/// Portions that may be put down ahead of time: with more than that a word is noise, and the cap is no longer kept.
+/// Portions that may be reserved ahead of time. A word with more than that is noise, and the cap no longer holds.
 const PORTIONS_AHEAD_MAX: u64 = 4096;
-/// A portion lasts for a twentieth of a second, if that is no less and no more than so many bytes.
+/// A portion lasts for a twentieth of a second, but has no fewer and no more bytes than this.
 const PORTIONS_PER_SECOND: u64 = 20;
 const PORTION_BYTES_MIN: u64 = 1 << 10;
 const PORTION_BYTES_MAX: u64 = 1 << 20;
@@ -43,8 +43,9 @@ impl Rate {
         self.portion_bytes
     }
 
-    /// Puts down `bytes`, a portion at most, where all up to `spoken_for_ns` is spoken for. Returns when they may be moved,
-    /// and up to when all is spoken for then. Of the time before `now_ns` that nobody wanted, a portion's is made up for.
+    /// Reserves `bytes`, a portion at most, where everything up to `spoken_for_ns` is reserved already. Returns when
+    /// the bytes may be moved, and up to when everything is reserved then. A sender that left its time before
+    /// `now_ns` unused makes up for one portion of it at most.
     #[must_use]
     pub fn reserve(self, bytes: u64, spoken_for_ns: u64, now_ns: u64) -> (u64, u64) {
         let part = u128::from(self.portion_ns) * u128::from(bytes.min(self.portion_bytes));
@@ -71,7 +72,8 @@ impl<'a> Bandwidth<'a> {
         Self { words }
     }
 
-    /// Puts down `bytes`, a portion at most, at `rate` of the address with this keyed digest. Returns when they may be moved.
+    /// Reserves `bytes`, a portion at most, at `rate` for the address with this keyed digest. Returns when they may
+    /// be moved.
     #[must_use]
     pub fn reserve(&self, digest: u64, rate: Rate, bytes: u64, now_ns: u64) -> u64 {
         let index = usize::try_from(digest).unwrap_or(0).checked_rem(self.words.len());
@@ -79,14 +81,14 @@ impl<'a> Bandwidth<'a> {
         let mut found = word.load(Ordering::Relaxed);
         for _ in 0..TRIES_MAX {
             let (starts_ns, spoken_for_ns) = rate.reserve(bytes, found, now_ns);
-            // Relaxed: nothing but the word itself hangs on it.
+            // Relaxed: the word orders no other word.
             let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
             match word.compare_exchange_weak(found, spoken_for_ns, ok, no) {
                 Ok(_) => return starts_ns,
                 Err(other) => found = other,
             }
         }
-        // Behind all that are putting down theirs.
+        // Other processes won every try: wait until after all that they reserved.
         rate.reserve(bytes, found, now_ns).1
     }
 }

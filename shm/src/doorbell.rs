@@ -1,16 +1,16 @@
 //! "Session i has news for worker w": a two-level bitmap of atomics per worker.
 //!
-//! Setting a bit is idempotent, cannot overflow and survives any crash. A bell is a hint: whoever
-//! hears it looks at the session itself. The ringer sets the bit, fences, and looks at `parked`; the
-//! sleeper sets `parked`, fences, and looks at the bits. So either the sleeper sees the bit, or the
-//! ringer sees that it sleeps and is told to wake it.
+//! Setting a bit is idempotent, cannot overflow and survives any crash. A bell is a hint: the worker that hears it
+//! looks at the session itself. The ringer sets the bit, fences, and reads `parked`. The sleeper sets `parked`,
+//! fences, and reads the bits. So either the sleeper sees the bit, or the ringer sees that the worker sleeps and is
+//! told to wake it.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Bits in a word of the bitmap.
 pub(crate) const WORD_BITS: usize = 64;
 
-/// One worker's bell, borrowed from the segment (or from the heap, in tests).
+/// A worker's bell, borrowed from the segment (or from the heap, in tests).
 #[derive(Clone, Copy, Debug)]
 pub struct Doorbell<'a> {
     /// Bit j of word i: `sessions[64 i + j]` is worth a look.
@@ -28,24 +28,23 @@ impl<'a> Doorbell<'a> {
         Self { summary, sessions, parked }
     }
 
-    /// Rings for `session`. `true`: the worker sleeps, and the caller, who alone was told so, must
-    /// wake it.
+    /// Rings for `session`. `true`: the worker sleeps, and the caller must wake it, as no other caller is told so.
     #[must_use]
     pub fn ring(&self, session: u32) -> bool {
         let session = session as usize;
         let word = session / WORD_BITS;
         let Some(bits) = self.sessions.get(word) else { return false };
         let Some(summary) = self.summary.get(word / WORD_BITS) else { return false };
-        // The session's bit first: a summary bit must never be taken before what it announces.
+        // The session's bit comes first: a summary bit must never be taken before the bit that it announces.
         bits.fetch_or(1 << (session % WORD_BITS), Ordering::SeqCst);
         summary.fetch_or(1 << (word % WORD_BITS), Ordering::SeqCst);
         self.call()
     }
 
-    /// Whether the worker sleeps and the caller must wake it. Of several callers one is told.
+    /// Whether the worker sleeps and the caller must wake it. Only one of several callers is told so.
     fn call(&self) -> bool {
-        // Pairs with the fence in `park`: bit before look at `parked`, here; `parked` before look at
-        // the bits, there.
+        // Pairs with the fence in `park`. Here the bit is set before `parked` is read; there `parked` is set before
+        // the bits are read.
         fence(Ordering::SeqCst);
         self.parked.load(Ordering::SeqCst) == 1
             && self.parked.compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()

@@ -1,12 +1,12 @@
 //! How many unknown session keys, or wrong tokens, an address may bring in a second, over all workers.
 //!
-//! One word an address and a kind of guess, found by a keyed digest: the second and how many there were in it. Two addresses
-//! that meet in one word share a budget. A key that is valid is never counted. A good token is refused while its
-//! address's word for tokens is spent.
+//! Each address has one word for each kind of guess, found by a keyed digest: the second, and how many guesses came
+//! in it. Two addresses that share a word share a budget. A valid key is never counted. A good token is refused while
+//! its address's word for tokens is spent.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// How often a word is tried that others change at the same time, or that somebody scribbles on.
+/// How often one call retries a word that other processes change at the same time, or scribble on.
 const TRIES_MAX: usize = 256;
 
 /// The words, borrowed from the segment (or from the heap, in tests).
@@ -31,10 +31,10 @@ impl Tally {
         Self { second: (word >> 32) as u32, count: (word & 0xffff_ffff) as u32 }
     }
 
-    /// One more in `second`. `None`: that would be more than `most`.
+    /// Counts one more in `second`. `None`: that would be more than `most`.
     fn more(self, second: u32, most: u32) -> Option<Self> {
-        // Clocks are read once in a while only, so that another worker may be a second ahead. A word
-        // that is further off is an old one, or noise.
+        // Workers read their clocks only now and then, so another worker may be a second ahead. A word that is
+        // further off is an old one, or noise.
         if self.second == second || self.second == second.wrapping_add(1) {
             let count = self.count.checked_add(1).filter(|count| *count <= most)?;
             return Some(Self { count, ..self });
@@ -71,7 +71,7 @@ impl<'a> Guesses<'a> {
         let mut found = word.load(Ordering::Relaxed);
         for _ in 0..TRIES_MAX {
             let Some(more) = Tally::decode(found).more(second, most) else { return false };
-            // Relaxed: nothing but the word itself hangs on it.
+            // Relaxed: the word orders no other word.
             let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
             match word.compare_exchange_weak(found, more.encode(), ok, no) {
                 Ok(_) => return true,

@@ -1,23 +1,22 @@
-//! Which slots a worker may hold something in: a bitmap for each worker, so that the master finds what a dead worker
-//! has left without a look at every slot.
+//! Records in which slots a worker may hold something: one bitmap a worker, so that the master finds what a dead
+//! worker has left without a look at every slot.
 //!
-//! A worker sets a slot's bit before it takes anything there, and clears it when it holds nothing there any more. Only
-//! the worker writes its bits, so no step needs a compare-and-swap, and a crash leaves at most a bit too many. The master
-//! believes none of it: it takes its indices from its own loop, checks each slot's words as ever, and looks at all other
-//! slots afterwards. So a worker that scribbles over its bits, or over another's, costs time and nothing else.
+//! A worker sets a slot's bit before it takes anything there, and clears it when it holds nothing there any more.
+//! Only the worker writes its bits, so no step needs a compare-and-swap, and a crash leaves at most a bit too many.
+//! The master does not rely on the bits: it takes its indices from its own loop, checks each slot's words as ever,
+//! and looks at all other slots afterwards. So a worker that scribbles over its bits, or over another's, costs time
+//! and nothing else.
 
-use crate::place::WorkerId;
-use crate::shared::Shared;
-use crate::slot::Slot;
-// Each bit has one writer, and is read by another once that has been reaped: there is no order to model.
+use crate::ids::WorkerId;
+// Each bit has one writer, and the master reads it only once it has reaped that writer: there is no order to model.
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const WORD_BITS: u32 = u64::BITS;
 
-/// New bits after which a worker looks for those that are out of date, at least.
+/// New bits, at least, before a worker looks for bits that are out of date.
 const TIDY_MIN: u32 = 256;
 
-/// The bitmaps of all workers, by record. Borrowed from the segment; without any, nothing is noted.
+/// The bitmaps of all workers, by record, borrowed from the segment. A process without bitmaps notes nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings<'a> {
     workers: Vec<&'a [AtomicU64]>,
@@ -48,24 +47,24 @@ impl<'a> Holdings<'a> {
         }
     }
 
-    /// What `worker` has noted, read once: a process that scribbles may change it.
+    /// The slots that `worker` has noted, read once, as a process that scribbles may change them.
     pub(crate) fn noted_by(&self, worker: WorkerId) -> Noted {
         Noted(self.of(worker).iter().map(|word| word.load(Ordering::Relaxed)).collect())
     }
 
-    /// Forgets everything of a worker that is swept, before its successor lives.
+    /// Forgets the notes of a worker that is swept, before its successor lives.
     pub(crate) fn forget(&self, worker: WorkerId) {
         self.of(worker).iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// Whether so much was noted that it is worth a look what of it is out of date.
-    fn is_due(&self) -> bool {
+    /// Whether the worker noted so many new bits that some are probably out of date.
+    pub(crate) fn is_due(&self) -> bool {
         let noted = self.noted.load(Ordering::Relaxed);
         noted >= self.kept.load(Ordering::Relaxed).max(TIDY_MIN)
     }
 
     /// Clears the bits of `worker` for which `is_held` is false.
-    fn tidy(&self, worker: WorkerId, mut is_held: impl FnMut(u32) -> bool) {
+    pub(crate) fn tidy(&self, worker: WorkerId, mut is_held: impl FnMut(u32) -> bool) {
         let mut kept = 0;
         for (word, first) in self.of(worker).iter().zip((0u32..).step_by(WORD_BITS as usize)) {
             let bits = word.load(Ordering::Relaxed);
@@ -81,7 +80,7 @@ impl<'a> Holdings<'a> {
     }
 }
 
-/// Slots that a worker may hold something in.
+/// The slots that a worker may hold something in, as its bitmap said at one moment.
 #[derive(Debug)]
 pub(crate) struct Noted(Vec<u64>);
 
@@ -96,26 +95,6 @@ impl Noted {
     pub(crate) fn has(&self, slot: u32) -> bool {
         let word = self.0.get((slot / WORD_BITS) as usize);
         word.is_some_and(|word| word >> (slot % WORD_BITS) & 1 == 1)
-    }
-}
-
-impl Shared<'_> {
-    /// Forgets in which slots `worker`, which is this process, has held something, now and then: what that costs is a
-    /// constant for each place taken. To be called after the survivors of what was left are told.
-    pub fn tidy(&self, worker: WorkerId) {
-        if self.holdings.is_due() {
-            let slot = |index| self.slots.get(index as usize);
-            self.holdings
-                .tidy(worker, |index| slot(index).is_some_and(|it| it.has_part_of(worker)));
-        }
-    }
-}
-
-impl Slot {
-    /// Whether `worker` holds something in it, or may: what is refused is swept.
-    fn has_part_of(&self, worker: WorkerId) -> bool {
-        let is_held = || self.held().any(|owner| owner.worker == worker);
-        self.words().is_err() || self.is_filled_by(worker) || is_held()
     }
 }
 

@@ -1,49 +1,53 @@
-//! How a session gets a slot: a free slot, or a slot whose session is over. Where all are in use, a session that nobody is in
-//! gives way, of the network that has the most.
+//! Finds a slot for a session: a free slot, or a slot whose session is over. If all slots are in use, the network
+//! that has the most loses a session that no party is in.
 //!
-//! Each attempt looks at so many slots and no more, and the next one goes on behind them: what it costs does not depend on
-//! how many slots there are.
+//! Each attempt looks at a bounded number of slots, and the next attempt goes on behind them, so the cost does not
+//! depend on how many slots there are.
 
 use crate::account::Account;
-use crate::place::Owner;
+use crate::ids::{Owner, SessionRef};
 use crate::shared::Shared;
-use crate::slot::{End, Life, SessionRef, Terms};
+use crate::slot::{End, Life, Terms};
 use std::sync::atomic::Ordering as PrivateOrdering;
 
-/// Slots that are looked at, at most, for each session that is asked for: what few of them are free is found in as many
-/// attempts as there are such parts.
+/// Slots that one attempt looks at, at most. In a larger segment, a few free slots are found within as many attempts
+/// as there are such parts.
 const LOOKED_AT_MAX: usize = 1024;
-/// Slots of the largest account that are tried, at most: others may take a place in them meanwhile.
+/// The slots of an attempt lie in this number of stretches, spread evenly over all slots. Another worker fills slots
+/// in a row, so one long stretch behind its hint may have no free slot, however few are in use.
+const STRETCHES: usize = 64;
+const STRETCH_SLOTS: usize = LOOKED_AT_MAX / STRETCHES;
+/// Slots of the largest account that are tried, at most: a client may take a place in one of them meanwhile.
 const TRIED_MAX: usize = 8;
-/// A network has to have so many more of the slots that were looked at than the asker, to lose one to it.
+/// A network loses a session only to a network that has so many fewer of the slots that were looked at.
 const MORE_MIN: usize = 2;
-/// A network that has more than one in so many loses sessions that were used, too: a stranger could use each for a moment.
+/// A network that has more than one in so many slots loses used sessions too: otherwise a stranger could use each for
+/// a moment to keep it.
 const MANY_SHARE: usize = 32;
 
-/// A slot that is in use, and on whose account.
+/// A slot that is in use, with the account it counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
-    /// First, so that those of one network stand together.
+    /// The first field, so that the slots of one network stand together in the order.
     wide: u32,
-    /// A session that nobody has used goes first.
+    /// A network loses a session that was never used first.
     was_used: bool,
-    /// Then the session that is over soonest goes.
+    /// A network then loses the session that is over soonest.
     expires_ms: u64,
     slot: u32,
-    /// Nobody holds a place in it.
+    /// Both lanes are vacant: no party holds a place in the session.
     is_vacant: bool,
 }
 
 impl Shared<'_> {
-    /// Claims a slot for a new session. `None`: all that were looked at are in use. A session whose lifetime is over at
-    /// `now_ms` and whose places are free is ended to make room; where there is none, so is a session that lives and whose
-    /// places are free, if its network has more of them than the asker's.
+    /// Claims a slot for a new session. `None`: all slots that were looked at are in use. Makes room by ending a
+    /// session whose lifetime is over at `now_ms` and whose places are free. If there is none, ends a living session
+    /// whose places are free, if its network has more sessions than the asker's.
     #[must_use]
     pub fn issue(&self, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
         let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
-        let count = self.slots.len();
-        let window = (0..count.min(LOOKED_AT_MAX)).map(|i| (start + i) % count);
-        let slots = window.filter_map(|index| u32::try_from(index).ok());
+        let slots =
+            looked_at(start, self.slots.len()).filter_map(|index| u32::try_from(index).ok());
         for slot in slots.clone() {
             self.reclaim(slot, owner, now_ms);
             if let Some(session) = self.claim(slot, owner, terms, now_ms) {
@@ -51,7 +55,7 @@ impl Shared<'_> {
                 return Some(session);
             }
         }
-        if let Some(last) = slots.clone().next_back() {
+        if let Some(last) = slots.clone().take(STRETCH_SLOTS).last() {
             self.hint.store(last.wrapping_add(1), PrivateOrdering::Relaxed);
         }
         let uses = slots.filter_map(|slot| self.see_use(slot)).collect();
@@ -62,35 +66,36 @@ impl Shared<'_> {
         })
     }
 
-    /// Ends the session in `slot` if its lifetime is over and nobody holds a place in it, because `asks`
-    /// needs the room: its record counts it.
+    /// Ends the session in `slot` if its lifetime is over and no party holds a place in it. The owner `asks` needs
+    /// the room, and its record counts the session.
     pub(crate) fn reclaim(&self, index: u32, asks: Owner, now_ms: u64) {
         let Ok(slot) = self.slot(index) else { return };
-        // Looked at first, as it is seldom over and then looked at again, in this order, as in `expire`.
+        // The first look at the lifetime saves the others, as it is seldom over. The later looks come in this order
+        // for the same reason as in `expire`.
         if slot.expires_ms() > now_ms {
             return;
         }
-        let Ok((Life::Live, generation)) = slot.life() else { return };
+        let Ok((Life::Live, issue_number)) = slot.life() else { return };
         let vacant = self.is_vacant(index);
         if slot.expires_ms() <= now_ms
             && vacant
-            && self.end(SessionRef { slot: index, generation }, End::Expired, |_| {})
+            && self.end(SessionRef { slot: index, issue_number }, End::Expired, |_| {})
             && let Some(record) = self.record(asks.worker)
         {
-            record.reclaimed();
+            record.count_reclaimed();
         }
     }
 
-    /// Ends the session in `slot` before its time, if nobody holds a place in it.
+    /// Ends the session in `slot` before its time, if no party holds a place in it.
     fn displace(&self, index: u32, asks: Owner) {
         let Ok(slot) = self.slot(index) else { return };
-        let Ok((Life::Live, generation)) = slot.life() else { return };
-        // Who takes a place in this moment is told that the session is over.
+        let Ok((Life::Live, issue_number)) = slot.life() else { return };
+        // A party that takes a place at this moment is told that the session is over.
         if self.is_vacant(index)
-            && self.end(SessionRef { slot: index, generation }, End::Displaced, |_| {})
+            && self.end(SessionRef { slot: index, issue_number }, End::Displaced, |_| {})
             && let Some(record) = self.record(asks.worker)
         {
-            record.displaced();
+            record.count_displaced();
         }
     }
 
@@ -99,7 +104,7 @@ impl Shared<'_> {
         words.is_ok_and(|words| words.iter().all(|word| word.is_vacant()))
     }
 
-    /// What is to be known of a slot whose session lives; `None` for any other.
+    /// Reads how a slot is used; `None` if no session lives in it.
     fn see_use(&self, index: u32) -> Option<Use> {
         let slot = self.slot(index).ok()?;
         let Ok((Life::Live, _)) = slot.life() else { return None };
@@ -113,14 +118,22 @@ impl Shared<'_> {
     }
 }
 
-/// Those that can give way, of the network that has the most among those that have such, in the order in which they are to
-/// go; none, where it has hardly more than the asker.
+/// The slots that an attempt looks at, of `count`, if the first is `start`. The next attempt begins behind the first
+/// stretch.
+fn looked_at(start: usize, count: usize) -> impl Iterator<Item = usize> + Clone {
+    let apart = if count > LOOKED_AT_MAX { count / STRETCHES } else { STRETCH_SLOTS };
+    (0..count.min(LOOKED_AT_MAX))
+        .map(move |i| (start + i / STRETCH_SLOTS * apart + i % STRETCH_SLOTS) % count)
+}
+
+/// The sessions that can give way, in the order in which they go: those of the largest network that has any. Returns
+/// none if that network has hardly more sessions than the asker's.
 fn of_largest(mut uses: Vec<Use>, asks: Option<Account>) -> Vec<Use> {
     uses.sort_unstable();
     let all = uses.len();
     let groups = || uses.chunk_by(|one, next| one.wide == next.wide);
     let yielding = |group: &[Use]| -> Vec<Use> {
-        // Between two messages of a session nobody is in it, either.
+        // A used session may only be between two messages, so it stays unless its network has many.
         let has_many = group.len().saturating_mul(MANY_SHARE) > all;
         let can = group.iter().filter(|it| it.is_vacant && (!it.was_used || has_many));
         can.copied().take(TRIED_MAX).collect()
@@ -153,6 +166,22 @@ mod tests {
     fn order(of: &[(u32, bool, u64)], asks: u32) -> Vec<u32> {
         let largest = of_largest(uses(of), Some(Account::new(asks, 1)));
         largest.into_iter().map(|it| it.slot).collect()
+    }
+
+    #[test]
+    fn each_slot_is_looked_at_once_and_all_are_in_the_end() {
+        for count in [1, 17, LOOKED_AT_MAX, LOOKED_AT_MAX + 1, 5000, 1 << 18] {
+            let (mut start, mut seen) = (count - 1, std::collections::BTreeSet::new());
+            for _ in 0..count.div_ceil(LOOKED_AT_MAX) + 1 {
+                let mut slots: Vec<_> = looked_at(start, count).collect();
+                start += STRETCH_SLOTS;
+                seen.extend(slots.iter().copied());
+                slots.sort_unstable();
+                slots.dedup();
+                assert_eq!(slots.len(), count.min(LOOKED_AT_MAX), "of {count}");
+            }
+            assert_eq!(seen.len(), count);
+        }
     }
 
     #[test]

@@ -1,51 +1,67 @@
 //! A lane: one direction of a session, as it lies in shared memory.
 //!
-//! The state word decides who may touch what. While the sender's place is held, its line, the
-//! entries and the announcement are written by the sender alone, and the receiver's line by the
-//! receiver alone, but for `waits`, which the other end takes back when it rings; whoever leaves an
-//! attempt last wipes both lines before it frees the places. `rivals` and the knocks are anybody's.
+//! The state word decides who may touch what. While the sender's place is held, the sender alone writes its line, the
+//! entries and the announcement. While the receiver's place is held, the receiver alone writes its line. The
+//! exception is `waits`, which the other end takes back when it rings. The end that leaves an attempt last wipes both
+//! lines before it frees the places. Any process may write `rivals` and the waiters.
 
-use crate::place::{LaneWord, Owner, Place, Role, State};
-use crate::pool::Tag;
+use crate::finish::{Finish, Settled};
+use crate::ids::{Owner, Role, Tag};
+use crate::place::{LaneWord, Place, State};
 use crate::refusal::Refusal;
+use crate::resume::{PassedWords, ToldWord, WantWords};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence, look};
 use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
 
 /// Chunks that one lane can hold at a time, at most: the number of its entries.
 pub const LANE_CHUNKS_MAX: usize = 16;
 
 /// Bytes that a sender can announce to its receiver before the first chunk.
-pub const ANNOUNCEMENT_BYTES_MAX: usize = 632;
+pub const ANNOUNCEMENT_BYTES_MAX: usize = 640;
 
 const ANNOUNCEMENT_WORDS: usize = ANNOUNCEMENT_BYTES_MAX / 8;
 
-/// One direction of a session, in shared memory.
+/// A direction of a session, in shared memory.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Lane {
     pub(crate) word: AtomicU64,
-    /// Who wants the sender's and the receiver's place from one that may be dead, as the caller names it;
-    /// 0: nobody. Changed by swaps alone, as [`Waits`] is.
+    /// The rivals for the sender's and the receiver's place, whose holder may be dead, as the caller names them; 0:
+    /// no rival. Processes change them by swaps alone, as [`Waits`].
     rivals: [AtomicU64; 2],
-    knocks: [Knock; 2],
-    /// Who the receiver was let in as, as the caller names it; 0: as anybody.
-    pub(crate) admitted: AtomicU64,
-    /// When the two that hold the places met, in milliseconds of the caller's clock.
-    pub(crate) met_ms: AtomicU64,
-    /// 1: an attempt of this session has published payload. Stays from one attempt to the next.
-    passed: AtomicU64,
+    waiters: [Waiter; 2],
+    /// The guest as whom the receiver may use the session, as the caller names it; 0: the receiver is no guest.
+    pub(crate) receiver_guest: AtomicU64,
+    /// When the sender and the receiver were paired, in milliseconds of the caller's clock.
+    pub(crate) paired_ms: AtomicU64,
     announcement_bytes: AtomicU64,
     announcement: [AtomicU64; ANNOUNCEMENT_WORDS],
     /// Entry i describes the chunks published as number i, i + capacity, ...
     entries: [AtomicU64; LANE_CHUNKS_MAX],
-    /// A digest of each entry, the attempt and the chunk's number: a descriptor that was scribbled,
-    /// or that an earlier round left here, does not pass, so no byte shows that was not published.
+    /// A digest of each entry, the attempt and the chunk's number. A descriptor that was scribbled on, or that an
+    /// earlier round left here, does not pass, so the receiver sees no byte that was not published.
     seals: [AtomicU32; LANE_CHUNKS_MAX],
     pub(crate) sender: CachePadded<SenderLine>,
     pub(crate) receiver: CachePadded<ReceiverLine>,
 }
 
-/// What the sender's worker writes.
+#[cfg(not(loom))]
+crate::fields::fields!(Lane {
+    word,
+    rivals,
+    waiters,
+    receiver_guest,
+    paired_ms,
+    announcement_bytes,
+    announcement,
+    entries,
+    seals,
+    sender,
+    receiver
+});
+
+/// The sender's line: the sender's worker writes it.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct SenderLine {
@@ -53,82 +69,59 @@ pub(crate) struct SenderLine {
     pub(crate) published: AtomicU64,
     /// How the sender's bytes ended: an encoded [`Finish`].
     pub(crate) finish: AtomicU64,
-    /// The sender waits for room.
+    /// The sender's wait for room.
     pub(crate) waits: Waits,
+    /// 1: the attempt has not begun, and the sender still reads bytes that its receiver has already.
+    pub(crate) skips: PlainU64,
+    /// Whether the sender of the session that is over knows that all was delivered.
+    pub(crate) told: ToldWord,
 }
 
-/// What the receiver's worker writes.
+#[cfg(not(loom))]
+crate::fields::fields!(SenderLine { published, finish, waits, skips, told });
+
+/// The receiver's line: the receiver's worker writes it.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ReceiverLine {
-    /// AckRecv: the first so many published chunks were taken by the receiver's socket, and may be
-    /// written again.
-    pub(crate) acked: AtomicU64,
+    /// AckRecv: the receiver's socket took the first so many published chunks, and the sender may write them again.
+    pub(crate) released: AtomicU64,
     /// Payload bytes that the receiver's kernel socket took.
     pub(crate) taken: AtomicU64,
     /// Payload bytes that the receiver's TCP acknowledged.
     pub(crate) delivered: AtomicU64,
-    /// What the receiver's side vouches for: an encoded [`Settled`].
+    /// How much the receiver's side vouches for: an encoded [`Settled`].
     pub(crate) settled: AtomicU64,
-    /// 1: what it gets may be in pipes.
+    /// 1: the sender may put payload into pipes.
     pub(crate) takes_pipes: AtomicU64,
-    /// The receiver waits for a chunk.
+    /// The receiver's wait for a chunk.
     pub(crate) waits: Waits,
+    /// The part that the receiver asks for.
+    pub(crate) want: WantWords,
+    /// The file or stream that has passed in this session. This stays from one attempt to the next.
+    pub(crate) passed: PassedWords,
 }
 
-/// How a sender's bytes ended, as it tells its receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// More may come.
-    Open,
-    /// All came: so many payload bytes.
-    Whole(u64),
-    /// No more will come, and what came is not whole.
-    Aborted,
-    /// Nothing will come, because there was no chunk to carry it.
-    NoChunk,
-}
+#[cfg(not(loom))]
+crate::fields::fields!(ReceiverLine {
+    released,
+    taken,
+    delivered,
+    settled,
+    takes_pipes,
+    waits,
+    want,
+    passed
+});
 
-impl Finish {
-    fn encode(self) -> u64 {
-        match self {
-            Self::Open => 0,
-            Self::Whole(total) => total << 2 | 1,
-            Self::Aborted => 2,
-            Self::NoChunk => 3,
-        }
-    }
-
-    fn decode(word: u64) -> Self {
-        match word & 3 {
-            0 => Self::Open,
-            1 => Self::Whole(word >> 2),
-            2 => Self::Aborted,
-            _ => Self::NoChunk,
-        }
-    }
-}
-
-/// What a receiver's side says of a whole transfer once it can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// Nothing yet.
-    No,
-    /// The receiver's kernel socket took everything.
-    Sent,
-    /// The receiver's TCP acknowledged everything.
-    Acked,
-}
-
-/// One end's word that it sleeps until the other does something. Changed by swaps alone: stores would
-/// do, but loom does not order a store after the swap that it follows.
+/// Announces that an end sleeps until the other end does something. Processes change the word by swaps alone: stores
+/// would do, but loom does not order a store after the swap that it follows.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(transparent)]
 pub(crate) struct Waits(AtomicU32);
 
 impl Waits {
-    /// Announces the wait. The caller must look once more at what it waits for, and `cancel` if it
-    /// is there.
+    /// Announces the wait. The caller must look once more at what it waits for, and `cancel` if that is there.
     pub(crate) fn announce(&self) {
         self.0.swap(1, Ordering::SeqCst);
         // Pairs with the fence in `take`: the announcement comes before the second look.
@@ -140,13 +133,12 @@ impl Waits {
         self.0.swap(0, Ordering::Relaxed);
     }
 
-    /// No announcement, where nobody else looks at it.
+    /// Clears the word while no other process looks at it.
     fn wipe(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the other end waits; of its news it is told once. To be called after the news is
-    /// stored.
+    /// Whether the other end waits; it is told of the news once. The caller stores the news first.
     pub(crate) fn take(&self) -> bool {
         // Pairs with the fence in `announce`: the news comes before the look at the announcement.
         fence(Ordering::SeqCst);
@@ -154,38 +146,38 @@ impl Waits {
     }
 }
 
-/// Who wants to hear when a place may be free: an owner and a bit above it, or 0. The latest to knock
-/// is told; others ask again by themselves.
+/// The worker that wants to hear when a place may be free: an owner and a bit above it, or 0. Only the latest worker
+/// to register is told; the others ask again by themselves.
 #[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Knock(AtomicU64);
+#[repr(transparent)]
+pub(crate) struct Waiter(AtomicU64);
 
-const KNOCKED: u64 = 1 << 16;
+const WAITING: u64 = 1 << 16;
 
-impl Knock {
-    /// Asks to be told. The caller must then try the place once more.
-    pub(crate) fn knock(&self, owner: Owner) {
-        self.0.swap(KNOCKED | owner.to_bits(), Ordering::SeqCst);
-        // Pairs with the fence in `take`: the knock comes before the second try.
+impl Waiter {
+    /// Asks to be told. The caller must then try once more to take the place.
+    pub(crate) fn register(&self, owner: Owner) {
+        self.0.swap(WAITING | owner.to_bits(), Ordering::SeqCst);
+        // Pairs with the fence in `take`: the registration comes before the second try.
         fence(Ordering::SeqCst);
     }
 
-    /// Who is to be told, once. To be called after the place was left.
+    /// Takes the waiter that has to be told, once. The caller has left the place first.
     pub(crate) fn take(&self) -> Option<Owner> {
-        // Pairs with the fence in `knock`: the place is left before the look at who knocked.
+        // Pairs with the fence in `register`: the place is left before the look at the waiter.
         fence(Ordering::SeqCst);
         if self.0.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let word = self.0.swap(0, Ordering::SeqCst);
-        (word & KNOCKED != 0).then(|| Owner::from_bits(word))
+        (word & WAITING != 0).then(|| Owner::from_bits(word))
     }
 }
 
 /// How a leave went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// Nothing had begun; the other end, if there is one, goes on waiting.
+    /// The attempt had not begun. The other end, if there is one, goes on waiting.
     Unbegun,
     /// The other end is still in the attempt and cleans up when it leaves.
     PeerRemains(Owner),
@@ -194,7 +186,7 @@ pub(crate) enum Left {
 }
 
 impl Lane {
-    /// A lane that nobody can enter, as zeroed memory is one.
+    /// A lane that no party can enter: zeroed memory is one.
     #[must_use]
     pub fn new() -> Self {
         let word = || AtomicU64::new(0);
@@ -202,10 +194,9 @@ impl Lane {
         Self {
             word: word(),
             rivals: [word(), word()],
-            knocks: [Knock(word()), Knock(word())],
-            admitted: word(),
-            met_ms: word(),
-            passed: word(),
+            waiters: [Waiter(word()), Waiter(word())],
+            receiver_guest: word(),
+            paired_ms: word(),
             announcement_bytes: word(),
             announcement: std::array::from_fn(|_| word()),
             entries: std::array::from_fn(|_| word()),
@@ -214,20 +205,33 @@ impl Lane {
                 published: word(),
                 finish: word(),
                 waits: waits(),
+                skips: PlainU64::new(0),
+                told: ToldWord::default(),
             }),
             receiver: CachePadded::new(ReceiverLine {
-                acked: word(),
+                released: word(),
                 taken: word(),
                 delivered: word(),
                 settled: word(),
                 takes_pipes: word(),
                 waits: waits(),
+                want: WantWords::default(),
+                passed: PassedWords::default(),
             }),
         }
     }
 
     pub(crate) fn load(&self) -> Result<LaneWord, Refusal> {
         LaneWord::decode(look(&self.word))
+    }
+
+    /// The word, while `owner` holds the place of `role`. Refused once it no longer does.
+    pub(crate) fn held_word(&self, role: Role, owner: Owner) -> Result<LaneWord, Refusal> {
+        let word = self.load()?;
+        if word.place(role).is_held_by(owner) {
+            return Ok(word);
+        }
+        Err(Refusal::NotOurs(word.encode()))
     }
 
     pub(crate) fn swap(&self, old: LaneWord, new: LaneWord) -> bool {
@@ -243,6 +247,11 @@ impl Lane {
             if !word.place(role).is_held_by(owner) {
                 return Err(Refusal::NotOurs(word.encode()));
             }
+            // Cleared before the next holder can come and write its own.
+            match role {
+                Role::Receiver => self.receiver.want.clear(),
+                Role::Sender => self.sender.skips.store(0, PlainOrdering::Relaxed),
+            }
             let (place, left) = match word.peer(role) {
                 _ if !word.begun => (Place::EMPTY, Left::Unbegun),
                 peer if peer.state == State::Held => {
@@ -257,7 +266,7 @@ impl Lane {
         }
     }
 
-    /// Frees both places for the next attempt. For the last leaver, whose place is still held.
+    /// Frees both places for the next attempt. Only the last leaver calls this, while it still holds its place.
     pub(crate) fn reset(&self, role: Role, owner: Owner) -> Result<(), Refusal> {
         let word = self.load()?;
         if !word.begun || !word.place(role).is_held_by(owner) {
@@ -272,27 +281,24 @@ impl Lane {
 
     /// Sets both ends' lines to the beginning of an attempt.
     pub(crate) fn wipe(&self) {
-        let SenderLine { published, finish, waits: sender_waits } = &*self.sender;
-        let ReceiverLine { acked, taken, delivered, settled, takes_pipes, waits } = &*self.receiver;
-        for word in [published, finish, acked, taken, delivered, settled, takes_pipes] {
+        let SenderLine { published, finish, waits: sender_waits, skips, told: _ } = &*self.sender;
+        let ReceiverLine {
+            released,
+            taken,
+            delivered,
+            settled,
+            takes_pipes,
+            waits,
+            want,
+            passed: _,
+        } = &*self.receiver;
+        for word in [published, finish, released, taken, delivered, settled, takes_pipes] {
             word.store(0, Ordering::Relaxed);
         }
         sender_waits.wipe();
         waits.wipe();
-    }
-
-    /// Notes that payload passes in this session.
-    pub(crate) fn note_passing(&self) {
-        self.passed.store(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_passed(&self) -> bool {
-        self.passed.load(Ordering::Relaxed) != 0
-    }
-
-    /// A new session begins: nothing has passed in it.
-    pub(crate) fn forget_passing(&self) {
-        self.passed.store(0, Ordering::Relaxed);
+        want.clear();
+        skips.store(0, PlainOrdering::Relaxed);
     }
 
     /// Describes the chunk that will be published as `number`.
@@ -304,7 +310,7 @@ impl Lane {
         }
     }
 
-    /// Makes the descriptor of chunk `number` void, before its chunk may serve another.
+    /// Makes the descriptor of chunk `number` void. The sender does so before the chunk may serve another lane.
     pub(crate) fn void_entry(&self, number: u64) {
         if let Some(mark) = self.seals.get(index(number)) {
             mark.store(!mark.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -336,8 +342,7 @@ impl Lane {
         Ok((mark == seal).then_some(descriptor))
     }
 
-    /// Writes what the receiver is to know before the first chunk; cut at
-    /// [`ANNOUNCEMENT_BYTES_MAX`].
+    /// Writes the bytes that the receiver needs before the first chunk, cut at [`ANNOUNCEMENT_BYTES_MAX`].
     pub(crate) fn announce(&self, bytes: &[u8]) {
         let bytes = bytes.get(..ANNOUNCEMENT_BYTES_MAX).unwrap_or(bytes);
         for (word, piece) in self.announcement.iter().zip(bytes.chunks(8)) {
@@ -348,7 +353,7 @@ impl Lane {
         self.announcement_bytes.store(bytes.len() as u64, Ordering::Relaxed);
     }
 
-    /// What the sender announced. To be read once the attempt has begun.
+    /// The bytes that the sender announced. Precondition: the attempt has begun.
     pub(crate) fn announcement(&self) -> Result<Vec<u8>, Refusal> {
         let high = ANNOUNCEMENT_BYTES_MAX as u64;
         let found = self.announcement_bytes.load(Ordering::Relaxed);
@@ -369,8 +374,8 @@ impl Lane {
         }
     }
 
-    pub(crate) fn knock(&self, role: Role) -> &Knock {
-        let [sender, receiver] = &self.knocks;
+    pub(crate) fn waiter(&self, role: Role) -> &Waiter {
+        let [sender, receiver] = &self.waiters;
         match role {
             Role::Sender => sender,
             Role::Receiver => receiver,
@@ -408,8 +413,8 @@ pub(crate) fn index(number: u64) -> usize {
     usize::try_from(number % LANE_CHUNKS_MAX as u64).unwrap_or_default()
 }
 
-/// Mixes its arguments so that a change of one leaves the seal as it was once in 2^32 times. Guards
-/// against accidents and scribbles; whoever means to forge it can.
+/// Mixes its arguments: a change of one of them leaves the seal as it was once in 2^32 times. The seal guards against
+/// accidents and scribbles; a process that means to forge it can.
 fn seal(number: u64, descriptor: u64, tag: Tag) -> u32 {
     let mix = |seed: u64, word: u64| {
         let product = (seed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);

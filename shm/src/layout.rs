@@ -5,15 +5,17 @@
 //! part begins on a cache line, the chunks on a page.
 
 use crate::doorbell::WORD_BITS;
+use crate::fingerprint;
+use crate::header::HEADER_BYTES;
+use crate::ids::WORKER_RECORDS_MAX;
 use crate::lane::LANE_CHUNKS_MAX;
-use crate::place::WORKER_RECORDS_MAX;
 use crate::record::WorkerRecord;
 use crate::slot::Slot;
 use std::fmt;
 use std::ops::Range;
 
-/// Sessions that one segment can have, at most: far fewer than a chunk's tag can name, as many as a
-/// bell's summary stays short for.
+/// Sessions that one segment can have, at most: far fewer than a chunk's tag can name, and few enough for a short
+/// summary of a bell.
 pub const SESSIONS_MAX: u32 = 1 << 18;
 /// Client connections that one segment can have permits for, at most.
 pub const CONNECTIONS_MAX: u32 = 1 << 20;
@@ -24,14 +26,13 @@ pub const PIPES_MAX: u32 = 256;
 /// Bytes of a chunk, at most: 20 bits of a descriptor.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-pub(crate) const HEADER_BYTES: usize = 4096;
 const LINE: usize = 128;
-/// Seats for each connection and session: an address meets a foreign word in at most an eighth of its
-/// own.
+/// Seats for each connection and session, so that an address meets foreign words in at most an eighth of its own
+/// seats.
 const SEATS_EACH: usize = 8;
 /// Words that guesses of unknown keys are counted in.
 const GUESS_WORDS: usize = 4096;
-/// Words that the bandwidth of addresses is put down in.
+/// Words that the reserved bandwidth of addresses is kept in.
 const BANDWIDTH_WORDS: usize = 4096;
 const PAGE: usize = 4096;
 /// Chunks and pipes have 22 bits of a descriptor.
@@ -63,7 +64,7 @@ pub enum GeometryError {
     Connections(u64),
     /// Not a power of two, or outside [`CHUNK_BYTES_MIN`]..=[`CHUNK_BYTES_MAX`].
     ChunkBytes(usize),
-    /// None, or more than [`LANE_CHUNKS_MAX`].
+    /// Zero, or more than [`LANE_CHUNKS_MAX`].
     LaneChunks(usize),
     /// The segment has no room for one lane's chunks beside the sessions.
     TooSmall {
@@ -104,17 +105,25 @@ impl fmt::Display for GeometryError {
 
 impl std::error::Error for GeometryError {}
 
+/// What a segment is to hold beside as many chunks as fit.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Session slots. `None`: as many as a quarter of the segment holds.
+    pub sessions: Option<u32>,
+    /// Connections that have permits.
+    pub connections: u32,
+    /// Bytes in a chunk.
+    pub chunk_bytes: usize,
+    /// Chunks that one lane can hold at a time, at most.
+    pub lane_chunks: usize,
+    /// Pipes.
+    pub pipes: u32,
+}
+
 impl Geometry {
-    /// Fills a segment of `segment_bytes`: as many sessions as asked for, or as many as a quarter of
-    /// it holds, permits for them and for so many connections, and chunks in all that remains.
-    pub fn fit(
-        segment_bytes: u64,
-        sessions: Option<u32>,
-        connections: u32,
-        chunk_bytes: usize,
-        lane_chunks: usize,
-        pipes: u32,
-    ) -> Result<Self, GeometryError> {
+    /// Fills a segment of `segment_bytes` with what `wanted` names and the permits for it, and the rest with chunks.
+    pub fn fit(segment_bytes: u64, wanted: Wanted) -> Result<Self, GeometryError> {
+        let Wanted { sessions, connections, chunk_bytes, lane_chunks, pipes } = wanted;
         let quarter = segment_bytes / 4 / size_of::<Slot>() as u64;
         let sessions =
             sessions.map_or_else(|| quarter.clamp(1, u64::from(SESSIONS_MAX)), u64::from);
@@ -188,7 +197,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Everything is bounded by `Geometry::layout`, far below what a `usize` holds.
+    /// The sums cannot overflow: `Geometry::layout` bounds them, far below the range of `usize`.
     fn of(geometry: &Geometry) -> Self {
         let (sessions, chunks) = (geometry.sessions as usize, geometry.chunks as usize);
         let pipes = geometry.pipes as usize;
@@ -236,12 +245,14 @@ impl Layout {
         self.holdings.start + index * (self.holdings.len() / WORKER_RECORDS_MAX)
     }
 
-    /// A fingerprint of the layout: processes that disagree on it must not share a segment.
+    /// A fingerprint of the layout: processes that disagree on it must not share a segment. The fingerprint covers
+    /// where the parts lie and every field of every struct in them.
     pub(crate) fn fingerprint(&self) -> u64 {
-        let fields = [
+        let parts = [
             self.records.start,
             self.bells.start,
             self.bell_words,
+            self.summary_words,
             self.holdings.start,
             self.slots.start,
             self.permits.start,
@@ -256,13 +267,8 @@ impl Layout {
             self.geometry.chunk_bytes,
             self.geometry.lane_chunks,
             self.geometry.pipes as usize,
-            size_of::<WorkerRecord>(),
-            size_of::<Slot>(),
         ];
-        // FNV-1a over the fields: it has to differ, not to resist.
-        fields.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, field| {
-            (hash ^ *field as u64).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        fingerprint::of(&parts)
     }
 }
 
@@ -271,11 +277,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const WANTED: Wanted = Wanted {
+        sessions: None,
+        connections: 8192,
+        chunk_bytes: 256 << 10,
+        lane_chunks: 8,
+        pipes: 64,
+    };
+
     #[test]
     fn a_segment_is_filled_and_not_overfilled() {
         for mib in [8u64, 16, 64, 1024] {
             let bytes = mib << 20;
-            let geometry = Geometry::fit(bytes, None, 8192, 256 << 10, 8, 64).unwrap();
+            let geometry = Geometry::fit(bytes, WANTED).unwrap();
             let total = geometry.layout().unwrap().total as u64;
             assert!(total <= bytes, "{mib} MiB: {total} bytes");
             assert!(bytes - total < 2 * (256 << 10), "{mib} MiB: {} bytes unused", bytes - total);
@@ -284,21 +298,21 @@ mod tests {
 
     #[test]
     fn too_small_a_segment_says_what_it_needs() {
-        let Err(GeometryError::TooSmall { needed_bytes, .. }) =
-            Geometry::fit(1 << 20, Some(100), 100, 256 << 10, 8, 64)
+        let small = Wanted { sessions: Some(100), connections: 100, ..WANTED };
+        let Err(GeometryError::TooSmall { needed_bytes, .. }) = Geometry::fit(1 << 20, small)
         else {
             panic!("1 MiB cannot hold 8 chunks of 256 KiB")
         };
-        assert!(Geometry::fit(needed_bytes, Some(100), 100, 256 << 10, 8, 64).is_ok());
+        assert!(Geometry::fit(needed_bytes, small).is_ok());
     }
 
     #[test]
     fn records_leave_the_smallest_segment_to_chunks() {
         let bytes = 8u64 << 20;
-        let geometry = Geometry::fit(bytes, None, 8192, 256 << 10, 8, 16).unwrap();
+        let geometry = Geometry::fit(bytes, Wanted { pipes: 16, ..WANTED }).unwrap();
         let layout = geometry.layout().unwrap();
         let records = (layout.records.len() + layout.bells.len()) as u64;
-        assert!(records < bytes / 16, "{records} bytes of records and bells");
+        assert!(records < bytes / 12, "{records} bytes of records and bells");
         assert!(geometry.chunks >= 16, "{} chunks", geometry.chunks);
     }
 }

@@ -1,39 +1,36 @@
 //! Permits: at most so many connections, or sessions, of one address at once, over all workers.
 //!
-//! Nothing is counted, so nothing can be counted wrong. An address with the limit L has L seats in a
-//! table of words that all addresses share: an arithmetic progression that its keyed digest decides,
-//! so that a stranger cannot aim at another's seats. To have a permit is to have put one's word into
-//! a free one of them, by one compare-and-swap. So the limit is exact whatever happens; foreign words
-//! that sit in the progression only make it smaller: by an eighth where the segment is in full use.
+//! Permits are not counted, so no count can be wrong. An address with the limit L has L seats in a table of words
+//! that all addresses share: an arithmetic progression that its keyed digest decides, so that a stranger cannot aim
+//! at another's seats. A holder has a permit while its word is in a seat, where it put it by one compare-and-swap
+//! from a free seat. So the limit is exact whatever happens. Foreign words that sit in the progression only make it
+//! smaller: by an eighth where the segment is in full use.
 //!
-//! The word says whose the permit is: a worker's, for as long as it lives, or a session's. A
-//! session's is void, and free to take, once the slot serves another, so nobody gives it back. A
-//! worker's is given back by hand, handed over to a session, or [swept](Permits::sweep) by the master
-//! after the worker's death. A word that means nothing is void.
+//! The word says who holds the permit: a worker, for as long as it lives, or a session. A session's permit is void,
+//! and free to take, once the slot serves another session, so no process gives it back. A worker gives its permit
+//! back, or hands it over to a session, or the master [sweeps](Permits::sweep) it after the worker's death. A word
+//! that decodes to no holder is void.
 
-use crate::place::{Owner, WorkerId};
+use crate::ids::{Owner, SessionRef, WorkerId};
+use crate::pool::GOLDEN;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::slot::SessionRef;
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU32 as PrivateU32, Ordering as PrivateOrdering};
 
-/// The word of a seat that nobody has. Zeroed memory is a table of them.
+/// The word of a free seat. Zeroed memory is a table of free seats.
 const FREE: u64 = 0;
 
 /// High bits of a worker's word; the owner is in the low ones.
 const WORKER: u64 = 0x1a5d;
-/// High bits of a session's word; slot and generation are in the low ones.
+/// High bits of a session's word; slot and issue number are in the low ones.
 const SESSION: u64 = 0x2c96;
 const KIND_SHIFT: u32 = 50;
 const OWNER_BITS: u32 = 16;
 const SLOT_SHIFT: u32 = 32;
 const SLOT_MASK: u64 = (1 << (KIND_SHIFT - SLOT_SHIFT)) - 1;
 
-/// Spreads a small number over 32 bits: 2^32 divided by the golden ratio.
-pub(crate) const GOLDEN: u32 = 0x9e37_79b9;
-
-/// Who has a seat.
+/// The holder of a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Worker(Owner),
@@ -44,42 +41,42 @@ impl Holder {
     fn encode(self) -> u64 {
         match self {
             Self::Worker(owner) => WORKER << KIND_SHIFT | owner.to_bits(),
-            Self::Session(SessionRef { slot, generation }) => {
+            Self::Session(SessionRef { slot, issue_number }) => {
                 let slot = u64::from(slot) & SLOT_MASK;
-                SESSION << KIND_SHIFT | slot << SLOT_SHIFT | u64::from(generation)
+                SESSION << KIND_SHIFT | slot << SLOT_SHIFT | u64::from(issue_number)
             }
         }
     }
 
-    /// `None`: the word names nobody.
+    /// `None`: the word names no holder.
     fn decode(word: u64) -> Option<Self> {
         let low = word & ((1 << KIND_SHIFT) - 1);
         match word >> KIND_SHIFT {
             WORKER if low >> OWNER_BITS == 0 => Some(Self::Worker(Owner::from_bits(low))),
             SESSION => {
                 let slot = (low >> SLOT_SHIFT & SLOT_MASK) as u32;
-                let generation = (low & 0xffff_ffff) as u32;
-                Some(Self::Session(SessionRef { slot, generation }))
+                let issue_number = (low & 0xffff_ffff) as u32;
+                Some(Self::Session(SessionRef { slot, issue_number }))
             }
             _ => None,
         }
     }
 }
 
-/// Whose seats, and how many of them.
+/// The seats of an address, and how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// A keyed digest of the address, and of what is limited.
     pub digest: u64,
-    /// Permits it may have at once.
+    /// Permits that the address may have at once.
     pub most: u32,
 }
 
-/// Seats that are looked at, at most, for each permit: of an address with more of them, a free seat is found in as many
-/// attempts as there are such parts, as each begins elsewhere.
+/// Seats that one search looks at, at most. An address with more seats finds a free one within as many searches as
+/// there are such parts, as each search begins elsewhere.
 const LOOKED_AT_MAX: u32 = 1024;
 
-/// A seat that the caller has: to be given back, or handed over to a session.
+/// A seat that the caller holds. The caller gives it back, or hands it over to a session.
 #[derive(Debug)]
 #[must_use = "a permit is given back by hand"]
 pub struct Permit {
@@ -87,10 +84,10 @@ pub struct Permit {
     owner: Owner,
 }
 
-/// What limits one holder: the quota of its network, and that of the wider one. `None`: no limit.
+/// The limits of a holder: the quota of its network, and that of the wider one. `None`: no limit.
 pub type Quotas = [Option<Quota>; 2];
 
-/// The permits of one holder, one of each of its quotas.
+/// The permits of a holder, one for each of its quotas.
 #[derive(Debug, Default)]
 #[must_use = "permits are given back by hand"]
 pub struct HeldPermits([Option<Permit>; 2]);
@@ -104,16 +101,16 @@ pub struct Permits<'a> {
 }
 
 impl<'a> Permits<'a> {
-    /// A table over `seats`, of which there is a power of two; what is above one stays unused.
+    /// A table over `seats`. It uses the largest power of two of them.
     #[must_use]
     pub fn new(seats: &'a [AtomicU64]) -> Self {
         let used = seats.len().checked_ilog2().map_or(0, |bits| 1 << bits.min(31));
         Self { seats: seats.get(..used).unwrap_or_default(), turn: PrivateU32::new(0) }
     }
 
-    /// Takes a permit for `owner`. `None`: the address has as many as it may, or the rest of its
-    /// seats is taken by others. Looks at no more than `quota.most` words, and 1024. A session that has one of
-    /// them and whose lifetime is over at `now_ms` is ended to make room, if nobody is in it.
+    /// Takes a permit for `owner`. `None`: the address has as many permits as it may, or others hold the rest of its
+    /// seats. The search looks at no more than `quota.most` words, and 1024. A search makes room by ending a session
+    /// that holds one of the seats, whose lifetime is over at `now_ms`, and that no party is in.
     pub fn take(
         &self,
         shared: &Shared<'_>,
@@ -122,8 +119,8 @@ impl<'a> Permits<'a> {
         now_ms: u64,
     ) -> Option<Permit> {
         let ours = Holder::Worker(owner).encode();
-        // Acquire pairs with the Release in `hand_over`: whoever reads a session's word sees its slot
-        // at least as far as it was then, and does not take a session for one that is yet to come.
+        // Acquire pairs with the Release in `hand_over`. A worker that reads a session's word sees its slot at least
+        // as far as it was then, and does not take the session for a future one.
         let take = |seat: &AtomicU64| {
             let found = seat.load(Ordering::Acquire);
             (found == FREE || is_void(shared, found, owner, now_ms))
@@ -147,7 +144,7 @@ impl<'a> Permits<'a> {
             let Some(quota) = quota else { continue };
             *place = self.take(shared, quota, owner, now_ms);
             if place.is_none() {
-                // A refusal means that somebody scribbled over a seat: it is not ours any more.
+                // A refusal means that a process scribbled over a seat: the seat is not ours any more.
                 let _ = self.give_back_each(held);
                 return None;
             }
@@ -155,24 +152,23 @@ impl<'a> Permits<'a> {
         Some(held)
     }
 
-    /// Gives all of them back. Refused where another has one of the seats.
+    /// Gives all permits back. Refused if another holder has one of the seats.
     pub fn give_back_each(&self, held: HeldPermits) -> Result<(), Refusal> {
         held.0.into_iter().flatten().map(|permit| self.give_back(permit)).fold(Ok(()), Result::and)
     }
 
-    /// Leaves all of them to `session`. Refused where another has one of the seats.
+    /// Hands all permits over to `session`. Refused if another holder has one of the seats.
     pub fn hand_over_each(&self, held: HeldPermits, session: SessionRef) -> Result<(), Refusal> {
         let permits = held.0.into_iter().flatten();
         permits.map(|permit| self.hand_over(permit, session)).fold(Ok(()), Result::and)
     }
 
-    /// Gives a permit back. Refused where another has its seat.
+    /// Gives a permit back. Refused if another holder has its seat.
     pub fn give_back(&self, permit: Permit) -> Result<(), Refusal> {
         self.pass_on(permit, FREE)
     }
 
-    /// Leaves a permit to `session`, which has it as long as it lives. Refused where another has its
-    /// seat.
+    /// Hands a permit over to `session`, which holds it as long as it lives. Refused if another holder has its seat.
     pub fn hand_over(&self, permit: Permit, session: SessionRef) -> Result<(), Refusal> {
         self.pass_on(permit, Holder::Session(session).encode())
     }
@@ -187,24 +183,24 @@ impl<'a> Permits<'a> {
         Ok(())
     }
 
-    /// Frees every seat of a dead worker, whichever life it was taken in. For the master, once the
-    /// worker's process is reaped and before its successor lives.
+    /// Frees every seat of a dead worker, whichever life it was taken in. The master calls this once it has reaped
+    /// the worker's process, and before it forks the successor.
     pub fn sweep(&self, dead: WorkerId) {
         for seat in self.seats {
             let found = seat.load(Ordering::Relaxed);
             if let Some(Holder::Worker(owner)) = Holder::decode(found)
                 && owner.worker == dead
             {
-                // A failure means that somebody scribbled over it: it is not the dead one's any more.
+                // A failure means that a process scribbled over the seat: the dead worker does not hold it any more.
                 let _ = seat.compare_exchange(found, FREE, Ordering::Release, Ordering::Relaxed);
             }
         }
     }
 
-    /// Every seat of the address with its index, from one of them on and round once.
+    /// Every seat of the address with its index: from the seat that `begin` picks, once round.
     fn round(&self, quota: Quota, owner: Owner) -> impl Iterator<Item = (u32, &'a AtomicU64)> {
         let seats = self.seats;
-        // A power of two: an odd stride comes by every seat before it comes by one twice.
+        // The table is a power of two, so an odd stride reaches every seat before it reaches one twice.
         let mask = u32::try_from(seats.len()).unwrap_or(0).wrapping_sub(1);
         let first = (quota.digest & 0xffff_ffff) as u32;
         let stride = (quota.digest >> 32) as u32 | 1;
@@ -216,8 +212,8 @@ impl<'a> Permits<'a> {
         })
     }
 
-    /// Where to begin to look, below `most` unless that is 0: at every seat in turn, in an order that
-    /// leaves as much room as can be behind each, and no two workers at the same.
+    /// The seat to begin the search at, below `most` unless that is 0. Successive searches begin at every seat in
+    /// turn, in an order that leaves as much room as possible behind each, and no two workers begin at the same seat.
     fn begin(&self, owner: Owner, most: u32) -> u32 {
         let turn = self.turn.fetch_add(1, PrivateOrdering::Relaxed);
         let worker = u32::try_from(owner.worker.index()).unwrap_or(0);
@@ -226,7 +222,7 @@ impl<'a> Permits<'a> {
     }
 }
 
-/// Whether whoever `word` names has nothing any more, so that the seat is free to take.
+/// Whether the holder that `word` names holds the seat no more, so that the seat is free to take.
 fn is_void(shared: &Shared<'_>, word: u64, asks: Owner, now_ms: u64) -> bool {
     match Holder::decode(word) {
         None => true,

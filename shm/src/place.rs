@@ -1,107 +1,47 @@
 //! The state word of a lane: both places, who holds them, and which attempt this is, in one atomic.
 //!
-//! One word, so that every step of a rendezvous is one compare-and-swap: no order between two words
-//! has to be argued, there is exactly one last leaver, and a process that dies between two steps
-//! leaves a word that says how far it came. The layout is 20 bits a place (state 3, worker 8,
-//! epoch 8, mark 1), one bit `begun`, 23 bits attempt.
+//! Both places are in one word, so every step of a rendezvous is one compare-and-swap. No order between two words has
+//! to be argued, there is exactly one last leaver, and a process that dies between two steps leaves a word that says
+//! how far it came. The layout is 20 bits a place (state 3, worker 8, epoch 8, incompatible 1), one bit `begun`, 23
+//! bits attempt.
 
+use crate::ids::{Owner, Role};
 use crate::refusal::Refusal;
 
-/// Worker records there can be, whatever the number of workers: 8 bits of a place.
-pub const WORKER_RECORDS_MAX: usize = 1 << WORKER_BITS;
-
-const WORKER_BITS: u32 = 8;
 const PLACE_BITS: u32 = 20;
 const BEGUN_SHIFT: u32 = 2 * PLACE_BITS;
 const ATTEMPT_SHIFT: u32 = BEGUN_SHIFT + 1;
 const ATTEMPT_MASK: u32 = (1 << 23) - 1;
-/// A worker's words are swept when it has died, so that none of an earlier life is left: a few lives are enough to tell
-/// apart.
-const EPOCH_MASK: u64 = (1 << 8) - 1;
-
-/// A worker record's index, always below [`WORKER_RECORDS_MAX`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WorkerId(u8);
-
-impl WorkerId {
-    /// The id of record `index`, or `None` where there is no such record.
-    #[must_use]
-    pub fn new(index: usize) -> Option<Self> {
-        u8::try_from(index).ok().map(Self)
-    }
-
-    /// The record's index, below [`WORKER_RECORDS_MAX`].
-    #[must_use]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-/// One life of one worker: its record and the epoch it was forked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Whose record.
-    pub worker: WorkerId,
-    /// Below 256.
-    epoch: u64,
-}
-
-impl Owner {
-    /// The owner that lives in `epoch` of `worker`. Epochs count modulo 256.
-    #[must_use]
-    pub fn new(worker: WorkerId, epoch: u32) -> Self {
-        Self { worker, epoch: u64::from(epoch) & EPOCH_MASK }
-    }
-
-    pub(crate) fn to_bits(self) -> u64 {
-        u64::from(self.worker.0) | self.epoch << WORKER_BITS
-    }
-
-    /// Reads the low 16 bits: every pattern is an owner.
-    pub(crate) fn from_bits(bits: u64) -> Self {
-        Self { worker: WorkerId((bits & 0xff) as u8), epoch: bits >> WORKER_BITS & EPOCH_MASK }
-    }
-}
-
-/// Which end of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The end where bytes come from.
-    Sender,
-    /// The end where bytes go to.
-    Receiver,
-}
-
-/// What a place is doing.
+/// The state of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The session does not live: nobody can take the place. All-zero memory reads as this.
+    /// The session does not live: no party can take the place. All-zero memory reads as this.
     Closed,
     /// Free to take.
     Empty,
-    /// Held, by one that waits or, when the attempt has begun, takes part in it.
+    /// Held by a party that waits or, when the attempt has begun, takes part in it.
     Held,
-    /// Its holder left an attempt that had begun; the other end cleans up.
+    /// The holder left an attempt that had begun; the other end cleans up.
     Gone,
-    /// As `Gone`, but its holder's worker died: what it alone knew has to be found by a scan.
+    /// As `Gone`, but the holder's worker died, or a sender met a refusal while it left: only a scan finds what that
+    /// worker alone knew.
     Lost,
 }
 
-/// One end of a lane as its word tells it.
+/// A place of a lane as the lane word tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What it is doing.
+    /// The state.
     pub state: State,
-    /// Who holds it, or held it last.
+    /// The owner that holds the place, or held it last.
     pub owner: Owner,
-    /// A bit for the holder's own use, seen by the other end. Two that are both marked do not suit
-    /// each other.
-    pub mark: bool,
+    /// A bit that the holder sets and the other end sees. Two ends that are both incompatible cannot begin an attempt.
+    pub incompatible: bool,
 }
 
 impl Place {
     const fn vacant(state: State) -> Self {
-        Self { state, owner: Owner { worker: WorkerId(0), epoch: 0 }, mark: false }
+        Self { state, owner: Owner::from_bits(0), incompatible: false }
     }
 
     pub(crate) const EMPTY: Self = Self::vacant(State::Empty);
@@ -115,12 +55,12 @@ impl Place {
             State::Gone => 3,
             State::Lost => 4,
         };
-        state | self.owner.to_bits() << 3 | u64::from(self.mark) << 19
+        state | self.owner.to_bits() << 3 | u64::from(self.incompatible) << 19
     }
 
     fn decode(bits: u64) -> Option<Self> {
         let state = match bits & 0b111 {
-            // A place that nobody holds names nobody.
+            // A free place has no owner.
             0 | 1 if bits >> 3 != 0 => return None,
             0 => State::Closed,
             1 => State::Empty,
@@ -129,7 +69,7 @@ impl Place {
             4 => State::Lost,
             _ => return None,
         };
-        Some(Self { state, owner: Owner::from_bits(bits >> 3), mark: bits >> 19 & 1 == 1 })
+        Some(Self { state, owner: Owner::from_bits(bits >> 3), incompatible: bits >> 19 & 1 == 1 })
     }
 
     pub(crate) fn is_held_by(self, owner: Owner) -> bool {
@@ -144,15 +84,14 @@ pub struct LaneWord {
     pub sender: Place,
     /// The receiver's place.
     pub receiver: Place,
-    /// Whether the two that hold the places belong to each other: something of the sender's has
-    /// been announced, and whoever leaves now leaves an attempt.
+    /// Whether the attempt has begun: the sender has announced it, and an end that leaves now leaves an attempt.
     pub begun: bool,
     /// Counts attempts in this slot, modulo 2^23; part of every chunk's tag.
     pub attempt: u32,
 }
 
 impl LaneWord {
-    /// The word of a slot that nobody can enter.
+    /// The word of a lane that no party can enter.
     pub(crate) fn closed(attempt: u32) -> Self {
         Self { sender: Place::CLOSED, receiver: Place::CLOSED, begun: false, attempt }
     }
@@ -180,17 +119,19 @@ impl LaneWord {
         }
     }
 
-    /// Who holds a place.
+    /// The owners of the places that are held.
     pub(crate) fn held(self) -> impl Iterator<Item = Owner> {
         let places = [self.sender, self.receiver].into_iter();
         places.filter(|place| place.state == State::Held).map(|place| place.owner)
     }
 
-    /// Whether both places are held, by two that suit each other: two that are both marked do not.
+    /// Whether both places are held, and not both by incompatible holders.
     #[must_use]
     pub fn can_begin(self) -> bool {
         let held = |place: Place| place.state == State::Held;
-        held(self.sender) && held(self.receiver) && !(self.sender.mark && self.receiver.mark)
+        held(self.sender)
+            && held(self.receiver)
+            && !(self.sender.incompatible && self.receiver.incompatible)
     }
 
     pub(crate) fn with(mut self, role: Role, place: Place) -> Self {
@@ -205,19 +146,19 @@ impl LaneWord {
         self.attempt.wrapping_add(1) & ATTEMPT_MASK
     }
 
-    /// Whether nobody is here and nothing is left to clean.
+    /// Whether both places are free and no attempt is left to clean up.
     pub(crate) fn is_vacant(self) -> bool {
         let vacant = |place: Place| matches!(place.state, State::Empty | State::Closed);
         !self.begun && vacant(self.sender) && vacant(self.receiver)
     }
 
-    /// Whether nobody can enter.
+    /// Whether the lane is closed, so that no party can enter.
     pub(crate) fn is_closed(self) -> bool {
         self.sender.state == State::Closed
     }
 
-    /// Whether the protocol can come to this: a lane is closed as a whole, nobody is gone from an
-    /// attempt that never began, and whoever is to clean up after one still holds its place.
+    /// Whether the protocol can lead to this word: a lane is closed as a whole, no end is gone from an attempt that
+    /// never began, and the end that cleans up after an attempt still holds its place.
     fn is_possible(self) -> bool {
         use State::{Closed, Empty, Gone, Held, Lost};
         match (self.sender.state, self.receiver.state) {

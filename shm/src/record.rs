@@ -1,15 +1,16 @@
-//! What one worker tells the others of itself: its epoch, its phase, its counters, whether it sleeps.
+//! A worker's record, which tells other processes about it: its epoch, its phase, its counters, and whether it
+//! sleeps.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
-// Counters order nothing, so the models need not know of them.
+// Counters order no other word, so the models need not know of them.
 use std::sync::atomic::{AtomicU32 as PlainU32, AtomicU64 as PlainU64};
 
 /// Tallies in a record: words that the caller counts in as it likes.
-pub const TALLIES: usize = 160;
+pub const TALLIES: usize = 240;
 
-/// One worker's record. Records are made once for [`crate::WORKER_RECORDS_MAX`], whatever the number
-/// of workers, so that later generations of workers find theirs.
+/// The record of a worker. The segment has [`crate::WORKER_RECORDS_MAX`] records, whatever the number of workers, so
+/// that later generations of workers find theirs.
 #[derive(Debug)]
 #[repr(C)]
 pub struct WorkerRecord {
@@ -19,24 +20,42 @@ pub struct WorkerRecord {
     open: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    bytes_skipped: PlainU64,
     phase: AtomicU32,
     /// 1: the master asks the worker to look around.
     asked: PlainU32,
-    beats: PlainU64,
+    heartbeats: PlainU64,
     reclaimed: PlainU64,
     displaced: PlainU64,
     tallies: [PlainU64; TALLIES],
 }
 
-/// What a worker is doing, as far as anybody can tell from its record.
+#[cfg(not(loom))]
+crate::fields::fields!(WorkerRecord {
+    parked,
+    epoch,
+    accepted,
+    open,
+    bytes_in,
+    bytes_out,
+    bytes_skipped,
+    phase,
+    asked,
+    heartbeats,
+    reclaimed,
+    displaced,
+    tallies
+});
+
+/// The phase of a worker, as its record tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// No process has this record, or its process has not come to work yet.
+    /// No process has this record, or its process does not work yet.
     Absent,
-    /// It takes new connections.
+    /// The worker takes new connections.
     Serving,
-    /// It takes none any more, and ends what it has.
-    Stopping,
+    /// The worker takes no more connections, and ends those it has.
+    Draining,
 }
 
 /// A worker's counters at one moment.
@@ -50,10 +69,12 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Payload bytes that receivers' kernel sockets took.
     pub bytes_out: u64,
+    /// Payload bytes that were read from senders and dropped, as their receivers had them already.
+    pub bytes_skipped: u64,
 }
 
 impl WorkerRecord {
-    /// A record of a worker that never lived, as zeroed memory is one.
+    /// A record of a worker that never lived: zeroed memory is one.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -63,23 +84,24 @@ impl WorkerRecord {
             open: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            bytes_skipped: PlainU64::new(0),
             phase: AtomicU32::new(0),
             asked: PlainU32::new(0),
-            beats: PlainU64::new(0),
+            heartbeats: PlainU64::new(0),
             reclaimed: PlainU64::new(0),
             displaced: PlainU64::new(0),
             tallies: [const { PlainU64::new(0) }; TALLIES],
         }
     }
 
-    /// Lives that this record has seen the end of.
+    /// The number of lives of this record that have ended.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Closes the book on a life: for the master, once the worker's process is reaped. What it has
-    /// counted stays.
+    /// Ends a life of the record: the master calls this once it has reaped the worker's process. The record keeps the
+    /// totals.
     pub fn bump_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.open.store(0, Ordering::Relaxed);
@@ -95,60 +117,61 @@ impl WorkerRecord {
             open: self.open.load(Ordering::Relaxed),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            bytes_skipped: self.bytes_skipped.load(Ordering::Relaxed),
         }
     }
 
-    /// Says what the worker does from now on.
+    /// Records the worker's phase from now on.
     pub fn enter(&self, phase: Phase) {
         let word = match phase {
             Phase::Absent => 0,
             Phase::Serving => 1,
-            Phase::Stopping => 2,
+            Phase::Draining => 2,
         };
         self.phase.store(word, Ordering::Relaxed);
     }
 
-    /// What the worker does. A word without a meaning is a worker that is not there.
+    /// The worker's phase. A word without a meaning reads as `Absent`.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             1 => Phase::Serving,
-            2 => Phase::Stopping,
+            2 => Phase::Draining,
             _ => Phase::Absent,
         }
     }
 
     /// Reads the tally `index`; one beyond [`TALLIES`] is 0.
     #[must_use]
-    pub fn tallied(&self, index: usize) -> u64 {
+    pub fn tally(&self, index: usize) -> u64 {
         self.tallies.get(index).map_or(0, |tally| tally.load(Ordering::Relaxed))
     }
 
-    /// Says that the worker goes on: for each turn of its loop.
-    pub fn beat(&self) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
+    /// Tells the master that the worker goes on. The worker does so in each turn of its loop.
+    pub fn heartbeat(&self) {
+        self.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Asks the worker to look around, for the master: what another worker was woken for may be left undone. The caller
-    /// wakes it then.
-    pub fn ask(&self) {
+    /// Asks the worker to look around: another worker that was woken for some news may have died before it acted.
+    /// Only the master asks, and wakes the worker then.
+    pub fn ask_to_look_around(&self) {
         self.asked.store(1, Ordering::Relaxed);
     }
 
-    /// Whether the worker was asked since it last looked here. The wake-up orders the two.
+    /// Whether the master asked since the worker last looked here. The wake-up orders the two.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub fn take_request_to_look_around(&self) -> bool {
         self.asked.load(Ordering::Relaxed) == 1 && self.asked.swap(0, Ordering::Relaxed) == 1
     }
 
-    /// How often the worker, and those before it, have said that they go on.
+    /// How often this worker, and those before it in this record, have told that they go on.
     #[must_use]
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
+    pub fn heartbeats(&self) -> u64 {
+        self.heartbeats.load(Ordering::Relaxed)
     }
 
     /// Adds one to the tally `index`; one beyond [`TALLIES`] is not counted.
-    pub fn tally(&self, index: usize) {
+    pub fn count_tally(&self, index: usize) {
         if let Some(tally) = self.tallies.get(index) {
             tally.fetch_add(1, Ordering::Relaxed);
         }
@@ -161,7 +184,7 @@ impl WorkerRecord {
     }
 
     /// Counts a session that was ended to make room, its lifetime over.
-    pub(crate) fn reclaimed(&self) {
+    pub(crate) fn count_reclaimed(&self) {
         self.reclaimed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -172,7 +195,7 @@ impl WorkerRecord {
     }
 
     /// Counts a session that was ended to make room, before its time.
-    pub(crate) fn displaced(&self) {
+    pub(crate) fn count_displaced(&self) {
         self.displaced.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -183,23 +206,28 @@ impl WorkerRecord {
     }
 
     /// Counts a connection that was accepted.
-    pub fn opened(&self) {
+    pub fn count_opened(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a connection that was closed.
-    pub fn closed(&self) {
+    pub fn count_closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts payload bytes received from a sender.
-    pub fn received(&self, bytes: usize) {
+    pub fn add_bytes_in(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Counts payload bytes that were read from a sender and dropped, as its receiver has them.
+    pub fn add_bytes_skipped(&self, bytes: u64) {
+        self.bytes_skipped.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Counts payload bytes that a receiver's socket took.
-    pub fn sent(&self, bytes: usize) {
+    pub fn add_bytes_out(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
@@ -219,10 +247,10 @@ mod tests {
         let record = WorkerRecord::new();
         assert_eq!(record.phase(), Phase::Absent);
         record.enter(Phase::Serving);
-        record.opened();
-        record.tally(0);
-        record.tally(TALLIES - 1);
-        record.tally(TALLIES);
+        record.count_opened();
+        record.count_tally(0);
+        record.count_tally(TALLIES - 1);
+        record.count_tally(TALLIES);
         record.bump_epoch();
         assert_eq!((record.phase(), record.epoch()), (Phase::Absent, 1));
         assert_eq!(record.counters(), Counters { accepted: 1, ..Counters::default() });

@@ -1,12 +1,12 @@
-//! Why something read from shared memory was turned down.
+//! A refusal: why a process turned down a value that it read from shared memory.
 //!
-//! Every process that maps the segment can write to it, so whatever is read there is checked before
-//! it is used. A refusal means that some process wrote what the protocol does not allow: the caller
-//! gives up the transfer it was serving and touches nothing else.
+//! Every process that maps the segment can write to it, so a process checks whatever it reads there before it uses
+//! it. A refusal means that some process wrote what the protocol does not allow: the caller gives up the transfer it
+//! was serving and touches nothing else.
 
 use std::fmt;
 
-/// A value from the segment that the protocol does not allow. Carries what was read.
+/// A value from the segment that the protocol does not allow. A refusal carries the value that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A state word whose bits name no state.
@@ -15,7 +15,7 @@ pub enum Refusal {
     NotOurs(u64),
     /// A cursor outside the window that its other end allows.
     Cursor {
-        /// What was read.
+        /// The cursor that was read.
         found: u64,
         /// The lowest value allowed.
         low: u64,
@@ -37,16 +37,16 @@ pub enum Refusal {
     Announcement(usize),
     /// A byte count above what was handed over.
     Count {
-        /// What was read.
+        /// The count that was read.
         found: u64,
         /// The highest value allowed.
         high: u64,
     },
-    /// An end that speaks of more or fewer bytes than were handed over.
+    /// An end that claims more or fewer bytes than were handed over.
     Total {
-        /// What was read.
+        /// The total that was read.
         found: u64,
-        /// What was handed over.
+        /// The bytes that were handed over.
         taken: u64,
     },
 }

@@ -1,19 +1,22 @@
-//! The segment: one sealed memfd, mapped before the fork, and the only place where its bytes become
-//! words and chunks.
+//! The segment: one sealed memfd, mapped before the fork. No other module turns its bytes into words and chunks.
 //!
-//! The whole of it is allocated at creation, so that a full memory is an error at the start and
-//! never a SIGBUS later, and sealed against shrinking and growing.
+//! The kernel allocates all of it at creation, so that a full memory is an error at the start and never a SIGBUS
+//! later. Seals keep it from shrinking and growing.
 
 use crate::account::BOARD_WORDS;
 use crate::bandwidth::Bandwidth;
 use crate::doorbell::Doorbell;
-use crate::ends::{Filling, Piece};
+use crate::ends::{Published, Reserved};
 use crate::guesses::Guesses;
+use crate::header::{
+    BOARD_AT, HEADER_BYTES, HEADER_WORDS, MAGIC, REQUESTS_AT, SECRET_AT, SECRET_BYTES,
+    TICKET_KEYS_AT,
+};
 use crate::holdings::Holdings;
-use crate::layout::{Geometry, GeometryError, HEADER_BYTES, Layout};
+use crate::ids::WORKER_RECORDS_MAX;
+use crate::layout::{Geometry, GeometryError, Layout};
 use crate::permit::Permits;
-use crate::place::WORKER_RECORDS_MAX;
-use crate::pool::{Pool, PoolWords, Vessel};
+use crate::pool::{Buffer, Pool, PoolWords};
 use crate::record::WorkerRecord;
 use crate::shared::{Parts, Shared};
 use crate::slot::Slot;
@@ -28,34 +31,19 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// "iDontSt" and a format number.
-const MAGIC: u64 = 0x6944_6f6e_7453_7405;
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
-
-/// Words of the header, in order.
-const HEADER_WORDS: usize = 8;
-/// Where in the header the secret begins, in words.
-const SECRET_AT: usize = 8;
-/// Where in the header the keys of TLS tickets begin, in words.
-const TICKET_KEYS_AT: usize = 16;
-/// Where in the header, in words, wishes for a chunk are counted: on a cache line of its own.
-const WISHES_AT: usize = 64;
-/// Where in the header, in words, accounts wish for some of their own back.
-const BOARD_AT: usize = 128;
-/// Bytes of the secret.
-pub const SECRET_BYTES: usize = 32;
 
 /// Why a segment could not be made.
 #[derive(Debug)]
 pub enum CreateError {
-    /// What was asked for is impossible.
+    /// The geometry is impossible.
     Geometry(GeometryError),
-    /// There is not so much memory.
+    /// The machine lacks the memory.
     Memory {
         /// Bytes that were asked for.
         bytes: usize,
-        /// What the kernel said.
+        /// The kernel's error.
         errno: Errno,
     },
     /// The kernel refused something else.
@@ -65,28 +53,28 @@ pub enum CreateError {
 /// Why an existing segment was not accepted.
 #[derive(Debug)]
 pub enum AttachError {
-    /// It is not a segment of this format.
+    /// The file is not a segment of this format.
     Format {
         /// The magic number that was found.
         found: u64,
     },
-    /// Its header describes an impossible geometry.
+    /// The header describes an impossible geometry.
     Geometry(GeometryError),
-    /// Its parts lie elsewhere than this program puts them.
+    /// The parts lie elsewhere than this program puts them.
     Layout {
         /// The fingerprint that was found.
         found: u64,
         /// The fingerprint of this program.
         ours: u64,
     },
-    /// It has another size than its header says.
+    /// The file has another size than its header says.
     Size {
         /// Bytes in the file.
         found: u64,
         /// Bytes by the header.
         expected: u64,
     },
-    /// It could be shrunk under our feet.
+    /// Another process could shrink the file under our feet.
     Unsealed,
     /// The kernel refused something.
     Os(&'static str, std::io::Error),
@@ -127,7 +115,7 @@ impl std::error::Error for AttachError {}
 /// A mapped segment.
 #[derive(Debug)]
 pub struct Segment {
-    // Declared before the mapping that they point into, so that they are dropped first.
+    // Declared before the mapping that these fields point into, so that they are dropped first.
     shared: Shared<'static>,
     permits: Permits<'static>,
     guesses: Guesses<'static>,
@@ -138,10 +126,11 @@ pub struct Segment {
     fd: OwnedFd,
 }
 
-// SAFETY: the pointer leads into the mapping, which lives as long as the segment; all words behind
-// it are atomics, and chunk bytes are reached only through `Filling` (exclusive) and `Piece`.
+// SAFETY: the pointer leads into the mapping, which lives as long as the segment. All words behind it are atomics,
+// and chunk bytes are reached only through `Reserved` (exclusive) and `Published`.
 unsafe impl Send for Segment {}
-// SAFETY: as above: `&Segment` gives access to atomics, and to chunk bytes through their tokens.
+// SAFETY: `&Segment` gives access to atomics alone, and to chunk bytes only through `Reserved` (exclusive) and
+// `Published`.
 unsafe impl Sync for Segment {}
 
 impl Segment {
@@ -153,12 +142,12 @@ impl Segment {
         let fd = memfd_create("idontstore", flags).map_err(os("memfd_create"))?;
         let bytes = layout.total;
         if available_bytes().is_some_and(|available| bytes as u64 > available) {
-            // Asked for all the same, the kernel would kill processes, not refuse.
+            // The kernel would not refuse so much memory, but kill processes.
             return Err(CreateError::Memory { bytes, errno: Errno::ENOMEM });
         }
         let length = i64::try_from(bytes)
             .map_err(|_| CreateError::Memory { bytes, errno: Errno::EOVERFLOW })?;
-        // A signal that is handled meanwhile undoes the allocation.
+        // A signal that is handled meanwhile undoes the allocation, so try again.
         while let Err(errno) = fallocate(&fd, FallocateFlags::empty(), 0, length) {
             if errno != Errno::EINTR {
                 return Err(CreateError::Memory { bytes, errno });
@@ -173,7 +162,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Maps a segment that another process made: for whoever looks on or takes over.
+    /// Maps a segment that another process made. The caller looks on, or takes over.
     pub fn attach(fd: OwnedFd) -> Result<Self, AttachError> {
         let os = |what| move |errno: Errno| AttachError::Os(what, errno.into());
         let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).map_err(os("reading the seals"))?;
@@ -218,7 +207,7 @@ impl Segment {
         if magic != MAGIC {
             return Err(AttachError::Format { found: magic });
         }
-        // What does not fit becomes what no geometry allows.
+        // A number that does not fit becomes a number that no geometry allows.
         let geometry = Geometry {
             sessions: u32::try_from(sessions).unwrap_or(0),
             connections: u32::try_from(connections).unwrap_or(0),
@@ -233,7 +222,7 @@ impl Segment {
 
     fn map(fd: OwnedFd, geometry: &Geometry, layout: &Layout) -> std::io::Result<Self> {
         let map = MmapOptions::new().len(layout.total).populate().map_raw(&fd)?;
-        // What strangers send is in no core dump. A kernel that cannot promise it is no reason to stop.
+        // Keeps what strangers send out of core dumps. A kernel that cannot promise it is no reason to stop.
         let _ = map.advise(Advice::DontDump);
         let base = map.as_mut_ptr();
         // SAFETY: `layout` was computed for this geometry and the map is `layout.total` long, so
@@ -241,7 +230,8 @@ impl Segment {
         // page-aligned; zeroed memory is a valid value of every part, all of which are atomics; the
         // map outlives `shared`, which never leaves the segment except by a shorter borrow.
         let shared = unsafe { Self::borrow(base, geometry, layout) };
-        // SAFETY: the ranges lie inside the map, on whole words, and as above.
+        // SAFETY: the ranges lie inside the map and on whole words, all of which are atomics, and the map outlives
+        // the tables, which never leave the segment except by a shorter borrow.
         let table = |at: &Range<usize>| unsafe { words(base.add(at.start), at.len() / 8) };
         let permits = Permits::new(table(&layout.permits));
         let guesses = Guesses::new(table(&layout.guesses));
@@ -257,44 +247,45 @@ impl Segment {
     unsafe fn borrow(base: *mut u8, geometry: &Geometry, layout: &Layout) -> Shared<'static> {
         // SAFETY: the offsets come from `layout`, so they lie inside the mapping.
         let at = |offset: usize| unsafe { base.add(offset) };
-        // SAFETY: as above; sizes and alignments are those that the layout was made with.
+        // SAFETY: the offset lies inside the mapping, and sizes and alignments are those that the layout was made
+        // with.
         let records = unsafe {
             std::slice::from_raw_parts(
                 at(layout.records.start).cast::<WorkerRecord>(),
                 WORKER_RECORDS_MAX,
             )
         };
-        // SAFETY: as above.
+        // SAFETY: the layout has room for all slots at this offset, aligned as a `Slot`.
         let slots = unsafe {
             std::slice::from_raw_parts(
                 at(layout.slots.start).cast::<Slot>(),
                 geometry.sessions as usize,
             )
         };
-        // SAFETY: as above.
+        // SAFETY: the range lies inside the mapping, on whole words.
         let tags = unsafe { words(at(layout.tags.start), layout.tags.len() / 8) };
         let (tags, accounts) = tags.split_at(tags.len() / 2);
         let (chunks, pipes) = tags.split_at(geometry.chunks as usize);
-        // SAFETY: as above: the word lies in the header.
-        let wishes = unsafe { &*at(8 * WISHES_AT).cast::<AtomicU64>() };
-        // SAFETY: as above: the words lie in the header.
+        // SAFETY: the word lies in the header.
+        let requests = unsafe { &*at(8 * REQUESTS_AT).cast::<AtomicU64>() };
+        // SAFETY: the words lie in the header.
         let board = unsafe { words(at(8 * BOARD_AT), BOARD_WORDS) };
         let bells = records.iter().enumerate().map(|(index, record)| {
             let bell = layout.bell(index);
             // SAFETY: each bell has room for its words and, after them, its summary.
             let sessions = unsafe { words(at(bell), layout.bell_words) };
-            // SAFETY: as above.
+            // SAFETY: the summary lies behind the bell's words, in the room of the same bell.
             let summary = unsafe { words(at(bell + 8 * layout.bell_words), layout.summary_words) };
             Doorbell::new(summary, sessions, &record.parked)
         });
         let holdings = (0..WORKER_RECORDS_MAX).map(|index| {
-            // SAFETY: as above: each bitmap has room for its words.
+            // SAFETY: each bitmap has room for its words.
             unsafe { words(at(layout.holdings(index)), layout.bell_words) }
         });
         let holdings = Holdings::new(holdings.collect());
         let parts = Parts {
             slots,
-            pool: Pool::new(PoolWords { chunks, pipes, accounts, wishes, board }),
+            pool: Pool::new(PoolWords { chunks, pipes, accounts, requests, board }),
             records,
             bells: bells.collect(),
             lane_chunks: geometry.lane_chunks,
@@ -314,15 +305,15 @@ impl Segment {
         self.header().get(SECRET_AT..end).unwrap_or_default()
     }
 
-    /// Keeps a secret that everybody who maps the segment shares. For its creator, before anybody
-    /// else maps it.
+    /// Keeps a secret that all processes which map the segment share. The creator calls this before another process
+    /// maps it.
     pub fn keep_secret(&self, secret: &[u8; SECRET_BYTES]) {
         for (word, bytes) in self.secret_words().iter().zip(secret.as_chunks::<8>().0) {
             word.store(u64::from_le_bytes(*bytes), Ordering::Release);
         }
     }
 
-    /// The secret; zeroes where none was kept.
+    /// The secret; zeroes if none was kept.
     #[must_use]
     pub fn secret(&self) -> [u8; SECRET_BYTES] {
         let mut secret = [0; SECRET_BYTES];
@@ -339,19 +330,19 @@ impl Segment {
         TicketKeys::new(self.header().get(TICKET_KEYS_AT..end).unwrap_or_default())
     }
 
-    /// How much each address may have at once.
+    /// The permits, which limit how much each address may have at once.
     #[must_use]
     pub fn permits(&self) -> &Permits<'_> {
         &self.permits
     }
 
-    /// What addresses have guessed.
+    /// The words that count each address's guesses.
     #[must_use]
     pub fn guesses(&self) -> &Guesses<'_> {
         &self.guesses
     }
 
-    /// Up to when the bandwidth of addresses is spoken for.
+    /// The words that pace each address's bandwidth.
     #[must_use]
     pub fn bandwidth(&self) -> &Bandwidth<'_> {
         &self.bandwidth
@@ -363,7 +354,7 @@ impl Segment {
         &self.shared
     }
 
-    /// How much of everything there is.
+    /// The geometry that the segment was made with.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.geometry
@@ -381,45 +372,45 @@ impl Segment {
         false
     }
 
-    /// The memfd behind it.
+    /// The segment's memfd.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Keeps the segment in memory; an error where the process may not lock so much.
+    /// Locks the segment into memory; an error if the process may not lock so much.
     pub fn lock(&self) -> std::io::Result<()> {
         self.map.lock()
     }
 
-    /// The chunk that is being filled; nothing for a pipe.
-    pub fn bytes_mut<'f>(&'f self, filling: &'f mut Filling) -> &'f mut [u8] {
-        let (start, bytes) = self.span(filling.vessel());
-        // SAFETY: `span` lies inside the mapping, which the caller keeps borrowed. A `Filling` is
-        // the only one for its chunk, in all processes, from the reservation (the tag was taken by
-        // CAS, or AckRecv gave the chunk back) until it is published: nobody else reads or writes.
-        // A process that breaks the protocol can change the bytes under us; what reads them must
-        // bear that, and does: bounds never depend on a byte that is read twice.
+    /// The bytes of the chunk to fill; empty for a pipe.
+    pub fn bytes_mut<'f>(&'f self, reserved: &'f mut Reserved) -> &'f mut [u8] {
+        let (start, bytes) = self.span(reserved.buffer());
+        // SAFETY: `span` lies inside the mapping, which the caller keeps borrowed. A `Reserved` is the only one for
+        // its chunk, in all processes, from the reservation (the tag was taken by CAS, or AckRecv gave the chunk
+        // back) until it is published: no other process reads or writes the chunk. A process that breaks the protocol
+        // can change the bytes under us. The readers of the bytes bear that: bounds never depend on a byte that is
+        // read twice.
         unsafe { std::slice::from_raw_parts_mut(self.chunks.add(start), bytes) }
     }
 
-    /// The bytes of a published piece; nothing for a pipe.
+    /// The bytes of a published piece; empty for a pipe.
     #[must_use]
-    pub fn bytes<'p>(&'p self, piece: &'p Piece<'_>) -> &'p [u8] {
-        let (start, chunk_bytes) = self.span(piece.vessel());
+    pub fn bytes<'p>(&'p self, piece: &'p Published<'_>) -> &'p [u8] {
+        let (start, chunk_bytes) = self.span(piece.buffer());
         let first = piece.start().min(chunk_bytes);
         let bytes = piece.len().min(chunk_bytes - first);
-        // SAFETY: clamped to a chunk inside the mapping. A piece was published and its AckRecv,
-        // which ends the borrow, is ours to set: until then nobody writes it. As above for a process that breaks the protocol:
-        // these bytes are handed to the kernel, nothing is decided by them.
+        // SAFETY: the range is clamped to a chunk inside the mapping. The piece was published, and only we can set
+        // its AckRecv, which ends the borrow: until then no process writes it. A process that breaks the protocol can
+        // change the bytes under us. The bytes decide nothing here, as they are only handed to the kernel.
         unsafe { std::slice::from_raw_parts(self.chunks.add(start + first), bytes) }
     }
 
-    /// Where a chunk begins, and its length; zero for a pipe, and for a chunk that does not exist.
-    fn span(&self, vessel: Vessel) -> (usize, usize) {
+    /// Where a chunk begins, and its length; both zero for a pipe, and for a chunk that does not exist.
+    fn span(&self, buffer: Buffer) -> (usize, usize) {
         let bytes = self.geometry.chunk_bytes;
-        match vessel {
-            Vessel::Chunk(index) if index < self.geometry.chunks as usize => (index * bytes, bytes),
+        match buffer {
+            Buffer::Chunk(index) if index < self.geometry.chunks as usize => (index * bytes, bytes),
             _ => (0, 0),
         }
     }
@@ -436,6 +427,6 @@ fn available_bytes() -> Option<u64> {
 /// `at` must be aligned to 8 and followed by `count` words that live for `'a` and are only ever
 /// accessed as atomics.
 unsafe fn words<'a>(at: *mut u8, count: usize) -> &'a [AtomicU64] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the caller promises it.
     unsafe { std::slice::from_raw_parts(at.cast::<AtomicU64>(), count) }
 }

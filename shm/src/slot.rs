@@ -1,11 +1,12 @@
 //! A session slot: the life of one session after another, and the digests that name the living one.
 //!
-//! The key names its slot, so there is no table and no scan to look one up. The life word goes
-//! `Free -> Filling -> Live -> Ended -> Free`, one generation later each time round.
+//! The key names its slot, so a look-up needs no table and no scan. The life word goes `Free -> Filling -> Live ->
+//! Ended -> Free`, one issue number later each time round.
 
 use crate::account::Account;
+use crate::ids::{Direction, Owner, WorkerId};
 use crate::lane::Lane;
-use crate::place::{LaneWord, Owner, WorkerId};
+use crate::place::LaneWord;
 use crate::refusal::Refusal;
 use crate::sync::{AtomicU64, Ordering, fence, look};
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
@@ -13,86 +14,46 @@ use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
 /// A digest of a session key or token. The text itself is never in shared memory.
 pub type Digest = [u8; 32];
 
-/// One living session: its slot and the slot's generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionRef {
-    /// The slot's index.
-    pub slot: u32,
-    /// Which session of those that lived in the slot.
-    pub generation: u32,
-}
-
-/// Which of a session's two lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// The first lane: the only one of a session that needs one.
-    Forth,
-    /// The other way.
-    Back,
-}
-
-impl Direction {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Forth, Self::Back];
-}
-
-/// One lane of one living session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneRef {
-    /// The session.
-    pub session: SessionRef,
-    /// Which lane of it.
-    pub direction: Direction,
-}
-
-impl SessionRef {
-    /// The session's lane in `direction`.
-    #[must_use]
-    pub fn lane(self, direction: Direction) -> LaneRef {
-        LaneRef { session: self, direction }
-    }
-}
-
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its transfer is complete.
+    /// The transfer is complete.
     Complete,
-    /// Its owner deleted it.
+    /// The owner deleted the session.
     Deleted,
-    /// Its lifetime is over.
+    /// The lifetime is over.
     Expired,
-    /// Something in its slot was refused.
+    /// Something in the slot was refused.
     Corrupt,
-    /// Nobody was in it, slots were short, and its network had the most.
+    /// No party was in the session, slots were short, and its network had the most.
     Displaced,
 }
 
 /// A slot's life word, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// No session.
+    /// No session is in the slot.
     Free,
-    /// `Owner` is writing a new session into it.
+    /// `Owner` is writing a new session into the slot.
     Filling(Owner),
     /// A session lives here.
     Live,
-    /// The session is over; the slot is free once all places are left.
+    /// The session is over. The slot is free once all places are left.
     Ended(End),
 }
 
-/// What a session is issued with.
+/// The terms that a session is issued with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The digest of its key.
+    /// The digest of the session's key.
     pub key: Digest,
-    /// The digest of its token.
+    /// The digest of the session's token.
     pub token: Digest,
     /// The caller's word for what the session is for.
     pub kind: u64,
-    /// How long it lives from its issue, and from each time that this is begun anew.
+    /// The lifetime of the session, counted from its issue and anew from each renewal.
     pub lifetime_ms: u64,
-    /// On whose account it is.
+    /// The account that the session counts against.
     pub account: Option<Account>,
 }
 
@@ -104,21 +65,35 @@ pub struct Slot {
     expires_ms: AtomicU64,
     lifetime_ms: AtomicU64,
     kind: AtomicU64,
-    /// Who else may use the session, as the caller names it; 0: nobody was named. Changed by swaps
-    /// alone, as [`crate::lane::Waits`] is.
+    /// The guest who may use the session too, as the caller names it; 0: no guest was named. Processes change the
+    /// word by swaps alone, as [`crate::lane::Waits`].
     pub(crate) guest: AtomicU64,
     account: PlainU64,
-    /// 1: somebody has had a place in it.
+    /// 1: a party has had a place in the session.
     used: PlainU64,
     key: [AtomicU64; 4],
     token: [AtomicU64; 4],
-    /// By [`Direction`].
+    /// The lanes, indexed by [`Direction`].
     pub(crate) lanes: [Lane; 2],
 }
 
-const GENERATION_SHIFT: u32 = 32;
+#[cfg(not(loom))]
+crate::fields::fields!(Slot {
+    life,
+    expires_ms,
+    lifetime_ms,
+    kind,
+    guest,
+    account,
+    used,
+    key,
+    token,
+    lanes
+});
 
-fn encode(life: Life, generation: u32) -> u64 {
+const ISSUE_NUMBER_SHIFT: u32 = 32;
+
+fn encode(life: Life, issue_number: u32) -> u64 {
     let bits = match life {
         Life::Free => 0,
         Life::Filling(owner) => 1 | owner.to_bits() << 8,
@@ -129,7 +104,7 @@ fn encode(life: Life, generation: u32) -> u64 {
         Life::Ended(End::Corrupt) => 6,
         Life::Ended(End::Displaced) => 7,
     };
-    bits | u64::from(generation) << GENERATION_SHIFT
+    bits | u64::from(issue_number) << ISSUE_NUMBER_SHIFT
 }
 
 fn decode(word: u64) -> Result<(Life, u32), Refusal> {
@@ -145,7 +120,7 @@ fn decode(word: u64) -> Result<(Life, u32), Refusal> {
         7 => Life::Ended(End::Displaced),
         _ => return Err(Refusal::BadWord(word)),
     };
-    Ok((life, (word >> GENERATION_SHIFT) as u32))
+    Ok((life, (word >> ISSUE_NUMBER_SHIFT) as u32))
 }
 
 impl Slot {
@@ -175,12 +150,12 @@ impl Slot {
         }
     }
 
-    /// Who holds a place.
+    /// The owners of the places that are held.
     pub(crate) fn held(&self) -> impl Iterator<Item = Owner> {
         self.lanes.iter().filter_map(|lane| lane.load().ok()).flat_map(LaneWord::held)
     }
 
-    /// Whether `worker` is filling it.
+    /// Whether `worker` is filling the slot.
     pub(crate) fn is_filled_by(&self, worker: WorkerId) -> bool {
         matches!(self.life(), Ok((Life::Filling(owner), _)) if owner.worker == worker)
     }
@@ -195,15 +170,15 @@ impl Slot {
         decode(look(&self.life))
     }
 
-    /// One step of the life word; `false` if it was not what the caller believed.
+    /// Takes one step of the life word; `false` if the word was not what the caller believed.
     pub(crate) fn step(&self, from: (Life, u32), to: (Life, u32)) -> bool {
         let (from, to) = (encode(from.0, from.1), encode(to.0, to.1));
         self.life.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Writes the session's terms. For the one that is filling the slot.
+    /// Writes the session's terms. Only the process that is filling the slot calls this.
     pub(crate) fn fill(&self, terms: &Terms, now_ms: u64) {
-        // Pairs with the fence in `find`: whoever reads what we write sees that the slot is filling.
+        // Pairs with the fence in `find`: a process that reads what we write here also sees that the slot is filling.
         fence(Ordering::Release);
         store(&self.key, &terms.key);
         store(&self.token, &terms.token);
@@ -226,14 +201,14 @@ impl Slot {
         }
     }
 
-    /// On whose account the session is.
+    /// The account that the session counts against.
     pub(crate) fn account(&self) -> Option<Account> {
         Account::from_bits(self.account.load(PlainOrdering::Relaxed))
     }
 
-    /// Somebody takes a place.
+    /// Notes that a party takes a place.
     pub(crate) fn note_use(&self) {
-        // Seldom written, as many read it.
+        // Writes seldom, as many processes read the word.
         if !self.was_used() {
             self.used.store(1, PlainOrdering::Relaxed);
         }
@@ -243,8 +218,8 @@ impl Slot {
         self.used.load(PlainOrdering::Relaxed) != 0
     }
 
-    /// Begins the session's lifetime anew. For one that holds a place, so that the slot cannot serve
-    /// another session meanwhile.
+    /// Begins the session's lifetime anew. The caller holds a place, so the slot cannot serve another session
+    /// meanwhile.
     pub(crate) fn renew(&self, now_ms: u64) {
         let lifetime_ms = self.lifetime_ms.load(Ordering::Relaxed);
         self.expires_ms.fetch_max(now_ms.saturating_add(lifetime_ms), Ordering::Relaxed);

@@ -1,14 +1,14 @@
-//! What the dead leave behind, and how much of everything is in use.
+//! Sweeps what dead workers leave behind, and counts how much of everything is in use.
 //!
-//! The master calls [`Shared::sweep`] once it has reaped a worker's process; nobody else frees what
-//! another owns. It and the census go through all slots, and a slot whose words are refused harms nobody else.
+//! The master calls [`Shared::sweep`] once it has reaped a worker's process; no other process frees what a worker
+//! owned. The sweep and the census go through all slots, and a slot whose words are refused harms no other slot.
 
+use crate::ids::{Direction, LaneRef, Owner, Role, SessionRef, Tag, WorkerId};
 use crate::lane::Left;
-use crate::place::{LaneWord, Owner, Role, State, WorkerId};
-use crate::pool::Tag;
+use crate::place::{LaneWord, State};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::slot::{Direction, End, LaneRef, Life, SessionRef, Slot};
+use crate::slot::{End, Life, Slot};
 
 /// The four places of a session.
 const PLACES: [(Direction, Role); 4] = [
@@ -18,14 +18,14 @@ const PLACES: [(Direction, Role); 4] = [
     (Direction::Back, Role::Receiver),
 ];
 
-/// What is in use, counted from the words themselves.
+/// The amounts in use, counted from the words themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Chunks held by lanes.
     pub chunks_held: usize,
     /// Pipes held by lanes, or by workers that empty them.
     pub pipes_held: usize,
-    /// Places that are not free: held, or left in an attempt that is not cleaned yet.
+    /// Places that are not free: held, or left in an attempt that is not cleaned up yet.
     pub places_held: usize,
     /// Sessions that live.
     pub sessions_live: usize,
@@ -34,33 +34,34 @@ pub struct Census {
 }
 
 impl Shared<'_> {
-    /// Frees what `dead` owned and rings for whom it leaves behind: its peers, whoever is still in a
-    /// session that ended, and whoever knocked, for the dead may have been about to tell them. For the
-    /// master, once the worker's process is reaped: nobody else may free for another. Slots with
-    /// refused words are left alone. `ring` gets the slot and the survivor's owner. A bell that the
-    /// dead had found asleep is asked of no later ringer: the caller wakes every worker.
+    /// Frees what `dead` owned, and rings for the survivors: its peers, owners that are still in a session that
+    /// ended, and waiters for a place, as the dead worker may have been about to tell them. Only the master calls
+    /// this, once it has reaped the worker's process. The sweep leaves slots with refused words alone. `ring` gets
+    /// the slot and the survivor's owner. The dead worker may have taken the word that another worker sleeps, and no
+    /// later ringer is told so again: the caller therefore wakes every worker.
     ///
-    /// The slots that `dead` had noted come first, so that its peers hear of it soon. What it noted is not believed: all
-    /// others that are in use are looked at as well.
+    /// The slots that `dead` had noted come first, so that its peers hear of its death soon. The master does not
+    /// believe the notes: it looks at all other slots in use as well.
     pub fn sweep(&self, dead: WorkerId, mut ring: impl FnMut(u32, Owner)) {
         let noted = self.holdings.noted_by(dead);
         self.holdings.forget(dead);
         for index in noted.slots() {
             if let Some(slot) = self.slots.get(index as usize) {
-                // What is refused cannot be swept, and harms that slot alone.
+                // A refused slot cannot be swept, and harms no other slot.
                 let _ = self.sweep_slot(index, slot, dead, &mut ring);
             }
         }
         for (index, slot) in self.slots.iter().enumerate() {
             let Ok(index) = u32::try_from(index) else { return };
-            // Nobody is in a free slot, or can enter it. Those that still knock there look again by themselves.
+            // No party is in a free slot, or can enter it. Waiters that are still registered there look again by
+            // themselves.
             let is_free = matches!(slot.life(), Ok((Life::Free, _)));
             if !is_free && !noted.has(index) {
                 let _ = self.sweep_slot(index, slot, dead, &mut ring);
             }
         }
         self.pool.release_all(Tag::emptied_by(dead));
-        self.pool.forget_wishes();
+        self.pool.forget_requests();
     }
 
     fn sweep_slot(
@@ -70,26 +71,26 @@ impl Shared<'_> {
         dead: WorkerId,
         ring: &mut impl FnMut(u32, Owner),
     ) -> Result<(), Refusal> {
-        let (life, generation) = slot.life()?;
+        let (life, issue_number) = slot.life()?;
         if let Life::Filling(owner) = life
             && owner.worker == dead
         {
-            // Nobody could enter yet; as an ended session it is freed like any other.
-            slot.step((life, generation), (Life::Ended(End::Corrupt), generation));
+            // No party could enter the slot yet. An ended session is freed like any other.
+            slot.step((life, issue_number), (Life::Ended(End::Corrupt), issue_number));
         }
-        let session = SessionRef { slot: index, generation };
+        let session = SessionRef { slot: index, issue_number };
         for (direction, role) in PLACES {
-            // What is refused in one lane does not keep the other from being swept.
+            // A refused lane does not keep the other lane from being swept.
             let _ = self.sweep_place(session.lane(direction), role, dead, ring);
         }
         if let Life::Ended(_) = slot.life()?.0 {
-            // Whoever ended it may have died before it told those that wait.
+            // The worker that ended the session may have died before it told the parties that wait.
             slot.held().for_each(|owner| ring(index, owner));
         }
         let freed = self.free(session);
-        // What the dead left, by itself or just now, may be what somebody knocked for.
+        // A waiter may wait for a place that the dead worker left, by itself or just now.
         for direction in Direction::ALL {
-            self.knocked(session.lane(direction)).for_each(|owner| ring(index, owner));
+            self.take_waiters(session.lane(direction)).for_each(|owner| ring(index, owner));
         }
         freed
     }
@@ -108,7 +109,7 @@ impl Shared<'_> {
         }
         match place.state {
             State::Held => self.sweep_held(at, role, word, ring),
-            // It left by itself, but may have died before it told its peer.
+            // The dead worker left by itself, but may have died before it told its peer.
             State::Gone if peer.owner.worker != dead => {
                 ring(at.session.slot, peer.owner);
                 Ok(())
@@ -127,8 +128,8 @@ impl Shared<'_> {
         let owner = word.place(role).owner;
         let tag = Tag::new(at, word.attempt);
         if !word.begun && role == Role::Sender {
-            // Before an attempt has begun only the sender holds chunks. They go before the place:
-            // the next sender's chunks will carry the same tag.
+            // Only the sender holds chunks before an attempt has begun. The chunks go before the place, because the
+            // next sender's chunks will carry the same tag.
             self.pool.release_all(tag);
         }
         if let Left::PeerRemains(peer) =
@@ -139,7 +140,7 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Counts what is in use.
+    /// Counts the amounts in use.
     #[must_use]
     pub fn census(&self) -> Census {
         let (chunks_held, pipes_held) = (self.pool.held(), self.pool.pipes_held());
@@ -157,5 +158,25 @@ impl Shared<'_> {
             }
         }
         census
+    }
+}
+
+impl Shared<'_> {
+    /// Forgets, now and then, the slots in which `worker`, which is this process, holds nothing any more. The cost is
+    /// constant for each place taken. The caller tells its peers first that it has left.
+    pub fn tidy(&self, worker: WorkerId) {
+        if self.holdings.is_due() {
+            let slot = |index| self.slots.get(index as usize);
+            self.holdings
+                .tidy(worker, |index| slot(index).is_some_and(|it| it.has_part_of(worker)));
+        }
+    }
+}
+
+impl Slot {
+    /// Whether `worker` holds something in the slot, or may: a slot with refused words counts, as it has to be swept.
+    fn has_part_of(&self, worker: WorkerId) -> bool {
+        let is_held = || self.held().any(|owner| owner.worker == worker);
+        self.words().is_err() || self.is_filled_by(worker) || is_held()
     }
 }

@@ -1,8 +1,8 @@
 //! The keys of TLS session tickets, drawn by the master and used by every worker: the current one and the one before.
 //!
-//! Keys are numbered from 1, and two slots hold them in turn, so that each new one overwrites the last but one. Who reads
-//! while the master writes finds the slot's number gone or changed, and has no key then. What must always hold: a key
-//! that was read is whole, and nothing is left in the segment of a key that two others came after.
+//! Keys are numbered from 1, and two slots hold them in turn, so that each new key overwrites the last but one. A
+//! worker that reads while the master writes finds the slot's number gone or changed, and then has no key. Must
+//! always hold: a key that was read is whole, and the segment keeps nothing of a key that two others came after.
 
 use crate::sync::{AtomicU64, Ordering, fence};
 use std::fmt;
@@ -11,10 +11,10 @@ use std::fmt;
 pub const TICKET_KEY_BYTES: usize = 32;
 
 const KEY_WORDS: usize = TICKET_KEY_BYTES / 8;
-/// A slot begins with the number of its key, or 0.
+/// A slot's words: the number of its key, or 0, then the key.
 const SLOT_WORDS: usize = 1 + KEY_WORDS;
 const SLOTS: usize = 2;
-/// Before the slots: the current key's number, and when it was drawn.
+/// The words before the slots: the current key's number, and when it was drawn.
 const HEAD_WORDS: usize = 2;
 
 /// The words, borrowed from the segment (or from the heap, in tests).
@@ -27,7 +27,7 @@ impl<'a> TicketKeys<'a> {
     /// Words that the keys take.
     pub const WORDS: usize = HEAD_WORDS + SLOTS * SLOT_WORDS;
 
-    /// The keys in `words`, which are [`Self::WORDS`] many, all zero where no key was put yet.
+    /// The keys in `words`, which are [`Self::WORDS`] many, all zero before the first key.
     #[must_use]
     pub fn new(words: &'a [AtomicU64]) -> Self {
         Self { words }
@@ -45,7 +45,7 @@ impl<'a> TicketKeys<'a> {
     /// The number of the current key; 0 before the first.
     #[must_use]
     pub fn current(&self) -> u64 {
-        // Acquire, with `put`: the key is there, and so is its time.
+        // Acquire pairs with the last store of `put`: the key is there, and so is its time.
         self.word(0, Ordering::Acquire)
     }
 
@@ -59,7 +59,7 @@ impl<'a> TicketKeys<'a> {
     #[must_use]
     pub fn key(&self, number: u64) -> Option<[u8; TICKET_KEY_BYTES]> {
         let (holds, words) = self.slot(number)?;
-        // Acquire, with the last store of `put` to the slot: its key is there.
+        // Acquire pairs with the last store of `put` to the slot: its key is there.
         if number == 0 || holds.load(Ordering::Acquire) != number {
             return None;
         }
@@ -67,15 +67,16 @@ impl<'a> TicketKeys<'a> {
         for (word, bytes) in words.iter().zip(key.as_chunks_mut::<8>().0) {
             *bytes = word.load(Ordering::Relaxed).to_le_bytes();
         }
-        // With the fence of `put`: who has read a word of the next key sees that the number is gone.
+        // Pairs with the fence of `put`: a worker that has read a word of the next key sees that the number is gone.
         fence(Ordering::Acquire);
         (holds.load(Ordering::Relaxed) == number).then_some(key)
     }
 
-    /// Makes `key` the current one, in place of the last but one. For the master alone; should two, an old and a new one,
-    /// do it at once, what comes out is a mixture of two random keys, or both, and costs no more than some tickets.
+    /// Makes `key` the current one, in place of the last but one. Only the master calls this. If two masters, an old
+    /// and a new one, do so at once, the result is a mixture of two random keys, or both, and costs no more than some
+    /// tickets.
     pub fn put(&self, key: &[u8; TICKET_KEY_BYTES], now_ms: u64) {
-        // Never 0, though somebody scribbled on the number.
+        // The number is never 0, even if a process scribbled on it.
         let number = self.current().checked_add(1).unwrap_or(1);
         let Some((holds, words)) = self.slot(number) else { return };
         holds.store(0, Ordering::Relaxed);
@@ -90,7 +91,7 @@ impl<'a> TicketKeys<'a> {
     }
 }
 
-/// Says nothing of the keys.
+/// Shows nothing of the keys.
 impl fmt::Debug for TicketKeys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TicketKeys").field("current", &self.current()).finish_non_exhaustive()
@@ -141,7 +142,7 @@ mod tests {
         let keys = TicketKeys::new(&words);
         keys.put(&[1; 32], 1);
         keys.put(&[2; 32], 2);
-        // As far as it came: the number is gone, half of the key is another's.
+        // A write that got half-way: the number is gone, half of the key is another's.
         let (holds, slot) = keys.slot(3).unwrap_or_else(|| unreachable!());
         holds.store(0, Ordering::Relaxed);
         slot[1].store(7, Ordering::Relaxed);

@@ -71,8 +71,8 @@ fn those_that_ask_at_the_same_time_have_one_bandwidth() {
 }
 
 proptest! {
-    /// Whatever stands in a word, and however long nobody asked, the rate is kept from then on, and nobody waits for longer
-    /// than all that could be put down before.
+    /// The rate is kept from now on, whatever stands in a word and however long no transfer asked. No transfer waits
+    /// for longer than all that could be reserved before.
     #[test]
     fn any_word_comes_right(word: u64, bytes_per_second in 1..=1_u64 << 40, now_ns: u64) {
         let words = [AtomicU64::new(word)];
@@ -84,7 +84,7 @@ proptest! {
         }
         for pair in starts.windows(2) {
             let saturates = pair[1] == u64::MAX;
-            // Where so much was put down that it was taken for noise, it begins anew.
+            // A word with so much reserved that it counts as noise begins anew.
             let begins_anew = pair[1] == now_ns && pair[0] > now_ns;
             prop_assert!(saturates || begins_anew || u128::from(pair[1] - pair[0]) >= portion_ns);
         }

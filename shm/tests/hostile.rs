@@ -1,6 +1,5 @@
-//! Honest ends over a mapping that somebody scribbles on: nothing panics, nothing leads out of the
-//! mapping, every step comes to an end, and no lane's bytes show in another, be it of another session
-//! or the other one of the same.
+//! Honest ends over a mapping that another process scribbles on. No end panics or leaves the mapping, every step
+//! comes to an end, and no lane's bytes show in another lane, be it of another session or of the same one.
 //!
 //! A run is one episode after another, each on a new segment. `SHM_TEST_SEED` repeats a run.
 #![allow(unsafe_code, clippy::unwrap_used)]
@@ -19,7 +18,7 @@ use party::{Party, Tally};
 use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
-use shm::{Direction, Geometry, LaneRef, Owner, Segment, SenderEnd, Terms, Vessel, WorkerId};
+use shm::{Buffer, Direction, Geometry, LaneRef, Owner, Segment, SenderEnd, Terms, WorkerId};
 use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -84,8 +83,8 @@ impl Scribbler {
 
     /// Writes a word at random, or one that names a range of a chunk, or a pipe, as descriptors do.
     fn noise(&self, random: &mut Random) {
-        let vessels = GEOMETRY.chunks + GEOMETRY.pipes;
-        let chunk = random.below(vessels as usize) as u64;
+        let buffers = GEOMETRY.chunks + GEOMETRY.pipes;
+        let chunk = random.below(buffers as usize) as u64;
         let descriptor = (chunk << 42) | (8 * random.below(512) as u64);
         let word = if random.below(2) == 0 { descriptor } else { random.next() };
         self.set(self.any(random), word);
@@ -239,21 +238,21 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
     let owner = Owner::new(WorkerId::new(1).unwrap(), 0);
     let mark = |at: LaneRef| u8::try_from(2 * at.session.slot).unwrap() + at.direction as u8 + 1;
     let reserve = |sender: &mut SenderEnd| match by_pipe {
-        true => sender.reserve_pipe(shared).unwrap().unwrap(),
-        false => sender.reserve(shared).unwrap().unwrap(),
+        true => sender.attach(shared).unwrap().reserve_pipe().unwrap().unwrap(),
+        false => sender.attach(shared).unwrap().reserve().unwrap().unwrap(),
     };
     let in_pipe = RefCell::new(Vec::new());
     let enter = |at: LaneRef| {
         let mut sender = shared.take_sender(at, owner, false).unwrap();
         let receiver = shared.take_receiver(at, owner, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
-        let mut filling = reserve(&mut sender);
-        match filling.vessel() {
-            Vessel::Chunk(_) => segment.bytes_mut(&mut filling).fill(mark(at)),
-            // Whatever was left in it is dropped before.
-            Vessel::Pipe(_) => drop(in_pipe.replace(vec![mark(at); 4096])),
+        let mut reserved = reserve(&mut sender);
+        match reserved.buffer() {
+            Buffer::Chunk(_) => segment.bytes_mut(&mut reserved).fill(mark(at)),
+            // The test drops the bytes that were left in the pipe before.
+            Buffer::Pipe(_) => drop(in_pipe.replace(vec![mark(at); 4096])),
         }
-        let _ = sender.publish(shared, filling, 0..4096).unwrap();
+        let _ = sender.attach(shared).unwrap().publish(reserved, 0..4096);
         (sender, receiver)
     };
     let empty_pipes = || {
@@ -267,13 +266,14 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
     let other = if in_the_same_session { ours.session } else { issue() };
     let other = other.lane(if in_the_same_session { Direction::Back } else { Direction::Forth });
 
-    // Which word is AckRecv: the one that changes when it is set.
+    // Finds the word of AckRecv: the one that changes when AckRecv is set.
     let scribbler = Scribbler::new(&segment);
     let snapshot = || (0..segment.len() / 8 - 512).map(|i| scribbler.get(i)).collect::<Vec<_>>();
     let (sender, mut receiver) = enter(ours);
-    let piece = receiver.next(shared).unwrap().unwrap();
+    let mut attached = receiver.attach(shared).unwrap();
+    let piece = attached.next_published().unwrap().unwrap();
     let before = snapshot();
-    let _ = piece.ack_recv(shared).unwrap();
+    let _ = piece.ack_recv();
     let changed = before.iter().zip(snapshot()).position(|(old, new)| *old != new).unwrap();
     shared.leave_sender(sender, None).unwrap();
     shared.leave_receiver(receiver).unwrap();
@@ -281,18 +281,18 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
 
     let (mut sender, mut receiver) = enter(ours);
     scribbler.set(changed, 1);
-    sender.shed(shared).unwrap();
+    sender.attach(shared).unwrap().shed().unwrap();
     let (theirs, their_receiver) = enter(other);
     shared.leave_sender(theirs, None).unwrap();
     shared.leave_receiver(their_receiver).unwrap();
     empty_pipes();
     let unfilled = reserve(&mut sender);
-    assert_eq!(matches!(unfilled.vessel(), Vessel::Pipe(_)), by_pipe);
-    if let Ok(Some(piece)) = receiver.next(shared) {
+    assert_eq!(matches!(unfilled.buffer(), Buffer::Pipe(_)), by_pipe);
+    if let Ok(Some(piece)) = receiver.attach(shared).unwrap().next_published() {
         let in_pipe = in_pipe.into_inner();
-        let bytes = match piece.vessel() {
-            Vessel::Chunk(_) => segment.bytes(&piece),
-            Vessel::Pipe(_) => &in_pipe,
+        let bytes = match piece.buffer() {
+            Buffer::Chunk(_) => segment.bytes(&piece),
+            Buffer::Pipe(_) => &in_pipe,
         };
         assert!(bytes.iter().all(|byte| *byte == mark(ours)));
     }

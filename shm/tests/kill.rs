@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use process::{Child, Exit, fork, wait_readable};
 use random::Random;
 use shm::{
-    Census, Direction, End, Filling, Geometry, LaneEnd, LaneRef, Life, Owner, Role, SenderEnd,
+    Census, Direction, End, Geometry, LaneEnd, LaneRef, Life, Owner, Reserved, Role, SenderEnd,
     SessionRef, Shared, State, Terms, WorkerId,
 };
 use std::cell::Cell;
@@ -32,7 +32,7 @@ const GEOMETRY: Geometry = Geometry {
 const ROLES: [Role; 2] = [Role::Sender, Role::Receiver];
 /// The worker that issues sessions, and has no part in their transfers.
 const ISSUER: usize = 0;
-/// Where one worker holds all places, and where one dies untold and another survives.
+/// The worker that holds all places, the worker that dies untold, and the worker that survives it.
 const BUSTLER: usize = 1;
 const DEAD: usize = 1;
 const SURVIVOR: usize = 2;
@@ -48,7 +48,7 @@ struct Case {
     role: Role,
     step: Step,
     moment: Moment,
-    /// At which of the steps of this kind, counted from one.
+    /// The number of the step among those of this kind, counted from one.
     turn: u32,
     victim: Role,
 }
@@ -73,8 +73,8 @@ impl Case {
         })
     }
 
-    /// Whether the survivor must be told of a loss. `None`: it depends on what the other process,
-    /// which runs on, comes to do.
+    /// Whether the survivor must be told of a loss. `None`: it depends on how far the other process gets, which runs
+    /// on.
     fn loses(self) -> Option<bool> {
         match (self.role, self.step, self.moment) {
             (_, Step::Release, _) | (Role::Receiver, Step::Claim, Moment::After) => None,
@@ -97,7 +97,7 @@ impl Pause {
     }
 }
 
-/// Who does what: a worker for each place of a session, none of which is the issuer.
+/// The worker that holds a place: each place of a session has its own, none of them the issuer.
 fn worker_of(role: Role, direction: Direction) -> usize {
     1 + 2 * direction as usize + role as usize
 }
@@ -139,7 +139,7 @@ fn transfer(world: &World, session: SessionRef, seed: u64) {
 fn assert_nothing_remains(world: &World, session: SessionRef) {
     let shared = world.segment.shared();
     assert_eq!(shared.census(), Census { sessions_live: 1, ..Census::default() });
-    // What is not empty is known to be so.
+    // The pool knows which pipes are not empty.
     let left = world.pipes.iter().filter(|pipe| !pipe.take(1).is_empty()).count();
     assert!(left <= shared.pool().pipes_dirty(), "{left} pipes are not empty");
     assert!(shared.end(session, End::Complete, |owner| panic!("{owner:?} is still there")));
@@ -151,7 +151,7 @@ fn kill_at(case: Case, seed: u64) {
     let world = World::new(&GEOMETRY);
     let session = world.issue(world.owner(ISSUER));
     let lane = session.lane(case.direction);
-    // Somebody waits in the other lane meanwhile, and goes on waiting whatever happens in this one.
+    // A bystander waits in the other lane meanwhile, and goes on waiting whatever happens in this one.
     let shared = world.segment.shared();
     let elsewhere = session.lane(opposite(case.direction));
     world.soil_pipes(lane, world.owner(ISSUER));
@@ -187,12 +187,12 @@ fn kill_at(case: Case, seed: u64) {
     }
 
     let survived = if case.step == Step::Release {
-        // All was sent and acknowledged: the other's death harms nobody.
+        // All was sent and acknowledged, so the other's death harms nobody.
         survivor.wait() == Exit::Code(0)
     } else if loses {
         survivor.wait() == Exit::Code(LOST)
     } else {
-        // It still waits, and takes the next that comes.
+        // The survivor still waits, and takes the next peer that comes.
         let next = spawn(&world, case.victim, lane, seed + 1, NOWHERE);
         survivor.wait() == Exit::Code(0) && next.wait() == Exit::Code(0)
     };
@@ -271,7 +271,7 @@ fn a_session_outlives_two_hundred_workers() {
             for turn in 0.. {
                 let outcome = worker.transfer(role, session.lane(direction), seed + turn, PIECES);
                 if outcome == Outcome::Complete {
-                    record.sent(1);
+                    record.add_bytes_out(1);
                 }
             }
             unreachable!("it is killed long before")
@@ -328,14 +328,14 @@ fn bustle(shared: &Shared<'_>, me: Owner, mut random: Random) -> i32 {
         let (lane, elsewhere) = (session.lane(direction), session.lane(opposite(direction)));
         let mut sender = shared.take_sender(lane, me, n & 1 == 0).unwrap();
         let other_sender = shared.take_sender(elsewhere, me, false).unwrap();
-        let filling = sender.reserve(shared).unwrap();
+        let reserved = sender.attach(shared).unwrap().reserve().unwrap();
         if n & 2 == 0 {
             let other_receiver = shared.take_receiver(elsewhere, me, false).unwrap();
             shared.begin(&other_sender, &[n]).unwrap().unwrap();
             shared.leave_receiver(other_receiver).unwrap();
-            bustle_in(shared, sender, filling, n, &mut random);
+            bustle_in(shared, sender, reserved, n, &mut random);
         } else {
-            shared.leave_sender(sender, filling).unwrap();
+            shared.leave_sender(sender, reserved).unwrap();
         }
         if n & 8 == 0 {
             shared.renew(&other_sender, 1).unwrap();
@@ -354,30 +354,30 @@ fn bustle(shared: &Shared<'_>, me: Owner, mut random: Random) -> i32 {
 fn bustle_in(
     shared: &Shared<'_>,
     mut sender: SenderEnd,
-    mut filling: Option<Filling>,
+    mut reserved: Option<Reserved>,
     n: u8,
     random: &mut Random,
 ) {
     let mut receiver = shared.take_receiver(sender.lane(), sender.owner(), false).unwrap();
     shared.begin(&sender, &[n]).unwrap().unwrap();
     for _ in 0..n % 8 {
-        if let Some(filling) = filling.take() {
-            sender.publish(shared, filling, 0..1).unwrap();
+        if let Some(reserved) = reserved.take() {
+            sender.attach(shared).unwrap().publish(reserved, 0..1);
         }
         if random.below(2) == 0
-            && let Some(piece) = receiver.next(shared).unwrap()
+            && let Some(piece) = receiver.attach(shared).unwrap().next_published().unwrap()
         {
-            piece.ack_recv(shared).unwrap();
+            piece.ack_recv();
         }
         let by_pipe = random.below(2) == 0;
-        filling =
-            if by_pipe { sender.reserve_pipe(shared) } else { sender.reserve(shared) }.unwrap();
+        let mut sender = sender.attach(shared).unwrap();
+        reserved = if by_pipe { sender.reserve_pipe() } else { sender.reserve() }.unwrap();
     }
     if n & 4 == 0 {
         shared.leave_receiver(receiver).unwrap();
-        shared.leave_sender(sender, filling).unwrap();
+        shared.leave_sender(sender, reserved).unwrap();
     } else {
-        shared.leave_sender(sender, filling).unwrap();
+        shared.leave_sender(sender, reserved).unwrap();
         shared.leave_receiver(receiver).unwrap();
     }
 }
@@ -394,7 +394,7 @@ fn a_worker_killed_anywhere_leaves_no_slot_place_or_chunk() {
         std::thread::sleep(Duration::from_micros(100 + (random.next() >> 8 & 0x3ff)));
         child.kill();
         assert_eq!(child.wait(), Exit::Signal(Signal::SIGKILL), "round {round}");
-        // It held both ends, so it can only be told of itself.
+        // The dead worker held both ends, so the sweep can only ring for the worker itself.
         let told = world.clean_up_after(BUSTLER);
         assert!(told.iter().all(|owner| *owner == me), "{told:?}");
 
@@ -455,8 +455,8 @@ fn a_departure_that_was_not_told_is_told_by_the_sweep() {
     dies_untold(|shared, lane, me| {
         let mut sender = shared.take_sender(lane, me, false).unwrap();
         shared.begin(&sender, b"").unwrap().unwrap();
-        let filling = sender.reserve(shared).unwrap().unwrap();
-        sender.publish(shared, filling, 0..1).unwrap();
+        let reserved = sender.attach(shared).unwrap().reserve().unwrap().unwrap();
+        sender.attach(shared).unwrap().publish(reserved, 0..1);
         shared.leave_sender(sender, None).unwrap();
     });
 }

@@ -1,5 +1,5 @@
-//! What one address may have at once: never more than its quota, whoever asks, dies or scribbles, and
-//! all of it again once it is given back.
+//! Permits: an address never has more than its quota, whatever processes ask, die or scribble, and gets all of it
+//! again once it is given back.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 #[path = "support/process.rs"]
@@ -113,7 +113,7 @@ fn a_session_has_its_permit_until_its_slot_is_free() {
     };
     for end in [End::Complete, End::Deleted, End::Expired] {
         let sessions = [start(u64::MAX), start(u64::MAX)];
-        // It is the sessions that have them, not the worker.
+        // The sessions hold the permits, not the worker, so the sweep frees none.
         permits.sweep(owner(1).worker);
         assert!(permits.take(shared, two, owner(2), NOW_MS).is_none());
         let receiver =
@@ -124,7 +124,7 @@ fn a_session_has_its_permit_until_its_slot_is_free() {
         assert_eq!(take_all(&segment, two, owner(2)).len(), 1);
         permits.sweep(owner(2).worker);
     }
-    // Whose lifetime is over makes room, though nobody has noticed yet.
+    // A session whose lifetime is over makes room, before any worker has expired it.
     let _sessions = [start(NOW_MS + 5), start(NOW_MS + 6)];
     assert!(permits.take(shared, two, owner(2), NOW_MS + 4).is_none());
     let _held = permits.take(shared, two, owner(2), NOW_MS + 5).unwrap();
@@ -213,7 +213,7 @@ fn workers_killed_anywhere_leave_the_quotas_whole() {
     }
 }
 
-/// What has a permit in the model.
+/// The holder of a permit in the model.
 #[derive(Debug)]
 enum Has {
     Worker(usize, Permit),
@@ -223,8 +223,8 @@ enum Has {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any steps in any order: nobody has more than its quota, and who is refused has met as many
-    /// holders as it may have permits.
+    /// Steps in any order: no address has more than its quota, and a refused taker has met as many holders as it may
+    /// have permits.
     #[test]
     fn every_step_is_what_a_list_of_holders_says(
         digests in any::<[u64; 3]>(),
@@ -276,7 +276,7 @@ proptest! {
         }
     }
 
-    /// Noise in the table is nobody's: it keeps no seat, and scribbling over a seat loses that seat.
+    /// Noise in the table is void and keeps no seat. A scribble over a seat loses that seat.
     #[test]
     fn noise_in_the_table_is_void_and_harms_seat_by_seat(
         noise in prop::collection::vec(any::<u64>(), 256),
@@ -299,8 +299,7 @@ proptest! {
         prop_assert!(refused <= scribbled.len());
     }
 
-    /// Whatever stands in a word of guesses, counting ends, and a budget is never exceeded in what
-    /// follows.
+    /// The counting of guesses ends whatever stands in a word, and no budget is exceeded afterwards.
     #[test]
     fn any_word_of_guesses_comes_right(word: u64, most in 0..50_u32, second in 0..10_u64) {
         let words = [AtomicU64::new(word)];

@@ -1,4 +1,4 @@
-//! A look at the places of one lane: who is there, and never of the session that comes after.
+//! A look at the places of one lane tells who is there, and never tells of the session that comes after.
 #![allow(clippy::unwrap_used)]
 
 use shm::{Direction, End, Geometry, LaneRef, Owner, Segment, Shared, State, Terms, WorkerId};
@@ -53,6 +53,6 @@ fn nothing_is_seen_of_a_session_that_is_over_nor_of_the_next() {
     let _receiver = shared.take_receiver(next, owner(1), false).unwrap();
     assert_eq!(states(shared, at), None);
     assert_eq!(states(shared, next), Some((State::Empty, State::Held)));
-    let nowhere = LaneRef { session: shm::SessionRef { slot: 7, generation: 0 }, ..at };
+    let nowhere = LaneRef { session: shm::SessionRef { slot: 7, issue_number: 0 }, ..at };
     assert!(shared.places(nowhere).is_err());
 }

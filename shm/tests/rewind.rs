@@ -1,4 +1,5 @@
-//! A sender whose receiver's worker died before it took anything begins again, with the same bytes, with another.
+//! A sender whose receiver's worker died before it took anything begins again, with the same bytes, with another
+//! receiver.
 #![allow(clippy::unwrap_used)]
 
 use shm::{
@@ -28,12 +29,12 @@ fn issue(shared: &Shared<'_>) -> LaneRef {
 }
 
 fn publish(segment: &Segment, sender: &mut SenderEnd, bytes: &[u8]) {
-    let mut filling = sender.reserve(segment.shared()).unwrap().unwrap();
-    segment.bytes_mut(&mut filling)[..bytes.len()].copy_from_slice(bytes);
-    let _ = sender.publish(segment.shared(), filling, 0..bytes.len()).unwrap();
+    let mut reserved = sender.attach(segment.shared()).unwrap().reserve().unwrap().unwrap();
+    segment.bytes_mut(&mut reserved)[..bytes.len()].copy_from_slice(bytes);
+    let _ = sender.attach(segment.shared()).unwrap().publish(reserved, 0..bytes.len());
 }
 
-/// A sender that has begun with a receiver, and has published all.
+/// A sender that has begun with a receiver, and has published everything.
 fn begin(segment: &Segment, at: LaneRef) -> (SenderEnd, ReceiverEnd) {
     let shared = segment.shared();
     let receiver = shared.take_receiver(at, owner(1), false).unwrap();
@@ -45,11 +46,12 @@ fn begin(segment: &Segment, at: LaneRef) -> (SenderEnd, ReceiverEnd) {
 
 fn expect_pieces(segment: &Segment, receiver: &mut ReceiverEnd) {
     for expected in PIECES {
-        let piece = receiver.next(segment.shared()).unwrap().expect("it was published");
+        let mut receiver = receiver.attach(segment.shared()).unwrap();
+        let piece = receiver.next_published().unwrap().expect("it was published");
         assert_eq!(segment.bytes(&piece), expected);
-        piece.ack_recv(segment.shared()).unwrap();
+        piece.ack_recv();
     }
-    assert!(receiver.next(segment.shared()).unwrap().is_none());
+    assert!(receiver.attach(segment.shared()).unwrap().next_published().unwrap().is_none());
 }
 
 fn sweep(shared: &Shared<'_>, worker: usize) {
@@ -57,7 +59,7 @@ fn sweep(shared: &Shared<'_>, worker: usize) {
 }
 
 fn take_back(shared: &Shared<'_>, sender: &mut SenderEnd) -> Vec<TakenBack> {
-    let taken_back = sender.rewind(shared).unwrap().expect("nothing was taken");
+    let taken_back = sender.attach(shared).unwrap().rewind().unwrap().expect("nothing was taken");
     assert!(!shared.look(sender).unwrap().begun);
     assert_eq!(taken_back.len(), PIECES.len());
     taken_back
@@ -69,14 +71,17 @@ fn what_a_lost_receiver_has_not_taken_goes_to_the_next_one() {
     let shared = segment.shared();
     let at = issue(shared);
     let (mut sender, _dead) = begin(&segment, at);
-    assert!(sender.rewind(shared).unwrap().is_none(), "its receiver lives");
+    assert!(sender.attach(shared).unwrap().rewind().unwrap().is_none(), "its receiver lives");
     sweep(shared, 1);
     let taken_back = take_back(shared, &mut sender);
     let mut receiver = shared.take_receiver(at, owner(3), false).unwrap();
-    assert!(receiver.next(shared).unwrap().is_none(), "nothing has begun");
+    assert!(
+        receiver.attach(shared).unwrap().next_published().unwrap().is_none(),
+        "nothing has begun"
+    );
     shared.begin(&sender, b"").unwrap().unwrap();
     for (chunk, payload) in taken_back {
-        let _ = sender.publish(shared, chunk, payload).unwrap();
+        let _ = sender.attach(shared).unwrap().publish(chunk, payload);
     }
     expect_pieces(&segment, &mut receiver);
     assert_eq!(sender.published_bytes(), 11);
@@ -93,18 +98,18 @@ fn what_was_taken_in_part_is_not_taken_back() {
         let at = issue(shared);
         let (mut sender, mut receiver) = begin(&segment, at);
         match step {
-            0 => receiver.count_taken(shared, 1).unwrap(),
+            0 => receiver.attach(shared).unwrap().count_taken(1),
             1 => {
-                receiver.next(shared).unwrap().unwrap().ack_recv(shared).unwrap();
+                receiver.attach(shared).unwrap().next_published().unwrap().unwrap().ack_recv();
             }
             _ => {
-                receiver.take_pipes(shared).unwrap();
-                let pipe = sender.reserve_pipe(shared).unwrap().unwrap();
-                let _ = sender.publish(shared, pipe, 0..1).unwrap();
+                receiver.attach(shared).unwrap().take_pipes();
+                let pipe = sender.attach(shared).unwrap().reserve_pipe().unwrap().unwrap();
+                let _ = sender.attach(shared).unwrap().publish(pipe, 0..1);
             }
         }
         sweep(shared, 1);
-        assert!(sender.rewind(shared).unwrap().is_none(), "{step}");
+        assert!(sender.attach(shared).unwrap().rewind().unwrap().is_none(), "{step}");
         shared.leave_sender(sender, None).unwrap();
         assert!(shared.end(at.session, shm::End::Deleted, |_| {}));
     }
@@ -133,7 +138,7 @@ fn a_sender_that_leaves_with_what_it_took_back_gives_it_up() {
     let (mut sender, _dead) = begin(&segment, at);
     sweep(shared, 1);
     for (chunk, _) in take_back(shared, &mut sender) {
-        sender.give_up(shared, chunk).unwrap();
+        sender.attach(shared).unwrap().give_up(chunk).unwrap();
     }
     shared.leave_sender(sender, None).unwrap();
     assert_eq!(shared.census(), NOTHING_HELD);
@@ -141,5 +146,5 @@ fn a_sender_that_leaves_with_what_it_took_back_gives_it_up() {
     let mut receiver = shared.take_receiver(at, owner(3), false).unwrap();
     let sender = shared.take_sender(at, owner(2), false).unwrap();
     shared.begin(&sender, b"").unwrap().unwrap();
-    assert!(receiver.next(shared).unwrap().is_none());
+    assert!(receiver.attach(shared).unwrap().next_published().unwrap().is_none());
 }

@@ -1,4 +1,4 @@
-//! A segment's beginning: what is made is allocated and sealed, what is attached is checked first.
+//! The beginning of a segment: a new one is allocated and sealed, an attached one is checked first.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 #[path = "support/process.rs"]
@@ -12,8 +12,8 @@ use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 use process::{Exit, fork};
 use shm::{
-    AttachError, Census, CreateError, Direction, End, Geometry, GeometryError, Life, Owner,
-    Segment, Terms, WorkerId,
+    AttachError, Census, CreateError, Direction, Geometry, GeometryError, Life, Owner, Segment,
+    Terms, WorkerId,
 };
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -97,58 +97,25 @@ fn who_attaches_sees_the_same_words_and_bytes() {
     let session = ours.shared().issue(owner, &terms, 1).unwrap();
     assert_eq!(theirs.shared().life(session), Ok(Some(Life::Live)));
     let found = theirs.shared().find(session.slot).unwrap();
-    assert_eq!((found.terms, found.guest, found.expires_ms), (terms, 0, 100));
+    assert_eq!((found.terms, found.guest, found.expires_ms), (terms, None, 100));
 
     let mut sender =
         ours.shared().take_sender(session.lane(Direction::Forth), owner, false).unwrap();
     let mut receiver =
         theirs.shared().take_receiver(session.lane(Direction::Forth), owner, false).unwrap();
     assert_eq!(ours.shared().begin(&sender, b"name"), Ok(Some(owner)));
-    assert_eq!(receiver.announcement(theirs.shared()).unwrap(), b"name");
-    let mut filling = sender.reserve(ours.shared()).unwrap().unwrap();
-    ours.bytes_mut(&mut filling)[10..15].copy_from_slice(b"bytes");
-    sender.publish(ours.shared(), filling, 10..15).unwrap();
-    let piece = receiver.next(theirs.shared()).unwrap().unwrap();
+    assert_eq!(receiver.attach(theirs.shared()).unwrap().announcement().unwrap(), b"name");
+    let mut reserved = sender.attach(ours.shared()).unwrap().reserve().unwrap().unwrap();
+    ours.bytes_mut(&mut reserved)[10..15].copy_from_slice(b"bytes");
+    sender.attach(ours.shared()).unwrap().publish(reserved, 10..15);
+    let mut attached = receiver.attach(theirs.shared()).unwrap();
+    let piece = attached.next_published().unwrap().unwrap();
     assert_eq!(theirs.bytes(&piece), b"bytes");
 }
 
 #[test]
-fn that_payload_has_passed_is_known_until_the_slot_is_issued_anew() {
-    let segment = Segment::create(&Geometry { sessions: 1, ..GEOMETRY }).unwrap();
-    let (shared, owner) = (segment.shared(), Owner::new(WorkerId::new(1).unwrap(), 0));
-    let terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 99, account: None };
-    let session = shared.issue(owner, &terms, 1).unwrap();
-    let lane = session.lane(Direction::Forth);
-    let attempt = |has_payload: bool| {
-        let mut sender = shared.take_sender(lane, owner, false).unwrap();
-        let receiver = shared.take_receiver(lane, owner, false).unwrap();
-        shared.begin(&sender, b"").unwrap().unwrap();
-        if has_payload {
-            let filling = sender.reserve(shared).unwrap().unwrap();
-            sender.publish(shared, filling, 0..1).unwrap();
-        }
-        shared.leave_receiver(receiver).unwrap();
-        shared.leave_sender(sender, None).unwrap();
-    };
-    assert_eq!(shared.has_passed(lane), Ok(false));
-    attempt(false);
-    assert_eq!(shared.has_passed(lane), Ok(false), "an empty attempt passes nothing");
-    attempt(true);
-    assert_eq!(shared.has_passed(lane), Ok(true));
-    attempt(false);
-    assert_eq!(shared.has_passed(lane), Ok(true), "later attempts change nothing");
-    assert_eq!(shared.has_passed(session.lane(Direction::Back)), Ok(false));
-
-    assert!(shared.end(session, End::Deleted, |_| {}));
-    assert_eq!(shared.has_passed(lane), Ok(false), "the session is over");
-    let next = shared.issue(owner, &terms, 2).unwrap();
-    assert_eq!(next.slot, session.slot);
-    assert_eq!(shared.has_passed(next.lane(Direction::Forth)), Ok(false));
-}
-
-#[test]
 fn a_segment_that_gets_no_memory_is_an_error_and_not_a_signal() {
-    // In a process of its own: the limit is the whole process's.
+    // The child is a process of its own, as the limit holds for the whole process.
     let child = fork(|| {
         let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
         // SAFETY: the pointer leads to a limit on this stack, and the call only reads it.

@@ -1,4 +1,5 @@
-//! What a dead worker noted is swept first, what it did not note as well, and the free slots cost next to nothing.
+//! The sweep frees first what a dead worker noted, then what it did not note, and the free slots cost next to
+//! nothing.
 #![allow(clippy::unwrap_used)]
 
 use shm::{Direction, Geometry, Owner, Segment, SenderEnd, SessionRef, Shared, Terms, WorkerId};
@@ -36,7 +37,7 @@ fn peers_of_the_dead_are_rung_before_the_others_are_looked_at() {
     let segment = Segment::create(&GEOMETRY).unwrap();
     let shared = segment.shared();
     let sessions: Vec<_> = (0..SESSIONS).map(|_| issue(shared)).collect();
-    // A session that ended is rung for whoever is in it, whichever worker died.
+    // A sweep rings for every owner in a session that ended, whichever worker died.
     let (ended, last) = (sessions[3], *sessions.last().unwrap());
     shared.take_receiver(ended.lane(Direction::Forth), owner(3), false).unwrap();
     assert!(shared.end(ended, shm::End::Deleted, |_| {}));

@@ -1,7 +1,7 @@
-//! What a client said, so that it stays where it is put.
+//! Escapes a client's words, so that they stay in their field.
 //!
-//! As nginx does: a quote, a backslash, and every byte that is not printable ASCII become `\xHH`. In JSON the
-//! backslash is doubled, so that both formats say the same.
+//! Escapes as nginx does: a quote, a backslash, and every byte that is not printable ASCII become `\xHH`. In JSON the
+//! backslash is doubled, so both formats say the same.
 
 /// Stands where something was cut.
 const CUT: &[u8] = b"...";

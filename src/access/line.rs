@@ -1,10 +1,10 @@
-//! A request as a line: nginx's `combined` with more behind it, or JSON. Both say the same.
+//! Writes a request as a line: nginx's `combined` with more behind it, or JSON. Both say the same.
 
+use super::entry::{LogEntry, REFERER_BYTES_MAX, REQUEST_BYTES_MAX, USER_AGENT_BYTES_MAX};
 use super::escape;
-use super::note::{Note, REFERER_BYTES_MAX, REQUEST_BYTES_MAX, USER_AGENT_BYTES_MAX};
+use crate::api::ApiName;
 use crate::config::AccessFormat;
 use crate::sys::clock::LocalTime;
-use crate::tally::Api;
 use shm::Role;
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -13,20 +13,23 @@ use std::net::IpAddr;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Adds the line of a request that is over `now_ms`, which is the time `time`.
-pub(super) fn write(
-    out: &mut Vec<u8>,
-    format: AccessFormat,
-    note: &Note,
-    client: IpAddr,
-    time: &LocalTime,
-    now_ms: u64,
-) {
+/// A request that is over.
+#[derive(Clone, Copy)]
+pub(super) struct Ended<'e> {
+    pub(super) entry: &'e LogEntry,
+    pub(super) client: IpAddr,
+    /// The end of the request: by the calendar, and by the clock that `entry` uses.
+    pub(super) time: &'e LocalTime,
+    pub(super) now_ms: u64,
+}
+
+/// Adds the line of a request that is over.
+pub(super) fn write(out: &mut Vec<u8>, format: AccessFormat, ended: Ended<'_>) {
     let mut line = Line { out, is_json: format == AccessFormat::Json };
     if line.is_json {
-        line.json(note, client, time, now_ms);
+        line.json(ended);
     } else {
-        line.combined(note, client, time, now_ms);
+        line.combined(ended);
     }
     line.out.push(b'\n');
 }
@@ -37,19 +40,19 @@ struct Line<'o> {
 }
 
 impl Line<'_> {
-    fn combined(&mut self, note: &Note, client: IpAddr, time: &LocalTime, now_ms: u64) {
+    fn combined(&mut self, Ended { entry, client, time, now_ms }: Ended<'_>) {
         let month = MONTHS.get(time.month).unwrap_or(&"Jan");
         let LocalTime { year, day, hour, minute, second, .. } = time;
         let (sign, hours, minutes) = time.offset();
         self.add(format_args!("{client} - - [{day:02}/{month}/{year:04}"));
         self.add(format_args!(":{hour:02}:{minute:02}:{second:02} {sign}{hours:02}{minutes:02}] "));
-        let [request, referer, user_agent] = note.words();
+        let [request, referer, user_agent] = entry.words();
         self.word(request, REQUEST_BYTES_MAX);
-        self.add(format_args!(" {:03} {} ", note.status, note.body_bytes));
+        self.add(format_args!(" {:03} {} ", entry.status, entry.body_bytes));
         self.word(referer, REFERER_BYTES_MAX);
         self.out.push(b' ');
         self.word(user_agent, USER_AGENT_BYTES_MAX);
-        for (name, value) in extras(note, now_ms) {
+        for (name, value) in extras(entry, now_ms) {
             match value {
                 Some(value) => self.add(format_args!(" {name}={value}")),
                 None => self.add(format_args!(" {name}=-")),
@@ -57,16 +60,16 @@ impl Line<'_> {
         }
     }
 
-    fn json(&mut self, note: &Note, client: IpAddr, time: &LocalTime, now_ms: u64) {
-        let [request, referer, user_agent] = note.words();
+    fn json(&mut self, Ended { entry, client, time, now_ms }: Ended<'_>) {
+        let [request, referer, user_agent] = entry.words();
         self.add(format_args!("{{\"time\":\"{time}\",\"client\":\"{client}\",\"request\":"));
         self.word(request, REQUEST_BYTES_MAX);
-        self.add(format_args!(",\"status\":{},\"bytes\":{}", note.status, note.body_bytes));
+        self.add(format_args!(",\"status\":{},\"bytes\":{}", entry.status, entry.body_bytes));
         self.add(format_args!(",\"referer\":"));
         self.word(referer, REFERER_BYTES_MAX);
         self.add(format_args!(",\"user_agent\":"));
         self.word(user_agent, USER_AGENT_BYTES_MAX);
-        for (name, value) in extras(note, now_ms) {
+        for (name, value) in extras(entry, now_ms) {
             match value {
                 Some(value @ (Value::Count(_) | Value::Millis(_))) => {
                     self.add(format_args!(",\"{name}\":{value}"));
@@ -78,7 +81,7 @@ impl Line<'_> {
         self.out.push(b'}');
     }
 
-    /// What a client said, in quotes.
+    /// A client's words, in quotes.
     fn word(&mut self, word: &[u8], bytes_max: usize) {
         if word.is_empty() {
             self.out.extend_from_slice(if self.is_json { b"null" } else { b"\"-\"" });
@@ -95,7 +98,7 @@ impl Line<'_> {
     }
 }
 
-/// A value of ours, which needs no escape.
+/// A value of the relay's own, which needs no escape.
 enum Value<'n> {
     Hash(&'n dyn Display),
     Label(&'static str),
@@ -115,28 +118,31 @@ impl Display for Value<'_> {
     }
 }
 
-/// What stands behind nginx's fields.
-fn extras(note: &Note, now_ms: u64) -> [(&'static str, Option<Value<'_>>); 7] {
-    let role = note.role.map(|role| match role {
+/// The fields behind nginx's.
+fn extras(entry: &LogEntry, now_ms: u64) -> [(&'static str, Option<Value<'_>>); 9] {
+    let role = entry.role.map(|role| match role {
         Role::Sender => "sender",
         Role::Receiver => "receiver",
     });
-    let (wait_ms, transfer_ms) = note.times_ms(now_ms);
+    let (wait_ms, transfer_ms) = entry.times_ms(now_ms);
+    let has_place = entry.end.is_some();
     [
-        ("session", note.session.as_ref().map(|hash| Value::Hash(hash))),
+        ("session", entry.session.as_ref().map(|hash| Value::Hash(hash))),
         ("role", role.map(Value::Label)),
-        ("api", note.api.map(Api::label).map(Value::Label)),
-        ("payload", note.payload_bytes.map(Value::Count)),
+        ("api", entry.api.map(ApiName::label).map(Value::Label)),
+        ("payload", entry.payload_bytes.map(Value::Count)),
+        ("offset", has_place.then_some(Value::Count(entry.offset))),
+        ("skipped", has_place.then_some(Value::Count(entry.skipped_bytes))),
         ("wait", wait_ms.map(Value::Millis)),
         ("transfer", transfer_ms.map(Value::Millis)),
-        ("end", note.end.map(Value::Label)),
+        ("end", entry.end.map(Value::Label)),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::note::Words;
+    use super::super::entry::Words;
     use super::super::redact;
     use super::*;
     use crate::session::SessionHash;
@@ -152,57 +158,60 @@ mod tests {
         offset_minutes: -150,
     };
 
-    fn note(request: &[u8], referer: &[u8], user_agent: &[u8]) -> Note {
-        let mut note = Note::default();
+    fn entry(request: &[u8], referer: &[u8], user_agent: &[u8]) -> LogEntry {
+        let mut entry = LogEntry::default();
         let session = Some(SessionHash::new(&[1; 32], &[2; 32]));
-        let mut words = Words::new(note.begin(Some(Api::Exchange), session, 1000));
+        let mut words = Words::new(entry.begin(Some(ApiName::Exchange), session, 1000));
         words.request(|out| redact::request_line(out, request, "/session", None));
         words.referer(|out| out.extend_from_slice(referer));
         words.user_agent(|out| out.extend_from_slice(user_agent));
-        note.asks_for(Role::Sender);
-        note
+        entry.asks_for(Role::Sender);
+        entry
     }
 
-    fn written(format: AccessFormat, note: &Note) -> String {
+    fn written(format: AccessFormat, entry: &LogEntry) -> String {
         let mut out = Vec::new();
-        write(&mut out, format, note, "2001:db8::1".parse().unwrap(), &TIME, 3250);
+        let client = "2001:db8::1".parse().unwrap();
+        write(&mut out, format, Ended { entry, client, time: &TIME, now_ms: 3250 });
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_line_is_nginxs_and_more() {
-        let mut note = note(b"PUT /a HTTP/1.1", b"", b"curl/8 \"x\"");
-        note.met(2000);
-        note.ended("delivered", Some(10));
-        note.answered(200, 19);
-        let hash = note.session.unwrap();
+        let mut entry = entry(b"PUT /a HTTP/1.1", b"", b"curl/8 \"x\"");
+        entry.begun(2000);
+        entry.ended("delivered", Some(10));
+        entry.resumes(4, 3);
+        entry.answered(200, 19);
+        let hash = entry.session.unwrap();
         let wanted = format!(
             "2001:db8::1 - - [01/Oct/2000:13:05:36 -0230] \"PUT /a HTTP/1.1\" 200 19 \"-\" \
-             \"curl/8 \\x22x\\x22\" session={hash} role=sender api=exchange payload=10 wait=1.000 \
+             \"curl/8 \\x22x\\x22\" session={hash} role=sender api=exchange payload=10 \
+             offset=4 skipped=3 wait=1.000 \
              transfer=1.250 end=delivered\n"
         );
-        assert_eq!(written(AccessFormat::Combined, &note), wanted);
+        assert_eq!(written(AccessFormat::Combined, &entry), wanted);
         let json: serde_json::Value =
-            serde_json::from_str(&written(AccessFormat::Json, &note)).unwrap();
+            serde_json::from_str(&written(AccessFormat::Json, &entry)).unwrap();
         let wanted = serde_json::json!({
             "time": "2000-10-01T13:05:36-02:30", "client": "2001:db8::1", "status": 200, "bytes": 19,
             "request": "PUT /a HTTP/1.1", "referer": null, "user_agent": "curl/8 \\x22x\\x22",
             "session": hash.to_string(), "role": "sender", "api": "exchange", "payload": 10,
-            "wait": 1.0, "transfer": 1.25, "end": "delivered",
+            "offset": 4, "skipped": 3, "wait": 1.0, "transfer": 1.25, "end": "delivered",
         });
         assert_eq!(json, wanted);
     }
 
     #[test]
     fn what_is_not_known_is_left_open() {
-        let mut note = Note::default();
-        note.begin(None, None, 0);
-        let line = written(AccessFormat::Combined, &note);
-        let wanted =
-            "] \"-\" 000 0 \"-\" \"-\" session=- role=- api=- payload=- wait=- transfer=- end=-\n";
+        let mut entry = LogEntry::default();
+        entry.begin(None, None, 0);
+        let line = written(AccessFormat::Combined, &entry);
+        let wanted = "] \"-\" 000 0 \"-\" \"-\" session=- role=- api=- payload=- offset=- skipped=- \
+                      wait=- transfer=- end=-\n";
         assert!(line.ends_with(wanted), "{line}");
-        note.client_left();
-        assert!(written(AccessFormat::Json, &note).contains("\"status\":499,"));
+        entry.client_left();
+        assert!(written(AccessFormat::Json, &entry).contains("\"status\":499,"));
     }
 
     proptest! {
@@ -212,12 +221,13 @@ mod tests {
             referer in prop::collection::vec(any::<u8>(), 0..1000),
             user_agent in prop::collection::vec(any::<u8>(), 0..5000),
         ) {
-            let mut note = note(&request, &referer, &user_agent);
-            note.answered(200, u64::MAX);
-            note.ended("peer_worker_lost", Some(u64::MAX));
-            note.met(0);
+            let mut entry = entry(&request, &referer, &user_agent);
+            entry.answered(200, u64::MAX);
+            entry.ended("peer_worker_lost", Some(u64::MAX));
+            entry.resumes(u64::MAX, u64::MAX);
+            entry.begun(0);
             for format in [AccessFormat::Combined, AccessFormat::Json] {
-                let line = written(format, &note);
+                let line = written(format, &entry);
                 prop_assert!(line.len() < super::super::LINE_BYTES_MAX, "{} bytes", line.len());
                 let line = line.strip_suffix('\n').unwrap();
                 prop_assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)));

@@ -1,9 +1,9 @@
-//! What may not be read in a log is taken out of what a client said: session keys and tokens, also those that are no
-//! longer good, that were mistyped, or that stand where they do not belong.
+//! Removes from a client's words what nobody may read in a log: session keys and tokens, even dead, mistyped and
+//! misplaced ones.
 //!
-//! A word is a run of letters that a key is made of, percent-encoded ones too. Where a key belongs, and in all of a
-//! target, a word that is long enough to be of any use to somebody who guesses the rest becomes `-`; the key of a
-//! session that lives becomes the session's hash.
+//! A word is a run of letters that a key is made of, percent-encoded ones too. Where a key belongs, and everywhere in
+//! a target, a word that is long enough to help somebody guess the rest becomes `-`. The key of a living session
+//! becomes the session's hash.
 
 use crate::session::SessionHash;
 use std::io::Write;
@@ -86,7 +86,7 @@ fn split_origin(url: &[u8]) -> (&[u8], &[u8]) {
     url.split_at_checked(host.saturating_add(end.unwrap_or(behind.len()))).unwrap_or((url, &[]))
 }
 
-/// Adds where a `Referer` leads, but not to which page there: it may be a session's.
+/// Adds the origin of a `Referer`, but not the page there: the page may be a session's.
 pub(super) fn referer(out: &mut Vec<u8>, referer: Option<&[u8]>) {
     let Some(referer) = referer else { return };
     let (origin, page) = split_origin(referer);
@@ -112,7 +112,7 @@ fn scrub(out: &mut Vec<u8>, text: &[u8], letters_max: usize) {
             bytes += letter;
             letters += 1;
         }
-        // What ends a word goes with it.
+        // The delimiter that ends a word belongs to it.
         let (word, other) = rest.split_at_checked(bytes).unwrap_or((rest, &[]));
         if letters > letters_max {
             out.push(HIDDEN);

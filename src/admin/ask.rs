@@ -1,10 +1,9 @@
-//! Asking a running relay for its status, over its admin listener. Called by `cli`.
+//! Asks a running relay for its status, over its admin listener. Called by `cli`.
 //!
-//! What answers is taken for a stranger: what it sends is bounded and parsed, and nothing else of it is
-//! printed.
+//! The answering program counts as a stranger: its answer is bounded and parsed, and nothing else of it is printed.
 
-use super::status::Report;
-use crate::sys::private::{self, Address};
+use super::status::StatusReport;
+use crate::sys::operator::{self, ListenAddress};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,29 +19,31 @@ const REQUEST: &[u8] = b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: 
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The configuration names no admin listener.
-    #[error("there is no admin listener to ask: set `listen` in the section [admin]")]
+    #[error("the configuration has no admin listener: set `listen` in the section [admin]")]
     NoListener,
-    /// The kernel chose the port, and told nobody but whoever started the relay.
-    #[error("the port of the admin listener {0} is chosen at each start: set another in [admin]")]
+    /// The kernel chose the port, and told only the process that started the relay.
+    #[error(
+        "the port of the admin listener {0} is chosen at each start: set a fixed one in [admin]"
+    )]
     AnyPort(SocketAddr),
-    /// It did not answer.
+    /// The admin listener did not answer.
     #[error("the admin listener {address} does not answer")]
     Silent {
-        /// Which.
-        address: Address,
+        /// The address that was asked.
+        address: ListenAddress,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// What answered is no admin listener of this program.
-    #[error("what answers at {0} is not the admin listener of an idontstore of this version")]
-    Strange(Address),
+    /// The answering program is not an admin listener of this program.
+    #[error("the program at {0} is not the admin listener of this version of idontstore")]
+    Strange(ListenAddress),
 }
 
 /// The status of the relay that answers at `address`, in words.
-pub fn ask_status(address: Option<&Address>) -> Result<String, AskError> {
+pub fn ask_status(address: Option<&ListenAddress>) -> Result<String, AskError> {
     let address = address.ok_or(AskError::NoListener)?;
-    if let Address::Tcp(chosen) = address
+    if let ListenAddress::Tcp(chosen) = address
         && chosen.port() == 0
     {
         return Err(AskError::AnyPort(*chosen));
@@ -54,8 +55,8 @@ pub fn ask_status(address: Option<&Address>) -> Result<String, AskError> {
     Ok(report.to_string())
 }
 
-fn exchange(address: &Address) -> io::Result<Vec<u8>> {
-    let mut socket = private::connect(address, PATIENCE)?;
+fn exchange(address: &ListenAddress) -> io::Result<Vec<u8>> {
+    let mut socket = operator::connect(address, PATIENCE)?;
     socket.write_all(REQUEST)?;
     let (mut answer, mut room) = (Vec::new(), vec![0; 65_536]);
     let begun = Instant::now();
@@ -76,7 +77,7 @@ fn exchange(address: &Address) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn parse(answer: &[u8]) -> Option<Report> {
+fn parse(answer: &[u8]) -> Option<StatusReport> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")?;
     let body = answer.get(end + 4..)?;
     answer.starts_with(b"HTTP/1.1 200 ").then(|| serde_json::from_slice(body).ok())?
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     fn error(address: Option<&str>) -> String {
-        let address = address.map(|text| Address::parse(text).unwrap());
+        let address = address.map(|text| ListenAddress::parse(text).unwrap());
         ask_status(address.as_ref()).unwrap_err().to_string()
     }
 

@@ -1,18 +1,18 @@
-//! Whom the admin listener answers over TCP, as far as the request tells. Called by [`super::Admin`].
+//! The hosts by which the admin listener answers over TCP. Called by [`super::Admin`].
 //!
-//! A page in a browser of whoever runs the relay may give its own name this machine's address (DNS rebinding), and
-//! would then be let read what is answered. Its requests name it in `Host`. So nobody is answered who asks by a
-//! name, but for `localhost`, which is nobody's to give away (RFC 6761, section 6.3), and the names that are
-//! configured. What is asked by an address the browser keeps from pages of other origins.
+//! A page in the operator's browser may give its own name this machine's address (DNS rebinding), and could then read
+//! the answers. Requests of such a page name its host in `Host`. So the admin listener answers no request by a name,
+//! except `localhost`, which nobody can give away (RFC 6761, section 6.3), and the configured names. Browsers keep
+//! answers from an IP address away from pages of other origins.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What somebody else is told.
+/// The answer to a request that names another host.
 pub(super) const WHY: &str =
-    "ask by an IP address, as localhost or by a name in admin.hosts, as no other is answered here";
+    "ask by an IP address, by localhost, or by a name in admin.hosts: other names are refused";
 
-/// Whether `host`, with or without a port, is an IP address, `localhost` or one of `names`, which are in small letters;
-/// none at all, as HTTP/1.0 may have it, is no browser's.
+/// Whether `host`, with or without a port, is an IP address, `localhost` or one of `names`, which are in small
+/// letters. A request without a host, which HTTP/1.0 allows, comes from no browser.
 pub(super) fn is_known(host: &str, names: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -24,7 +24,7 @@ pub(super) fn is_known(host: &str, names: &[String]) -> bool {
         || name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok()
         || bracketed.is_some_and(is_v6)
-        // A dot at the end says that the name is whole.
+        // A dot at the end marks a whole name.
         || names.iter().any(|it| it.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name)))
 }
 

@@ -1,7 +1,6 @@
-//! One connection to the admin listener: one request, one answer, and the end.
+//! A connection to the admin listener: one request, one answer, and the end.
 //!
-//! Driven by [`super::Admin`] with each event of its socket. Whoever asks has a deadline, and what is
-//! read is bounded.
+//! [`super::Admin`] drives it with each event of its socket. Every client has a deadline, and its request is bounded.
 
 use crate::http::{self, Fault, FieldRoom, HeadLimits, Parsed, Request};
 use socket2::Socket;
@@ -10,7 +9,7 @@ use std::net::Shutdown;
 use std::ops::ControlFlow;
 
 const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192, header_fields_max: 64 };
-/// What is read and dropped behind the head, so that the client sees the answer and not a reset.
+/// The bytes read and dropped behind the head, so that the client sees the answer and not a reset.
 const LINGER_BYTES_MAX: usize = 65_536;
 const READ_BYTES: usize = 2048;
 
@@ -25,19 +24,19 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum State {
-    /// The request's head, of which so much has come.
+    /// The request's head, and how much of it has come.
     Head(Vec<u8>),
-    /// Room for the answer, of which so much is written.
+    /// The answer, and how much of it is written.
     Answer(Vec<u8>, usize),
-    /// The end of what the client sends, of which so many bytes are read at most.
+    /// The end of the client's bytes, and how many more are read at most.
     End(usize),
 }
 
-/// What a step came to: `Continue` if another can be made.
+/// The result of a step: `Continue` if another can be made.
 type Step = ControlFlow<Pause>;
 
 enum Pause {
-    /// Until the next event.
+    /// Wait for the next event.
     Wait,
     Close,
 }
@@ -47,7 +46,8 @@ impl Connection {
         Self { socket, deadline_ms, state: State::Head(Vec::new()) }
     }
 
-    /// Does what can be done now; `answer` writes the answer to a request. `Break`: it is over.
+    /// Makes all steps that can be made now; `answer` writes the answer to a request. `Break`: the connection is
+    /// over.
     pub(super) fn drive(&mut self, answer: impl Fn(&Request<'_>, &mut Vec<u8>)) -> ControlFlow<()> {
         loop {
             let step = match &self.state {
@@ -118,7 +118,7 @@ fn read(mut socket: &Socket, room: &mut [u8]) -> ControlFlow<Pause, usize> {
     }
 }
 
-/// What an error asks for: to try again, to wait, or to give up.
+/// The reaction to an error: try again, wait, or give up.
 fn pause(error: &std::io::Error) -> Step {
     match error.kind() {
         ErrorKind::Interrupted => Step::Continue(()),

@@ -1,8 +1,8 @@
-//! The two text formats of metrics: OpenMetrics 1.0, and the older one of Prometheus (0.0.4); which one a request asks
-//! for, and how the second is made of the first.
+//! The two text formats of metrics: OpenMetrics 1.0, and the older one of Prometheus (0.0.4). Chooses the format that a
+//! request asks for, and makes the second from the first.
 //!
-//! They differ in this: OpenMetrics names a family without the suffix of its samples, knows units and a type `info`, and
-//! has a mark at its end. The older format calls a family what its samples are called, and knows none of that.
+//! Differences: OpenMetrics names a family without the suffix of its samples, has units and a type `info`, and marks
+//! its end. The older format names a family as its samples, and has none of that.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ pub(super) enum Format {
     Prometheus,
 }
 
-/// The weight of what is wanted most, in thousandths (RFC 9110, section 12.4.2).
+/// The highest weight of a format, in thousandths (RFC 9110, section 12.4.2).
 const WEIGHT_MAX: u16 = 1000;
 
-/// Whether `content_type` was chosen by what a request accepts.
+/// Whether `content_type` depends on `Accept`.
 pub(super) fn is_negotiated(content_type: &str) -> bool {
     [Format::OpenMetrics, Format::Prometheus].iter().any(|it| it.content_type() == content_type)
 }
@@ -55,7 +55,7 @@ impl Format {
         }
     }
 
-    /// `text`, which is OpenMetrics, in this format.
+    /// Converts `text`, which is OpenMetrics, to this format.
     pub(super) fn written(self, text: String) -> String {
         match self {
             Self::OpenMetrics => text,
@@ -71,7 +71,7 @@ fn parameter(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     Some((name.trim_ascii().to_ascii_lowercase(), bare.unwrap_or(value)))
 }
 
-/// `q`, in thousandths: the greatest where there is none or it makes no sense.
+/// `q`, in thousandths: the highest if it is missing or malformed.
 fn weight(parameters: &[(Vec<u8>, &[u8])]) -> u16 {
     let given = parameters.iter().find(|(name, _)| name == b"q");
     let parsed = given.and_then(|(_, text)| {
@@ -92,7 +92,7 @@ fn weight(parameters: &[(Vec<u8>, &[u8])]) -> u16 {
     parsed.unwrap_or(WEIGHT_MAX)
 }
 
-/// What stands behind a family's name in its samples, by its type.
+/// The suffix of a family's samples, by its type.
 fn suffix(kind: &str) -> &'static str {
     match kind {
         "counter" => "_total",
@@ -121,7 +121,7 @@ fn to_prometheus(text: &str) -> String {
             let kind = if kind == "info" { "gauge" } else { kind.as_str() };
             format!("# TYPE {} {kind}", full(&name))
         } else if line.starts_with('#') {
-            // A unit, which the name has at its end, and the end of the text.
+            // A unit, which the name has at its end, or the mark at the end of the text.
             continue;
         } else {
             line.to_owned()

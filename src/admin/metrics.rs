@@ -1,11 +1,14 @@
-//! `/metrics`: the snapshot in the text format of OpenMetrics, which `exposition` makes the older one of Prometheus of.
+//! `/metrics`: the snapshot in the text format of OpenMetrics, from which `exposition` makes the older one of
+//! Prometheus.
 //!
-//! Names follow Prometheus' conventions; the format adds `_total` to counters. `docs/metrics.md` has the
-//! table, which a test keeps in step with this.
+//! Names follow Prometheus' conventions; the format adds `_total` to counters. `docs/metrics.md` has the table, and a
+//! test compares the two.
 
 use super::snapshot::Snapshot;
+use crate::api::ApiName;
+use crate::outcome::{ReceiverOutcome, SenderOutcome};
 use crate::session::Kind;
-use crate::tally::{Api, Handshake, Limit, ReceiverOutcome, SenderOutcome, Tally};
+use crate::tally::{Handshake, Limit, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -18,11 +21,11 @@ use std::time::UNIX_EPOCH;
 
 const PREFIX: &str = "idontstore";
 
-/// Writes everything that is measured.
+/// Writes all metrics.
 pub(super) fn write(snapshot: Snapshot) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "The program", version);
+    registry.register("build", "The version of the program", version);
     registry.register_collector(Box::new(snapshot));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
@@ -54,16 +57,16 @@ impl Writer<'_, '_> {
         let counters = self.snapshot.counters;
         let accepted = counters.accepted;
         self.total("connections_accepted", "Client connections accepted", accepted)?;
-        let open = "Client connections open now, without those that are being turned away";
+        let open = "Client connections open now; connections being refused do not count";
         self.gauge("connections_open", open, counters.open)?;
         self.totals(
             "limits_hit",
-            "What was turned away because a limit of the configuration was reached",
+            "Connections, requests and lanes refused because a limit was reached",
             Limit::ALL.iter().map(|limit| ([("limit", limit.label())], Tally::Limit(*limit))),
         )?;
         self.totals(
             "tls_handshakes",
-            "TLS handshakes over, by how they ended",
+            "TLS handshakes ended, by outcome",
             Handshake::ALL.iter().map(|it| ([("outcome", it.label())], Tally::Handshake(*it))),
         )?;
         let ends = self.snapshot.certificates.iter().map(|it| {
@@ -72,7 +75,7 @@ impl Writer<'_, '_> {
         });
         self.gauges(
             "tls_certificate_expiry_timestamp_seconds",
-            "Until when the certificate of a listener is good, in seconds since 1970",
+            "When the certificate of a listener expires, in seconds since 1970",
             ends,
         )?;
         self.tally("requests", "Request heads read", Tally::Request)?;
@@ -84,7 +87,7 @@ impl Writer<'_, '_> {
             .collect();
         self.totals(
             "answers",
-            "Answers begun, by status code; those that are relayed are 200",
+            "Answers begun, by status code; relayed answers are 200 or 206",
             codes.iter().map(|(code, tally)| ([("code", code.as_str())], *tally)),
         )
     }
@@ -104,47 +107,52 @@ impl Writer<'_, '_> {
         ];
         self.totals(
             "sessions_ended",
-            "Sessions ended; one whose lifetime is over, once its slot is needed or somebody waits",
+            "Sessions ended; an expired session counts once its slot is needed or a client waits",
             causes.map(|(cause, end)| ([("cause", cause)], Tally::Ended(end))),
         )?;
         let live = Kind::ALL.iter().zip(self.snapshot.sessions);
         self.gauges(
             "sessions_live",
-            "Sessions that live",
+            "Sessions alive now",
             live.map(|(kind, count)| ([("kind", kind.label())], count as u64)),
         )?;
         let max = self.snapshot.geometry.sessions;
-        self.gauge("sessions_max", "Sessions that can live at once", max.into())?;
+        self.gauge("sessions_max", "Sessions that can be alive at once", max.into())?;
         self.tally(
             "unknown_keys",
-            "Keys named that were no session's, also those that are over",
+            "Requests that named a key of no living session",
             Tally::UnknownKey,
         )
     }
 
     fn transfers(&mut self) -> fmt::Result {
-        let api = |api: &'static Api| ("api", api.label());
+        let api = |api: &'static ApiName| ("api", api.label());
         self.totals(
             "transfers_begun",
-            "Transfers whose first payload, or empty body's end, went to a receiver",
-            Api::ALL.iter().map(|it| ([api(it)], Tally::Begun(*it))),
+            "Transfers whose first payload, or the end of an empty body, went to a receiver",
+            ApiName::ALL.iter().map(|it| ([api(it)], Tally::Begun(*it))),
         )?;
-        let senders = Api::ALL.iter().flat_map(|it| {
+        self.tally(
+            "transfers_resumed",
+            "Transfers that resumed a file at an offset above 0",
+            Tally::Resumed,
+        )?;
+        let senders = ApiName::ALL.iter().flat_map(|it| {
             let labels = move |end: SenderOutcome| [api(it), ("outcome", end.label())];
             SenderOutcome::ALL.iter().map(move |end| (labels(*end), Tally::Sender(*it, *end)))
         });
-        let help = "What became of senders that had a place";
+        let help = "Senders that held a place and ended, by outcome";
         self.totals("senders_done", help, senders)?;
-        let receivers = Api::ALL.iter().flat_map(|it| {
+        let receivers = ApiName::ALL.iter().flat_map(|it| {
             let labels = move |end: ReceiverOutcome| [api(it), ("outcome", end.label())];
             ReceiverOutcome::ALL.iter().map(move |end| (labels(*end), Tally::Receiver(*it, *end)))
         });
-        let help = "What became of receivers that had a place";
+        let help = "Receivers that held a place and ended, by outcome";
         self.totals("receivers_done", help, receivers)?;
-        let running = Api::ALL.iter().zip(self.snapshot.running);
+        let running = ApiName::ALL.iter().zip(self.snapshot.running);
         self.gauges(
             "transfers_running",
-            "Transfers that have begun and are not over",
+            "Transfers begun and not ended",
             running.map(|(it, count)| ([api(it)], count as u64)),
         )?;
         let waits = [
@@ -153,38 +161,40 @@ impl Writer<'_, '_> {
         ];
         self.gauges(
             "waits",
-            "Places whose holder waits for its peer",
+            "Clients that hold a place and wait for their peer",
             waits.map(|(role, count)| ([("role", role)], count as u64)),
         )?;
         let counters = self.snapshot.counters;
         let help = "Payload received from senders";
         self.bytes_total("payload_received", help, counters.bytes_in)?;
-        let help = "Payload that receivers' kernel sockets took";
-        self.bytes_total("payload_sent", help, counters.bytes_out)
+        let help = "Payload that the receivers' kernel sockets took";
+        self.bytes_total("payload_sent", help, counters.bytes_out)?;
+        let help = "Payload read from senders and dropped because the receiver has it";
+        self.bytes_total("payload_skipped", help, counters.bytes_skipped)
     }
 
     fn memory(&mut self) -> fmt::Result {
         let geometry = self.snapshot.geometry;
         let segment_bytes = self.snapshot.segment_bytes as u64;
-        self.bytes("segment", "Size of the shared memory", segment_bytes)?;
-        self.bytes("chunk", "Size of a chunk", geometry.chunk_bytes as u64)?;
-        self.gauge("chunks", "Chunks in all", geometry.chunks.into())?;
+        self.bytes("segment", "Size of the shared-memory segment", segment_bytes)?;
+        self.bytes("chunk", "Size of one chunk", geometry.chunk_bytes as u64)?;
+        self.gauge("chunks", "Chunks in the segment", geometry.chunks.into())?;
         let held = self.snapshot.chunks_held as u64;
         self.gauge("chunks_held", "Chunks that lanes hold", held)?;
-        self.gauge("pipes", "Pipes in all", geometry.pipes.into())?;
+        self.gauge("pipes", "Pipes of the relay", geometry.pipes.into())?;
         let held = self.snapshot.pipes_held as u64;
-        self.gauge("pipes_held", "Pipes that lanes hold, or that are being emptied", held)?;
+        self.gauge("pipes_held", "Pipes that lanes hold or workers are emptying", held)?;
         let dirty = self.snapshot.pipes_dirty as u64;
-        self.gauge("pipes_dirty", "Pipes to be emptied before they are used again", dirty)
+        self.gauge("pipes_dirty", "Pipes that must be emptied before they are used again", dirty)
     }
 
     fn workers(&mut self) -> fmt::Result {
-        let phases = [("serving", Phase::Serving), ("stopping", Phase::Stopping)];
+        let phases = [("serving", Phase::Serving), ("draining", Phase::Draining)];
         let count = |phase| self.snapshot.workers_in(phase) as u64;
         let phases = phases.map(|(state, phase)| ([("state", state)], count(phase)));
         self.gauges("workers", "Worker processes", phases)?;
-        self.tally("workers_forked", "Worker processes started", Tally::WorkerForked)?;
-        let help = "Worker processes that ended though nobody had told them to";
+        self.tally("workers_forked", "Worker processes forked", Tally::WorkerForked)?;
+        let help = "Worker processes that ended without an order";
         self.tally("workers_died", help, Tally::WorkerDied)
     }
 
@@ -192,7 +202,7 @@ impl Writer<'_, '_> {
         let logs = [("access", Tally::AccessDropped), ("diagnostics", Tally::DiagnosticDropped)];
         self.totals(
             "log_lines_dropped",
-            "Lines that a log had no room for",
+            "Log lines dropped because the log had no room",
             logs.map(|(log, tally)| ([("log", log)], tally)),
         )
     }

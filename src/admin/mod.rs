@@ -1,10 +1,10 @@
-//! The admin listener: what whoever runs the relay asks it about itself.
+//! The admin listener: answers the operator's questions about the relay.
 //!
-//! Every worker watches the listener and answers from shared memory, so whichever answers tells of all of
-//! them. A worker that drains watches on to its end, so that somebody says that the relay is not ready when
-//! none serves. The worker calls [`Admin`] when its sockets or deadlines give a reason, and `cli` calls
-//! [`ask_status`]. What must always hold: no key and no token is ever told, an answer is made from one look
-//! without a lock, and everything that grows is bounded; over TCP no answer goes to a page of a browser.
+//! Every worker watches the listener and answers from shared memory, so every answer is about all workers. A draining
+//! worker goes on watching to its end, so that a worker is left to say that the relay is not ready. The worker calls
+//! [`Admin`] for events and deadlines of its sockets, and `cli` calls [`ask_status`]. Invariant: no answer has a key
+//! or a token. An answer is made from one snapshot without a lock. Everything that grows is bounded. Over TCP no page
+//! of a browser gets an answer.
 
 mod ask;
 mod caller;
@@ -19,8 +19,8 @@ pub use ask::{AskError, ask_status};
 pub use snapshot::Certificate;
 
 use crate::http::{Method, Request, ResponseHead, Status};
-use crate::relay::Relay;
-use crate::sys::{clock, epoll, private};
+use crate::relay::Env;
+use crate::sys::{clock, epoll, operator};
 use connection::Connection;
 use exposition::Format;
 use mio::unix::SourceFd;
@@ -35,11 +35,11 @@ use std::time::SystemTime;
 
 /// Connections of one worker at a time; more are closed at once.
 const CONNECTIONS_MAX: usize = 16;
-/// From accepting a connection to its end: who is slower is cut off.
+/// Time from accepting a connection to its end: the worker cuts off a slower client.
 const TIMEOUT_MS: u64 = 10_000;
-/// Connections that are accepted in the end; those that are too many are closed.
+/// Connections that are accepted before the listener is closed for good; the rest is closed.
 const LAST_ACCEPTS_MAX: usize = 64;
-/// How long to leave a listener alone that cannot be accepted from.
+/// How long to leave a listener alone when accept(2) fails.
 const PAUSE_MS: u64 = 100;
 
 const METHODS: &str = "GET, HEAD";
@@ -48,7 +48,7 @@ const METHODS: &str = "GET, HEAD";
 #[derive(Debug)]
 pub struct Admin {
     listener: &'static Socket,
-    /// Its own token, and the first of as many as there can be connections.
+    /// The listener's token, and the first of as many as there can be connections.
     first_token: usize,
     connections: Slab<Connection>,
     /// When to watch the listener again.
@@ -56,9 +56,9 @@ pub struct Admin {
     is_closed: bool,
     /// Whether a browser can come here.
     is_tcp: bool,
-    /// The names that it answers to there.
+    /// The names that it answers to over TCP.
     hosts: &'static [String],
-    /// Of the listeners that this worker serves.
+    /// The certificates of the listeners that this worker serves.
     certificates: Vec<Certificate>,
 }
 
@@ -66,8 +66,8 @@ impl Admin {
     /// Tokens that it uses.
     pub const TOKENS: usize = 1 + CONNECTIONS_MAX;
 
-    /// Watches `listener`; its events have tokens from `first_token` on.
-    /// Over TCP it answers to `hosts` beside addresses.
+    /// Watches `listener`; its events have tokens from `first_token` on. Requests over TCP have to name an address or
+    /// one of `hosts`.
     pub fn new(
         poll: &Poll,
         listener: &'static Socket,
@@ -76,7 +76,7 @@ impl Admin {
     ) -> io::Result<Self> {
         epoll::add_exclusive(poll, listener.as_raw_fd(), Token(first_token))?;
         let connections = Slab::with_capacity(CONNECTIONS_MAX);
-        let is_tcp = private::local_address(listener).is_some();
+        let is_tcp = operator::local_address(listener).is_some();
         let (resumes_ms, is_closed) = (None, false);
         let certificates = Vec::new();
         Ok(Self {
@@ -97,23 +97,23 @@ impl Admin {
         Self { certificates, ..self }
     }
 
-    /// When it wants to [`run`](Self::run) though nothing has happened.
+    /// When to [`run`](Self::run) it though nothing has happened.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let deadlines = self.connections.iter().map(|(_, connection)| connection.deadline_ms);
         deadlines.chain(self.resumes_ms).min()
     }
 
-    /// Deals with an event of one of its sockets.
-    pub fn note(&mut self, relay: &Relay, poll: &Poll, token: Token, now_ms: u64) {
+    /// Handles an event of one of its sockets.
+    pub fn record_event(&mut self, env: &Env, poll: &Poll, token: Token, now_ms: u64) {
         match token.0.checked_sub(self.first_token + 1) {
-            Some(key) => self.drive(relay, key),
+            Some(key) => self.drive(env, key),
             None if self.is_closed => {}
             None => self.accept(poll, now_ms),
         }
     }
 
-    /// Accepts a connection that nobody has told of: the worker that was woken for it may have died, or may hang.
+    /// Accepts a connection without an event: the worker that was woken for it may have died, or may hang.
     pub fn look(&mut self, poll: &Poll, now_ms: u64) {
         if !self.is_closed {
             self.accept(poll, now_ms);
@@ -135,14 +135,13 @@ impl Admin {
         }
     }
 
-    /// Accepts those who have come, as this worker may have been the one that was woken for them, and then
-    /// no more.
+    /// Accepts the connections that wait, as this worker may have been woken for them, and then no more.
     pub fn close(&mut self, poll: &Poll, now_ms: u64) {
         if self.is_closed {
             return;
         }
         for _ in 0..LAST_ACCEPTS_MAX {
-            let Ok(Some(socket)) = private::accept(self.listener) else { break };
+            let Ok(Some(socket)) = operator::accept(self.listener) else { break };
             self.take_in(poll, socket, now_ms);
         }
         self.unwatch(poll);
@@ -151,19 +150,19 @@ impl Admin {
     /// Watches the listener no more.
     fn unwatch(&mut self, poll: &Poll) {
         (self.is_closed, self.resumes_ms) = (true, None);
-        // It fails where it is not watched, which is what was wanted.
+        // Removing fails if the listener is not watched, which is the goal.
         let _ = epoll::remove(poll, self.listener.as_raw_fd());
     }
 
-    /// Whether somebody waits for an answer.
+    /// Whether a client waits for an answer.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         !self.connections.is_empty()
     }
 
-    /// Accepts one; whatever waits behind it is an event of its own.
+    /// Accepts one connection; the next one is an event of its own.
     fn accept(&mut self, poll: &Poll, now_ms: u64) {
-        match private::accept(self.listener) {
+        match operator::accept(self.listener) {
             Ok(Some(socket)) => self.take_in(poll, socket, now_ms),
             Ok(None) => {}
             // The master has stopped listening here.
@@ -190,11 +189,11 @@ impl Admin {
         }
     }
 
-    fn drive(&mut self, relay: &Relay, key: usize) {
+    fn drive(&mut self, env: &Env, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_heard = |host: &str| !self.is_tcp || caller::is_known(host, self.hosts);
         let answer = |request: &Request<'_>, out: &mut Vec<u8>| match is_heard(request.host) {
-            true => answer((relay, &self.certificates), request, out),
+            true => answer((env, &self.certificates), request, out),
             false => {
                 write(out, text(Status::Forbidden, caller::WHY), request.method == Method::Head)
             }
@@ -205,7 +204,7 @@ impl Admin {
     }
 }
 
-/// What there is to ask for.
+/// The pages of the admin listener.
 enum Page {
     /// Whether this worker's loop turns.
     Health,
@@ -235,39 +234,41 @@ fn text(status: Status, line: &str) -> Content {
 }
 
 /// The relay, and the certificates of its listeners.
-type Told<'t> = (&'t Relay, &'t [Certificate]);
+type Told<'t> = (&'t Env, &'t [Certificate]);
 
 fn answer(told: Told<'_>, request: &Request<'_>, out: &mut Vec<u8>) {
     let is_head = request.method == Method::Head;
     let content = match (Page::of(request.path), request.method) {
-        (None, _) => text(Status::NotFound, "/healthz, /readyz, /metrics and /status are here"),
+        (None, _) => {
+            text(Status::NotFound, "this listener answers /healthz, /readyz, /metrics and /status")
+        }
         (Some(page), Method::Get | Method::Head) => show(told, &page, request),
         (Some(_), _) => text(Status::MethodNotAllowed, "allowed here: GET, HEAD"),
     };
     write(out, content, is_head);
 }
 
-fn show((relay, certificates): Told<'_>, page: &Page, request: &Request<'_>) -> Content {
+fn show((env, certificates): Told<'_>, page: &Page, request: &Request<'_>) -> Content {
     let look = || {
-        let mut snapshot = Snapshot::take(relay.segment, clock::monotonic_ms());
-        // One that drains may have older ones than those who serve.
-        if relay.record.phase() == Phase::Serving {
+        let mut snapshot = Snapshot::take(env.segment, clock::monotonic_ms());
+        // A draining worker may have older certificates than those that serve.
+        if env.record.phase() == Phase::Serving {
             snapshot.certificates = certificates.to_vec();
         }
         snapshot
     };
-    let failed = |_| text(Status::InternalError, "it cannot be written down");
+    let failed = |_| text(Status::InternalError, "cannot write the answer");
     match page {
         Page::Health => text(Status::Ok, "alive"),
-        Page::Readiness if snapshot::is_ready(relay.segment) => text(Status::Ok, "ready"),
-        Page::Readiness => text(Status::Unavailable, "stopping"),
+        Page::Readiness if snapshot::is_ready(env.segment) => text(Status::Ok, "ready"),
+        Page::Readiness => text(Status::Unavailable, "draining"),
         Page::Metrics => {
             let format = Format::wanted(request.fields("Accept"));
             metrics::write(look()).map_or_else(failed, |text| {
                 (Status::Ok, format.content_type(), format.written(text))
             })
         }
-        Page::Status => match serde_json::to_string(&status::Report::new(&look())) {
+        Page::Status => match serde_json::to_string(&status::StatusReport::new(&look())) {
             Ok(body) => (Status::Ok, "application/json", body + "\n"),
             Err(_) => failed(std::fmt::Error),
         },

@@ -1,20 +1,21 @@
-//! One look at shared memory, from which both metrics and status are made.
+//! A snapshot of shared memory, from which metrics and status are made.
 //!
-//! It takes no lock, so its parts are of moments that are milliseconds apart. Words that make no sense,
-//! as somebody may have scribbled over them, are left out.
+//! The snapshot takes no lock, so its parts are some milliseconds apart. It leaves out words that make no sense,
+//! which a worker may have overwritten.
 
+use crate::api::ApiName;
 use crate::session::{Kind, SessionHash};
-use crate::tally::{Api, Tally};
+use crate::tally::Tally;
 use shm::{
-    Counters, Direction, End, Geometry, LaneSight, Life, Phase, Segment, Sight, State, TALLIES,
+    Counters, Direction, End, Geometry, LaneView, Life, Phase, Segment, SlotView, State, TALLIES,
     WORKER_RECORDS_MAX, WorkerId,
 };
 use std::time::SystemTime;
 
-/// Running transfers that are listed one by one; beyond it they are only counted.
+/// The most running transfers that are listed; more are only counted.
 pub(super) const TRANSFERS_SHOWN_MAX: usize = 100;
 
-/// What there was at one moment.
+/// The relay's state at one moment.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) geometry: Geometry,
@@ -22,28 +23,28 @@ pub(super) struct Snapshot {
     pub(super) chunks_held: usize,
     pub(super) pipes_held: usize,
     pub(super) pipes_dirty: usize,
-    /// Every worker that lives or has ever lived.
+    /// Every worker that lives or has lived.
     pub(super) workers: Vec<Worker>,
-    /// Of all workers together.
+    /// Counters summed over all workers.
     pub(super) counters: Counters,
     tallies: [u64; TALLIES],
     /// Sessions that ended to make room, which no tally counts.
     reclaimed: u64,
-    /// Those of them that had not lived their time.
+    /// Sessions among them whose lifetime was not over.
     displaced: u64,
     /// Sessions that live, by [`Kind::ALL`].
     pub(super) sessions: [usize; Kind::ALL.len()],
-    /// Sessions whose lifetime is over and that nobody is in: each goes when its slot is needed.
+    /// Expired sessions that nobody is in: each ends when its slot is needed.
     pub(super) sessions_expired: usize,
-    /// Sessions that have ended and are not left by all yet.
+    /// Sessions that have ended while a party has not left yet.
     pub(super) sessions_ending: usize,
     pub(super) senders_waiting: usize,
     pub(super) receivers_waiting: usize,
-    /// Running transfers, by [`Api::ALL`].
-    pub(super) running: [usize; Api::ALL.len()],
-    /// Of those, the first [`TRANSFERS_SHOWN_MAX`].
+    /// Running transfers, by [`ApiName::ALL`].
+    pub(super) running: [usize; ApiName::ALL.len()],
+    /// The first [`TRANSFERS_SHOWN_MAX`] of those.
     pub(super) transfers: Vec<Transfer>,
-    /// Of the listeners, and not of the segment: whoever takes the snapshot knows them.
+    /// Certificates of the listeners. The segment does not have them: the caller adds them.
     pub(super) certificates: Vec<Certificate>,
 }
 
@@ -52,11 +53,11 @@ pub(super) struct Snapshot {
 pub struct Certificate {
     /// The address of the listener.
     pub listener: String,
-    /// Until when it is good.
+    /// The end of its validity.
     pub ends: SystemTime,
 }
 
-/// One worker's record.
+/// A worker's record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Worker {
     pub(super) id: usize,
@@ -78,7 +79,7 @@ pub(super) struct Transfer {
     pub(super) age_ms: u64,
 }
 
-/// Whether there is somebody to serve new connections. Asked often, so it looks at nothing else.
+/// Whether a worker serves new connections. Asked often, so it reads nothing else.
 #[must_use]
 pub(super) fn is_ready(segment: &Segment) -> bool {
     let records = (0..WORKER_RECORDS_MAX).filter_map(WorkerId::new);
@@ -106,16 +107,16 @@ impl Snapshot {
             sessions_ending: 0,
             senders_waiting: 0,
             receivers_waiting: 0,
-            running: [0; Api::ALL.len()],
+            running: [0; ApiName::ALL.len()],
             transfers: Vec::new(),
         };
         (0..WORKER_RECORDS_MAX).for_each(|index| snapshot.add_worker(segment, index));
         let secret = segment.secret();
-        shared.survey().for_each(|sight| snapshot.add_session(&sight, &secret, now_ms));
+        shared.slots().for_each(|slot| snapshot.add_session(&slot, &secret, now_ms));
         snapshot
     }
 
-    /// How often `tally` was counted, by all workers that ever were.
+    /// How often all workers, living and dead, counted `tally`.
     pub(super) fn count(&self, tally: Tally) -> u64 {
         let counted = tally.of(&self.tallies);
         match tally {
@@ -139,6 +140,7 @@ impl Snapshot {
         add(&mut self.counters.open, counters.open);
         add(&mut self.counters.bytes_in, counters.bytes_in);
         add(&mut self.counters.bytes_out, counters.bytes_out);
+        add(&mut self.counters.bytes_skipped, counters.bytes_skipped);
         add(&mut self.reclaimed, record.sessions_reclaimed());
         add(&mut self.displaced, record.sessions_displaced());
         self.tallies.iter_mut().zip(record.tallies()).for_each(|(to, more)| add(to, more));
@@ -147,27 +149,27 @@ impl Snapshot {
         }
     }
 
-    fn add_session(&mut self, sight: &Sight, secret: &[u8; 32], now_ms: u64) {
-        let Some((at, kind)) = find(Kind::from_word(sight.kind)) else { return };
-        let vacant = sight.lanes.iter().flatten().all(is_vacant);
-        match sight.life {
-            Life::Live if vacant && sight.expires_ms <= now_ms => self.sessions_expired += 1,
+    fn add_session(&mut self, slot: &SlotView, secret: &[u8; 32], now_ms: u64) {
+        let Some((at, kind)) = find(Kind::from_word(slot.kind)) else { return };
+        let vacant = slot.lanes.iter().flatten().all(is_vacant);
+        match slot.life {
+            Life::Live if vacant && slot.expires_ms <= now_ms => self.sessions_expired += 1,
             Life::Live => bump(&mut self.sessions, at),
             Life::Ended(_) => self.sessions_ending += 1,
-            // Nobody knows of it yet, and what is in it is another's.
+            // The slot is being issued: nobody knows of it yet, and its words are those of an earlier session.
             Life::Filling(_) | Life::Free => return,
         }
-        for lane in sight.lanes.iter().flatten() {
+        for lane in slot.lanes.iter().flatten() {
             if lane.word.begun {
                 let transfer = || Transfer {
-                    session: SessionHash::new(secret, &sight.key),
-                    slot: sight.session.slot,
+                    session: SessionHash::new(secret, &slot.key),
+                    slot: slot.session.slot,
                     kind,
                     direction: lane.at.direction,
                     sender_worker: lane.word.sender.owner.worker.index(),
                     receiver_worker: lane.word.receiver.owner.worker.index(),
                     bytes: lane.taken_bytes,
-                    age_ms: now_ms.saturating_sub(lane.met_ms),
+                    age_ms: now_ms.saturating_sub(lane.paired_ms),
                 };
                 self.add_transfer(kind, transfer);
             } else {
@@ -178,7 +180,7 @@ impl Snapshot {
     }
 
     fn add_transfer(&mut self, kind: Kind, transfer: impl FnOnce() -> Transfer) {
-        let api = if kind == Kind::Exchange { Api::Exchange } else { Api::Messages };
+        let api = if kind == Kind::Exchange { ApiName::Exchange } else { ApiName::Messages };
         bump(&mut self.running, api as usize);
         if self.transfers.len() < TRANSFERS_SHOWN_MAX {
             self.transfers.push(transfer());
@@ -191,7 +193,7 @@ fn find(kind: Option<Kind>) -> Option<(usize, Kind)> {
     Some((Kind::ALL.iter().position(|it| *it == kind)?, kind))
 }
 
-fn is_vacant(lane: &LaneSight) -> bool {
+fn is_vacant(lane: &LaneView) -> bool {
     let held = |state| !matches!(state, State::Empty | State::Closed);
     !lane.word.begun && !held(lane.word.sender.state) && !held(lane.word.receiver.state)
 }
@@ -212,7 +214,14 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     fn segment() -> Segment {
-        Segment::create(&Geometry::fit(8 << 20, Some(200), 64, 4096, 4, 0).unwrap()).unwrap()
+        let wanted = shm::Wanted {
+            sessions: Some(200),
+            connections: 64,
+            chunk_bytes: 4096,
+            lane_chunks: 4,
+            pipes: 0,
+        };
+        Segment::create(&Geometry::fit(8 << 20, wanted).unwrap()).unwrap()
     }
 
     #[test]
@@ -241,11 +250,11 @@ mod tests {
             let kind = if number % 6 == 0 { 2 } else { 1 };
             let session = shared.issue(owner, &terms(kind), 0).unwrap();
             let lane = session.lane(Direction::Forth);
-            let sender = shared.take_sender(lane, owner, false).unwrap();
-            let receiver = shared.take_receiver(lane, owner, false).unwrap();
-            sender.note_meeting(shared, 500).unwrap();
+            let mut sender = shared.take_sender(lane, owner, false).unwrap();
+            let mut receiver = shared.take_receiver(lane, owner, false).unwrap();
+            sender.attach(shared).unwrap().note_pairing(500);
             shared.begin(&sender, b"").unwrap().unwrap();
-            receiver.count_taken(shared, 7).unwrap();
+            receiver.attach(shared).unwrap().count_taken(7);
         }
         // A transfer that has begun goes on, whatever its session's lifetime.
         let mut snapshot = Snapshot::take(&segment, 1500);
@@ -255,7 +264,7 @@ mod tests {
         assert_eq!(snapshot.transfers.len(), TRANSFERS_SHOWN_MAX);
         let Transfer { bytes, age_ms, sender_worker, .. } = snapshot.transfers[99];
         assert_eq!((bytes, age_ms, sender_worker), (7, 1000, 3));
-        let said = status::Report::new(&snapshot).to_string();
+        let said = status::StatusReport::new(&snapshot).to_string();
         let line = "the certificate of [::]:443 is good until Fri, 02 Jan 1970 00:00:00 GMT\n";
         assert!(said.contains(line), "{said}");
         assert!(said.contains("150 running (125 exchange, 25 messages)"), "{said}");
@@ -280,7 +289,7 @@ mod tests {
                 let most = noise.len().min(segment.len() - at);
                 file.write_all_at(&noise[..most], at as u64).unwrap();
             }
-            let report = status::Report::new(&Snapshot::take(&segment, now_ms));
+            let report = status::StatusReport::new(&Snapshot::take(&segment, now_ms));
             prop_assert!(report.transfers.shown.len() <= TRANSFERS_SHOWN_MAX);
             prop_assert!(!report.to_string().is_empty());
             prop_assert!(metrics::write(Snapshot::take(&segment, now_ms)).is_ok());

@@ -1,15 +1,15 @@
 //! `/status`: the snapshot as a JSON document, for programs and for `idontstore status`.
 
 use super::snapshot::{Certificate, Snapshot, TRANSFERS_SHOWN_MAX, Transfer, Worker};
+use crate::api::ApiName;
 use crate::session::Kind;
-use crate::tally::Api;
 use serde::{Deserialize, Serialize};
 use shm::{Direction, Phase};
 use std::collections::BTreeMap;
 
 /// The document.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Report {
+pub(super) struct StatusReport {
     pub(super) version: String,
     pub(super) ready: bool,
     pub(super) workers: Vec<WorkerReport>,
@@ -17,7 +17,7 @@ pub(super) struct Report {
     pub(super) waits: Waits,
     pub(super) transfers: Transfers,
     pub(super) memory: Memory,
-    /// Of listeners that speak TLS.
+    /// Certificates of listeners that speak TLS.
     #[serde(default)]
     pub(super) certificates: Vec<CertificateReport>,
 }
@@ -27,11 +27,11 @@ pub(super) struct Report {
 pub(super) struct CertificateReport {
     /// The address of the listener.
     pub(super) listener: String,
-    /// Until when it is good, as HTTP writes dates.
+    /// The end of its validity, as an HTTP date.
     pub(super) ends: String,
 }
 
-/// One worker.
+/// A worker.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct WorkerReport {
     pub(super) worker: usize,
@@ -39,7 +39,7 @@ pub(super) struct WorkerReport {
     /// Processes that had this number and have ended.
     pub(super) epoch: u32,
     pub(super) connections_open: u64,
-    /// This and what follows: of all processes that had this number.
+    /// The sum over all processes that had this number, as for what follows.
     pub(super) connections_accepted: u64,
     pub(super) payload_received_bytes: u64,
     pub(super) payload_sent_bytes: u64,
@@ -47,11 +47,11 @@ pub(super) struct WorkerReport {
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Sessions {
-    /// By kind.
+    /// Number by kind.
     pub(super) live: BTreeMap<String, usize>,
-    /// Their lifetime is over, and they go when their slots are needed.
+    /// Sessions whose lifetime is over; they end when their slots are needed.
     pub(super) expired: usize,
-    /// They are over and somebody has not left yet.
+    /// Sessions that are over while a party has not left yet.
     pub(super) ending: usize,
     pub(super) max: u32,
 }
@@ -64,17 +64,17 @@ pub(super) struct Waits {
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Transfers {
-    /// By API.
+    /// Number by API.
     pub(super) running: BTreeMap<String, usize>,
     /// The most that are listed.
     pub(super) shown_max: usize,
     pub(super) shown: Vec<TransferReport>,
 }
 
-/// One running transfer.
+/// A running transfer.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct TransferReport {
-    /// A keyed hash: a key is told to nobody.
+    /// A keyed hash: nobody is told a key.
     pub(super) session: String,
     pub(super) slot: u32,
     pub(super) kind: String,
@@ -98,11 +98,11 @@ pub(super) struct Memory {
     pub(super) lane_chunks_max: usize,
 }
 
-impl Report {
+impl StatusReport {
     pub(super) fn new(snapshot: &Snapshot) -> Self {
         let geometry = snapshot.geometry;
         let live = Kind::ALL.iter().map(|kind| kind.label().to_owned()).zip(snapshot.sessions);
-        let running = Api::ALL.iter().map(|api| api.label().to_owned()).zip(snapshot.running);
+        let running = ApiName::ALL.iter().map(|api| api.label().to_owned()).zip(snapshot.running);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: snapshot.workers_in(Phase::Serving) > 0,
@@ -145,7 +145,7 @@ impl WorkerReport {
     fn new(worker: &Worker) -> Self {
         let state = match worker.phase {
             Phase::Serving => "serving",
-            Phase::Stopping => "stopping",
+            Phase::Draining => "draining",
             Phase::Absent => "absent",
         };
         Self {

@@ -1,14 +1,14 @@
 //! The status for people, as `idontstore status` prints it.
 
-use super::status::{CertificateReport, Report, TransferReport, WorkerReport};
+use super::status::{CertificateReport, StatusReport, TransferReport, WorkerReport};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-impl fmt::Display for Report {
+impl fmt::Display for StatusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, ready, workers, sessions, waits, transfers, memory, certificates } =
             self;
-        let state = if *ready { "serving" } else { "stopping" };
+        let state = if *ready { "serving" } else { "draining" };
         writeln!(f, "idontstore {version}, {state}")?;
         writeln!(
             f,

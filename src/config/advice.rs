@@ -1,6 +1,6 @@
-//! What somebody most likely meant by a value that is refused. Asked by `check` for each bad value; pure.
+//! Guesses the value that was meant by a value that is refused. Asked by `check` for each bad value; pure.
 //!
-//! Must always hold: what is proposed is allowed for that key.
+//! Invariant: a proposed value is allowed for that key.
 
 use super::unit::{duration_text, size_text};
 use std::time::Duration;
@@ -23,20 +23,20 @@ const DURATIONS: [(&[&str], f64); 6] = [
     (&["d", "day", "days"], 86_400_000.0),
     (&["w", "week", "weeks"], 604_800_000.0),
 ];
-/// No size or duration that is written as a fraction is beyond it, and up to it every whole number is exact.
+/// The largest number that may be written as a fraction: up to it every whole number is exact.
 const EXACT_MAX: f64 = 9e15;
 
 const POWERS: &str = "units are powers of 1024";
 const TIMES: &str = "units are ms, s, m and h, with a whole number";
 const BARE: &str = "without quotes";
 
-/// A line for a person, if one of the values that may have been meant `is_allowed`.
+/// A line of help, if one of the values that may have been meant `is_allowed`.
 pub(super) fn help(typed: &Value, is_allowed: impl Fn(&Value) -> bool) -> Option<String> {
     let (meant, why) = meant(typed).into_iter().find(|(value, _)| is_allowed(value))?;
     Some(if why.is_empty() { format!("write {meant}") } else { format!("write {meant}: {why}") })
 }
 
-/// What it may have been, likeliest first, each with what there is to know.
+/// The values that may have been meant, likeliest first, each with a remark.
 fn meant(typed: &Value) -> Vec<(Value, &'static str)> {
     let mut meant = Vec::new();
     match typed {
@@ -92,7 +92,7 @@ fn size(text: &str) -> Option<Value> {
     Some(Value::from(size_text(bytes)))
 }
 
-/// One or more pieces, as in `1h30m`.
+/// Parses one or more pieces, as in `1h30m`.
 fn duration(text: &str) -> Option<Value> {
     let (mut left, mut millis) = (text, 0.0);
     while !left.is_empty() {

@@ -1,19 +1,18 @@
 //! The memory limit of the control groups that this process is in: of version 2, of version 1, or of both, where a system
 //! has the memory controller in one and other things in the other. Read by `super::host`.
 //!
-//! Must always hold: what the kernel's files say is worked out by pure functions, and what they do not say is no limit
-//! rather than an error.
+//! Invariant: pure functions evaluate the kernel's files, and a missing file means no limit, never an error.
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Where groups are looked for, if there is no `/proc` that tells: a container sees its own group at the top.
+/// The place of the groups if no `/proc` tells: a container sees its own group at the top.
 const USUAL_GROUPS: [(&str, Version); 2] =
     [("/sys/fs/cgroup", Version::Two), ("/sys/fs/cgroup/memory", Version::One)];
 
-/// The tightest limit in bytes. `None`: there is none, or it is not to be found.
+/// The tightest limit in bytes. `None`: there is none, or it cannot be found.
 pub(super) fn memory_limit() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let groups = read(Path::new("/proc/self/cgroup"));
@@ -60,7 +59,7 @@ impl Version {
         })
     }
 
-    /// The limit that the group in `directory` sets or, by version 1, has from groups that are not seen from here.
+    /// The limit that the group in `directory` sets or, by version 1, inherits from groups that are not visible here.
     fn limit(self, directory: &Path, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
         // "max" stands for none and is no number; version 1 has a number greater than any memory.
         let number = |file| read(&directory.join(file))?.trim_end().parse::<u64>().ok();
@@ -87,7 +86,8 @@ struct Mount {
 }
 
 impl Mount {
-    /// From a line of `ID PARENT DEVICE ROOT POINT OPTIONS [OPTIONAL...] - TYPE SOURCE OPTIONS` (proc_pid_mountinfo(5)).
+    /// Fields of a line `ID PARENT DEVICE ROOT POINT OPTIONS [OPTIONAL...] - TYPE SOURCE OPTIONS`
+    /// (proc_pid_mountinfo(5)).
     fn parse(line: &str) -> Option<Self> {
         let (place, kind) = line.split_once(" - ")?;
         let mut kind = kind.split(' ');
@@ -101,9 +101,9 @@ impl Mount {
         Some(Self { version, root, point })
     }
 
-    /// The directory of `group`, or of the group nearest to it that is seen here.
+    /// The directory of `group`, or of its nearest ancestor that is visible here.
     fn directory_of(&self, group: &str) -> Option<PathBuf> {
-        // The kernel shows groups outside of our namespace by `/..`: what is mounted does not show them.
+        // The kernel writes groups outside of our namespace with `/..`: no mount shows them.
         if Path::new(group).components().any(|step| step.as_os_str() == "..") {
             return None;
         }
@@ -132,7 +132,7 @@ mod tests {
     use std::collections::HashMap;
 
     const GIB: u64 = 1 << 30;
-    /// What version 1 says where there is no limit: the largest number of whole pages.
+    /// Version 1 writes "no limit" as the largest number of whole pages.
     const UNLIMITED: &str = "9223372036854771712\n";
 
     fn limit(groups: &str, mounts: &str, files: &[(&str, &str)]) -> Option<u64> {
@@ -186,7 +186,7 @@ mod tests {
             ),
         ];
         assert_eq!(limit(groups, mounts, &files), Some(GIB / 4));
-        // Its parents' limit, which it does not see but there.
+        // The limit of its parents, which it sees only there.
         let files = [
             ("/sys/fs/cgroup/memory/memory.limit_in_bytes", UNLIMITED),
             ("/sys/fs/cgroup/memory/memory.stat", "hierarchical_memory_limit 134217728\n"),

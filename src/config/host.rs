@@ -1,32 +1,37 @@
-//! What this machine gives: CPUs, RAM and the control group's memory limit, and the values of `"auto"` that follow from
-//! them. Probed once per load, by `super::parse`.
+//! The resources of this machine: CPUs, RAM and the control group's memory limit, and the values of `"auto"` that
+//! follow from them. Probed once per load, by `super::parse`.
 //!
-//! Must always hold: the rules are pure functions of a [`Host`]; only [`Host::probe`] looks at the machine, and what it
-//! cannot find out it takes for the most careful value, never for an error.
+//! Invariant: the rules are pure functions of a [`Host`]. Only [`Host::probe`] looks at the machine, and replaces
+//! what it cannot find out by the most careful value, never by an error.
 
 use super::cgroup;
-use crate::sys::{memory, pipe};
-use shm::{PIPE_BYTES_MAX, PIPES_MAX};
+use crate::sys::{memory, pipe, process};
+use shm::{PIPE_BYTES_MAX, PIPES_MAX, WORKER_RECORDS_MAX};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// The most workers a configuration may ask for: each has its record in the segment, and so has each of the generations
-/// that drain. With as many generations as by default, no reload waits for a record.
+/// The most workers of a configuration: each has its record in the segment, and so has each worker of the draining
+/// generations. The default number of generations fits, so no reload waits for a record.
 pub const WORKERS_MAX: usize = shm::WORKER_RECORDS_MAX / 4;
 /// The smallest segment: two lanes of the largest size.
 pub const SEGMENT_BYTES_MIN: u64 = 8 << 20;
-/// What `segment_bytes = "auto"` never exceeds: room for 190 chunks of 512 KiB beside the sessions, so that a hundred
-/// transfers at once find some; more gained nothing (measured).
+/// `segment_bytes = "auto"` never exceeds this: room for 190 chunks of 512 KiB beside the sessions, so that a hundred
+/// transfers at once find some.
 pub(super) const SEGMENT_AUTO_BYTES_MAX: u64 = 128 << 20;
 /// `segment_bytes = "auto"` takes this part of RAM or of the control group's limit at most.
 const SEGMENT_AUTO_SHARE: u64 = 16;
+/// Pipes may take one in this many of the files that a process may open: the others are for clients.
+pub const PIPE_FILES_SHARE: u64 = 8;
+/// The most that a worker opens beside connections, pipes and listeners: all eventfds, standard streams, its worker
+/// channel, epoll, logs and the admin listener.
+const WORKER_FILES: u64 = WORKER_RECORDS_MAX as u64 + 9;
 const MIB: u64 = 1 << 20;
-/// A user that is not found within this is not there: nothing else is done meanwhile.
+/// How long a lookup of a user may take: the program does nothing else meanwhile.
 const LOOKUP_PATIENCE_MAX: Duration = Duration::from_secs(5);
-/// A machine that is busy needs so long to begin with.
+/// The least time for a lookup: a busy machine needs as much.
 const LOOKUP_PATIENCE_MIN: Duration = Duration::from_millis(500);
 
-/// What `"auto"` is worked out from.
+/// The facts from which `"auto"` is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Host {
     /// CPUs this process may use.
@@ -35,30 +40,33 @@ pub(super) struct Host {
     pub(super) ram_bytes: u64,
     /// The tightest memory limit among this process's control groups, in bytes.
     pub(super) cgroup_limit_bytes: Option<u64>,
-    /// Pipes of full size that a user without privilege may have, all of the user's programs together.
+    /// Pipes of full size that an unprivileged user may have, over all of its programs.
     pub(super) pipes_allowance: Option<u64>,
     /// How long to look for a user.
     pub(super) lookup_patience: Duration,
-    /// What the running program has, where there is one: it cannot become larger or smaller.
+    /// The size that the running program has, if one runs: it cannot change.
     pub(super) segment_bytes: Option<u64>,
-    /// How many pipes the running program was to have, likewise.
+    /// How many pipes the running program was configured with.
     pub(super) pipes: Option<u32>,
+    /// Files that a process may have open.
+    pub(super) open_files: u64,
 }
 
 impl Host {
-    /// Looks at the machine: affinity, `/proc/meminfo` or what the kernel says where there is none, and the memory limits
-    /// of control groups.
+    /// Probes the machine: affinity, `/proc/meminfo` or the kernel's own count, and the memory limits of control
+    /// groups.
     pub(super) fn probe() -> Self {
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         Self {
             cpus: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            // A container may be shown less than the machine has.
+            // A container may see less than the machine has.
             ram_bytes: ram_bytes(&meminfo).or_else(memory::total_bytes).unwrap_or(0),
             cgroup_limit_bytes: cgroup::memory_limit(),
             pipes_allowance: pipe::user_allowance(PIPE_BYTES_MAX),
             lookup_patience: lookup_patience(std::env::var("WATCHDOG_USEC").ok().as_deref()),
             segment_bytes: None,
             pipes: None,
+            open_files: process::open_files_max(),
         }
     }
 
@@ -67,8 +75,8 @@ impl Host {
         NonZeroUsize::new(WORKERS_MAX).map_or(self.cpus, |most| self.cpus.min(most))
     }
 
-    /// The largest segment, in whole MiB: half of the memory that this process could ever have. The workers, the
-    /// sockets' queues and the system need memory as well.
+    /// The largest segment, in whole MiB: half of the memory that this process can have. The workers, the sockets'
+    /// queues and the system need memory as well.
     pub(super) fn segment_bytes_max(&self) -> u64 {
         let limit = self.cgroup_limit_bytes.unwrap_or(u64::MAX);
         limit.min(self.ram_bytes) / 2 / MIB * MIB
@@ -84,18 +92,27 @@ impl Host {
     pub(super) fn pipes_auto(&self, segment_bytes: u64) -> u32 {
         self.pipes.unwrap_or_else(|| pipes_auto(segment_bytes, self.pipes_allowance))
     }
+
+    /// Connections that so many workers can hold together, beside so many listeners and pipes. Each worker has files
+    /// of its own, and leaves a connection to the others if it has none left.
+    pub(super) fn connections(&self, workers: NonZeroUsize, listeners: usize, pipes: u32) -> usize {
+        let pipe_ends = (2 * u64::from(pipes)).min(self.open_files / PIPE_FILES_SHARE);
+        let others = pipe_ends.saturating_add(WORKER_FILES).saturating_add(listeners as u64);
+        let of_one = usize::try_from(self.open_files.saturating_sub(others)).unwrap_or(usize::MAX);
+        of_one.saturating_mul(workers.get())
+    }
 }
 
-/// Two for each of a hundred transfers, or else chunks do a part of the work, at twice the cost (measured). A pipe may keep
-/// 1 MiB of the kernel's memory: in all no more than twice what the segment has. Half of what a user may have is left to
-/// the user's other programs.
+/// Two pipes for each of a hundred transfers; with fewer, chunks do a part of the work, at twice the cost (measured).
+/// A pipe may keep 1 MiB of the kernel's memory: all pipes together keep at most twice the segment. Half of a user's
+/// allowance is left to its other programs.
 fn pipes_auto(segment_bytes: u64, allowance: Option<u64>) -> u32 {
     let share = allowance.map_or(u64::MAX, |allowance| allowance / 2);
     let pipes = (2 * segment_bytes / PIPE_BYTES_MAX as u64).min(share);
     u32::try_from(pipes).unwrap_or(PIPES_MAX).min(PIPES_MAX)
 }
 
-/// A manager that hears nothing of the master for `watchdog_us` ends it. The master is heard right before a lookup.
+/// A service manager ends a master that is silent for `watchdog_us`. The master sends a notice right before a lookup.
 fn lookup_patience(watchdog_us: Option<&str>) -> Duration {
     let watchdog_us = watchdog_us.and_then(|text| text.parse::<u64>().ok()).filter(|us| *us > 0);
     let share = watchdog_us.map(|us| Duration::from_micros(us / 2));
@@ -145,9 +162,8 @@ mod tests {
         assert_eq!(pipes_auto(1 << 40, Some(u64::MAX)), 256, "no more than there can be");
     }
 
-    #[test]
-    fn workers_stop_at_the_records_there_are() {
-        let host = |cpus| Host {
+    fn host(cpus: usize) -> Host {
+        Host {
             cpus: NonZeroUsize::new(cpus).unwrap(),
             ram_bytes: 0,
             cgroup_limit_bytes: None,
@@ -155,7 +171,25 @@ mod tests {
             lookup_patience: LOOKUP_PATIENCE_MAX,
             segment_bytes: None,
             pipes: None,
+            open_files: 1024,
+        }
+    }
+
+    #[test]
+    fn connections_follow_the_files_that_workers_may_open() {
+        let held_by = |workers, open_files, pipes| {
+            let workers = NonZeroUsize::new(workers).unwrap();
+            Host { open_files, ..host(1) }.connections(workers, 1, pipes)
         };
+        assert_eq!(held_by(1, 1024, 32), 1024 - 64 - 256 - 9 - 1);
+        assert_eq!(held_by(2, 1024, 32), 2 * held_by(1, 1024, 32));
+        assert_eq!(held_by(1, 1024, 256), 1024 - 128 - 256 - 9 - 1, "fewer pipes are made");
+        assert_eq!(held_by(4, 100, 0), 0, "no start comes that far");
+        assert_eq!(held_by(64, u64::MAX, 256), usize::MAX);
+    }
+
+    #[test]
+    fn workers_stop_at_the_records_there_are() {
         assert_eq!(host(3).workers_auto().get(), 3);
         assert_eq!(host(200).workers_auto().get(), WORKERS_MAX);
     }

@@ -1,20 +1,21 @@
-//! The texts that a configuration is made of, one over the other: the command line over the environment over the file.
-//! Made by `super::Source`, read by `super::parse_with` and by `finding`.
+//! The texts of a configuration, one over the other: the command line over the environment over the file.
+//! `super::Source` makes them; `super::parse_with` and `locate` read them.
 //!
 //! A variable stands for one key: `IDONTSTORE_LIMITS__SESSIONS_MAX` for `sessions_max` in `[limits]`.
 //!
-//! Must always hold: every value keeps its place in the text where somebody has typed it, so that a fault is shown there.
-//! All texts count as one, the next behind the one before and a byte between them; a place is a range of that.
+//! Invariant: every value keeps its place in the text where it was typed, so that a problem is shown there. All texts
+//! count as one, one behind the other with a byte between them; a place is a range of that.
 
-use super::report::{Fault, UnknownKey};
+use super::report::{Problem, UnknownKey};
+use super::text::Text;
 use std::borrow::Cow;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// What every variable begins with that is a key.
+/// Prefix of every variable that is a key.
 pub(super) const PREFIX: &str = "IDONTSTORE_";
-/// Between a section and its key.
+/// Separator of a section and its key.
 const BETWEEN: &str = "__";
 /// Variables of that prefix that other parts of the program read.
 const OTHERS: [&str; 4] =
@@ -22,13 +23,6 @@ const OTHERS: [&str; 4] =
 /// Keys whose value is text also where it looks like a number.
 const TEXT_KEYS: [&str; 3] = ["user", "group", "mode"];
 const LISTENER: &str = "listener";
-
-/// One text, and what errors call it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) origin: String,
-    pub(super) text: String,
-}
 
 /// All texts of a configuration.
 #[derive(Debug)]
@@ -89,8 +83,8 @@ impl Layers {
         })
     }
 
-    /// All of it. Unknown variables are faults.
-    pub(super) fn table(&self) -> Result<Spanned<DeTable<'_>>, Vec<Fault>> {
+    /// All of it. Unknown variables are problems.
+    pub(super) fn table(&self) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
         let mut table = self.file()?;
         if let Some((key, value)) = table.get_ref().get_key_value(LISTENER)
             && value.get_ref().is_table()
@@ -98,16 +92,16 @@ impl Layers {
             return Err(vec![one_listener(key.span())]);
         }
         let known = known();
-        let mut faults = Vec::new();
+        let mut problems = Vec::new();
         for (at, text) in self.placed().skip(1).take(self.variables) {
             let (name, value) = text.text.split_once('=').unwrap_or((&text.text, ""));
             match known.iter().find(|it| it.variable == name) {
                 Some(key) => put(table.get_mut(), key, at, value),
-                None => faults.push(unknown(name, at, &known)),
+                None => problems.push(unknown(name, at, &known)),
             }
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let addresses: Vec<_> = self.placed().skip(1 + self.variables).collect();
         if let Some((first, _)) = addresses.first() {
@@ -124,12 +118,12 @@ impl Layers {
         Ok(table)
     }
 
-    /// Of the variables only the one for `key`, and nothing else is looked at.
+    /// Looks at the variable for `key`, and at no other.
     pub(super) fn table_for(
         &self,
         section: Option<&str>,
         key: &str,
-    ) -> Result<Spanned<DeTable<'_>>, Vec<Fault>> {
+    ) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
         let mut table = self.file()?;
         let known = known();
         let key = known.iter().find(|it| it.section.as_deref() == section && it.name == key);
@@ -142,9 +136,9 @@ impl Layers {
         Ok(table)
     }
 
-    fn file(&self) -> Result<Spanned<DeTable<'_>>, Vec<Fault>> {
+    fn file(&self) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
         let text = self.texts.first().map_or("", |file| &file.text);
-        DeTable::parse(text).map_err(|error| vec![Fault::of_shape(&error)])
+        DeTable::parse(text).map_err(|error| vec![Problem::of_shape(&error)])
     }
 }
 
@@ -190,7 +184,7 @@ fn put<'t>(table: &mut DeTable<'t>, key: &Known, at: usize, text: &'t str) {
         let empty = Spanned::new(at..name_end, DeValue::Table(DeTable::new()));
         table.insert(name(section), empty);
     }
-    // What is no table there is a fault of its own.
+    // A section that is no table is a problem of its own.
     if let Some(section) = table.get_mut(section.as_str())
         && let DeValue::Table(section) = section.get_mut()
     {
@@ -198,8 +192,8 @@ fn put<'t>(table: &mut DeTable<'t>, key: &Known, at: usize, text: &'t str) {
     }
 }
 
-/// What the text of a variable means, which is at `at`: a value as TOML writes it, or else text; of a list, its elements
-/// with commas between them.
+/// Reads the text of a variable, which stands at `at`: a value as TOML writes it, or else text. A list has commas
+/// between its elements.
 fn read<'t>(key: &Known, text: &'t str, at: usize) -> Spanned<DeValue<'t>> {
     let typed = DeValue::parse(text).ok().filter(|typed| match (key, typed.get_ref()) {
         (Known { is_list: true, .. }, typed) => typed.is_array(),
@@ -263,8 +257,8 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
-fn one_listener(place: Range<usize>) -> Fault {
-    Fault {
+fn one_listener(place: Range<usize>) -> Problem {
+    Problem {
         title: "`listener` is a list".to_owned(),
         place: (place, "write `[[listener]]`, with two brackets".to_owned()),
         related: Vec::new(),
@@ -272,7 +266,7 @@ fn one_listener(place: Range<usize>) -> Fault {
     }
 }
 
-fn unknown(name: &str, at: usize, known: &[Known]) -> Fault {
+fn unknown(name: &str, at: usize, known: &[Known]) -> Problem {
     let all: Vec<_> = known.iter().map(|it| it.variable.as_str()).collect();
     let near = match name {
         "IDONTSTORE_PORT" | "IDONTSTORE_LISTEN" | "IDONTSTORE_ADDRESS" => {
@@ -291,7 +285,7 @@ fn unknown(name: &str, at: usize, known: &[Known]) -> Fault {
         "a key is written as {PREFIX}KEY, or {PREFIX}SECTION{BETWEEN}KEY, such as \
          IDONTSTORE_LIMITS__SESSIONS_PER_ADDRESS_MAX; `idontstore -T` prints all keys"
     );
-    Fault {
+    Problem {
         title: format!("the variable {name} stands for no key"),
         place: (at..at + name.len(), label),
         related: Vec::new(),
@@ -391,7 +385,7 @@ mod tests {
                 assert!(report.contains(part), "{part:?} is missing in:\n{report}");
             }
         }
-        // One fault, two texts.
+        // A problem with places in two texts.
         let file = "[[listener]]\naddress = '127.0.0.1:81'\n";
         let report = refused("IDONTSTORE_ADMIN__LISTEN", "127.0.0.1:81", file);
         for part in ["IDONTSTORE_ADMIN__LISTEN=127.0.0.1:81", "my.toml", "environment:1:26"] {

@@ -1,7 +1,7 @@
 //! Why a configuration was refused, as a person wants to read it: file, line, column, the text underlined, and what is
 //! allowed there. Built by `check` and by `super::parse`, printed by `cli`.
 //!
-//! Must always hold: a report has at least one fault, and every fault shows its place as `FILE:LINE:COLUMN`.
+//! Invariant: a report has at least one problem, and every problem shows its place as `FILE:LINE:COLUMN`.
 
 use std::fmt;
 use std::io;
@@ -10,12 +10,12 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::layers::Text;
+use super::text::Text;
 
 /// Two names this close are taken for a slip of the finger (Jaro-Winkler similarity, 1 being equal).
 const SLIP_SIMILARITY_MIN: f64 = 0.8;
 
-/// What PEM text begins with, and what its last line begins with.
+/// The first words of PEM text, and of its last line.
 const PEM_BEGINS: &str = "-----BEGIN ";
 const PEM_ENDS: &str = "-----END ";
 
@@ -27,7 +27,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The text is not a valid configuration.
@@ -35,18 +35,18 @@ pub enum ConfigError {
     Refused(Refusal),
 }
 
-/// The texts of a configuration and all that is wrong with them; displayed, it is one underlined excerpt a fault.
+/// The texts of a configuration and all that is wrong with them; displayed, it is one underlined excerpt a problem.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Of the first text.
+    /// The name of the first text.
     origin: String,
     texts: Vec<Text>,
-    faults: Vec<Fault>,
+    problems: Vec<Problem>,
 }
 
-/// One thing that is wrong, and where.
+/// A thing that is wrong, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct Problem {
     pub(super) title: String,
     /// Byte range of the offending text, among all texts, and what is to be said right there.
     pub(super) place: (Range<usize>, String),
@@ -56,15 +56,15 @@ pub(super) struct Fault {
 }
 
 impl Refusal {
-    pub(super) fn new(texts: &[Text], faults: Vec<Fault>) -> Self {
+    pub(super) fn new(texts: &[Text], problems: Vec<Problem>) -> Self {
         let origin = texts.first().map(|it| it.origin.clone()).unwrap_or_default();
         let shown = |it: &Text| Text { origin: it.origin.clone(), text: without_secrets(&it.text) };
-        Self { origin, texts: texts.iter().map(shown).collect(), faults }
+        Self { origin, texts: texts.iter().map(shown).collect(), problems }
     }
 }
 
-/// So many letters and digits in a row, small and large ones, or digits to the base of 16, are no word: they may be a key or a
-/// token.
+/// A run of this many letters and digits, small and large ones, or of digits to the base of 16, is no word: it may be a
+/// key or a token.
 const SECRET_CHARS_MIN: usize = 20;
 
 /// The text with a star for each byte of what may be a secret, so that a report can quote its lines.
@@ -104,20 +104,20 @@ fn without_pem(text: &str) -> String {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renderer = Renderer::plain();
-        for (index, fault) in self.faults.iter().enumerate() {
+        for (index, problem) in self.problems.iter().enumerate() {
             let gap = if index == 0 { "" } else { "\n\n" };
-            write!(f, "{gap}{}", renderer.render(&[fault.group(&self.texts)]))?;
+            write!(f, "{gap}{}", renderer.render(&[problem.group(&self.texts)]))?;
         }
         Ok(())
     }
 }
 
-impl Fault {
-    /// A fault in the shape of the text: no TOML, an unknown key, a value where a section belongs.
+impl Problem {
+    /// A problem in the shape of the text: no TOML, an unknown key, a value where a section belongs.
     pub(super) fn of_shape(error: &toml::de::Error) -> Self {
         let span = error.span().unwrap_or(0..0);
         match UnknownKey::of_message(error.message()) {
-            Some(unknown) => unknown.fault(span),
+            Some(unknown) => unknown.problem(span),
             None => Self {
                 title: "this is not a valid configuration".to_owned(),
                 place: (span, error.message().to_owned()),
@@ -196,10 +196,10 @@ impl<'m> UnknownKey<'m> {
         Some(Self { name: quoted.next()?, known: quoted.collect() })
     }
 
-    fn fault(&self, span: Range<usize>) -> Fault {
+    fn problem(&self, span: Range<usize>) -> Problem {
         let label =
             self.nearest().map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
-        Fault {
+        Problem {
             title: format!("unknown key `{}`", self.name),
             place: (span, label),
             related: Vec::new(),

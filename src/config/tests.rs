@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::sys::operator::Access;
 use crate::sys::pipe;
-use crate::sys::private::Access;
+use shm::Share;
+use std::time::Duration;
 
 mod access;
+mod listeners;
+mod memory;
 
 fn refusal(text: &str) -> String {
     parse(text, "test.toml").unwrap_err().to_string()
@@ -18,6 +22,25 @@ fn assert_refused(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(report.contains(part), "{part:?} is missing in:\n{report}");
     }
+}
+
+#[test]
+fn parts_of_connections_are_parts_of_those_that_files_can_be_opened_for() {
+    let limits = |open_files, text: &str| {
+        let text = format!("workers = 2\nmemory.pipes = 32\n{text}");
+        let host = host::Host { open_files, ..host::Host::probe() };
+        let parsed = parse_with(&alone(&text, "test.toml"), &host, Files::In(Path::new("")));
+        let config = parsed.unwrap();
+        let Limits { connections_per_address_max, patience_connections_max, .. } = config.limits;
+        (connections_per_address_max, patience_connections_max, config.warnings().len())
+    };
+    assert_eq!(limits(1 << 20, ""), (512, 6144, 0));
+    // Both workers have 4096 files, less 330.
+    assert_eq!(limits(4096, ""), (470, 5649, 0));
+    assert_eq!(limits(1024, "").0, 86);
+    let typed = "limits.connections_per_address_max = 512\nlimits.patience_connections_max = 6000";
+    assert_eq!(limits(1 << 20, typed), (512, 6000, 0));
+    assert_eq!(limits(1024, typed), (512, 6000, 1), "more than a quarter");
 }
 
 #[test]
@@ -45,7 +68,16 @@ fn the_default_is_the_documented_one() {
     assert_eq!((geometry.chunk_bytes, geometry.lane_chunks), (512 << 10, 4));
     let half = pipe::user_allowance(shm::PIPE_BYTES_MAX).map_or(u64::MAX, |pipes| pipes / 2);
     let pipes = u32::try_from(half.min((2 * segment_bytes) >> 20)).unwrap();
-    let expected = shm::Geometry::fit(*segment_bytes, None, 8192, 512 << 10, 4, pipes);
+    let expected = shm::Geometry::fit(
+        *segment_bytes,
+        shm::Wanted {
+            sessions: None,
+            connections: 8192,
+            chunk_bytes: 512 << 10,
+            lane_chunks: 4,
+            pipes,
+        },
+    );
     assert_eq!(Ok(*geometry), expected);
     assert_eq!(config.admin, Admin { listen: None, hosts: vec![], access: Access::default() });
     assert_eq!(config.previewers.len(), 30);
@@ -59,9 +91,11 @@ fn the_default_is_the_documented_one() {
     assert_eq!(config.cors, Cors { origins: Origins::Nobody });
     let auth = Auth { issue_tokens: None, issue_addresses: Networks::default() };
     assert_eq!(config.auth, auth);
+    // All of them, but where few files may be open.
+    let connections_possible = config.connections_possible;
     let limits = Limits {
         connections_max: 8192,
-        connections_per_address_max: 512,
+        connections_per_address_max: u32::try_from(connections_possible / 16).unwrap().max(64),
         sessions_per_address_max: geometry.sessions / 16,
         chunks_per_address_max: Share::Fair,
         pipes_per_address_max: Share::Fair,
@@ -74,7 +108,7 @@ fn the_default_is_the_documented_one() {
         chunk_line_bytes_max: 256,
         trailer_bytes_max: 4 << 10,
         linger_bytes_max: 1 << 20,
-        patience_connections_max: 6144,
+        patience_connections_max: connections_possible - connections_possible / 4,
         rate_bytes_min: 1,
         stall_rate_bytes_min: 4 << 10,
         rate_bytes_max: None,
@@ -117,53 +151,6 @@ fn workers_become_a_user_that_there_is() {
         assert_refused(&text, &["bad value for `user`", "test.toml:2:8", "user of this machine"]);
     }
     assert_refused("sandbox = true\n", &["test.toml:1:11", "allowed: \"on\", \"off\""]);
-}
-
-#[test]
-fn the_admin_listener_has_an_address_of_its_own() {
-    let listen = |text: &str| format!("[admin]\nlisten = \"{text}\"\n");
-    for text in ["none", "[::1]:9180", "127.0.0.1:0", "unix:/run/a.sock"] {
-        let config = parse(&listen(text), "good").unwrap();
-        let read = config.admin.listen.map_or_else(|| "none".to_owned(), |it| it.to_string());
-        assert_eq!(read, text);
-    }
-    for text in ["", "9180", "localhost:9180", "unix:a.sock", "/run/a.sock"] {
-        assert_refused(&listen(text), &["bad value for `listen`", "test.toml:2:10", "\"none\""]);
-    }
-    let both = "[[listener]]\naddress = \"127.0.0.1:81\"\n[admin]\nlisten = \"127.0.0.1:81\"\n";
-    assert_refused(both, &["clients are to be served at 127.0.0.1:81", "test.toml:4:10"]);
-}
-
-#[test]
-fn the_admin_listener_answers_to_names_and_opens_its_socket() {
-    let text = |lines: &str| format!("[admin]\nlisten = \"unix:/run/a.sock\"\n{lines}\n");
-    let good =
-        text("hosts = [\"Relay.example\", \"idontstore_1\"]\ngroup = \"0\"\nmode = \"0660\"");
-    let Admin { hosts, access, .. } = parse(&good, "good").unwrap().admin;
-    assert_eq!(hosts, ["relay.example", "idontstore_1"]);
-    assert_eq!((access.group.unwrap().name.as_str(), access.mode), ("0", 0o660));
-    for name in ["", "relay.example:9180", "*", "*.example", "a..b", "10.0.0.1", "::1", "a b", "ä"]
-    {
-        let bad = text(&format!("hosts = [\"{name}\"]"));
-        assert_refused(&bad, &["bad value in `hosts`", "test.toml:3:10", "without a port"]);
-    }
-    assert_refused(&text("hosts = [7]"), &["bad value in `hosts`"]);
-    for mode in ["\"660\"", "\"0666\"", "\"0640\""] {
-        parse(&text(&format!("mode = {mode}")), "good").unwrap();
-    }
-    for mode in
-        ["\"0770\"", "\"0060\"", "\"00660\"", "\"+660\"", "\"0680\"", "660", "0o660", "\"\""]
-    {
-        assert_refused(&text(&format!("mode = {mode}")), &["bad value for `mode`", "\"0660\""]);
-    }
-    assert_refused(
-        &text("group = \"no such group\""),
-        &["bad value for `group`", "of this machine"],
-    );
-    assert_refused(&text("group = \"0\""), &["`group` without a right", "test.toml:3:9"]);
-    let tcp = "[admin]\nlisten = \"127.0.0.1:9180\"\nmode = \"0666\"\n";
-    assert_refused(tcp, &["without a Unix socket", "test.toml:3:8"]);
-    assert_refused("admin.group = \"0\"\nadmin.mode = \"0660\"\n", &["without a Unix socket"]);
 }
 
 #[test]
@@ -447,136 +434,6 @@ fn previewers_are_a_short_list_of_short_names() {
 }
 
 #[test]
-fn a_lane_is_whole_chunks_and_at_most_sixteen() {
-    let memory = |chunk: &str, lane: &str| {
-        format!("[memory]\nchunk_bytes = '{chunk}'\nlane_bytes_max = '{lane}'\n")
-    };
-    for (chunk, lane) in
-        [("1MiB", "1MiB"), ("1MiB", "4MiB"), ("4KiB", "64KiB"), ("256KiB", "768KiB")]
-    {
-        assert!(parse(&memory(chunk, lane), "test").is_ok(), "{chunk} {lane}");
-    }
-    for (chunk, lane) in
-        [("4KiB", "68KiB"), ("256KiB", "300KiB"), ("256KiB", "128KiB"), ("1MiB", "1536KiB")]
-    {
-        let allowed = format!("`lane_bytes_max` ({lane}) is 1 to 16 times `chunk_bytes` ({chunk})");
-        assert_refused(&memory(chunk, lane), &["test.toml:3:18", &allowed]);
-    }
-    // The other half of the pair may be a default.
-    assert_refused(
-        "[memory]\nchunk_bytes = '64KiB'\n",
-        &["test.toml:2:15", "`lane_bytes_max` (2MiB)"],
-    );
-    assert_refused(
-        "[memory]\nlane_bytes_max = '5KiB'\n",
-        &["test.toml:2:18", "`chunk_bytes` (512KiB)"],
-    );
-}
-
-#[test]
-fn the_smallest_segment_holds_the_largest_lane() {
-    let text = "[memory]\nsegment_bytes = '8MiB'\nchunk_bytes = '1MiB'\nlane_bytes_max = '4MiB'\n";
-    assert_eq!(parse(text, "test").unwrap().memory.geometry.lane_chunks, 4);
-}
-
-#[test]
-fn a_segment_too_small_for_its_sessions_is_refused() {
-    let text = "[memory]\nsegment_bytes = '8MiB'\nsessions_max = 262144\n";
-    assert_refused(
-        text,
-        &["test.toml:2:17", "the memory does not fit together", "a segment of 8388608 bytes"],
-    );
-    // Each connection takes room there too.
-    let text = "[memory]\nsegment_bytes = '8MiB'\n[limits]\nconnections_max = 1048576\n";
-    assert_refused(
-        text,
-        &["test.toml:2:17", "the memory does not fit together", "`connections_max`"],
-    );
-    let one_fault = refusal("[memory]\nsegment_bytes = '8MiB'\n[limits]\nconnections_max = 0\n");
-    assert_eq!(one_fault.matches("error: ").count(), 1, "{one_fault}");
-    let text = "[memory]\nsegment_bytes = '1TiB'\n";
-    assert_refused(text, &["test.toml:2:17", "bad value for `segment_bytes`", "on this machine"]);
-    let one_fault = refusal("[memory]\nchunk_bytes = '2MiB'\nlane_bytes_max = '4KiB'\n");
-    assert_eq!(one_fault.matches("error: ").count(), 1, "{one_fault}");
-}
-
-#[test]
-fn listeners_are_addresses_and_none_twice() {
-    for bad in [
-        "'localhost:80'",
-        "'127.0.0.1'",
-        "':+80'",
-        "':'",
-        "'::80'",
-        "80",
-        "'127.0.0.1:65536'",
-        "'::1:80'",
-        "''",
-    ] {
-        assert_refused(
-            &format!("[[listener]]\naddress = {bad}\n"),
-            &["test.toml:2:11", "bad value for `address`", "such as \"127.0.0.1:8080\""],
-        );
-    }
-    assert_refused("listener = []\n", &["test.toml:1:12", "0 listeners", "allowed: 1 to 64"]);
-    let twice = "[[listener]]\naddress = '[::1]:80'\n[[listener]]\naddress = '[0::1]:80'\n";
-    assert_refused(twice, &["test.toml:4:11", "two listeners at [::1]:80", "first here"]);
-    let part = "[[listener]]\naddress = '127.0.0.1:80'\n[[listener]]\naddress = '0.0.0.0:80'\n";
-    let said = "listeners at 127.0.0.1:80 and at 0.0.0.0:80";
-    assert_refused(part, &["test.toml:4:11", said, "first here"]);
-    let both = "[[listener]]\naddress = '0.0.0.0:80'\n[[listener]]\naddress = '[::]:80'\n";
-    let said = "listeners at 0.0.0.0:80 and at [::]:80 overlap";
-    assert_refused(both, &["test.toml:4:11", said, "`[::]` serves IPv4, too"]);
-    let apart = parse(&format!("{both}ipv6_only = true\n"), "test").unwrap();
-    assert_eq!(apart.listeners[1].endpoint().to_string(), "[::]:80 (ipv6_only)");
-    let wrong = "[[listener]]\naddress = '0.0.0.0:80'\nipv6_only = true\n";
-    assert_refused(wrong, &["test.toml:3:13", "`ipv6_only` at 0.0.0.0:80"]);
-    let mapped = "[[listener]]\naddress = '[::ffff:127.0.0.1]:80'\n";
-    assert_eq!(parse(mapped, "test").unwrap().listeners[0].address.to_string(), "127.0.0.1:80");
-}
-
-#[test]
-fn the_admin_listener_is_none_of_the_clients_also_by_another_name() {
-    let admin = |listener: &str, admin: &str| format!("{listener}[admin]\nlisten = '{admin}'\n");
-    let everywhere = "[[listener]]\naddress = '0.0.0.0:80'\n";
-    let said = "clients are to be served at 0.0.0.0:80";
-    assert_refused(&admin(everywhere, "127.0.0.1:80"), &["test.toml:4:10", said]);
-    let said = "clients are to be served at 127.0.0.1:8080";
-    for same in ["127.0.0.1:8080", "0.0.0.0:8080"] {
-        assert_refused(&admin("", same), &["test.toml:2:10", said]);
-    }
-    assert!(parse(&admin(everywhere, "[::1]:80"), "test").is_ok());
-}
-
-#[test]
-fn no_path_is_used_twice() {
-    let directory = tempfile::tempdir().unwrap();
-    let [one, link] = ["one", "link"].map(|name| directory.path().join(name));
-    std::os::unix::fs::symlink(directory.path(), &link).unwrap();
-    let again = link.join("one");
-    let text = format!(
-        "control_socket = {one:?}\n[log]\naccess = {again:?}\n[admin]\nlisten = 'unix:{}'\n",
-        one.display()
-    );
-    assert_refused(
-        &text,
-        &[
-            "`control_socket` and `admin.listen` are one path",
-            "`control_socket` and `log.access` are one path",
-            "test.toml:3:10",
-            "test.toml:5:10",
-        ],
-    );
-    let key = format!(
-        "log.access = {one:?}\n[[listener]]\naddress = '[::1]:80'\n\
-         tls = {{ certificate = {again:?}, key = {again:?} }}\n"
-    );
-    assert_refused(&key, &["`log.access` and `certificate` are one path"]);
-    let tokens = format!("log.access = {one:?}\nauth.issue_tokens = {again:?}\n");
-    assert_refused(&tokens, &["`log.access` and `issue_tokens` are one path"]);
-}
-
-#[test]
 fn a_token_in_place_of_its_file_is_not_quoted() {
     for token in ["3f9a0c5d7e1b24683f9a0c5d7e1b2468", "dGhpcyBpcyBhIHRva2VuIDEyMw"] {
         let text = format!("auth.issue_tokens = ['{token}']\n");
@@ -589,45 +446,6 @@ fn a_token_in_place_of_its_file_is_not_quoted() {
 fn workers_have_time_to_start() {
     assert_refused("timeouts.start_timeout = '999ms'\n", &["test.toml:1:26", "from 1s to 24h"]);
     assert!(parse("timeouts.start_timeout = '1s'\n", "test").is_ok());
-}
-
-#[test]
-fn trusted_proxies_are_networks_and_addresses() {
-    for bad in ["'10.0.0.1/8'", "'localhost'", "'10.0.0.0/33'", "'::1/'", "10", "''", "['::1']"] {
-        assert_refused(
-            &format!("trusted_proxies = ['::1', {bad}, '10.0.0.0/8']\n"),
-            &["test.toml:1:27", "bad value in `trusted_proxies`", "such as \"10.0.0.0/8\""],
-        );
-    }
-    assert_refused("trusted_proxies = '::1'\n", &["test.toml:1:19", "expected a sequence"]);
-}
-
-#[test]
-fn proxy_protocol_takes_somebody_trusted() {
-    let listener =
-        |bad: &str| format!("[[listener]]\naddress = '[::1]:80'\nproxy_protocol = {bad}\n");
-    for bad in ["1", "'true'", "'v2'"] {
-        assert_refused(&listener(bad), &["test.toml:3:18", "allowed: true or false"]);
-    }
-    assert_refused(&listener("true"), &["test.toml:3:18", "without `trusted_proxies`"]);
-    let nobody = format!("trusted_proxies = []\n{}", listener("true"));
-    assert_refused(&nobody, &["test.toml:4:18", "without `trusted_proxies`"]);
-    assert!(parse(&format!("trusted_proxies = ['::1']\n{}", listener("true")), "test").is_ok());
-    assert!(parse(&listener("false"), "test").is_ok());
-}
-
-#[test]
-fn tls_takes_two_files_and_says_which_is_missing() {
-    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
-    let refused = |tls: &str, parts: &[&str]| assert_refused(&format!("{listener}{tls}\n"), parts);
-    refused("tls = true", &["test.toml:3:7", "`certificate` and a `key`"]);
-    refused("tls = { certificate = \"a.pem\" }", &["test.toml:3:7", "missing field `key`"]);
-    refused("tls = { certificate = 1, key = \"\" }", &["test.toml:3:23", "test.toml:3:32"]);
-    refused(
-        "tls = { certificate = \"/no/such.pem\", key = \"k.pem\" }",
-        &["test.toml:3:23", "bad `certificate` for TLS", "cannot be read"],
-    );
-    refused("tls = { certificat = \"a.pem\" }", &["did you mean `certificate`"]);
 }
 
 #[test]
@@ -649,17 +467,4 @@ fn what_may_be_a_secret_is_not_quoted() {
     // Names and paths are.
     let text = "control_socket = \"run/IdontStore2/control_socket_of_relay.sock\"\n";
     assert_refused(text, &["run/IdontStore2/control_socket_of_relay.sock"]);
-}
-
-#[test]
-fn a_small_segment_has_enough_chunks_to_share_and_fits_the_lane_that_was_asked_for() {
-    let geometry =
-        |text: &str| parse(&format!("[memory]\n{text}"), "test").unwrap().memory.geometry;
-    let small = geometry("segment_bytes = \"8MiB\"");
-    assert_eq!((small.chunk_bytes, small.lane_chunks), (128 << 10, 16));
-    assert!(small.chunks >= 32, "{}", small.chunks);
-    assert_eq!(geometry("segment_bytes = \"64MiB\"").chunk_bytes, 256 << 10);
-    assert_eq!(geometry("segment_bytes = \"128MiB\"").chunk_bytes, 512 << 10);
-    let wide = geometry("segment_bytes = \"16MiB\"\nlane_bytes_max = \"4MiB\"");
-    assert_eq!((wide.chunk_bytes, wide.lane_chunks), (256 << 10, 16));
 }

@@ -1,7 +1,7 @@
 //! Sizes and durations as people type them, and back. Called by `check` for what was typed and by `dump` for what is
 //! in force.
 //!
-//! Must always hold: what `size_text` and `duration_text` write, `size` and `duration` read back as the same value.
+//! Invariant: what `size_text` and `duration_text` write, `size` and `duration` read back as the same value.
 
 use std::time::Duration;
 

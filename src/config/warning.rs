@@ -1,11 +1,14 @@
-//! What a valid configuration is likely not to mean. Called at a start and for `-t`; nothing is refused for it.
+//! Warns of a valid configuration that hardly means what it says. Called at a start and for `-t`; nothing is refused
+//! for it.
 
 use super::{Config, Tls};
-use crate::sys::private::Address;
+use crate::sys::operator::ListenAddress;
 use crate::tls::Credentials;
+use shm::Share;
 use std::time::SystemTime;
 
-/// An address that may have more than one in so many of all can take what others need.
+/// The smallest number of addresses, or IPv6 networks of 48 bits, that together may take everything: with fewer, one
+/// can take what others need.
 const ADDRESSES_MIN: usize = 4;
 
 impl Config {
@@ -13,33 +16,56 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let limits = &self.limits;
+        let sessions = self.memory.geometry.sessions as usize;
         let shares = [
-            ("connections", limits.connections_per_address_max, limits.connections_max),
-            ("sessions", limits.sessions_per_address_max, self.memory.geometry.sessions as usize),
+            self.seats(
+                "connections",
+                limits.connections_per_address_max,
+                self.connections_possible,
+            ),
+            self.seats("sessions", limits.sessions_per_address_max, sessions),
+            buffers("chunks", limits.chunks_per_address_max),
+            buffers("pipes", limits.pipes_per_address_max),
         ];
-        let is_wide = |most: u32, all: usize| {
-            most == 0 || (most > 1 && (most as usize).saturating_mul(ADDRESSES_MIN) > all)
-        };
-        let wide = shares.into_iter().filter(|(_, most, all)| is_wide(*most, *all));
-        let wide = wide.map(|(name, most, all)| {
-            let most = if most == 0 { "any number".to_owned() } else { most.to_string() };
-            format!("one address may have {most} of {all} {name} (limits.{name}_per_address_max)")
-        });
-        wide.chain(self.short_wait()).chain(self.open_admin()).chain(self.certificates()).collect()
+        let shares = shares.into_iter().flatten();
+        shares
+            .chain(self.short_wait())
+            .chain(self.open_admin())
+            .chain(self.certificates())
+            .collect()
     }
 
-    fn open_admin(&self) -> Option<String> {
-        let Some(Address::Tcp(address)) = self.admin.listen else { return None };
-        address.ip().to_canonical().is_unspecified().then(|| {
+    /// Warns if one address, or one network, may have too much.
+    fn seats(&self, name: &str, most: u32, all: usize) -> Option<String> {
+        let factor = self.limits.wide_network_factor;
+        let of_network = most.saturating_mul(factor);
+        let is_much = |most: u32| (most as usize).saturating_mul(ADDRESSES_MIN) > all;
+        if most == 0 || (most > 1 && is_much(most)) {
+            let most = if most == 0 { "any number".to_owned() } else { most.to_string() };
+            return Some(format!(
+                "one address may have {most} of {all} {name} (limits.{name}_per_address_max)"
+            ));
+        }
+        (factor > 1 && is_much(of_network)).then(|| {
             format!(
-                "the admin listener {address} is on all addresses (admin.listen): everybody who reaches this machine is \
-                 told what the relay does, without a password"
+                "one IPv6 network of 48 bits may have {of_network} of {all} {name} \
+                 (limits.{name}_per_address_max, limits.wide_network_factor)"
             )
         })
     }
 
-    /// Certificates that clients refuse, or soon will. Reads the files, which were read before; what has become of them
-    /// since is told elsewhere.
+    fn open_admin(&self) -> Option<String> {
+        let Some(ListenAddress::Tcp(address)) = self.admin.listen else { return None };
+        address.ip().to_canonical().is_unspecified().then(|| {
+            format!(
+                "the admin listener {address} is on all addresses (admin.listen): everybody who reaches this machine is \
+                 reads what the relay does, without a password"
+            )
+        })
+    }
+
+    /// Warns of certificates that clients refuse, or soon will. Reads the files again; other code reports what has
+    /// become of them since.
     fn certificates(&self) -> impl Iterator<Item = String> {
         let now = SystemTime::now();
         self.listeners.iter().filter_map(move |listener| {
@@ -50,7 +76,7 @@ impl Config {
         })
     }
 
-    /// A lane that stands still may be let do so for up to twice `stall_timeout`.
+    /// A lane that stands still may continue for up to twice `stall_timeout`.
     fn short_wait(&self) -> Option<String> {
         let timeouts = &self.timeouts;
         let is_short = timeouts.chunk_wait <= timeouts.stall_timeout.saturating_mul(2);
@@ -61,6 +87,14 @@ impl Config {
                 .to_owned()
         })
     }
+}
+
+/// Receivers of one address that stand still could hold everything that transfers need, if there is no limit.
+fn buffers(name: &str, share: Share) -> Option<String> {
+    let has_no_limit = share == Share::All;
+    has_no_limit.then(|| {
+        format!("one address may have any number of {name} (limits.{name}_per_address_max)")
+    })
 }
 
 #[cfg(test)]
@@ -96,7 +130,7 @@ mod tests {
     #[test]
     fn an_address_that_may_have_more_than_a_quarter_is_told_of() {
         assert!(warnings("").is_empty());
-        assert!(warnings("connections_max = 100\nconnections_per_address_max = 25").is_empty());
+        assert!(warnings("connections_max = 100\nconnections_per_address_max = 12").is_empty());
         let told = warnings("connections_max = 100\nconnections_per_address_max = 26");
         assert_eq!(
             told,
@@ -105,5 +139,28 @@ mod tests {
         let told = warnings("sessions_per_address_max = 0");
         assert!(told.len() == 1 && told[0].contains("any number of"), "{told:?}");
         assert_eq!(warnings("connections_max = 100").len(), 1, "64 by \"auto\"");
+    }
+
+    #[test]
+    fn a_network_of_many_addresses_that_may_have_more_than_a_quarter_is_told_of() {
+        let told = warnings("connections_max = 100\nconnections_per_address_max = 13");
+        assert_eq!(
+            told,
+            [
+                "one IPv6 network of 48 bits may have 26 of 100 connections (limits.connections_per_address_max, \
+              limits.wide_network_factor)"
+            ]
+        );
+        assert_eq!(warnings("wide_network_factor = 16").len(), 2, "connections and sessions");
+    }
+
+    #[test]
+    fn chunks_and_pipes_without_a_limit_are_told_of() {
+        for name in ["chunks", "pipes"] {
+            let key = format!("{name}_per_address_max");
+            assert!(warnings(&format!("{key} = 1000")).is_empty());
+            let told = warnings(&format!("{key} = 0"));
+            assert_eq!(told, [format!("one address may have any number of {name} (limits.{key})")]);
+        }
     }
 }

@@ -9,17 +9,17 @@
 //! | `note TEXT` | any number of them, while it takes its time: for people |
 //! | `ok TEXT` or `failed TEXT` | what came of it; the text goes on to the end of the connection |
 //!
-//! Who asks for the end is told `note stopping`, and `ok stopped` once all has stopped; that connection ends with the
-//! master's process, so whoever has heard its end knows that nothing is left.
+//! An asker that requests the end hears `note stopping`, and `ok stopped` once all workers have stopped. The
+//! connection ends with the master's process, so its end means that nothing is left.
 //!
-//! Who is turned away is told `failed` without having been `heard`. `master` holds the [`Server`], `cli` calls
-//! [`ask`]. What must always hold: an asker waits without end only for a master that has heard it.
+//! An asker that is turned away hears `failed`, without `heard` before. `master` holds the [`Server`], `cli` calls
+//! [`ask`]. Invariant: an asker waits without a limit only for a master that has heard it.
 
 mod server;
 
-pub use server::{Past, Server};
+pub use server::{Server, ServerState};
 
-use crate::sys::private::{self, Address};
+use crate::sys::operator::{self, ListenAddress};
 use socket2::Socket;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -27,12 +27,11 @@ use std::time::Duration;
 
 /// The longest line that is a request.
 const LINE_BYTES_MAX: usize = 32;
-/// The longest answer; a configuration with a hundred mistakes is described in less.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// All that is listened to: an answer, and what comes before it.
-const SAID_BYTES_MAX: u64 = 2 * ANSWER_BYTES_MAX as u64;
-/// How long a master may take to hear a request: as long as two rows of others before us say nothing, and
-/// some more.
+/// The longest answer. A hundred mistakes of a configuration take less.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+/// The most that an asker reads: an answer, and the notes before it.
+const SAID_BYTES_MAX: u64 = 2 * REPLY_BYTES_MAX as u64;
+/// How long a master may take to hear a request: as long as two rows of silent askers before us take, and some more.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 const HEARD: &str = "heard";
@@ -40,22 +39,22 @@ const NOTE: &str = "note";
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
-/// What can be asked for.
+/// Requests to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Request {
+pub enum ControlRequest {
     /// Read the configuration again: new workers take over, the old ones drain
     Reload,
-    /// Open the access log anew, as after it was renamed
+    /// Reopen the access log, after it was renamed
     Reopen,
     /// Become the program that is installed now: its workers take over, the old ones drain
     Upgrade,
     /// Stop at once
     Stop,
-    /// Stop once running transfers are done, or timeouts.stop_timeout is over
+    /// Stop when the running transfers are done, or after timeouts.stop_timeout
     Quit,
 }
 
-impl Request {
+impl ControlRequest {
     /// As it is typed.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -73,7 +72,7 @@ impl Request {
         all.into_iter().find(|request| request.as_str().as_bytes() == line)
     }
 
-    /// Whether its answer may be a long time coming.
+    /// Whether the answer may take long.
     fn takes_long(self) -> bool {
         match self {
             Self::Reload | Self::Upgrade => true,
@@ -82,10 +81,10 @@ impl Request {
     }
 }
 
-/// What came of a request: what to tell its asker.
-pub type Answer = Result<String, String>;
+/// The result of a request, as its asker hears it.
+pub type Reply = Result<String, String>;
 
-fn write_answer(answer: &Answer) -> String {
+fn write_reply(answer: &Reply) -> String {
     let (word, text) = match answer {
         Ok(text) => (OK, text),
         Err(text) => (FAILED, text),
@@ -93,9 +92,9 @@ fn write_answer(answer: &Answer) -> String {
     format!("{word} {text}\n")
 }
 
-/// Asks the master that listens at `path`, and waits for its answer: once it has heard the request, however long that
-/// takes. What it says meanwhile goes to `note`.
-pub fn ask(path: &Path, request: Request, note: impl FnMut(&str)) -> io::Result<Answer> {
+/// Asks the master that listens at `path`, and waits for its answer. Once the master has heard the request, that may
+/// take any time. Notes that come before the answer go to `note`.
+pub fn ask(path: &Path, request: ControlRequest, note: impl FnMut(&str)) -> io::Result<Reply> {
     ask_within(PATIENCE, path, request, note).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
         _ => error,
@@ -105,22 +104,22 @@ pub fn ask(path: &Path, request: Request, note: impl FnMut(&str)) -> io::Result<
 fn ask_within(
     patience: Duration,
     path: &Path,
-    request: Request,
+    request: ControlRequest,
     note: impl FnMut(&str),
-) -> io::Result<Answer> {
-    let mut socket = private::connect(&Address::Unix(path.to_owned()), patience)?;
+) -> io::Result<Reply> {
+    let mut socket = operator::connect(&ListenAddress::Unix(path.to_owned()), patience)?;
     let asked = socket.write_all(format!("{}\n", request.as_str()).as_bytes());
-    // Whatever went wrong when we asked: it may have been answered before all that we said was heard.
+    // Listens even if sending failed: the answer may have come before the request was read whole.
     listen(&socket, note).or_else(|error| asked.and(Err(error)))
 }
 
-/// Hears all that the master has to say.
-fn listen(socket: &Socket, mut note: impl FnMut(&str)) -> io::Result<Answer> {
+/// Reads everything that the master says.
+fn listen(socket: &Socket, mut note: impl FnMut(&str)) -> io::Result<Reply> {
     let mut said = BufReader::new(socket.take(SAID_BYTES_MAX));
     loop {
         let mut line = Vec::new();
         said.read_until(b'\n', &mut line)?;
-        // It has our request; from now on it may take its time.
+        // The master has the request; its answer may take any time.
         socket.set_read_timeout(None)?;
         let line = String::from_utf8_lossy(&line);
         let whole = line.strip_suffix('\n').unwrap_or_default();
@@ -129,7 +128,7 @@ fn listen(socket: &Socket, mut note: impl FnMut(&str)) -> io::Result<Answer> {
             (NOTE, text) => note(text),
             (OK, text) => return rest(&mut said, text).map(Ok),
             (FAILED, text) => return rest(&mut said, text).map(Err),
-            // It ended before it answered, or is no master.
+            // The connection ended before the answer, or the other end is no master.
             _ => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -139,7 +138,7 @@ fn listen(socket: &Socket, mut note: impl FnMut(&str)) -> io::Result<Answer> {
 fn rest(said: &mut impl Read, line: &str) -> io::Result<String> {
     let mut text = Vec::new();
     match said.read_to_end(&mut text) {
-        // With more in its queue than it read, the kernel may tell of a reset behind the answer.
+        // The kernel may report a reset behind the answer, if the master left bytes unread.
         Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
         _ => {}
     }
@@ -156,8 +155,8 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread;
 
-    /// What an asker makes of a master that says all this, and what it was told meanwhile.
-    fn asked(said: &str) -> (io::Result<Answer>, Vec<String>) {
+    /// The answer and the notes that an asker hears from a master that sends this.
+    fn asked(said: &str) -> (io::Result<Reply>, Vec<String>) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = Socket::from(OwnedFd::from(ours));
         theirs.write_all(said.as_bytes()).unwrap();
@@ -170,17 +169,22 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for answer in [Ok("done".to_owned()), Err("line 1\n  line 2".to_owned())] {
-            let written = write_answer(&answer);
+            let written = write_reply(&answer);
             for before in ["", "heard\n"] {
                 assert_eq!(asked(&format!("{before}{written}")).0.unwrap(), answer);
             }
             let (answered, notes) = asked(&format!("heard\nnote one\nnote two 2\n{written}"));
             assert_eq!((answered.unwrap(), notes), (answer, vec!["one".into(), "two 2".into()]));
         }
-        for request in [Request::Reload, Request::Reopen, Request::Stop, Request::Quit] {
-            assert_eq!(Request::parse(request.as_str().as_bytes()), Some(request));
+        for request in [
+            ControlRequest::Reload,
+            ControlRequest::Reopen,
+            ControlRequest::Stop,
+            ControlRequest::Quit,
+        ] {
+            assert_eq!(ControlRequest::parse(request.as_str().as_bytes()), Some(request));
         }
-        assert_eq!(Request::parse(b"reload "), None);
+        assert_eq!(ControlRequest::parse(b"reload "), None);
     }
 
     #[test]
@@ -197,11 +201,11 @@ mod tests {
         let path = directory.path().join("control");
         let listener = UnixListener::bind(&path).unwrap();
         let patience = Duration::from_millis(50);
-        let deaf = ask_within(patience, &path, Request::Stop, |_| ());
+        let deaf = ask_within(patience, &path, ControlRequest::Stop, |_| ());
         assert_eq!(deaf.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        // One that has heard may take longer.
+        // A master that has heard the request may take longer.
         let (_, slow) = (listener.accept(), thread::spawn(move || answer_late(&listener)));
-        let answer = ask_within(patience, &path, Request::Stop, |_| ());
+        let answer = ask_within(patience, &path, ControlRequest::Stop, |_| ());
         assert_eq!(answer.unwrap(), Ok("done".to_owned()));
         slow.join().unwrap();
     }

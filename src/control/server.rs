@@ -1,11 +1,11 @@
-//! The master's end of the control socket. Never blocks: who is slow waits for us, never we for them.
+//! The master's end of the control socket. The master never blocks here: a slow asker waits for the master, never the
+//! reverse.
 //!
-//! What must always hold: a request is taken from the user that runs the master, or from root, alone;
-//! the number of askers, their lines and the time they may take for them are bounded; a listener that cannot be
-//! accepted from is left alone for a while.
+//! Invariant: only the user that runs the master, and root, are heard. The number of askers, their lines and their
+//! time are bounded. A listener that cannot accept is left alone for a while.
 
-use super::{ANSWER_BYTES_MAX, Answer, HEARD, LINE_BYTES_MAX, NOTE, Request, write_answer};
-use crate::sys::private::{self, Address};
+use super::{ControlRequest, HEARD, LINE_BYTES_MAX, NOTE, REPLY_BYTES_MAX, Reply, write_reply};
+use crate::sys::operator::{self, ListenAddress};
 use crate::sys::program;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -18,26 +18,26 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Askers that have not said all of their line; others wait in the kernel's queue.
+/// Askers that have not sent all of their line; more of them wait in the kernel's queue.
 const SPEAKERS_MAX: usize = 8;
-/// Askers that wait for something that may take long; others are turned away.
+/// Askers that wait for something that may take long; more of them are turned away.
 const WAITERS_MAX: usize = 32;
 /// How long an asker may take for its line.
 const LINE_TIMEOUT_MS: u64 = 5000;
-/// How long to leave the listener alone when it cannot be accepted from, most likely for want of descriptors: it
-/// would be reported again at once, for ever.
+/// How long to leave the listener alone when accept(2) fails, most likely for want of descriptors: poll(2) would
+/// report it again at once, for ever.
 const PAUSE_MS: u64 = 100;
 
-/// The listening socket, and those who ask.
+/// The listening socket, and the askers.
 #[derive(Debug)]
 pub struct Server {
     listener: Socket,
     path: PathBuf,
-    /// Device and inode of the path, so that we remove nobody else's.
+    /// Device and inode of the path, so that no other master's socket is removed.
     identity: Option<(u64, u64)>,
     askers: Vec<Asker>,
     next_number: u64,
-    /// When to listen again, after it could not be accepted from.
+    /// When to listen again after accept(2) has failed.
     resumes_ms: Option<u64>,
 }
 
@@ -46,20 +46,20 @@ struct Asker {
     number: u64,
     stream: Socket,
     line: Vec<u8>,
-    /// Until when its line has to be complete. `None`: it waits for its answer.
+    /// Deadline of the line. `None`: the asker waits for its answer.
     line_ends_ms: Option<u64>,
 }
 
 impl Server {
-    /// Listens at `path`, in place of a master that is gone, but not of one that lives.
+    /// Listens at `path`. It replaces the socket of a master that is gone, but not of one that lives.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let listener = private::listen(&Address::Unix(path.to_owned()))?;
+        let listener = operator::listen(&ListenAddress::Unix(path.to_owned()))?;
         let (path, identity) = (path.to_owned(), identity(path));
         let askers = Vec::new();
         Ok(Self { listener, path, identity, askers, next_number: 0, resumes_ms: None })
     }
 
-    /// What to poll for.
+    /// Descriptors to poll.
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let flags = |heard| if heard { PollFlags::POLLIN } else { PollFlags::empty() };
         let asker = move |it: &Asker| flags(it.line_ends_ms.is_some());
@@ -78,15 +78,16 @@ impl Server {
         self.askers.iter().filter(|asker| asker.line_ends_ms.is_some()).count()
     }
 
-    /// What is asked for now, and under which number to answer.
-    pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, Request)> {
+    /// The requests that have arrived, each with the number of its asker.
+    pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, ControlRequest)> {
         self.accept(now_ms);
         let mut waiters = self.askers.len() - self.speakers();
         let mut requests = Vec::new();
         self.askers.retain_mut(|asker| match asker.hear(now_ms) {
             Heard::Nothing => true,
             Heard::Request(request) if request.takes_long() && waiters >= WAITERS_MAX => {
-                let why = format!("{WAITERS_MAX} others wait for an answer: ask again later");
+                let why =
+                    format!("{WAITERS_MAX} other requests wait for an answer: try again later");
                 asker.answer(&Err(why));
                 false
             }
@@ -97,7 +98,7 @@ impl Server {
                 true
             }
             Heard::Nonsense => {
-                asker.answer(&Err("this is not a request".to_owned()));
+                asker.answer(&Err("unknown request".to_owned()));
                 false
             }
             Heard::Farewell => false,
@@ -105,25 +106,25 @@ impl Server {
         requests
     }
 
-    /// Tells something, in one line, to somebody who waits for an answer.
+    /// Sends a line to an asker that waits for an answer.
     pub fn note(&mut self, number: u64, text: &str) {
         for asker in self.askers.iter_mut().filter(|asker| asker.number == number) {
             asker.tell(&format!("{NOTE} {text}\n"));
         }
     }
 
-    /// Answers; to nobody, if the asker is gone.
-    pub fn answer(&mut self, number: u64, answer: &Answer) {
+    /// Answers. If the asker is gone, the answer is dropped.
+    pub fn answer(&mut self, number: u64, answer: &Reply) {
         for mut asker in self.askers.extract_if(.., |asker| asker.number == number) {
             asker.answer(answer);
         }
     }
 
-    /// Takes the path away, if it is still ours, and gives those `asked` the last answer there is. They hear the end of it
-    /// when the process is gone.
-    pub fn end(mut self, asked: &[u64], answer: &Answer) {
+    /// Removes the path, if it is still ours, and gives those `asked` the last answer. An asker sees the connection
+    /// end when the process is gone.
+    pub fn end(mut self, asked: &[u64], answer: &Reply) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
-            // It is only litter if this fails.
+            // A file that stays is only litter.
             let _ = fs::remove_file(&self.path);
         }
         for mut asker in self.askers.extract_if(.., |asker| asked.contains(&asker.number)) {
@@ -138,7 +139,7 @@ impl Server {
             self.resumes_ms = None;
         }
         while self.resumes_ms.is_none() && self.speakers() < SPEAKERS_MAX {
-            match private::accept(&self.listener) {
+            match operator::accept(&self.listener) {
                 Ok(Some(stream)) => self.welcome(stream, now_ms),
                 Ok(None) => return,
                 Err(error) => {
@@ -159,16 +160,19 @@ impl Server {
                 self.askers.push(asker);
             }
             _ => {
-                tracing::warn!("somebody else's request on the control socket");
-                asker.answer(&Err("only the user that runs the relay may ask".to_owned()));
+                tracing::warn!("refused a control request of another user");
+                asker.answer(&Err(
+                    "only the user that runs the relay, or root, may send control requests"
+                        .to_owned(),
+                ));
             }
         }
     }
 }
 
-/// What one program tells the next of its control socket.
+/// The control socket's state, as one program hands it to the next.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Past {
+pub struct ServerState {
     path: PathBuf,
     listener: RawFd,
     identity: Option<(u64, u64)>,
@@ -184,7 +188,7 @@ struct PastAsker {
     line_ends_ms: Option<u64>,
 }
 
-impl Past {
+impl ServerState {
     /// Every descriptor that it names.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> {
         [self.listener].into_iter().chain(self.askers.iter().map(|it| it.stream))
@@ -192,16 +196,16 @@ impl Past {
 }
 
 impl Server {
-    /// All that the next program needs to know.
+    /// Everything that the next program needs to know.
     #[must_use]
-    pub fn past(&self) -> Past {
+    pub fn state(&self) -> ServerState {
         let asker = |it: &Asker| PastAsker {
             number: it.number,
             stream: it.stream.as_raw_fd(),
             line: it.line.clone(),
             line_ends_ms: it.line_ends_ms,
         };
-        Past {
+        ServerState {
             path: self.path.clone(),
             listener: self.listener.as_raw_fd(),
             identity: self.identity,
@@ -210,14 +214,14 @@ impl Server {
         }
     }
 
-    /// The control socket that the program before this one had.
-    pub fn after(past: Past) -> io::Result<Self> {
+    /// Takes over the control socket of the previous program.
+    pub fn after(state: ServerState) -> io::Result<Self> {
         let asker = |it: PastAsker| {
             let stream = program::take(it.stream)?.into();
             let PastAsker { number, line, line_ends_ms, .. } = it;
             Ok(Asker { number, stream, line, line_ends_ms })
         };
-        let Past { path, listener, identity, next_number, askers } = past;
+        let ServerState { path, listener, identity, next_number, askers } = state;
         let listener = program::take(listener)?.into();
         let askers = askers.into_iter().map(asker).collect::<io::Result<_>>()?;
         Ok(Self { listener, path, identity, askers, next_number, resumes_ms: None })
@@ -226,7 +230,7 @@ impl Server {
 
 enum Heard {
     Nothing,
-    Request(Request),
+    Request(ControlRequest),
     Nonsense,
     Farewell,
 }
@@ -249,7 +253,7 @@ impl Asker {
         if !is_whole {
             return Heard::Nothing;
         }
-        match Request::parse(self.line.strip_suffix(b"\n").unwrap_or(&self.line)) {
+        match ControlRequest::parse(self.line.strip_suffix(b"\n").unwrap_or(&self.line)) {
             Some(request) => {
                 self.line_ends_ms = None;
                 Heard::Request(request)
@@ -263,17 +267,17 @@ impl Asker {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    fn answer(&mut self, answer: &Answer) {
-        let text = write_answer(answer);
-        let end = text.floor_char_boundary(ANSWER_BYTES_MAX - 1);
+    fn answer(&mut self, answer: &Reply) {
+        let text = write_reply(answer);
+        let end = text.floor_char_boundary(REPLY_BYTES_MAX - 1);
         let whole = text.get(..end).unwrap_or_default();
         let cut = if end < text.len() { "\n" } else { "" };
         self.tell(&format!("{whole}{cut}"));
     }
 
-    /// Says it in one write: a socket on which little was said before has room for every answer.
+    /// Sends it in one write: a socket on which little was sent has room for every answer.
     fn tell(&mut self, text: &str) {
-        // Who does not take it does not hear it.
+        // An asker that does not read misses it.
         let _ = self.stream.write_all(text.as_bytes());
     }
 }

@@ -1,8 +1,7 @@
-//! One event as a line: for people, for the journal, or as JSON.
+//! Writes an event as a line: for people, for the journal, or as JSON.
 //!
-//! What must always hold: a line has less than 4 KiB, so that a pipe takes it whole or not at all; what a value
-//! holds is escaped, so that it stays within its line and says nothing to a terminal; JSON stays JSON where a value
-//! had to be cut.
+//! Invariant: a line has less than 4 KiB, so that a pipe takes it whole or not at all. Values are escaped, so that
+//! they stay within their line and tell nothing to a terminal. JSON stays JSON even if a value had to be cut.
 
 use crate::sys::clock::LocalTime;
 use std::fmt::{self, Debug, Write};
@@ -11,45 +10,45 @@ use tracing::{Event, Level};
 
 /// The longest line, with its end. A pipe takes 4096 bytes in one piece (pipe(7)).
 pub(super) const LINE_BYTES_MAX: usize = 4095;
-/// What is kept free for what closes a line.
+/// Room that is kept for the end of a line.
 const CLOSING_BYTES: usize = 8;
-/// Stands in front of each further line of a message.
+/// Indent of each further line of a message.
 const INDENT: &str = "    ";
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dress {
-    /// With the time.
+pub(super) enum LineFormat {
+    /// The line begins with the time.
     Plain,
     /// For a terminal.
     Coloured,
-    /// With a priority, and without the time, which the journal adds.
+    /// The line begins with a priority, and has no time, which the journal adds.
     Journal,
     Json,
 }
 
 /// Adds the line for `event`, which happened `now`.
-pub(super) fn write(out: &mut String, event: &Event<'_>, dress: Dress, now: &LocalTime) {
+pub(super) fn write(out: &mut String, event: &Event<'_>, format: LineFormat, now: &LocalTime) {
     let level = event.metadata().level();
     // A `String` takes all that is written to it.
-    let _ = match dress {
-        Dress::Plain => write!(out, "{now} {level:>5} "),
-        Dress::Coloured => {
+    let _ = match format {
+        LineFormat::Plain => write!(out, "{now} {level:>5} "),
+        LineFormat::Coloured => {
             write!(out, "\x1b[2m{now}\x1b[0m \x1b[{}m{level:>5}\x1b[0m ", colour(level))
         }
-        Dress::Journal => write!(out, "<{}>", priority(level)),
-        Dress::Json => {
+        LineFormat::Journal => write!(out, "<{}>", priority(level)),
+        LineFormat::Json => {
             let level = level.as_str().to_ascii_lowercase();
             write!(out, "{{\"time\":\"{now}\",\"level\":\"{level}\"")
         }
     };
-    // The journal takes each line for itself.
-    let newline = match dress {
-        Dress::Journal => format!("\n<{}>{INDENT}", priority(level)),
+    // The journal treats each line as a message of its own.
+    let newline = match format {
+        LineFormat::Journal => format!("\n<{}>{INDENT}", priority(level)),
         _ => format!("\n{INDENT}"),
     };
-    event.record(&mut Values { out, is_json: dress == Dress::Json, newline: &newline });
-    out.push_str(if dress == Dress::Json { "}\n" } else { "\n" });
+    event.record(&mut Values { out, is_json: format == LineFormat::Json, newline: &newline });
+    out.push_str(if format == LineFormat::Json { "}\n" } else { "\n" });
 }
 
 /// As syslog(3) has them.
@@ -77,7 +76,7 @@ fn colour(level: &Level) -> u8 {
 struct Values<'o> {
     out: &'o mut String,
     is_json: bool,
-    /// What becomes of a line's end in a message.
+    /// The text that replaces a line end in a message.
     newline: &'o str,
 }
 
@@ -102,7 +101,7 @@ impl Values<'_> {
         self.out.push_str(quote);
     }
 
-    /// Writes what stands in front of the value; `false`: there is no room for it.
+    /// Writes the text in front of a value; `false`: there is no room for it.
     fn name(&mut self, field: &Field) -> bool {
         let name = field.name();
         if self.out.len() + name.len() + 32 > LINE_BYTES_MAX - CLOSING_BYTES {
@@ -143,7 +142,7 @@ impl Visit for Values<'_> {
     }
 }
 
-/// Lets through what may stand in a line, as long as there is room.
+/// Lets the characters through that may stand in a line, as long as there is room.
 struct Escaped<'o> {
     out: &'o mut String,
     is_json: bool,
@@ -181,7 +180,7 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// What some readers take for a line's end, or for an order to write backwards.
+/// Characters that some readers take for a line end, or for an order to write backwards.
 fn is_separator(it: char) -> bool {
     matches!(it, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -199,7 +198,7 @@ mod tests {
         static WRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
     }
 
-    struct Catch(Dress);
+    struct Catch(LineFormat);
 
     impl<S: tracing::Subscriber> Layer<S> for Catch {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -207,8 +206,8 @@ mod tests {
         }
     }
 
-    fn written(dress: Dress, act: impl FnOnce()) -> String {
-        let catch = tracing_subscriber::registry().with(Catch(dress));
+    fn written(format: LineFormat, act: impl FnOnce()) -> String {
+        let catch = tracing_subscriber::registry().with(Catch(format));
         tracing::subscriber::with_default(catch, act);
         WRITTEN.take()
     }
@@ -220,11 +219,12 @@ mod tests {
         let now = clock::local_time(0);
         let plain =
             format!("{now}  WARN it died worker=3 cause=\"a \\\"b\\\"\" up=true error=no\n");
-        assert_eq!(written(Dress::Plain, act), plain);
+        assert_eq!(written(LineFormat::Plain, act), plain);
         let journal = "<4>it died worker=3 cause=\"a \\\"b\\\"\" up=true error=no\n";
-        assert_eq!(written(Dress::Journal, act), journal);
-        assert!(written(Dress::Coloured, act).contains("\u{1b}[33m WARN"));
-        let json: serde_json::Value = serde_json::from_str(&written(Dress::Json, act)).unwrap();
+        assert_eq!(written(LineFormat::Journal, act), journal);
+        assert!(written(LineFormat::Coloured, act).contains("\u{1b}[33m WARN"));
+        let json: serde_json::Value =
+            serde_json::from_str(&written(LineFormat::Json, act)).unwrap();
         let wanted = serde_json::json!({
             "time": now.to_string(), "level": "warn", "message": "it died",
             "worker": 3, "cause": "a \"b\"", "up": true, "error": "no",
@@ -235,9 +235,10 @@ mod tests {
     #[test]
     fn every_line_of_a_message_has_a_priority_and_an_indent() {
         let act = || tracing::error!("one\ntwo");
-        assert_eq!(written(Dress::Journal, act), "<3>one\n<3>    two\n");
-        assert!(written(Dress::Plain, act).ends_with("ERROR one\n    two\n"));
-        let json: serde_json::Value = serde_json::from_str(&written(Dress::Json, act)).unwrap();
+        assert_eq!(written(LineFormat::Journal, act), "<3>one\n<3>    two\n");
+        assert!(written(LineFormat::Plain, act).ends_with("ERROR one\n    two\n"));
+        let json: serde_json::Value =
+            serde_json::from_str(&written(LineFormat::Json, act)).unwrap();
         assert_eq!(json["message"], "one\ntwo");
     }
 
@@ -245,14 +246,14 @@ mod tests {
         #[test]
         fn a_value_stays_within_its_line(text in "(?s).{0,3000}", twice in any::<bool>()) {
             let text = if twice { text.repeat(2) } else { text };
-            for dress in [Dress::Plain, Dress::Coloured, Dress::Journal, Dress::Json] {
-                let line = written(dress, || tracing::info!(peer = %text, why = text, "refused"));
+            for format in [LineFormat::Plain, LineFormat::Coloured, LineFormat::Journal, LineFormat::Json] {
+                let line = written(format, || tracing::info!(peer = %text, why = text, "refused"));
                 prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
                 prop_assert_eq!(line.matches('\n').count(), 1);
                 prop_assert!(line.ends_with('\n'));
                 let odd = line.chars().filter(|it| it.is_control() || is_separator(*it)).count();
-                prop_assert_eq!(odd, if dress == Dress::Coloured { 5 } else { 1 }, "{:?}", line);
-                if dress == Dress::Json {
+                prop_assert_eq!(odd, if format == LineFormat::Coloured { 5 } else { 1 }, "{:?}", line);
+                if format == LineFormat::Json {
                     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
                     prop_assert!(text.starts_with(json["peer"].as_str().unwrap()));
                 }

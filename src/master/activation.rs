@@ -1,7 +1,7 @@
-//! Socket activation: listeners that whoever started us has opened and keeps (sd_listen_fds(3)).
+//! Socket activation: listeners that a service manager has opened and keeps (sd_listen_fds(3)).
 //!
-//! Called once at the start, and asked before each reload. What must always hold: the configuration asks for
-//! exactly the listeners that there are, and nobody stops listening on one: who holds it would be refused too.
+//! Called once at the start, and asked before each reload. Invariant: the configuration asks for exactly these
+//! listeners, and nobody calls shutdown(2) on one: the manager's copy would refuse connections too.
 
 use crate::config::{self, Config};
 use crate::quoted::Quoted;
@@ -25,21 +25,21 @@ pub(super) type Given = Vec<(Endpoint, Rc<TcpListener>)>;
 #[derive(Debug, thiserror::Error)]
 pub enum ActivationError {
     /// The environment does not say how many there are.
-    #[error("LISTEN_FDS is {}, and not a number", Quoted(.0))]
+    #[error("LISTEN_FDS is not a number: {}", Quoted(.0))]
     Count(String),
-    /// One is not open.
-    #[error("descriptor {fd}, which LISTEN_FDS counts, cannot be taken")]
+    /// A descriptor is not open.
+    #[error("cannot take descriptor {fd}, which LISTEN_FDS counts")]
     Descriptor {
-        /// Which.
+        /// The descriptor.
         fd: RawFd,
         /// Why not.
         #[source]
         source: io::Error,
     },
-    /// One is of another kind: a Unix socket, datagrams, or not a socket that listens.
-    #[error("descriptor {fd}, which LISTEN_FDS counts, is not a TCP socket that listens")]
+    /// A descriptor is of another kind: a Unix socket, datagrams, or a socket that does not listen.
+    #[error("descriptor {fd}, which LISTEN_FDS counts, is not a listening TCP socket")]
     Kind {
-        /// Which.
+        /// The descriptor.
         fd: RawFd,
         /// Why not.
         #[source]
@@ -47,7 +47,7 @@ pub enum ActivationError {
     },
     /// The configuration asks for others.
     #[error(
-        "listeners come from the service manager, and have to be the configured ones: configured {}, given {}",
+        "the service manager's listeners differ from the configured ones: configured {}, given {}",
         List(configured),
         List(given)
     )]
@@ -69,7 +69,7 @@ impl fmt::Display for List<'_> {
     }
 }
 
-/// What was handed over to this very process, if anything was. To be called once, before anything is opened.
+/// Takes the listeners that were handed over to this process, if any. Call it once, before anything is opened.
 pub(super) fn given() -> Result<Option<Given>, ActivationError> {
     let variable = |name| env::var(name).ok();
     let is_ours = variable("LISTEN_PID").is_some_and(|pid| pid.parse() == Ok(process::id()));

@@ -1,6 +1,6 @@
-//! How long to wait before a worker that died is forked again. Pure: time comes in.
+//! How long the master waits before it forks a worker again that has died. Pure: time comes in.
 
-/// A worker that lived this long had started well: the next death is taken for an accident.
+/// A worker that lived this long had started well: its death counts as an accident.
 const GOOD_LIFE_MS: u64 = 5000;
 /// The wait after the second death in a row; it doubles from there.
 const FIRST_MS: u64 = 100;

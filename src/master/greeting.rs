@@ -1,41 +1,41 @@
-//! What a start says of itself: an event for the log, with a field for each fact, and lines on standard output for the
-//! person or program that has started the relay.
+//! The greeting of a start: an event for the log, with a field for each fact, and lines on standard output for the
+//! person or program that started the relay.
 //!
-//! A terminal is told what to try as well, and where a listener is on all addresses, by which ones others reach it. A
-//! program that reads standard output finds there where the relay listens, a line
-//! for each listener, or nothing, where it may expect JSON.
+//! A terminal also reads what to try and, for a listener on all addresses, by which addresses others reach it.
+//! Another program reads one line for each listener, or nothing if it may expect JSON.
 
 use crate::config::LogFormat;
 use crate::sys::interfaces;
 use crate::sys::listener::Endpoint;
-use crate::sys::private::{self, Address};
-use crate::worker::Generation;
+use crate::sys::operator::{self, ListenAddress};
+use crate::worker::Resources;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
 
 /// Addresses of this machine that are shown for a listener on all of them: a machine with containers may have many.
 const ADDRESSES_SHOWN_MAX: usize = 4;
 
-/// What there is to say.
+/// The facts to tell.
 #[derive(Debug)]
 pub(super) struct Greeting {
     urls: Vec<String>,
-    /// What each of them is bound to, in the same order.
+    /// The addresses that they are bound to, in the same order.
     endpoints: Vec<Endpoint>,
-    admin: Option<Address>,
+    admin: Option<ListenAddress>,
     workers: usize,
     is_json: bool,
-    /// What curl takes in addition to ask for a session.
+    /// The option that curl needs to ask for a session.
     token: &'static str,
 }
 
 impl Greeting {
-    pub(super) fn of(generation: &Generation) -> Self {
-        let config = &generation.config;
+    pub(super) fn of(resources: &Resources) -> Self {
+        let config = &resources.config;
         // The kernel may have chosen the port.
-        let admin = generation.admin.as_deref().and_then(private::local_address).map(Address::Tcp);
+        let admin =
+            resources.admin.as_deref().and_then(operator::local_address).map(ListenAddress::Tcp);
         let endpoint = |it: &_| Endpoint::of(it).ok();
-        let listened = generation.listened_on();
+        let listened = resources.listened_on();
         let listened = listened.filter_map(|(it, url)| Some((url, endpoint(it)?)));
         let (urls, endpoints) = listened.unzip();
         Self {
@@ -63,11 +63,11 @@ impl Greeting {
         let is_terminal = out.is_terminal();
         let addresses = if is_terminal { interfaces::addresses() } else { Vec::new() };
         let text = self.text(is_terminal, &addresses);
-        // Nobody has to read it.
+        // A greeting that nobody reads is no error.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
-    /// `addresses` are this machine's that others may use.
+    /// `addresses` are those of this machine that others may use.
     fn text(&self, is_terminal: bool, addresses: &[IpAddr]) -> String {
         if self.is_json && !is_terminal {
             return String::new();
@@ -86,7 +86,7 @@ impl Greeting {
         if let Some(url) = self.url_to_try(addresses) {
             let token = self.token;
             let certified = match url.starts_with("https:") {
-                true => "In place of the address write the name that the certificate has.\n",
+                true => "Replace the address by the name in the certificate.\n",
                 false => "",
             };
             text += &format!(
@@ -94,13 +94,13 @@ impl Greeting {
                  shells:\n\
                  \n    url=$(curl -fsSX POST{token} {url}/) && \
                  echo \"curl --fail-with-body -T FILE $url/\" && echo \"curl -fOJ $url\"\n\n\
-                 {certified}`curl {url}/` tells more.\n\n"
+                 {certified}`curl {url}/` prints more.\n\n"
             );
         }
         text
     }
 
-    /// The first listener's URL, as others can use it where there is a way.
+    /// The first listener's URL, with an address that others can use if there is one.
     fn url_to_try(&self, addresses: &[IpAddr]) -> Option<String> {
         let (url, endpoint) = self.urls.first().zip(self.endpoints.first())?;
         if !endpoint.address.ip().is_unspecified() {
@@ -115,7 +115,7 @@ impl Greeting {
     }
 }
 
-/// What to say of a listener that is on all addresses.
+/// The line about a listener on all addresses.
 fn on_all(url: &str, endpoint: Endpoint, addresses: &[IpAddr]) -> String {
     if !endpoint.address.ip().is_unspecified() {
         return String::new();
@@ -130,7 +130,7 @@ fn on_all(url: &str, endpoint: Endpoint, addresses: &[IpAddr]) -> String {
         .map(|address| with_address(url, endpoint, address))
         .collect();
     let others = match urls.as_slice() {
-        [] => "this machine has none that others could use".to_owned(),
+        [] => "this machine has no address that others could use".to_owned(),
         urls => format!("others reach it by {}", urls.join(" ")),
     };
     format!("{url} is on all addresses of {families}: {others}\n")
@@ -163,7 +163,7 @@ mod tests {
         Greeting {
             urls: listeners.iter().map(url).collect(),
             endpoints: listeners.iter().map(endpoint).collect(),
-            admin: Address::parse("unix:/run/a.sock"),
+            admin: ListenAddress::parse("unix:/run/a.sock"),
             workers: 2,
             is_json: false,
             token: "",
@@ -222,7 +222,7 @@ mod tests {
             assert!(!greeting.text(false, &addresses).contains("others"), "a line for each");
         }
         let told = greeting(&[("http", "[::]:80", false)]).text(true, &[]);
-        assert!(told.contains("has none that others could use"), "{told}");
+        assert!(told.contains("has no address that others could use"), "{told}");
         assert!(told.contains("POST http://127.0.0.1:80/"), "{told}");
     }
 }

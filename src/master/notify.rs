@@ -1,9 +1,9 @@
-//! What a service manager is told, where one has asked for it (sd_notify(3)): that the relay serves, that it
-//! is being renewed or stopped, how it stands, and that the master is alive. Called by `supervisor`.
+//! Notifies a service manager, if one asked for it (sd_notify(3)): the relay serves, reloads or stops, its status,
+//! and that the master is alive. Called by `supervisor`.
 //!
-//! What must always hold: nobody is waited for; what the manager has no room for is told later, in order.
+//! Invariant: the master never waits for the manager. A notice that finds no room is sent later, in order.
 
-use super::decision::Standing;
+use super::decision::Status;
 use crate::sys::clock;
 use std::collections::VecDeque;
 use std::env::{self, VarError};
@@ -15,14 +15,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 
-/// Messages that wait for room. The oldest goes when there are more.
+/// Notices that wait for room. The oldest is dropped when there are more.
 const UNSENT_MAX: usize = 64;
-/// How long to wait before the next look whether there is room.
+/// Time until the next attempt to send.
 const RETRY_MS: u64 = 50;
-/// What a stop may take beyond what it is expected to.
+/// Margin of a stop beyond its expected time.
 const STOP_MARGIN_MS: u64 = 5000;
 
-/// Who tells it.
+/// Sends the notices.
 #[derive(Debug)]
 pub(super) struct Notifier(Option<Teller>);
 
@@ -30,14 +30,14 @@ pub(super) struct Notifier(Option<Teller>);
 struct Teller {
     socket: UnixDatagram,
     manager: SocketAddr,
-    /// How long nothing may be heard of us at most, and when it is time for that.
+    /// The interval of the watchdog, and when the next notice is due.
     watchdog: Option<(u64, u64)>,
     phase: Phase,
     status: String,
     stops_ms: Option<u64>,
     unsent: VecDeque<String>,
     retry_ms: Option<u64>,
-    /// The last message could not be sent, and that was said.
+    /// The last notice could not be sent, and that was logged.
     fails: bool,
 }
 
@@ -45,46 +45,46 @@ struct Teller {
 enum Phase {
     Starting,
     Ready,
-    Renewing,
+    Reloading,
 }
 
 impl Notifier {
-    /// Tells whom the environment names. `after_upgrade`: the program before this one has done so until now.
+    /// Notifies the manager that the environment names. `after_upgrade`: the previous program has done so until now.
     pub(super) fn from_environment(after_upgrade: bool) -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Self(None) };
         match Teller::new(&name, watchdog_ms(env::var), after_upgrade) {
             Ok(teller) => Self(Some(teller)),
             Err(error) => {
-                tracing::warn!(%error, "the service manager cannot be told anything");
+                tracing::warn!(%error, "cannot notify the service manager");
                 Self(None)
             }
         }
     }
 
-    /// The relay begins to be renewed, by a reload or an upgrade.
-    pub(super) fn renewing(&mut self) {
-        self.0.iter_mut().for_each(Teller::renewing);
+    /// A reload or an upgrade begins.
+    pub(super) fn reloading(&mut self) {
+        self.0.iter_mut().for_each(Teller::reloading);
         self.alive();
     }
 
-    /// What comes now may take a while.
+    /// Tells the manager that the master is alive, before a step that may take a while.
     pub(super) fn alive(&mut self) {
         self.0.iter_mut().for_each(|it| it.alive(clock::monotonic_ms()));
     }
 
-    /// How the relay stands now. To be called whenever that may have changed, and when it is due.
-    pub(super) fn tell(&mut self, standing: &Standing, now_ms: u64) {
-        self.0.iter_mut().for_each(|it| it.tell(standing, now_ms));
+    /// Sends the relay's status. Call it whenever the status may have changed, and when it is due.
+    pub(super) fn tell(&mut self, status: &Status, now_ms: u64) {
+        self.0.iter_mut().for_each(|it| it.tell(status, now_ms));
     }
 
-    /// When there is something to tell though nothing has happened.
+    /// When a notice is due though nothing has happened.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let teller = self.0.as_ref()?;
         teller.watchdog.map(|(_, due_ms)| due_ms).into_iter().chain(teller.retry_ms).min()
     }
 }
 
-/// How often the manager is to hear of us: at half of the time after which it would end us.
+/// The interval of the watchdog's notices: half of the time after which the manager would end the relay.
 fn watchdog_ms(variable: impl Fn(&'static str) -> Result<String, VarError>) -> Option<u64> {
     let number = |name| variable(name).ok()?.parse::<u64>().ok();
     let is_ours = match variable("WATCHDOG_PID") {
@@ -110,9 +110,9 @@ impl Teller {
         Ok(Self {
             socket,
             manager: address(name)?,
-            // Due at once: the program before may have used up half of the time.
+            // The first notice is due at once: the previous program may have used up half of the time.
             watchdog: watchdog_ms.map(|every_ms| (every_ms, 0)),
-            phase: if after_upgrade { Phase::Renewing } else { Phase::Starting },
+            phase: if after_upgrade { Phase::Reloading } else { Phase::Starting },
             status: String::new(),
             stops_ms: None,
             unsent: VecDeque::new(),
@@ -121,28 +121,28 @@ impl Teller {
         })
     }
 
-    fn renewing(&mut self) {
+    fn reloading(&mut self) {
         if self.phase == Phase::Ready && self.stops_ms.is_none() {
-            self.phase = Phase::Renewing;
-            // The time tells this reload from what was said before it was asked for.
+            self.phase = Phase::Reloading;
+            // The time tells this reload from notices that were sent before it was asked for.
             self.say(format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_us()));
         }
     }
 
-    fn tell(&mut self, standing: &Standing, now_ms: u64) {
+    fn tell(&mut self, status: &Status, now_ms: u64) {
         let is_up = match self.phase {
-            Phase::Starting => standing.serving.is_some(),
-            Phase::Renewing => !standing.is_renewing,
+            Phase::Starting => status.serving.is_some(),
+            Phase::Reloading => !status.is_in_transition,
             Phase::Ready => false,
         };
-        if let Some(ends_ms) = standing.stops_ms {
+        if let Some(ends_ms) = status.stops_ms {
             self.stopping(ends_ms, now_ms);
         } else if is_up {
             self.phase = Phase::Ready;
-            // An upgrade keeps the pid. To say so is to say that it is meant.
+            // An upgrade keeps the pid. Naming the pid confirms that it is meant.
             self.say(format!("READY=1\nMAINPID={}", process::id()));
         }
-        let status = standing.to_string();
+        let status = status.to_string();
         if status != self.status {
             self.say(format!("STATUS={status}"));
             self.status = status;
@@ -160,7 +160,7 @@ impl Teller {
         }
     }
 
-    /// All ends by `ends_ms`, or soon after.
+    /// The relay ends by `ends_ms`, or soon after.
     fn stopping(&mut self, ends_ms: u64, now_ms: u64) {
         if self.stops_ms == Some(ends_ms) {
             return;
@@ -184,14 +184,14 @@ impl Teller {
         while let Some(message) = self.unsent.front() {
             match self.socket.send_to_addr(message.as_bytes(), &self.manager) {
                 Ok(_) => self.fails = false,
-                // It has no room, or the kernel no memory, at the moment.
+                // The manager has no room at the moment, or the kernel no memory.
                 Err(error) if is_passing(&error) => {
                     self.retry_ms = Some(now_ms.saturating_add(RETRY_MS));
                     return;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.fails, true) {
-                        tracing::warn!(%error, "the service manager cannot be told");
+                        tracing::warn!(%error, "cannot send a message to the service manager");
                     }
                 }
             }
@@ -206,8 +206,8 @@ fn is_passing(error: &io::Error) -> bool {
         || [libc::ENOBUFS, libc::ENOMEM].map(Some).contains(&raw)
 }
 
-/// One line for people.
-impl fmt::Display for Standing {
+/// Writes the status as one line for people.
+impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.serving, self.stops_ms) {
             (_, Some(_)) => f.write_str("stopping")?,
@@ -216,8 +216,8 @@ impl fmt::Display for Standing {
             }
             (None, None) => f.write_str("not serving")?,
         }
-        if self.leaving > 0 {
-            write!(f, ", draining: {}", self.leaving)?;
+        if self.draining > 0 {
+            write!(f, ", draining: {}", self.draining)?;
         }
         write!(f, ", version {}", env!("CARGO_PKG_VERSION"))
     }
@@ -228,8 +228,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const SERVING: Standing =
-        Standing { serving: Some((0, 2)), leaving: 0, is_renewing: false, stops_ms: None };
+    const SERVING: Status =
+        Status { serving: Some((0, 2)), draining: 0, is_in_transition: false, stops_ms: None };
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 
     /// A manager, and who tells it.
@@ -255,9 +255,9 @@ mod tests {
     #[test]
     fn each_change_is_told_once() {
         let (manager, mut teller, _directory) = pair(None);
-        let starting = Standing { serving: None, ..SERVING };
+        let starting = Status { serving: None, ..SERVING };
         teller.tell(&starting, 0);
-        teller.renewing();
+        teller.reloading();
         assert_eq!(heard(&manager), [format!("STATUS=not serving, version {VERSION}")]);
         teller.tell(&SERVING, 1);
         teller.tell(&SERVING, 2);
@@ -265,8 +265,8 @@ mod tests {
         assert_eq!(heard(&manager), [ready(), status]);
 
         let before_us = clock::monotonic_us();
-        teller.renewing();
-        teller.tell(&Standing { is_renewing: true, leaving: 2, ..SERVING }, 3);
+        teller.reloading();
+        teller.tell(&Status { is_in_transition: true, draining: 2, ..SERVING }, 3);
         let told = heard(&manager);
         let at_us: u64 =
             told[0].strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse().unwrap();
@@ -278,27 +278,27 @@ mod tests {
         teller.tell(&SERVING, 4);
         assert_eq!(heard(&manager)[0], ready());
 
-        let stopping = Standing { stops_ms: Some(30_005), ..SERVING };
+        let stopping = Status { stops_ms: Some(30_005), ..SERVING };
         teller.tell(&stopping, 5);
         teller.tell(&stopping, 6);
-        teller.renewing();
+        teller.reloading();
         let status = format!("STATUS=stopping, version {VERSION}");
         assert_eq!(
             heard(&manager),
             ["STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000".to_owned(), status]
         );
-        teller.tell(&Standing { stops_ms: Some(1006), ..SERVING }, 6);
+        teller.tell(&Status { stops_ms: Some(1006), ..SERVING }, 6);
         assert_eq!(heard(&manager), ["EXTEND_TIMEOUT_USEC=6000000"]);
     }
 
     #[test]
-    fn after_an_upgrade_the_renewal_is_still_to_end() {
+    fn after_an_upgrade_the_transition_is_still_to_end() {
         let name = format!("@idontstore-test-{}", process::id());
         let address = address(OsStr::new(&name)).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         manager.set_nonblocking(true).unwrap();
         let mut teller = Teller::new(OsStr::new(&name), None, true).unwrap();
-        teller.tell(&Standing { is_renewing: true, ..SERVING }, 0);
+        teller.tell(&Status { is_in_transition: true, ..SERVING }, 0);
         assert!(heard(&manager).iter().all(|it| it.starts_with("STATUS=")));
         teller.tell(&SERVING, 1);
         assert_eq!(heard(&manager), [ready()]);

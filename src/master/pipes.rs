@@ -1,17 +1,18 @@
-//! The pipes that payload passes through: made once, before the first fork. A reload and an upgrade keep them.
+//! The pipes that payload passes through. The master makes them once, before the first fork. A reload and an upgrade
+//! keep them.
 //!
 //! Linux counts the memory of a pipe against the real user of the process that makes it (`get_current_user` in
-//! `fs/pipe.c`), for as long as the pipe lives. Once a user has reached `fs.pipe-user-pages-soft`, processes of that user
-//! without privilege get pipes of 8 KiB. The limit does not stop a master that is root, whose pipes would use up what
-//! unprivileged processes of root may have, in containers for instance. So a child makes them that is counted as the user
-//! that workers become.
+//! `fs/pipe.c`), as long as the pipe lives. Once a user has reached `fs.pipe-user-pages-soft`, that user's
+//! unprivileged processes get pipes of 8 KiB. The limit does not stop a master that is root, and its pipes would use
+//! up what root's unprivileged processes may have, for instance in containers. So a child makes the pipes that counts
+//! as the workers' user.
 //!
-//! Must always hold: by default other programs of the same user keep half of its allowance.
+//! Invariant: by default other programs of the same user keep half of its allowance.
 
-use crate::config::Config;
-use crate::sys::channel::{Heard, OrdersIn, OrdersOut, orders};
+use crate::config::{Config, PIPE_FILES_SHARE};
 use crate::sys::pipe::Pipe;
 use crate::sys::process::{self, Child, cause};
+use crate::sys::seqpacket::{Heard, OrdersIn, OrdersOut, orders};
 use crate::sys::user::User;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -21,76 +22,74 @@ use shm::PIPE_BYTES_MAX;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// One in so many of the files that a process may open can be an end of a pipe: the others are for clients.
-pub(super) const PIPE_FILES_SHARE: u64 = 8;
 /// How long the child may take for each step.
 const PATIENCE_MS: u16 = 5000;
-/// What the child says with an end of a pipe. Any other word is the number of the error that it has stopped at.
+/// The child's word for an end of a pipe. Any other word is the number of the error at which it stopped.
 const END: u8 = 0;
-/// The number of an error that has none, or a greater one than a word holds.
+/// The word for an error without a number, or with one that is too large for a word.
 const UNKNOWN: u8 = 5;
 
-/// What to make.
+/// The pipes to make.
 #[derive(Clone, Copy, Debug)]
-struct Order {
-    wanted: u32,
+struct Wanted {
+    count: u32,
     /// How many more the kernel must be able to give.
     spare: u32,
     /// Whether root may exceed the user's allowance.
     is_demanded: bool,
 }
 
-impl Order {
+impl Wanted {
     fn carry_out(self) -> Made {
-        Pipe::make(PIPE_BYTES_MAX, self.wanted, self.spare)
+        Pipe::make(PIPE_BYTES_MAX, self.count, self.spare)
     }
 }
 
 /// The pipes, and why there are no more.
 type Made = (Vec<Pipe>, io::Result<()>);
 
-/// As many pipes as `config` asks for, or as the system gives: chunks serve where there are none. None, where nothing can
-/// be moved through the first. `files` is how many a process may open.
+/// Makes as many pipes as `config` asks for, or as the system gives: chunks serve where there are none. Makes none if
+/// the first pipe moves nothing. `files` is how many a process may open.
 pub(super) fn make(config: &Config, files: u64) -> Vec<Pipe> {
     let asked = config.memory.geometry.pipes;
     let wanted = u32::try_from(files / (2 * PIPE_FILES_SHARE)).unwrap_or(asked).min(asked);
     let is_demanded = !config.memory.pipes_are_auto;
     let spare = if is_demanded { 0 } else { wanted.div_ceil(2) };
-    let (mut pipes, outcome) = make_for(&config.user, Order { wanted, spare, is_demanded });
+    let (mut pipes, outcome) = make_for(&config.user, Wanted { count: wanted, spare, is_demanded });
     let outcome = if wanted < asked { outcome.and(Err(Errno::EMFILE.into())) } else { outcome };
     if let Err(error) = outcome {
         let made = pipes.len();
-        tracing::info!(%error, asked, made, "fewer pipes than memory.pipes asks for");
+        tracing::info!(%error, asked, made, "made fewer pipes than memory.pipes asks for");
     }
     if let Some(Err(error)) = pipes.first().map(Pipe::try_out) {
-        tracing::warn!(%error, "splice(2) does not work here: all payload is copied, and there are no pipes");
+        tracing::warn!(%error, "splice(2) does not work here: the relay copies all payload and uses no pipes");
         pipes.clear();
     }
     pipes
 }
 
-fn make_for(user: &User, order: Order) -> Made {
-    if order.wanted == 0 || !user.is_another() {
-        return order.carry_out();
+fn make_for(user: &User, wanted: Wanted) -> Made {
+    if wanted.count == 0 || !user.is_another() {
+        return wanted.carry_out();
     }
-    match make_in_child(user, order) {
+    match make_in_child(user, wanted) {
         Ok(made) => made,
         Err(error) => {
-            tracing::info!(%error, user = user.name, "pipes cannot be counted as the user's, and are counted as root's");
-            order.carry_out()
+            tracing::info!(%error, user = user.name, "cannot make pipes as the workers' user: they count as root's");
+            wanted.carry_out()
         }
     }
 }
 
-/// Lets a child of this process carry `order` out as `user`.
-fn make_in_child(user: &User, order: Order) -> io::Result<Made> {
+/// Makes what is `wanted` in a child of this process, as `user`.
+fn make_in_child(user: &User, wanted: Wanted) -> io::Result<Made> {
     let (its, ours) = orders()?;
     let Some(child) = process::fork_child()? else {
         drop(ours);
-        std::process::exit(match make_and_tell(user, order, &its) {
+        std::process::exit(match make_and_tell(user, wanted, &its) {
             Ok(()) => 0,
             Err(error) => {
-                tracing::info!(%error, "a child that was to make pipes cannot");
+                tracing::info!(%error, "the child process cannot make pipes");
                 1
             }
         });
@@ -105,11 +104,11 @@ fn make_in_child(user: &User, order: Order) -> io::Result<Made> {
     }
 }
 
-/// What the child does.
-fn make_and_tell(user: &User, order: Order, parent: &OrdersOut) -> io::Result<()> {
+/// The child's part.
+fn make_and_tell(user: &User, wanted: Wanted, parent: &OrdersOut) -> io::Result<()> {
     // Root's privilege lets it exceed the allowance.
-    if order.is_demanded { user.count_as_it() } else { user.become_it() }?;
-    let (pipes, outcome) = order.carry_out();
+    if wanted.is_demanded { user.count_as_it() } else { user.become_it() }?;
+    let (pipes, outcome) = wanted.carry_out();
     for end in pipes.iter().flat_map(Pipe::ends) {
         tell(parent, END, Some(end))?;
     }
@@ -124,7 +123,7 @@ fn word(error: &io::Error) -> u8 {
     number.filter(|word| *word != END).unwrap_or(UNKNOWN)
 }
 
-/// Tells the parent, as soon as there is room.
+/// Tells the parent, once there is room.
 fn tell(parent: &OrdersOut, word: u8, end: Option<BorrowedFd<'_>>) -> io::Result<()> {
     loop {
         match parent.tell(word, end) {
@@ -136,14 +135,14 @@ fn tell(parent: &OrdersOut, word: u8, end: Option<BorrowedFd<'_>>) -> io::Result
     }
 }
 
-/// Hears what the child has made, to its end.
+/// Reads everything that the child has made.
 fn collect(child: &OrdersIn) -> io::Result<Made> {
     let (mut ends, mut outcome) = (Vec::new(), Ok(()));
     loop {
         match child.hear() {
             Heard::Nothing => wait_for(child.as_fd(), PollFlags::POLLIN)?,
             Heard::Word((END, Some(end))) => ends.push(end),
-            // There is no descriptor left for it here.
+            // This process has no descriptor left for it.
             Heard::Word((END, None)) => return Err(Errno::EMFILE.into()),
             Heard::Word((errno, _)) => outcome = Err(io::Error::from_raw_os_error(errno.into())),
             Heard::Gone => break,
@@ -154,7 +153,7 @@ fn collect(child: &OrdersIn) -> io::Result<Made> {
     Ok((std::iter::from_fn(pair).collect(), outcome))
 }
 
-/// How the child has ended, once it has.
+/// Waits for the child to end.
 fn end_of(child: &Child) -> io::Result<WaitStatus> {
     loop {
         wait_for(child.pidfd.as_fd(), PollFlags::POLLIN)?;

@@ -1,9 +1,10 @@
-//! The program that is installed where this one was, which for an upgrade takes its place.
+//! The program that is installed in place of this one, and takes over in an upgrade.
 //!
-//! It is started twice, both times with all that this one has: first to show in a process of its own that it
-//! could go on (a [`Trial`]), then in this very process, so that the workers stay the master's children.
+//! The new program starts twice, both times with everything that this one has open: first in a process of its own, to
+//! show that it could take over (a [`Trial`]), then in this very process, so that the workers stay the master's
+//! children.
 
-use super::state::{State, TAKE_OVER, TRY};
+use super::handover::{HandoverState, TAKE_OVER, TRY};
 use crate::sys::process::{self, Child, cause};
 use crate::sys::program::{self, Identity};
 use nix::fcntl::OFlag;
@@ -17,9 +18,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-/// The most that a trial's verdict is read of.
+/// The most that is read of a trial's verdict.
 const VERDICT_BYTES_MAX: u64 = 4096;
-/// What a program says that can take over, and before the reason of one that cannot.
+/// The verdict of a program that can take over, and the prefix of the reason of one that cannot.
 pub(super) const YES: &str = "yes";
 pub(super) const NO: &str = "no: ";
 
@@ -27,12 +28,12 @@ pub(super) const NO: &str = "no: ";
 #[derive(Debug)]
 pub(super) struct Program {
     arguments: Vec<CString>,
-    /// What has shown last that it could take over.
+    /// The program whose trial succeeded last.
     tried: Option<Identity>,
 }
 
 impl Program {
-    /// This one. To be called before its title is set.
+    /// Records how this program was started. Call it before the title is set.
     pub(super) fn this() -> Self {
         Self { arguments: program::arguments(), tried: None }
     }
@@ -41,8 +42,8 @@ impl Program {
         program::find(self.arguments.first().ok_or(io::ErrorKind::NotFound)?)
     }
 
-    /// Starts what is installed now, to show that it could go on from `state`.
-    pub(super) fn try_out(&mut self, state: &State) -> io::Result<Trial> {
+    /// Starts the installed program, to show that it could take over from `state`.
+    pub(super) fn try_out(&mut self, state: &HandoverState) -> io::Result<Trial> {
         let (path, identity) = self.find()?;
         self.tried = Some(identity);
         let (verdict, says) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
@@ -52,7 +53,7 @@ impl Program {
             let mut fds = state.fds();
             fds.extend([memory.as_raw_fd(), says.as_raw_fd()]);
             let variables = [(TAKE_OVER, memory.as_raw_fd()), (TRY, says.as_raw_fd())];
-            // What our own standard output is read for is not what another program may say there.
+            // The trial program must not write to our standard output: the program that started us may be reading it.
             let _ = dup2_stdout(nothing);
             let error = program::become_program(&path, &self.arguments, &variables, &fds);
             let _ = nix::unistd::write(&says, format!("{NO}{error}").as_bytes());
@@ -61,12 +62,12 @@ impl Program {
         Ok(Trial { child, verdict: verdict.into() })
     }
 
-    /// Becomes what was tried, which goes on from `state`. Returns only if it could not be started, or is not there
-    /// any more.
-    pub(super) fn become_next(&self, state: &State) -> io::Error {
+    /// Becomes the program that was tried, which takes over from `state`. Returns only if it could not be started, or
+    /// is gone.
+    pub(super) fn become_next(&self, state: &HandoverState) -> io::Error {
         let found = self.find().and_then(|(path, identity)| match self.tried == Some(identity) {
             true => Ok(path),
-            false => Err(io::Error::other("it was replaced since it was tried")),
+            false => Err(io::Error::other("it was replaced after the trial")),
         });
         let (path, memory) = match found.and_then(|path| Ok((path, state.write()?))) {
             Ok(both) => both,
@@ -79,7 +80,7 @@ impl Program {
     }
 }
 
-/// Another program that shows whether it could take over.
+/// A trial: another program that shows whether it could take over.
 #[derive(Debug)]
 pub(super) struct Trial {
     child: Child,
@@ -87,32 +88,32 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// Its process.
+    /// The trial's process.
     pub(super) fn pid(&self) -> Pid {
         self.child.pid
     }
 
-    /// What to poll for: its end.
+    /// The descriptor to poll for its end.
     pub(super) fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(self.child.pidfd.as_fd(), PollFlags::POLLIN)
     }
 
-    /// Whether it could, or why not, once it has ended.
+    /// The verdict, once the trial has ended.
     pub(super) fn outcome(&mut self) -> Option<Result<(), String>> {
         let status = process::reap(&self.child)?;
         let mut said = Vec::new();
-        // It would block only where a process that the program has started lives on.
+        // Reading would block only if a process that the program has started lives on.
         let _ = (&self.verdict).take(VERDICT_BYTES_MAX).read_to_end(&mut said);
         let said = String::from_utf8_lossy(&said);
         let why = match (said.strip_prefix(NO), status) {
             (None, WaitStatus::Exited(_, 0)) if said == YES => return Some(Ok(())),
             (Some(why), _) => why.to_owned(),
-            (None, status) => format!("{}, without a word", cause(status)),
+            (None, status) => format!("{}, and it gave no reason", cause(status)),
         };
         Some(Err(format!("the new program cannot take over: {why}")))
     }
 
-    /// Ends it; it is to be reaped in time.
+    /// Kills the trial, and returns its process to be reaped.
     pub(super) fn abandon(self) -> Child {
         process::send(&self.child, Signal::SIGKILL);
         self.child

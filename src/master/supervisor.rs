@@ -1,31 +1,33 @@
-//! Supervision: hears of all that happens and does what the [`Decider`] makes of it.
+//! Supervision: gathers all events and carries out what the [`Decider`] makes of them.
 //!
-//! Signals, deaths, news and requests only record; one loop hands them to the decider, one by one, and does
-//! what it answers.
+//! Signals, deaths, news and requests are only recorded. One loop gives them to the decider, one by one, and carries
+//! out its actions.
 
-use super::decision::{Action, Asker, Decider, Event, GenerationId, Outcome, Terms};
+mod replies;
+mod upgrade;
+
+use super::decision::{Action, Asker, Decider, Event, GenerationId, Terms};
 use super::notify::Notifier;
 use super::program::{Program, Trial};
-use super::reopening::{self, Reopened};
-use super::state::State;
 use super::workers::{Dead, Workers};
-use super::{explain, opening};
+use super::{explain, resources};
 use crate::config::Source;
-use crate::control::{self, Request};
+use crate::control;
 use crate::diagnostics::Diagnostics;
-use crate::relay::millis;
+use crate::sys::clock::millis;
 use crate::sys::process::{self, Child, cause};
 use crate::sys::{clock, listener, signal};
 use crate::tally::Tally;
 use crate::tls::Rotation;
-use crate::worker::tether::News;
-use crate::worker::{Generation, Inheritance};
+use crate::worker::channel::News;
+use crate::worker::{Inherited, Resources};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+use replies::done;
 use shm::WorkerId;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -33,6 +35,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
+use upgrade::OldWorkers;
 
 /// The signals that the master obeys.
 pub(super) const SIGNALS: [Signal; 7] = [
@@ -45,43 +48,37 @@ pub(super) const SIGNALS: [Signal; 7] = [
     Signal::SIGWINCH,
 ];
 
-/// How long to sleep where the kernel cannot say when there is something to do.
+/// How long to sleep if poll(2) fails.
 const POLL_PAUSE: Duration = Duration::from_millis(100);
 
-/// Askers that wait for the end; others are told only that it is under way.
+/// Askers that wait for the end of the relay; more of them are only told that it stops.
 const STOPPERS_MAX: usize = 32;
 
 /// The master's hands and eyes.
 pub(super) struct Supervisor {
-    inheritance: &'static Inheritance,
+    inherited: &'static Inherited,
     outside: Outside,
     decider: Decider,
-    generations: BTreeMap<GenerationId, Rc<Generation>>,
-    /// The one that serves, or served last.
-    current: Rc<Generation>,
+    generations: BTreeMap<GenerationId, Rc<Resources>>,
+    /// The generation that serves, or served last.
+    current: Rc<Resources>,
     workers: Workers,
     trial: Option<Trial>,
-    /// Trials that were ended, until they are reaped.
+    /// Trials that were killed and are not reaped yet.
     abandoned: Vec<Child>,
-    /// As long as the workers that serve are another program's.
-    heir: Option<Heir>,
-    /// Why the first workers did not come to serve.
+    /// Set as long as the serving workers are the previous program's.
+    old_workers: Option<OldWorkers>,
+    /// Why the first workers did not start to serve.
     failure: Option<String>,
-    /// Who has asked for the end, and waits for it.
+    /// Askers that wait for the end of the relay.
     stoppers: Vec<Asker>,
-    /// The generation by which this program took over from another.
+    /// The generation with which this program took over.
     upgraded: Option<GenerationId>,
 }
 
-/// What is still another program's.
-struct Heir {
-    serving: Option<GenerationId>,
-    lack: Option<String>,
-}
-
-/// What the master reads from and writes to.
+/// The master's inputs and outputs.
 pub(super) struct Outside {
-    /// What was started, and is started again for an upgrade.
+    /// The program of this process, which an upgrade starts again.
     pub(super) program: Program,
     /// Where a reload finds the configuration.
     pub(super) source: Source,
@@ -91,48 +88,45 @@ pub(super) struct Outside {
     /// The keys of TLS tickets.
     pub(super) rotation: Rotation,
     pub(super) notifier: Notifier,
-    /// The listeners are the service manager's, and stay when we go.
+    /// The listeners belong to the service manager, and stay open when the relay ends.
     pub(super) is_activated: bool,
 }
 
+/// The generations and workers that a supervisor begins with.
+pub(super) struct Running {
+    pub(super) decider: Decider,
+    /// The number of `current`, if it serves.
+    pub(super) serving: Option<GenerationId>,
+    /// The generation that serves, or served last.
+    pub(super) current: Rc<Resources>,
+    pub(super) workers: Workers,
+}
+
 impl Supervisor {
-    /// Of a relay whose first generation is opened.
-    pub(super) fn new(
-        inheritance: &'static Inheritance,
-        first: Generation,
-        outside: Outside,
-    ) -> Self {
+    /// Supervises a relay whose first generation is opened.
+    pub(super) fn new(inherited: &'static Inherited, first: Resources, outside: Outside) -> Self {
         let decider = Decider::new(terms(&first), clock::monotonic_ms());
-        let workers = Workers::new(inheritance, Vec::new());
-        let serving = Some(Decider::FIRST);
-        Self::with(inheritance, outside, decider, serving, Rc::new(first), workers)
+        let workers = Workers::new(inherited, Vec::new());
+        let (serving, current) = (Some(Decider::FIRST), Rc::new(first));
+        Self::with(inherited, outside, Running { decider, serving, current, workers })
     }
 
-    /// Of a relay whose master was another program until now. `current` served last, and serves still if
-    /// its number is given; no worker of it can be forked if it has a `lack`.
+    /// Supervises a relay whose master was another program until now. `cannot_fork` is why no worker of the generation
+    /// that serves can be forked, if so.
     pub(super) fn after(
-        inheritance: &'static Inheritance,
+        inherited: &'static Inherited,
         outside: Outside,
-        decider: Decider,
-        serving: Option<GenerationId>,
-        current: Rc<Generation>,
-        lack: Option<String>,
-        workers: Workers,
+        running: Running,
+        cannot_fork: Option<String>,
     ) -> Self {
-        let heir = Some(Heir { serving, lack });
-        Self { heir, ..Self::with(inheritance, outside, decider, serving, current, workers) }
+        let old_workers = Some(OldWorkers { serving: running.serving, cannot_fork });
+        Self { old_workers, ..Self::with(inherited, outside, running) }
     }
 
-    fn with(
-        inheritance: &'static Inheritance,
-        outside: Outside,
-        decider: Decider,
-        serving: Option<GenerationId>,
-        current: Rc<Generation>,
-        workers: Workers,
-    ) -> Self {
+    fn with(inherited: &'static Inherited, outside: Outside, running: Running) -> Self {
+        let Running { decider, serving, current, workers } = running;
         Self {
-            inheritance,
+            inherited,
             outside,
             decider,
             generations: serving.map(|id| (id, Rc::clone(&current))).into_iter().collect(),
@@ -140,14 +134,14 @@ impl Supervisor {
             workers,
             trial: None,
             abandoned: Vec::new(),
-            heir: None,
+            old_workers: None,
             failure: None,
             stoppers: Vec::new(),
             upgraded: None,
         }
     }
 
-    /// Forks the first workers, and waits until they serve, or were stopped before.
+    /// Forks the first workers, and waits until they serve, or are stopped.
     pub(super) fn start(&mut self) -> io::Result<()> {
         self.decide(Event::Tick);
         self.notify();
@@ -161,14 +155,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Looks after the workers until all have stopped, as they were told to.
+    /// Supervises the workers until all have stopped.
     pub(super) fn supervise(&mut self) {
         self.decide(Event::Tick);
         self.notify();
         while !self.decider.is_over() {
             self.turn();
         }
-        let census = self.inheritance.segment.shared().census();
+        let census = self.inherited.segment.shared().census();
         tracing::info!(
             chunks_held = census.chunks_held,
             pipes_held = census.pipes_held,
@@ -180,9 +174,9 @@ impl Supervisor {
         self.leave_no_files();
     }
 
-    /// Takes the files of Unix sockets away, and tells those who wait for the end.
+    /// Removes the files of Unix sockets, and answers the askers that wait for the end.
     fn leave_no_files(&mut self) {
-        opening::close_admin(&self.current);
+        resources::close_admin(&self.current);
         if let Some(control) = self.outside.control.take() {
             control.end(&self.stoppers, &Ok("stopped".to_owned()));
         }
@@ -194,11 +188,11 @@ impl Supervisor {
         for (record, news) in self.workers.news() {
             self.decide(match news {
                 News::Serves => Event::Serves(record),
-                // Who is gone takes none, but is dead only when it is reaped.
-                News::Closed | News::Gone => Event::Closed(record),
+                // A worker that is gone accepts nothing, but is dead only when it is reaped.
+                News::Draining | News::Gone => Event::Draining(record),
             });
         }
-        self.bury_the_dead();
+        self.reap();
         self.abandoned.retain(|child| process::reap(child).is_none());
         self.reap_strangers();
         if let Some(outcome) = self.trial.as_mut().and_then(Trial::outcome) {
@@ -208,18 +202,18 @@ impl Supervisor {
         self.end_the_hung();
         self.hear_requests();
         if let Err(error) = self.outside.rotation.turn(clock::monotonic_ms()) {
-            tracing::error!(%error, "the keys of TLS tickets stay as they are");
+            tracing::error!(%error, "cannot draw a new key for TLS tickets");
         }
         self.decide(Event::Tick);
         self.notify();
     }
 
-    /// Tells the service manager how things stand.
+    /// Tells the service manager the status.
     fn notify(&mut self) {
-        self.outside.notifier.tell(&self.decider.standing(), clock::monotonic_ms());
+        self.outside.notifier.tell(&self.decider.status(), clock::monotonic_ms());
     }
 
-    /// Sleeps until a signal, a death, news, a request, or the next thing that is due.
+    /// Sleeps until a signal, a death, news, a request, or the next deadline.
     fn sleep(&self) {
         let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.workers.poll_fds());
@@ -239,7 +233,7 @@ impl Supervisor {
         };
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            // For want of memory: whoever is to be heard can be heard all the same, but no workers may be lost for it.
+            // Memory is short: the descriptors can be read all the same, and no worker may be lost for it.
             Err(errno) => {
                 let error = io::Error::from(errno);
                 tracing::error!(%error, "the master cannot wait for events");
@@ -249,10 +243,10 @@ impl Supervisor {
     }
 
     fn obey(&mut self, signal: Signal) {
-        tracing::info!(signal = signal.as_str(), "told by a signal");
+        tracing::info!(signal = signal.as_str(), "received a signal");
         self.decide(match signal {
             Signal::SIGUSR1 => {
-                // Whoever sent it reads of a failure in the log.
+                // The sender of the signal reads of a failure in the log.
                 let _ = self.reopen();
                 return;
             }
@@ -264,27 +258,8 @@ impl Supervisor {
         });
     }
 
-    fn hear_requests(&mut self) {
-        let Some(control) = &mut self.outside.control else { return };
-        for (number, request) in control.requests(clock::monotonic_ms()) {
-            tracing::info!(request = request.as_str(), "told by the control socket");
-            let asker = Some(number);
-            self.decide(match request {
-                Request::Reopen => {
-                    let answer = self.reopen();
-                    self.tell(number, &answer);
-                    continue;
-                }
-                Request::Reload => Event::Reload(asker),
-                Request::Upgrade => Event::Upgrade(asker),
-                Request::Quit => Event::Stop { graceful: true, asker },
-                Request::Stop => Event::Stop { graceful: false, asker },
-            });
-        }
-    }
-
-    /// Reaps children that are neither workers nor programs that were tried: what a shell has left to us that became
-    /// this program, and as process 1 whatever has lost its parent.
+    /// Reaps children that are neither workers nor trials: children of a shell that became this program, and orphans
+    /// if this is process 1.
     fn reap_strangers(&self) {
         let trial = self.trial.iter().map(Trial::pid);
         let own = self.workers.processes().iter().map(|it| it.child.pid).chain(trial);
@@ -292,14 +267,14 @@ impl Supervisor {
         process::reap_all_but(&own);
     }
 
-    /// Kills who does not go on: what it serves is lost, and would be held for ever.
+    /// Kills workers that hang: what they serve is lost, and would be held for ever.
     fn end_the_hung(&mut self) {
         let hang_timeout_ms = self.hang_timeout_ms();
         for record in self.workers.ask(clock::monotonic_ms(), hang_timeout_ms) {
             tracing::error!(
                 worker = record.index(),
                 hang_timeout_ms,
-                "a worker hangs, and is killed"
+                "killing a worker that hangs"
             );
             self.workers.kill(record);
         }
@@ -315,33 +290,33 @@ impl Supervisor {
         }
     }
 
-    fn bury_the_dead(&mut self) {
-        let dead = self.workers.bury_the_dead();
+    fn reap(&mut self) {
+        let dead = self.workers.reap();
         if !dead.is_empty() {
-            // A terminal signals all processes, and a worker dies at once. The order to stop is here as well by now.
+            // A terminal signals all processes, and a worker dies at once. By now the master has its signal, too.
             self.hear_signals();
         }
-        for Dead { record, status, lived_ms, is_ended } in dead {
+        for Dead { record, status, lived_ms, is_meant_to_end } in dead {
             let (worker, cause) = (record.index(), cause(status));
             let is_meant = match status {
-                WaitStatus::Exited(_, 0) => self.decider.is_leaving(record),
+                WaitStatus::Exited(_, 0) => self.decider.drains(record),
                 WaitStatus::Signaled(_, Signal::SIGTERM | Signal::SIGINT, _) => {
-                    is_ended || self.decider.is_stopping()
+                    is_meant_to_end || self.decider.is_stopping()
                 }
-                _ => is_ended,
+                _ => is_meant_to_end,
             };
             if is_meant {
-                tracing::debug!(worker, cause, "a worker is done");
+                tracing::debug!(worker, cause, "a worker exited");
             } else {
                 tracing::error!(worker, cause, lived_ms, "a worker died");
-                let book = self.inheritance.segment.shared().record(record);
-                book.inspect(|book| Tally::WorkerDied.count(book));
+                let counters = self.inherited.segment.shared().record(record);
+                counters.inspect(|counters| Tally::WorkerDied.count(counters));
             }
             self.decide(Event::Ended(record));
         }
     }
 
-    /// Tells the decider what has happened, does what it wants done, and tells it what came of that.
+    /// Gives the decider an event, carries out its actions, and gives it their results.
     fn decide(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -354,19 +329,19 @@ impl Supervisor {
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Prepare(id) => {
-                self.outside.notifier.renewing();
+                self.outside.notifier.reloading();
                 return Some(self.prepare(id));
             }
             Action::Fork { generation, record } => return Some(self.fork(generation, record)),
             Action::Serve(id) => self.serve(id),
-            Action::Retire => self.close_but_current(self.generations.values()),
-            // At the start, whoever started us is told.
-            Action::Close { generation: Decider::FIRST, why } => self.failure = Some(why),
-            Action::Close { generation, why } => {
-                tracing::error!(generation, "no reload, {}: {why}", self.consequence());
-                self.close_but_current(self.generations.get(&generation));
+            Action::Retire => self.close_all_but_current(self.generations.values()),
+            // A failed start is told to its caller instead.
+            Action::Abandon { generation: Decider::FIRST, why } => self.failure = Some(why),
+            Action::Abandon { generation, why } => {
+                tracing::error!(generation, "reload failed, {}: {why}", self.consequence());
+                self.close_all_but_current(self.generations.get(&generation));
             }
-            Action::Send { record, order } => self.workers.send(record, order),
+            Action::Send { record, command } => self.workers.send(record, command),
             Action::CloseListeners => {
                 tracing::info!("stopping");
                 self.close_listeners();
@@ -374,23 +349,23 @@ impl Supervisor {
             Action::Discard(id) => {
                 self.generations.remove(&id);
                 if self.failure.is_none() {
-                    tracing::info!(generation = id, "a generation of workers is gone");
+                    tracing::info!(generation = id, "all workers of a generation have exited");
                 }
             }
             Action::Answer(asker, outcome) => self.answer(asker, outcome),
             Action::Queued(asker) => self.put_off(asker),
-            Action::Hasten(id) => {
+            Action::KillOldest(id) => {
                 tracing::warn!(
                     generation = id,
-                    "ended, as a reload waits for longer than reload_timeout"
+                    "killing the oldest draining generation: a reload has waited for reload_timeout"
                 );
             }
             Action::Try => {
-                self.outside.notifier.renewing();
+                self.outside.notifier.reloading();
                 return self.try_program();
             }
             Action::NoUpgrade(why) => {
-                tracing::error!("no upgrade, everything stays as it was: {why}");
+                tracing::error!("upgrade failed, nothing has changed: {why}");
                 self.abandoned.extend(self.trial.take().map(Trial::abandon));
             }
             Action::Replace => return Some(self.replace()),
@@ -400,7 +375,7 @@ impl Supervisor {
 
     fn prepare(&mut self, generation: GenerationId) -> Event {
         let Outside { source, is_activated, .. } = &self.outside;
-        match opening::next(source, &self.inheritance.segment, &self.current, *is_activated) {
+        match resources::next(source, &self.inherited.segment, &self.current, *is_activated) {
             Ok(opened) => {
                 let terms = terms(&opened);
                 self.generations.insert(generation, Rc::new(opened));
@@ -408,7 +383,7 @@ impl Supervisor {
             }
             Err(error) => {
                 let why = explain(&error);
-                tracing::error!("no reload, {}: {why}", self.consequence());
+                tracing::error!("reload failed, {}: {why}", self.consequence());
                 Event::NotPrepared { generation, why }
             }
         }
@@ -417,31 +392,22 @@ impl Supervisor {
     fn serve(&mut self, id: GenerationId) {
         let Some(next) = self.generations.get(&id) else { return };
         if id != Decider::FIRST {
-            opening::take_over(&self.current, next);
+            resources::take_over(&self.current, next);
             self.outside.diagnostics.change(&next.config.log);
-            let is_upgrade = self.heir.take().is_some();
+            let is_upgrade = self.old_workers.take().is_some();
             self.upgraded = is_upgrade.then_some(id).or(self.upgraded);
             let done = done(is_upgrade);
             tracing::info!(generation = id, workers = next.config.workers, "{done}");
         }
         self.current = Rc::clone(next);
-        self.heir = None;
     }
 
-    /// What becomes of a reload that fails.
-    fn consequence(&self) -> &'static str {
-        match self.heir {
-            None => "everything stays as it was",
-            Some(_) => "the new program goes on with the old workers",
-        }
+    fn close_all_but_current<'a>(&self, generations: impl IntoIterator<Item = &'a Rc<Resources>>) {
+        generations.into_iter().for_each(|it| resources::close_all_but(it, &self.current));
     }
 
-    fn close_but_current<'a>(&self, generations: impl IntoIterator<Item = &'a Rc<Generation>>) {
-        generations.into_iter().for_each(|it| opening::close_but(it, &self.current));
-    }
-
-    /// For every process that shares them: a connection that nobody would accept is refused. One to a service
-    /// manager's listener waits there until we are started again.
+    /// Shuts the listeners in every process that shares them, so that the kernel refuses connections that nobody
+    /// would accept. A connection to a service manager's listener waits there until the relay starts again.
     fn close_listeners(&self) {
         if !self.outside.is_activated {
             let generations = self.generations.values().chain([&self.current]);
@@ -449,124 +415,34 @@ impl Supervisor {
         }
     }
 
-    fn answer(&mut self, asker: Asker, outcome: Outcome) {
-        let answer = match outcome {
-            Outcome::Reloaded { generation, workers } => Ok(format!(
-                "{}: generation {generation}, workers: {workers}, version {}",
-                done(self.upgraded == Some(generation)),
-                env!("CARGO_PKG_VERSION")
-            )),
-            Outcome::Stopping if self.stoppers.len() < STOPPERS_MAX => {
-                self.stoppers.push(asker);
-                return self.note(asker, "stopping");
-            }
-            Outcome::Stopping => Ok("stopping".to_owned()),
-            Outcome::Failed(why) if self.heir.is_some() => {
-                Err(format!("{}: {why}", self.consequence()))
-            }
-            Outcome::Failed(why) => Err(why),
-        };
-        self.tell(asker, &answer);
-    }
-
-    fn tell(&mut self, asker: Asker, answer: &control::Answer) {
-        if let Some(control) = &mut self.outside.control {
-            control.answer(asker, answer);
-        }
-    }
-
-    fn note(&mut self, asker: Asker, text: &str) {
-        if let Some(control) = &mut self.outside.control {
-            control.note(asker, text);
-        }
-    }
-
-    /// Goes on in access logs that are opened anew.
-    fn reopen(&self) -> control::Answer {
-        let (decider, workers) = (&self.decider, &self.workers);
-        let reopened = reopening::reopen(&self.generations, &self.current, decider, workers);
-        match reopened {
-            Ok(Reopened { logs, workers, untold: 0 }) => {
-                tracing::info!(logs, workers, "access logs were opened anew");
-                Ok(format!("reopened: access logs: {logs}, workers: {workers}"))
-            }
-            Ok(Reopened { untold, .. }) => {
-                Err(format!("workers that go on in the old access log: {untold}"))
-            }
-            Err(error) => {
-                let why = explain(&error);
-                tracing::error!("access logs stay as they were: {why}");
-                Err(why)
-            }
-        }
-    }
-
-    fn put_off(&mut self, asker: Option<Asker>) {
-        const WHY: &str = "the reload waits for one before it, or for workers that drain";
-        tracing::info!("{WHY}");
-        if let Some(asker) = asker {
-            self.note(asker, &format!("queued: {WHY}"));
-        }
-    }
-
-    /// Forks. In the child this does not return.
+    /// Forks a worker. In the child this does not return.
     fn fork(&mut self, generation: GenerationId, record: WorkerId) -> Event {
-        if let Some(Heir { serving, lack: Some(lack) }) = &self.heir
+        if let Some(OldWorkers { serving, cannot_fork: Some(why) }) = &self.old_workers
             && *serving == Some(generation)
         {
-            tracing::error!(worker = record.index(), "cannot fork a worker: {lack}");
-            return Event::NotForked { record, why: lack.clone() };
+            tracing::error!(worker = record.index(), "cannot fork a worker: {why}");
+            return Event::NotForked { record, why: why.clone() };
         }
-        let Some(generation) = self.generations.get(&generation) else {
-            return Event::NotForked { record, why: "its generation is gone".to_owned() };
+        let Some(resources) = self.generations.get(&generation) else {
+            return Event::NotForked { record, why: "its generation has ended".to_owned() };
         };
         let diagnostics = &self.outside.diagnostics;
-        let begin = || diagnostics.change(&generation.config.log);
-        match self.workers.fork(generation, record, begin) {
+        let begin = || diagnostics.change(&resources.config.log);
+        match self.workers.fork(resources, record, begin) {
             Ok(()) => Event::Forked(record),
             Err(error) => {
-                // Of a generation in the making it will be said why it does not come to serve.
-                if self.decider.serves() && Rc::ptr_eq(generation, &self.current) {
+                // Log this only for the serving generation: `Action::Abandon` reports why a new one failed.
+                if self.decider.serves() && Rc::ptr_eq(resources, &self.current) {
                     tracing::error!(%error, worker = record.index(), "cannot fork a worker");
                 }
                 Event::NotForked { record, why: format!("cannot fork a worker: {error}") }
             }
         }
     }
-
-    /// All that another program needs to go on from here.
-    fn state(&self) -> State {
-        let control = self.outside.control.as_ref();
-        let (past, is_activated) = (self.decider.past(), self.outside.is_activated);
-        State::new(self.inheritance, &self.current, is_activated, past, &self.workers, control)
-    }
-
-    fn try_program(&mut self) -> Option<Event> {
-        match self.outside.program.try_out(&self.state()) {
-            Ok(trial) => {
-                self.trial = Some(trial);
-                None
-            }
-            Err(error) => Some(Event::Tried(Err(format!("cannot try the new program: {error}")))),
-        }
-    }
-
-    /// Becomes the program that is installed now. Returns only if it could not.
-    fn replace(&mut self) -> Event {
-        tracing::info!("the new program takes over");
-        self.outside.notifier.alive();
-        let error = self.outside.program.become_next(&self.state());
-        Event::NotReplaced(format!("cannot start the new program: {error}"))
-    }
 }
 
-/// What has happened when a generation comes to serve after another.
-fn done(is_upgrade: bool) -> &'static str {
-    if is_upgrade { "upgraded" } else { "reloaded" }
-}
-
-pub(super) fn terms(generation: &Generation) -> Terms {
-    let config = &generation.config;
+pub(super) fn terms(resources: &Resources) -> Terms {
+    let config = &resources.config;
     Terms {
         workers: config.workers.get(),
         generations_max: config.generations_max,

@@ -1,10 +1,10 @@
-//! How fast a sender is read from, where the configuration caps that: by transfer, by its address, by the network around it.
+//! Caps on how fast a sender is read from: by transfer, by its address, by the network around it.
 //!
-//! `sending` asks how many bytes may be read now, or when some may be, and tells how many were. Each cap gives out portions,
-//! one ahead at most for each transfer, and none that is longer than its body; what is not read for want of bytes stays the
-//! transfer's. Without a cap there is nothing of this.
+//! `upload` asks how many bytes may be read now, or when some may be, and tells how many were. Each cap gives out
+//! portions: one ahead at most for each transfer, and none longer than its body. The unread rest of a portion stays
+//! the transfer's. A transfer that the configuration does not cap has no [`Bandwidth`].
 
-use super::Relay;
+use super::Env;
 use crate::session::Limited;
 use shm::Rate;
 use std::net::IpAddr;
@@ -27,27 +27,27 @@ struct Cap {
     starts_ns: u64,
 }
 
-/// What a cap is for.
+/// The party that a cap is for.
 #[derive(Debug)]
 enum Whose {
-    /// This transfer, whose bandwidth is spoken for up to this time.
+    /// This transfer. Its bandwidth is reserved up to this time.
     Transfer(u64),
-    /// All that an address, or a network, with this digest sends.
+    /// All that the address or network with this digest sends.
     Address(u64),
 }
 
 impl Bandwidth {
     /// The caps on what `client` sends. `None`: there are none.
-    pub(super) fn of(relay: &Relay, client: IpAddr) -> Option<Box<Self>> {
-        let limits = &relay.config.limits;
+    pub(super) fn of(env: &Env, client: IpAddr) -> Option<Box<Self>> {
+        let limits = &env.config.limits;
         let mut caps = Vec::new();
         if let Some(rate) = limits.rate_bytes_max {
             caps.push(Cap::new(rate, Whose::Transfer(0)));
         }
         if let Some(rate) = limits.rate_bytes_per_address_max {
-            let digest = relay.addresses.limited(Limited::Bandwidth, client);
+            let digest = env.addresses.limited(Limited::Bandwidth, client);
             caps.push(Cap::new(rate, Whose::Address(digest)));
-            if let Some(wide) = relay.addresses.limited_widely(Limited::Bandwidth, client) {
+            if let Some(wide) = env.addresses.limited_widely(Limited::Bandwidth, client) {
                 let factor = limits.wide_network_factor.into();
                 let rate = NonZeroU64::new(rate.get().saturating_mul(factor)).unwrap_or(rate);
                 caps.push(Cap::new(rate, Whose::Address(wide)));
@@ -56,19 +56,14 @@ impl Bandwidth {
         (!caps.is_empty()).then(|| Box::new(Self { caps }))
     }
 
-    /// How many bytes may be read now, at least one; or when to ask again, in milliseconds. `left`: what the body has
-    /// left at most.
-    pub(super) fn allowance(
-        &mut self,
-        relay: &Relay,
-        left: u64,
-        now_ms: u64,
-    ) -> Result<usize, u64> {
+    /// The number of bytes that may be read now, at least one; or the time in milliseconds at which to ask again. The
+    /// body has `left` bytes left at most.
+    pub(super) fn allowance(&mut self, env: &Env, left: u64, now_ms: u64) -> Result<usize, u64> {
         let now_ns = now_ms.saturating_mul(MS_NS);
         let (mut bytes, mut starts_ns) = (u64::MAX, 0);
         for cap in &mut self.caps {
             if cap.portion == 0 {
-                cap.reserve(relay, left.max(1), now_ns);
+                cap.reserve(env, left.max(1), now_ns);
             }
             bytes = bytes.min(cap.portion);
             starts_ns = starts_ns.max(cap.starts_ns);
@@ -81,7 +76,7 @@ impl Bandwidth {
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// So many bytes were read.
+    /// Counts `bytes` as read.
     pub(super) fn spend(&mut self, bytes: u64) {
         for cap in &mut self.caps {
             cap.portion = cap.portion.saturating_sub(bytes);
@@ -94,7 +89,7 @@ impl Cap {
         Self { rate: Rate::new(bytes_per_second), whose, portion: 0, starts_ns: 0 }
     }
 
-    fn reserve(&mut self, relay: &Relay, left: u64, now_ns: u64) {
+    fn reserve(&mut self, env: &Env, left: u64, now_ns: u64) {
         self.portion = self.rate.portion_bytes().min(left);
         self.starts_ns = match &mut self.whose {
             Whose::Transfer(spoken_for_ns) => {
@@ -103,7 +98,7 @@ impl Cap {
                 starts_ns
             }
             Whose::Address(digest) => {
-                relay.segment.bandwidth().reserve(*digest, self.rate, self.portion, now_ns)
+                env.segment.bandwidth().reserve(*digest, self.rate, self.portion, now_ns)
             }
         };
     }

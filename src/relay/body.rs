@@ -1,8 +1,7 @@
-//! A request's body on its way into chunks: framing off, form off, payload in place.
+//! A request's body on its way into chunks: framing off, form off, payload in place. `upload` feeds it.
 //!
-//! Bytes are received straight into a chunk and decoded where they lie. What is payload ends up in
-//! one range of the chunk; the few bytes of a form that may or may not be its delimiter are carried
-//! over to the next chunk.
+//! Bytes are received straight into a chunk and decoded where they lie. The payload ends up in one range of the
+//! chunk. The few bytes of a form that may or may not be its delimiter are carried over to the next chunk.
 
 use crate::http::{Dechunker, Fault, Framing};
 use crate::multipart::{FilePart, Multipart};
@@ -11,27 +10,28 @@ use std::ops::Range;
 /// A request's body, as far as it has come.
 #[derive(Debug)]
 pub struct Body {
-    framing: Left,
+    framing: Remaining,
     form: Option<Multipart>,
     /// Undecided bytes of a form between two chunks.
     carry: Vec<u8>,
     /// Bytes of framing among those that were decoded last.
     framing_bytes: usize,
-    /// Most of those were framing.
+    /// Most of the bytes that were decoded last were framing.
     is_wordy: bool,
 }
 
-/// Bytes that are received at a time of a body that is mostly framing: as much work as a whole chunk of another.
+/// The most that is received at a time of a body that is mostly framing. It costs as much work as a whole chunk of
+/// another body.
 const WORDY_BYTES_MAX: usize = 4 << 10;
 
-/// What is left of the body by its framing.
+/// The rest of the body, by its framing.
 #[derive(Debug)]
-enum Left {
+enum Remaining {
     Bytes(u64),
     Chunks(Dechunker),
 }
 
-/// How much of a chunk is what: `start..end` is payload, `end..filled` is undecided.
+/// The ranges of a chunk: `start..end` is payload, `end..filled` is undecided.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pub(super) payload: Range<usize>,
@@ -44,28 +44,28 @@ impl Body {
     #[must_use]
     pub fn new(framing: Framing, form: Option<Multipart>, dechunker: Dechunker) -> Self {
         let framing = match framing {
-            Framing::None => Left::Bytes(0),
-            Framing::Length(bytes) => Left::Bytes(bytes),
-            Framing::Chunked => Left::Chunks(dechunker),
+            Framing::None => Remaining::Bytes(0),
+            Framing::Length(bytes) => Remaining::Bytes(bytes),
+            Framing::Chunked => Remaining::Chunks(dechunker),
         };
         Self { framing, form, carry: Vec::new(), framing_bytes: 0, is_wordy: false }
     }
 
-    /// How many payload bytes will come, where that is known beforehand.
+    /// Payload bytes still to come, if the body has a stated length and no form around it.
     #[must_use]
-    pub fn length(&self) -> Option<u64> {
+    pub fn remaining_payload(&self) -> Option<u64> {
         match (&self.framing, &self.form) {
-            (Left::Bytes(bytes), None) => Some(*bytes),
+            (Remaining::Bytes(bytes), None) => Some(*bytes),
             _ => None,
         }
     }
 
-    /// Bytes of the body, framing aside, that were not read yet, where that is known.
+    /// Bytes of the body still to be read, without framing, if the body has a stated length.
     #[must_use]
-    pub fn unread(&self) -> Option<u64> {
+    pub fn remaining_bytes(&self) -> Option<u64> {
         match self.framing {
-            Left::Bytes(bytes) => Some(bytes),
-            Left::Chunks(_) => None,
+            Remaining::Bytes(bytes) => Some(bytes),
+            Remaining::Chunks(_) => None,
         }
     }
 
@@ -73,8 +73,8 @@ impl Body {
     #[must_use]
     pub fn is_done(&self) -> bool {
         match &self.framing {
-            Left::Bytes(bytes) => *bytes == 0,
-            Left::Chunks(dechunker) => dechunker.is_done(),
+            Remaining::Bytes(bytes) => *bytes == 0,
+            Remaining::Chunks(dechunker) => dechunker.is_done(),
         }
     }
 
@@ -102,13 +102,13 @@ impl Body {
         self.carry.extend_from_slice(undecided.unwrap_or_default());
     }
 
-    /// Where in the chunk to receive the next bytes: as many as may belong to this body.
+    /// The part of the chunk into which to receive next: as many bytes as may belong to this body.
     pub(super) fn room<'c>(&self, chunk: &'c mut [u8], window: &Window) -> &'c mut [u8] {
         let room = chunk.get_mut(window.filled..).unwrap_or_default();
         let wanted = match self.framing {
-            Left::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
-            Left::Chunks(_) if self.is_wordy => WORDY_BYTES_MAX,
-            Left::Chunks(_) => usize::MAX,
+            Remaining::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            Remaining::Chunks(_) if self.is_wordy => WORDY_BYTES_MAX,
+            Remaining::Chunks(_) => usize::MAX,
         };
         let bytes = room.len().min(wanted);
         room.get_mut(..bytes).unwrap_or_default()
@@ -119,13 +119,20 @@ impl Body {
         self.framing_bytes
     }
 
-    /// Counts `bytes` of a body whose [length](Self::length) is known, and which nobody has to look at.
+    /// Counts `bytes` that went into a pipe. The body's [remaining payload](Self::remaining_payload) is known.
     pub(super) fn pass(&mut self, window: &mut Window, bytes: usize) {
-        if let Left::Bytes(left) = &mut self.framing {
+        if let Remaining::Bytes(left) = &mut self.framing {
             *left = left.saturating_sub(bytes as u64);
         }
         window.filled = window.filled.saturating_add(bytes);
         window.payload.end = window.filled;
+    }
+
+    /// Counts `bytes` that were dropped. The body's [remaining payload](Self::remaining_payload) is known.
+    pub(super) fn skip(&mut self, bytes: u64) {
+        if let Remaining::Bytes(left) = &mut self.framing {
+            *left = left.saturating_sub(bytes);
+        }
     }
 
     /// Decodes `bytes` new bytes that were received into the room. Returns those behind the body's
@@ -152,7 +159,7 @@ impl Body {
             }
             window.payload.end = base + fed.payload.end;
         }
-        // The undecided bytes follow the payload; what lay between was no payload and is overwritten.
+        // The undecided bytes move up to the payload. The bytes between were no payload and are overwritten.
         let undecided = decoded.saturating_sub(fed.carry).max(window.payload.end)..decoded;
         window.filled = window.payload.end + undecided.len();
         if undecided.start > window.payload.end {
@@ -169,11 +176,11 @@ impl Body {
         new: Range<usize>,
     ) -> Result<(usize, Range<usize>), Fault> {
         match &mut self.framing {
-            Left::Bytes(left) => {
+            Remaining::Bytes(left) => {
                 *left = left.saturating_sub(new.len() as u64);
                 Ok((new.end, new.end..new.end))
             }
-            Left::Chunks(dechunker) => {
+            Remaining::Chunks(dechunker) => {
                 let decoded = dechunker.decode(chunk.get_mut(new.clone()).unwrap_or_default())?;
                 self.framing_bytes = decoded.consumed.saturating_sub(decoded.payload);
                 self.is_wordy = self.framing_bytes > decoded.payload;
@@ -189,7 +196,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// How much of these chunks is framing, and how much of the body would be received next.
+    /// Decodes `wire`. Returns how many of its bytes are framing, and how many would be received next.
     fn framing_and_room(wire: &[u8]) -> (usize, usize) {
         let dechunker = Dechunker::new(256, 4096, u64::MAX);
         let mut body = Body::new(Framing::Chunked, None, dechunker);

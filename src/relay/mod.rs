@@ -1,39 +1,45 @@
-//! From a body to a lane and from a lane to a body.
+//! The transfer: from a sender's body into a lane, and from the lane into a receiver's answer.
 //!
-//! The worker drives a [`Sending`] for each client that sends and a [`Receiving`] for each that
-//! receives, a turn at a time, whenever its socket, its bell or its deadline gives a reason. A turn
-//! looks at everything itself, so a turn too many does no harm. What a turn needs comes in as
-//! arguments; what became of the transfer goes out as a value.
+//! The worker drives a [`Sending`] for each client that sends and a [`Receiving`] for each that receives, a turn at a
+//! time, whenever its socket, its bell or its deadline gives a reason. A turn looks at everything itself, so a turn
+//! too many does no harm. A turn takes what it needs as arguments ([`Cx`], [`Io`]), and returns the outcome as a
+//! value.
 
-mod announcement;
+mod answering;
 mod bandwidth;
 mod body;
-mod cargo;
-mod manner;
+mod budget;
+mod delivery;
+mod download;
+mod local_bell;
 mod outbox;
-mod outcome;
 mod pace;
+mod pairing;
 mod pipes;
 mod pressure;
 mod receiving;
 mod refused;
-mod round;
+mod send_request;
 mod sending;
 mod stall;
+mod turn;
+mod upload;
+mod waiting;
 
-pub use announcement::Announcement;
 pub use body::Body;
-pub use cargo::Cargo;
-pub use manner::{Manner, MessageRole, Renewal};
+pub use budget::Budget;
+pub use local_bell::LocalBell;
 pub use outbox::Outbox;
-pub use outcome::{Received, Report, Sent};
+pub use pairing::{Offer, has_all, was_delivered};
 pub use pressure::Pressure;
-pub use receiving::{RELAYED_FIELDS, Receiving, Reception};
+pub use receiving::{ReceiveRequest, Receiving};
 pub use refused::Refused;
-pub use round::Round;
+pub use send_request::SendRequest;
 pub use sending::Sending;
+pub use turn::{Cx, Io, Received, Turn};
 
 use crate::access::AccessLog;
+use crate::api::Api;
 use crate::config::Config;
 use crate::session::{Addresses, IssueError, IssueTokens};
 use crate::sys::pipe::Pipe;
@@ -41,63 +47,53 @@ use crate::sys::waker::wake;
 use crate::tally::Tally;
 use nix::sys::eventfd::EventFd;
 use shm::{
-    End, LaneEnd, LaneRef, Life, Owner, Payer, Refusal, Segment, Shared, State, WorkerRecord,
+    End, LaneEnd, LaneRef, Owner, Payer, Refusal, Segment, Shared, State, Told, WorkerRecord,
 };
 use std::net::IpAddr;
-use std::time::Duration;
 
-/// How soon a transfer that waits for the other end is looked at though no bell rang: a bell may die
-/// with its ringer.
+/// The time after which a transfer that waits for its peer has a turn though no bell rang: a bell may die with its
+/// ringer.
 const LOOK_ANYWAY_MS: u64 = 1000;
 
-/// What a worker relays with.
+/// The environment of a worker's transfers.
 #[derive(Debug)]
-pub struct Relay {
+pub struct Env {
     /// The shared memory.
     pub segment: &'static Segment,
-    /// Who we are in it.
+    /// This worker, as the owner of places.
     pub owner: Owner,
-    /// Our record there.
+    /// This worker's record.
     pub record: &'static WorkerRecord,
     /// Makes digests of clients' addresses.
     pub addresses: Addresses,
-    /// Where requests are written down, if they are.
+    /// The access log, if there is one.
     pub access: Option<AccessLog>,
-    /// What a request for a session may have to bring.
+    /// The tokens that a request for a session may have to bring.
     pub issue_tokens: &'static IssueTokens,
     /// The settings.
     pub config: &'static Config,
-    /// One a worker record: what wakes it.
+    /// The eventfd of each worker record, which wakes its worker.
     pub wakers: &'static [EventFd],
-    /// What payload passes through without being copied, by the number that the segment knows them by.
+    /// The pipes that payload passes through without being copied, by the number that the segment knows them by.
     pub pipes: &'static [Pipe],
-    /// What its turns share.
-    pub round: Round,
-    /// Who was refused a session a moment ago.
+    /// The bytes that each turn may move.
+    pub budget: Budget,
+    /// The bell within this worker.
+    pub local_bell: LocalBell,
+    /// The addresses that were refused a session a moment ago.
     pub refused: Refused<IssueError>,
-    /// Whether others need what is held.
+    /// Whether others need what a transfer holds.
     pub pressure: Pressure,
 }
 
-/// What a turn came to.
-#[derive(Debug)]
-pub enum Turn<T> {
-    /// Nothing more can be done until something happens.
-    Wait,
-    /// There is more to do, but others are to have their turn.
-    Again,
-    /// It is over.
-    Over(T),
-}
-
-impl Relay {
+impl Env {
     /// The segment's words.
     #[must_use]
     pub fn shared(&self) -> &'static Shared<'static> {
         self.segment.shared()
     }
 
-    /// Who pays for what `client` sends.
+    /// The payer for what `client` sends.
     #[must_use]
     pub fn payer(&self, client: IpAddr) -> Payer {
         let limits = &self.config.limits;
@@ -109,12 +105,12 @@ impl Relay {
         }
     }
 
-    /// Counts one of what `tally` names.
+    /// Counts one `tally`.
     pub fn count(&self, tally: Tally) {
         tally.count(self.record);
     }
 
-    /// Tells the other end of the lane, if somebody holds its place, that there is news.
+    /// Rings for the peer, if its place in the lane is held.
     pub fn ring_peer<E: LaneEnd>(&self, end: &E) -> Result<(), Refusal> {
         let peer = self.shared().look(end)?.peer(E::ROLE);
         if peer.state == State::Held {
@@ -123,74 +119,39 @@ impl Relay {
         Ok(())
     }
 
-    /// Whether one that was let in as `admitted_as` may not use `end`'s session any more.
-    fn is_barred<E: LaneEnd>(&self, end: &E, admitted_as: u64) -> Result<bool, Refusal> {
-        Ok(admitted_as != 0 && self.shared().guest(end)? != admitted_as)
-    }
-
-    /// Who wants `end`'s place from its holder; 0: nobody.
-    fn rival<E: LaneEnd>(&self, end: &E) -> Result<u64, Refusal> {
-        self.shared().rival(end.lane(), E::ROLE)
-    }
-
-    /// Tells `rival` that `end` keeps its place; `false`: not before the next turn, for the end's client
-    /// may have left after the kernel was asked last, and before the rival came. `doubted_by` is whom the
-    /// turn before has found.
-    fn refuse_rival<E: LaneEnd>(
+    /// Ends a session whose file is delivered, or renews one whose message is. The sender knows as much as `told`
+    /// says.
+    fn complete<E: LaneEnd>(
         &self,
         end: &E,
-        rival: u64,
-        doubted_by: &mut u64,
-    ) -> Result<bool, Refusal> {
-        if std::mem::replace(doubted_by, rival) != rival {
-            return Ok(false);
-        }
-        *doubted_by = 0;
-        self.shared().withdraw(end.lane(), E::ROLE, rival)?;
-        self.ring_knockers(end.lane());
-        Ok(true)
-    }
-
-    /// Tells those who want a place in the lane that one may be free.
-    fn ring_knockers(&self, at: LaneRef) {
-        self.shared().knocked(at).for_each(|owner| self.ring(owner, at.session.slot));
-    }
-
-    /// When somebody who waits in `end`'s session until `wait_ends_ms` is to look again. `None`: the
-    /// session's lifetime is over, and with it the session. While something is transferred in it, it is
-    /// not: what is running is not cut, and a message renews it.
-    fn wait<E: LaneEnd>(
-        &self,
-        end: &E,
-        wait_ends_ms: u64,
+        api: &Api,
+        told: Told,
         now_ms: u64,
-    ) -> Result<Option<u64>, Refusal> {
-        let (session, expires_ms) = (end.lane().session, self.shared().expires_ms(end)?);
-        if now_ms < expires_ms {
-            return Ok(Some(wait_ends_ms.min(expires_ms)));
+    ) -> Result<(), Refusal> {
+        if !api.ends_session() {
+            return self.shared().renew(end, now_ms);
         }
-        let ring = |owner| self.ring(owner, session.slot);
-        if self.shared().expire(session, now_ms, ring) {
-            self.count(Tally::Ended(End::Expired));
+        let session = end.lane().session;
+        self.shared().begin_telling(session, told, self.owner)?;
+        if self.shared().end(session, End::Complete, |owner| self.ring(owner, session.slot)) {
+            self.count(Tally::Ended(End::Complete));
         }
-        let lives = self.shared().life(session)? == Some(Life::Live);
-        Ok(lives.then(|| wait_ends_ms.min(now_ms.saturating_add(LOOK_ANYWAY_MS))))
+        Ok(())
+    }
+
+    /// Rings for the workers whose clients want a place in the lane, as one may be free.
+    fn ring_waiters(&self, at: LaneRef) {
+        self.shared().take_waiters(at).for_each(|owner| self.ring(owner, at.session.slot));
     }
 
     /// Tells `owner` that session `slot` has news.
     pub fn ring(&self, owner: Owner, slot: u32) {
         if owner == self.owner {
-            return self.round.ring(slot);
+            return self.local_bell.ring(slot);
         }
         let sleeps = self.shared().bell(owner.worker).is_some_and(|bell| bell.ring(slot));
         if sleeps && let Some(waker) = self.wakers.get(owner.worker.index()) {
             wake(waker);
         }
     }
-}
-
-/// A duration in whole milliseconds, as deadlines are counted.
-#[must_use]
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

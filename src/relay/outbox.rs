@@ -1,10 +1,11 @@
-//! Bytes that wait to be written before anything else: heads, chunk-size lines, short answers.
+//! Bytes that are written before anything else: heads, chunk-size lines, short answers. Every connection has one, and
+//! transfers write to it. It holds no payload.
 
 use crate::stream::Stream;
-use crate::sys::Put;
+use crate::sys::SendOutcome;
 use std::io::IoSlice;
 
-/// What remains to be written of some bytes.
+/// Some bytes, and how many of them are written.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -17,7 +18,7 @@ impl Outbox {
         &mut self.bytes
     }
 
-    /// What remains.
+    /// The bytes that remain.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         self.bytes.get(self.written..).unwrap_or_default()
@@ -29,7 +30,7 @@ impl Outbox {
         self.rest().is_empty()
     }
 
-    /// Counts `bytes` as written, as far as they go; returns how many of them were not ours.
+    /// Counts `bytes` as written. Returns how many of them were not from here.
     pub fn advance(&mut self, bytes: usize) -> usize {
         let ours = bytes.min(self.rest().len());
         self.written += ours;
@@ -42,10 +43,10 @@ impl Outbox {
     }
 
     /// Writes until nothing remains, here and in the stream, or the socket takes no more.
-    pub fn flush(&mut self, stream: &mut Stream) -> Put {
+    pub fn flush(&mut self, stream: &mut Stream) -> SendOutcome {
         while !self.is_empty() {
             match stream.send(&[IoSlice::new(self.rest())]) {
-                Put::Bytes(written) => {
+                SendOutcome::Bytes(written) => {
                     self.advance(written);
                 }
                 other => return other,

@@ -1,41 +1,42 @@
-//! How long a party that moves little may stay.
+//! The pace of a party: how long it may stay though it moves little. `sending` and `answering` ask at each turn.
 //!
-//! While there is room a silent party harms nobody: it may stay for `silence_timeout` after its last byte. Once others may
-//! need what it holds (`pressure`), it has to keep to the minimum rate, and who did not in its last window goes at once.
-//! Keep-alive finds a client that is dead, but asks nothing while bytes of ours are under way; then the kernel is asked
-//! here for how long nobody has answered.
+//! While there is room a silent party harms nobody, and may stay for `silence_timeout` after its last byte. Once
+//! others may need what it holds (`pressure`), it has to keep to the minimum rate, and is sent away if it moved less
+//! in its last window. Keep-alive finds a dead client, but asks nothing while bytes of ours are under way. Then the
+//! kernel is asked here for how long the client has not answered.
 
-use super::{LOOK_ANYWAY_MS, Relay, millis};
+use super::{Env, LOOK_ANYWAY_MS};
 use crate::stream::Stream;
+use crate::sys::clock::millis;
 
 /// Watches over one party, a window after another.
 #[derive(Debug)]
 pub(super) struct Pace {
     window_ends_ms: u64,
-    /// Where the transfer stood when the window began, in bytes.
+    /// The position of the transfer when the window began, in bytes.
     began_at: u64,
-    /// When it was seen to move last, and where it stood then.
+    /// The time of the last move, and the position then.
     moved_ms: u64,
     moved_to: u64,
 }
 
-/// What is to become of a party.
+/// The verdict on a party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It may stay.
+    /// The party may stay.
     Stays,
-    /// It was silent for too long.
+    /// The party was silent for too long.
     Silent,
-    /// Others need what it holds, and it is slower than the minimum rate.
+    /// Others need what the party holds, and it is slower than the minimum rate.
     TooSlow,
-    /// Its machine, or the line to it, is gone.
+    /// The party's machine, or the line to it, is gone.
     Lost,
 }
 
 impl Pace {
-    /// Of a party that is about to move from `position` on.
-    pub(super) fn new(relay: &Relay, position: u64, now_ms: u64) -> Self {
-        Self::starting(millis(relay.config.timeouts.rate_window), position, now_ms)
+    /// Watches a party that is about to move from `position` on.
+    pub(super) fn new(env: &Env, position: u64, now_ms: u64) -> Self {
+        Self::starting(millis(env.config.timeouts.rate_window), position, now_ms)
     }
 
     fn starting(window_ms: u64, position: u64, now_ms: u64) -> Self {
@@ -43,45 +44,45 @@ impl Pace {
         Self { window_ends_ms, began_at: position, moved_ms: now_ms, moved_to: position }
     }
 
-    /// What is to become of the party on `stream`, now at `position`.
+    /// Judges the party on `stream`, now at `position`.
     pub(super) fn judge(
         &mut self,
-        relay: &Relay,
+        env: &Env,
         stream: &Stream,
         position: u64,
         now_ms: u64,
     ) -> Verdict {
-        if self.is_lost(relay, stream, position, now_ms) {
+        if self.is_lost(env, stream, position, now_ms) {
             return Verdict::Lost;
         }
-        let timeouts = &relay.config.timeouts;
+        let timeouts = &env.config.timeouts;
         if self.silent_ms(now_ms) >= millis(timeouts.silence_timeout) {
             return Verdict::Silent;
         }
-        let (rate, window_ms) = (relay.config.limits.rate_bytes_min, millis(timeouts.rate_window));
-        if self.is_slow(rate, window_ms, position, now_ms) && relay.is_crowded(now_ms) {
+        let (rate, window_ms) = (env.config.limits.rate_bytes_min, millis(timeouts.rate_window));
+        if self.is_slow(rate, window_ms, position, now_ms) && env.is_crowded(now_ms) {
             return Verdict::TooSlow;
         }
         Verdict::Stays
     }
 
-    /// Whether the party on `stream`, now at `position`, is gone without a word.
+    /// Whether the party on `stream`, now at `position`, is gone without a FIN.
     pub(super) fn is_lost(
         &mut self,
-        relay: &Relay,
+        env: &Env,
         stream: &Stream,
         position: u64,
         now_ms: u64,
     ) -> bool {
         self.note(position, now_ms);
-        let patience = relay.config.keep_alive().lost_after();
+        let patience = env.config.keep_alive().lost_after();
         self.silent_ms(now_ms) >= millis(patience)
-            && stream.is_lost(patience, relay.config.limits.keepalive_probes_max)
+            && stream.is_lost(patience, env.config.limits.keepalive_probes_max)
     }
 
-    /// When to look again, though nothing has happened.
-    pub(super) fn next_look_ms(&self, relay: &Relay, now_ms: u64) -> u64 {
-        let silence_ms = millis(relay.config.timeouts.silence_timeout);
+    /// The time of the next turn, though nothing has happened.
+    pub(super) fn next_look_ms(&self, env: &Env, now_ms: u64) -> u64 {
+        let silence_ms = millis(env.config.timeouts.silence_timeout);
         let ends = [self.window_ends_ms, self.moved_ms.saturating_add(silence_ms)];
         let ends = ends.into_iter().filter(|end| *end > now_ms);
         ends.fold(now_ms.saturating_add(LOOK_ANYWAY_MS), u64::min)
@@ -97,7 +98,8 @@ impl Pace {
         now_ms.saturating_sub(self.moved_ms)
     }
 
-    /// Whether a window has ended with less than the minimum. Another begins once what was missing has come.
+    /// Whether a window has ended with less than the minimum. The next window begins once the missing bytes have
+    /// come.
     fn is_slow(&mut self, rate: u64, window_ms: u64, position: u64, now_ms: u64) -> bool {
         if now_ms < self.window_ends_ms {
             return false;

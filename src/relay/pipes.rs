@@ -1,54 +1,55 @@
-//! What a lane takes to hold payload: chunks, and pipes that are proven empty; and how one that is not becomes so.
+//! The buffers of a lane: chunks, and pipes that are proven empty. `upload` and `download` ask here; the worker
+//! empties dirty pipes when it has time.
 
 use super::body::Window;
-use super::{Body, Relay};
+use super::{Body, Env};
 use crate::stream::Stream;
-use crate::sys::Got;
+use crate::sys::RecvOutcome;
 use crate::sys::pipe::Pipe;
-use shm::{Filling, PIPE_BYTES_MAX, Refusal, SenderEnd, Vessel};
+use shm::{Buffer, PIPE_BYTES_MAX, Refusal, Reserved, SenderEnd};
 
-/// Bytes that have to be left of a body for a pipe to be worth its while. Bodies of 128 to 512 KiB, most of which are
-/// in the first chunk, cost the same with pipes and without; from 1 MiB on they cost less (measured).
+/// The shortest rest of a body for which a pipe pays. Bodies of 128 to 512 KiB, most of which are in the first chunk,
+/// cost the same with pipes and without; from 1 MiB on they cost less (measured).
 const PIPE_BYTES_MIN: u64 = 64 << 10;
 
-impl Relay {
-    /// The pipe, if that is what it is.
-    pub(super) fn pipe(&self, vessel: Vessel) -> Option<&'static Pipe> {
-        match vessel {
-            Vessel::Chunk(_) => None,
-            Vessel::Pipe(index) => self.pipes.get(index),
+impl Env {
+    /// The pipe, if the buffer is one.
+    pub(super) fn pipe(&self, buffer: Buffer) -> Option<&'static Pipe> {
+        match buffer {
+            Buffer::Chunk(_) => None,
+            Buffer::Pipe(index) => self.pipes.get(index),
         }
     }
 
-    /// What `end` may fill next: a pipe, if that suits and one is to be had, or a chunk. `None`: no room now.
+    /// Reserves a buffer for `end`: a pipe, if that suits and one is free, or a chunk. `None`: there is no room now.
     pub(super) fn reserve(
         &self,
         end: &mut SenderEnd,
         suits_pipe: bool,
-    ) -> Result<Option<Filling>, Refusal> {
+    ) -> Result<Option<Reserved>, Refusal> {
         if !suits_pipe || self.pipes.is_empty() {
-            return end.reserve(self.shared());
+            return end.attach(self.shared())?.reserve();
         }
-        let Some(filling) = end.reserve_pipe(self.shared())? else { return Ok(None) };
-        match filling.vessel() {
-            // What is in it is somebody else's, whatever the words say.
-            Vessel::Pipe(index) if !self.pipes.get(index).is_some_and(Pipe::is_empty) => {
-                end.give_up(self.shared(), filling)?;
-                end.reserve(self.shared())
+        let Some(filling) = end.attach(self.shared())?.reserve_pipe()? else { return Ok(None) };
+        match filling.buffer() {
+            // The pipe holds another transfer's bytes, though the segment's words say that it is empty.
+            Buffer::Pipe(index) if !self.pipes.get(index).is_some_and(Pipe::is_empty) => {
+                end.attach(self.shared())?.give_up(filling)?;
+                end.attach(self.shared())?.reserve()
             }
             _ => Ok(Some(filling)),
         }
     }
 
-    /// Empties one of the pipes that were left with something in them. Nobody is kept waiting for more than one.
+    /// Empties one dirty pipe. A call empties one at most, so that no client waits for long.
     pub fn empty_a_pipe(&self) -> Result<(), Refusal> {
         let (pool, worker) = (self.shared().pool(), self.owner.worker);
         let Some(index) = pool.take_dirty(worker) else { return Ok(()) };
         if self.pipes.get(index).is_some_and(Pipe::empty) {
             return pool.release_emptied(index, worker);
         }
-        // Nobody gets it while we live.
-        tracing::error!(pipe = index, "a pipe cannot be emptied");
+        // No lane gets it while this worker lives.
+        tracing::error!(pipe = index, "cannot empty a pipe");
         Ok(())
     }
 
@@ -60,19 +61,19 @@ impl Relay {
         body: &mut Body,
         window: &mut Window,
         most: usize,
-    ) -> (Got, u64) {
-        let left = usize::try_from(body.length().unwrap_or(0)).unwrap_or(usize::MAX);
-        let most = left.min(most).min(PIPE_BYTES_MAX).min(self.round.turn_bytes());
+    ) -> (RecvOutcome, u64) {
+        let left = usize::try_from(body.remaining_payload().unwrap_or(0)).unwrap_or(usize::MAX);
+        let most = left.min(most).min(PIPE_BYTES_MAX).min(self.budget.turn_bytes());
         let got = stream.recv_into(pipe, most);
-        let Got::Bytes(bytes) = got else { return (got, 0) };
+        let RecvOutcome::Bytes(bytes) = got else { return (got, 0) };
         body.pass(window, bytes);
         (got, bytes as u64)
     }
 }
 
-/// Whether nobody has to look at what comes next, and enough comes for a pipe. Urgent bytes are left out of a body, for
-/// which it has to be read.
+/// Whether the relay need not look at the bytes that come next, and enough come for a pipe. Urgent bytes have to be
+/// left out of a body, so the relay must read it then.
 pub(super) fn suits_pipe(body: &Body, stream: &Stream, inbox: &[u8]) -> bool {
-    let is_long = body.length().is_some_and(|left| left >= PIPE_BYTES_MIN);
+    let is_long = body.remaining_payload().is_some_and(|left| left >= PIPE_BYTES_MIN);
     is_long && inbox.is_empty() && !stream.is_encrypted() && !stream.has_urgent()
 }

@@ -1,19 +1,19 @@
-//! Whether others may need what a party holds that moves little: its connection, or its session's slot. (Its chunks are
-//! `stall`'s.)
+//! The pressure on this machine: whether others may need the connection or the session slot of a party that moves
+//! little. (`stall` sees to chunks.) `pace` asks.
 //!
-//! All workers have the same counters in shared memory, so all come to the same answer.
+//! All workers read the same counters in shared memory, so all come to the same answer.
 
-use super::Relay;
+use super::Env;
 use crate::tally::{Limit, Tally};
 use shm::{WORKER_RECORDS_MAX, WorkerId, WorkerRecord};
 use std::cell::Cell;
 
-/// How long an answer holds: all records are read for it.
+/// The time for which an answer holds. It costs a look at all records.
 const ANSWER_MS: u64 = 500;
-/// Who was refused a session since the last look is in need, if that was so long ago at most.
+/// The age up to which a look counts: an address that was refused a session since then is in need.
 const FRESH_MS: u64 = 10_000;
 
-/// One worker's last look.
+/// The last look of one worker.
 #[derive(Debug, Default)]
 pub struct Pressure {
     /// 0: there was none.
@@ -42,7 +42,7 @@ impl Pressure {
     }
 }
 
-impl Relay {
+impl Env {
     /// Client connections that are open now, of all workers.
     #[must_use]
     pub fn open_connections(&self) -> usize {

@@ -1,18 +1,20 @@
-//! Who was refused a session again and again a moment ago: asked once more, it is refused without another look.
+//! Notes of the addresses that were refused a session again and again a moment ago. The next request of such an
+//! address is refused without another search. `issue` in the worker asks.
 //!
-//! Only refusals that took a search are noted, and for so short a time that nobody misses what has come free. An address
-//! whose note another has overwritten is searched for again.
+//! Only refusals that took a search are noted, and for so short a time that no client misses a slot that has come
+//! free. If another address has overwritten the note, the search is made again.
 
 use std::cell::Cell;
 
 /// Notes, a power of two.
 const NOTES: usize = 256;
-/// How long a note counts.
+/// The time for which a note counts.
 const NOTE_MS: u64 = 20;
-/// Searches in that time, at most. One costs up to 0.1 ms, so that an address can cost at most 2 % of a worker's time.
+/// The most searches in that time. A search costs up to 0.1 ms, so an address can cost at most 2 % of a worker's
+/// time.
 const SEARCHES_MAX: u32 = 4;
 
-/// One worker's notes.
+/// The notes of one worker.
 #[derive(Debug)]
 pub struct Refused<T: Copy> {
     notes: Vec<Cell<Option<Note<T>>>>,
@@ -45,7 +47,7 @@ impl<T: Copy> Refused<T> {
         }
     }
 
-    /// Why it was refused so often a moment ago, if it was.
+    /// The cause, if the address of `digest` was refused often enough a moment ago.
     #[must_use]
     pub fn find(&self, digest: u64, now_ms: u64) -> Option<T> {
         let note = self.cell(digest)?.get()?;

@@ -1,10 +1,12 @@
-//! A receiver that takes nothing, while others wish for the chunks that its lane holds.
+//! The stall of a receiver: it takes nothing, while other lanes request the chunks that its lane holds. `answering`
+//! asks whenever the socket is full.
 //!
-//! Chunks come back only as fast as the receiver reads. While there are enough of them that harms nobody, and a phone
-//! that has lost its network may come back. Once somebody wishes for one, who keeps to the minimum rate keeps its
-//! chunks, and who does not gives them up. The lane that holds the most goes first.
+//! Chunks come back only as fast as the receiver reads. While there are enough chunks that harms nobody, and a phone
+//! that has lost its network may come back. Once another lane requests a chunk, a receiver that keeps to the minimum
+//! rate keeps its chunks, and a slower one gives them up. The lane that holds the most goes first.
 
-use super::{Relay, millis};
+use super::Env;
+use crate::sys::clock::millis;
 use shm::ReceiverEnd;
 
 /// Watches one receiver, a span after another.
@@ -23,26 +25,26 @@ impl Stall {
     /// Whether `end`, whose receiver has acknowledged `position` bytes, is to give up what its lane holds.
     pub(super) fn gives_up(
         &mut self,
-        relay: &Relay,
-        end: &ReceiverEnd,
+        env: &Env,
+        end: &mut ReceiverEnd,
         position: u64,
         now_ms: u64,
     ) -> bool {
         let patience_ms = patience_ms(
-            millis(relay.config.timeouts.stall_timeout),
+            millis(env.config.timeouts.stall_timeout),
             end.in_flight(),
-            relay.shared().lane_chunks() as u64,
+            env.shared().lane_chunks() as u64,
         );
-        let rate = relay.config.limits.stall_rate_bytes_min;
+        let rate = env.config.limits.stall_rate_bytes_min;
         if !self.is_over(rate, patience_ms, position, now_ms) {
             return false;
         }
-        let wide_factor = relay.config.limits.wide_network_factor;
+        let wide_factor = env.config.limits.wide_network_factor;
         // A lane whose words are refused is given up by its next turn.
-        end.grants_wish(relay.shared(), wide_factor).unwrap_or(false)
+        end.attach(env.shared()).and_then(|end| end.yields_chunk(wide_factor)).unwrap_or(false)
     }
 
-    /// Whether a span has ended with less than the minimum. One that had enough begins anew.
+    /// Whether a span has ended with less than the minimum. A span with enough begins anew.
     fn is_over(&mut self, rate: u64, patience_ms: u64, position: u64, now_ms: u64) -> bool {
         let minimum = rate.saturating_mul(patience_ms) / 1000;
         if position.saturating_sub(self.began_at) >= minimum {
@@ -53,7 +55,8 @@ impl Stall {
     }
 }
 
-/// How long a lane is let stand still: `timeout_ms` if it holds all it may, up to twice as long if it holds less.
+/// The time for which a lane may stand still: `timeout_ms` if it holds all it may, up to twice as long if it holds
+/// less.
 fn patience_ms(timeout_ms: u64, in_flight: u64, most: u64) -> u64 {
     let spare = most.saturating_sub(in_flight);
     timeout_ms.saturating_add(timeout_ms.saturating_mul(spare).checked_div(most).unwrap_or(0))

@@ -1,6 +1,6 @@
-//! The system calls that a worker makes while it serves, and no others: a list, and the seccomp filter made of it.
+//! The list of the system calls that a serving worker makes, and the seccomp filter made of it.
 //!
-//! Whoever adds a call to the worker adds it here; the end-to-end tests run under this list and show what is missing.
+//! A new system call of the worker belongs here; the end-to-end tests run under this list and show what is missing.
 
 use super::Shared;
 use libc::{c_int, c_long};
@@ -13,7 +13,7 @@ use std::os::fd::RawFd;
 
 /// Allowed with any arguments.
 const CALLS: &[c_long] = &[
-    // Connections, bells, the tether and the log.
+    // Connections, bells, the worker channel and the log.
     libc::SYS_close,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -28,7 +28,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_write,
     libc::SYS_writev,
-    // A pipe or a terminal that others wait for, as a log: asked for room before.
+    // A pipe or a terminal that others open blocking, as a log: the worker asks for room first.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
@@ -42,7 +42,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_getrandom,
     libc::SYS_gettimeofday,
     libc::SYS_sched_yield,
-    // Signals, and how a process ends: by itself, by a panic, by a stack that is full.
+    // Signals, and how a process ends: by itself, by a panic, by a full stack.
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_getpid,
@@ -54,7 +54,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// What a socket is asked: the three counts of its queues (`linux/sockios.h`). The first tells a terminal from other
+/// The counts that the worker asks of a socket's queues (`linux/sockios.h`). The first tells a terminal from other
 /// logs. C libraries have different types for them.
 #[allow(clippy::unnecessary_cast)]
 const IOCTLS: [u64; 3] = [libc::TIOCOUTQ as u64, 0x894b, libc::FIONREAD as u64];
@@ -62,12 +62,12 @@ const IOCTLS: [u64; 3] = [libc::TIOCOUTQ as u64, 0x894b, libc::FIONREAD as u64];
 /// The last tells a pipe from other logs.
 const FCNTLS: [c_int; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_GETPIPE_SZ];
 
-/// What an allocator says of memory that it does not need.
+/// The advice by which an allocator gives memory back.
 const ADVICE: [c_int; 2] = [libc::MADV_DONTNEED, libc::MADV_FREE];
 
 const STANDARD_STREAMS: [RawFd; 3] = [0, 1, 2];
 
-/// From now on, every call that is not on the list is answered `EPERM`.
+/// Every call that is not on the list fails with `EPERM` from now on.
 pub(super) fn deny_all_others(shared: &Shared) -> Result<(), seccompiler::Error> {
     apply_filter(&filter(shared)?)
 }
@@ -96,36 +96,38 @@ fn filter(shared: &Shared) -> Result<BpfProgram, seccompiler::BackendError> {
     for command in FCNTLS {
         allow(libc::SYS_fcntl, vec![is(1, word(command))?])?;
     }
-    // Not F_SETFL: flags are shared with all who have the same listener or log. Nobody may be made to wait in the one, and
-    // the other is written at its end alone (O_APPEND, which RWF_NOAPPEND would undo for a write).
+    // Not F_SETFL: flags are shared with all who have the same listener or log. A write to the one must not wait, and
+    // a write to the other goes to its end only (O_APPEND, which RWF_NOAPPEND would undo).
     allow(libc::SYS_pwritev2, vec![is(5, word(libc::RWF_NOWAIT))?])?;
-    // Payload between a socket and a pipe. A splice(2) that waits, as in a terminal, keeps the pipe locked, and whoever
-    // else uses the pipe waits as well: the master, which reads news from one.
+    // Payload between a socket and a pipe. A splice(2) that waits, as on a terminal, keeps the pipe locked, and blocks
+    // every other process that uses the pipe: the master reads news from one.
     allow(libc::SYS_splice, [own(0)?, own(2)?].concat())?;
-    // A log that is replaced by another, under its number. Under other numbers, what is shared could be hidden.
+    // A log that is replaced by another, under its number. A shared descriptor under another number would escape the
+    // rules.
     if let Some(log) = shared.log {
         allow(libc::SYS_dup3, vec![is(1, word(log))?])?;
     }
-    // Whoever splices from a socket that waits holds the pipe meanwhile, and with it whoever else uses it.
+    // Accepted sockets must be non-blocking: splice(2) on a blocking socket locks the pipe while it waits, and blocks
+    // every other process that uses the pipe.
     allow(libc::SYS_accept4, vec![has(3, libc::SOCK_NONBLOCK)?])?;
     for advice in ADVICE {
         allow(libc::SYS_madvise, vec![is(2, word(advice))?])?;
     }
-    // A listener that is shut for reading becomes a socket that could be connected, by its first bytes. What others log
-    // to may be a socket, and they would not be heard any more.
+    // A listener that is shut for reading becomes a socket that could be connected, by its first bytes. The log may
+    // be a socket that others share, and after a shutdown(2) they would not be heard any more.
     allow(libc::SYS_shutdown, [own(0)?, vec![is(1, word(libc::SHUT_WR))?]].concat())?;
     allow(libc::SYS_sendto, vec![lacks(3, libc::MSG_FASTOPEN)?])?;
-    // Not sendmsg(2), which could bring others a descriptor that they have to close. Of a connection that is given up,
-    // the kernel has to drop what it still holds. A time to linger that a listener has, all connections have, also those
-    // that other workers accept, and to close one of them could then take for ever.
+    // Not sendmsg(2), which could send a descriptor to others that they have to close. The kernel has to drop what it
+    // still holds of a connection that is given up. All connections inherit a listener's linger time, also those that
+    // other workers accept, and closing one of them could then take for ever.
     let lingers = vec![is(1, word(libc::SOL_SOCKET))?, is(2, word(libc::SO_LINGER))?];
     allow(libc::SYS_setsockopt, [own(0)?, lingers].concat())?;
-    // Memory of its own, and none of it is a program.
+    // Memory of the worker's own, never executable.
     allow(libc::SYS_mmap, vec![lacks(2, libc::PROT_EXEC)?, has(3, libc::MAP_ANONYMOUS)?])?;
     allow(libc::SYS_mprotect, vec![lacks(2, libc::PROT_EXEC)?])?;
-    // Its title.
+    // The worker sets its title.
     allow(libc::SYS_prctl, vec![is(0, word(libc::PR_SET_NAME))?])?;
-    // To abort is to signal oneself.
+    // An abort signals the process itself.
     allow(libc::SYS_tgkill, vec![is(0, word(nix::unistd::getpid().as_raw()))?])?;
     let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
@@ -137,7 +139,7 @@ fn condition(
     operator: SeccompCmpOp,
     value: u64,
 ) -> Result<SeccompCondition, seccompiler::BackendError> {
-    // All are of 32 bits: the kernel looks at no more, whatever stands above.
+    // All arguments are of 32 bits: the kernel reads no more, whatever stands above.
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }
 

@@ -1,9 +1,9 @@
-//! The sandbox: what is given up before the first byte of a stranger is read.
+//! The sandbox: what a process gives up before it reads the first byte of a stranger.
 //!
-//! The master calls [`harden`] when it begins, each worker calls [`enter`] once all is made that it needs. What must
-//! always hold: a worker names no path, opens no socket and starts no program, whoever has taken it over; and what
-//! it is refused is an error (`EPERM`, `EACCES`), never its death, since a call that a library makes for the first
-//! time on some machine must not become a crash that is repeated for ever.
+//! The master calls [`harden`] when it begins, each worker calls [`enter`] once all is made that it needs. Invariant:
+//! a worker names no path, opens no socket and starts no program, even after a stranger has taken it over. A refused
+//! call is an error (`EPERM`, `EACCES`) and never kills the worker: a call that a library makes for the first time on
+//! some machine must not become a crash that repeats for ever.
 
 mod calls;
 mod paths;
@@ -18,16 +18,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
-/// The most that is read of why a trial failed.
+/// The most that is read of a trial's reason.
 const REASON_BYTES_MAX: u64 = 4096;
 
 /// Why something could not be given up.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The user.
-    #[error("cannot become the user {name} (key `user`; \"root\" stays as it is): {errno}")]
+    #[error("cannot become the user {name} (key `user`; workers of \"root\" stay root): {errno}")]
     User {
-        /// Which one was to be.
+        /// The user to become.
         name: String,
         /// Why not.
         errno: Errno,
@@ -35,28 +35,28 @@ pub enum SandboxError {
     /// The capabilities.
     #[error("cannot give up all capabilities: {0}")]
     Capabilities(Errno),
-    /// New privileges, core dumps, being looked into.
-    #[error("cannot keep to ourselves: {0}")]
+    /// New privileges, core dumps, and tracing.
+    #[error("cannot forbid core dumps, tracing and new privileges: {0}")]
     Privacy(Errno),
     /// Paths.
-    #[error("landlock failed (`sandbox = \"off\"` does without): {0}")]
+    #[error("landlock failed (`sandbox = \"off\"` switches it off): {0}")]
     Paths(#[from] landlock::RulesetError),
     /// System calls.
-    #[error("seccomp failed (`sandbox = \"off\"` does without): {0}")]
+    #[error("seccomp failed (`sandbox = \"off\"` switches it off): {0}")]
     Calls(#[from] seccompiler::Error),
 }
 
-/// For the master, and whoever becomes it: no core dumps, nobody looks in, no new privileges by what is executed.
+/// Forbids the master, and a program that takes over, core dumps, tracing and new privileges by an execve(2).
 pub fn harden() -> Result<(), SandboxError> {
     process::keep_to_itself().map_err(SandboxError::Privacy)?;
     if !paths::can_be_denied() {
-        tracing::warn!("the kernel has no landlock: only seccomp keeps workers from files");
+        tracing::warn!("the kernel has no landlock: only seccomp denies files to workers");
     }
     Ok(())
 }
 
-/// Whether a process of this one's rights could become a worker under `user`, in the sandbox if that `is_on`; or why
-/// not, in words. Tried in a process of its own.
+/// Whether a process with the rights of this one could become a worker under `user`, in the sandbox if that `is_on`;
+/// or why not, in words. A child process tries it.
 pub fn try_out(user: &User, is_on: bool) -> io::Result<Result<(), String>> {
     let (said, says) = pipe2(OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork_child()? else {
@@ -79,30 +79,30 @@ pub fn try_out(user: &User, is_on: bool) -> io::Result<Result<(), String>> {
     })
 }
 
-/// Descriptors that a worker has in common with other processes, and by which it could harm them, beside its standard
-/// streams.
+/// Descriptors that a worker shares with other processes and could harm them by, beside its standard streams.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
-    /// Listeners, and both descriptors of the tether.
+    /// Listeners, and both descriptors of the worker channel.
     pub fds: Vec<RawFd>,
-    /// The access log, which another may replace under its number.
+    /// The access log, which another may replace under the same number.
     pub log: Option<RawFd>,
 }
 
-/// For a worker that has all it needs: becomes `user`, if it is root, with no capability; and if the sandbox is on,
-/// which is if it is told what is `shared`, denies itself every path and every system call that is not on the list,
-/// for good.
+/// Makes a process a worker for good: it becomes `user` without capabilities if it is root. With the sandbox on,
+/// which `shared` tells, it gives up every path and every system call that is not on the list.
 pub fn enter(user: &User, shared: Option<&Shared>) -> Result<(), SandboxError> {
     let failed = |errno| SandboxError::User { name: user.name.clone(), errno };
     user.become_it().map_err(failed)?;
     match user::give_up_capabilities() {
-        // A service manager may forbid the call to a user that never had any, or has one to open ports with: then no
-        // call is left that it would be good for.
-        Err(errno) if !geteuid().is_root() => tracing::debug!(%errno, "capabilities are kept"),
+        // A service manager may forbid the call to a user that never had capabilities, or has one to open ports. Then
+        // no call is left that a capability would help.
+        Err(errno) if !geteuid().is_root() => {
+            tracing::debug!(%errno, "cannot give up capabilities")
+        }
         done => done.map_err(SandboxError::Capabilities)?,
     }
     if let Some(shared) = shared {
-        // Again: becoming another user has undone a part of it.
+        // Becoming another user has undone a part of it, so it is done again.
         process::keep_to_itself().map_err(SandboxError::Privacy)?;
         paths::deny_all()?;
         calls::deny_all_others(shared)?;

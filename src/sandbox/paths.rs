@@ -1,16 +1,16 @@
-//! No path: landlock refuses every access to files by name, whatever system call asks. It does the same, as far as
-//! this kernel's landlock goes, for TCP sockets that would bind or connect, for abstract Unix sockets and for signals
-//! to others. What is open stays open.
+//! No path: landlock refuses every access to files by name, for every system call. Landlock does the same, as far as
+//! this kernel's goes, for TCP sockets that would bind or connect, for abstract Unix sockets and for signals to
+//! others. Open descriptors stay open.
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetError,
     Scope,
 };
 
-/// The newest that there are names for; an older kernel does what it can.
+/// The newest version that the library knows; an older kernel does what it can.
 const NEWEST: ABI = ABI::V9;
 
-/// Denies all, as no rule allows anything. A kernel without landlock denies nothing.
+/// Denies everything, as no rule allows anything. A kernel without landlock denies nothing.
 pub(super) fn deny_all() -> Result<(), RulesetError> {
     Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -53,7 +53,7 @@ mod tests {
                 && denied(File::open("/dev/null"))
                 && denied(File::create(directory.path().join("new")))
                 && open.write_all(b"text").is_ok();
-            // It must not clean up what is its parent's.
+            // The child must not clean up its parent's objects.
             std::mem::forget(directory);
             std::process::exit(if all { 0 } else { 1 });
         };

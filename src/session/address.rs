@@ -1,13 +1,13 @@
 //! Addresses of clients as shared memory knows them: keyed digests, one for each purpose.
 //!
-//! Called by the worker. The key is drawn for each segment and never leaves it, so nobody outside can
-//! tell where in a table an address ends up, or find another that meets it there. An IPv4 address
-//! that is written as an IPv6 one is the IPv4 address.
+//! The worker calls this. The master draws the key for each segment, and the key never leaves the segment: nobody outside
+//! can tell where in a table an address ends up, or find another address that meets it there. An IPv4 address that is
+//! written as an IPv6 address counts as the IPv4 address.
 
-use shm::{Account, SessionRef};
+use shm::{Account, AddressTag, SessionRef};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What an address is limited in. Digests for two of them have nothing in common.
+/// The things that an address has limits for. Digests for two of them have nothing in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limited {
     /// Connections open at once.
@@ -22,7 +22,7 @@ pub enum Limited {
     Bandwidth,
 }
 
-/// Makes the digests. Its `Debug` form hides the key.
+/// Makes the digests. The `Debug` form hides the key.
 pub struct Addresses {
     key: [u8; blake3::KEY_LEN],
 }
@@ -34,28 +34,34 @@ impl Addresses {
         Self { key }
     }
 
-    /// The digest of `address` itself. Never 0, which stands for nobody.
+    /// The tag of `address` itself.
     #[must_use]
-    pub fn exact(&self, address: IpAddr) -> u64 {
-        self.digest(b'=', address.to_canonical()).max(1)
+    pub fn exact(&self, address: IpAddr) -> AddressTag {
+        AddressTag::of(self.digest(b'=', address.to_canonical()))
     }
 
-    /// The digest of `address` as the guest of session `at`, and of no other: the slot may serve another
-    /// session by the time that it is stored. Never 0, which stands for nobody.
+    /// The digest of the network that `address` is limited with, as that of a file's sender. The digest is never 0.
     #[must_use]
-    pub fn guest(&self, address: IpAddr, at: SessionRef) -> u64 {
-        let session = u64::from(at.slot) << 32 | u64::from(at.generation);
-        (self.digest(b'=', address.to_canonical()) ^ session).max(1)
+    pub fn network(&self, address: IpAddr) -> u64 {
+        self.digest(b'f', network(address)).max(1)
     }
 
-    /// On whose account `address` holds things: that of its network, and of the wider one around it.
+    /// The tag of `address` as the guest of session `at`, and of no other: the slot may serve another
+    /// session by the time that the tag is stored.
+    #[must_use]
+    pub fn guest(&self, address: IpAddr, at: SessionRef) -> AddressTag {
+        let session = u64::from(at.slot) << 32 | u64::from(at.issue_number);
+        AddressTag::of(self.digest(b'=', address.to_canonical()) ^ session)
+    }
+
+    /// The account that pays for what `address` holds: its network's, and the wider network's around that.
     #[must_use]
     pub fn account(&self, address: IpAddr) -> Account {
         let part = |address| (self.digest(b'a', address) & 0xffff_ffff) as u32;
         Account::new(part(wide_network(address)), part(network(address)))
     }
 
-    /// The digest by which `address` is limited: that of its network for IPv6.
+    /// The digest by which `address` is limited. An IPv6 address shares its network's.
     #[must_use]
     pub fn limited(&self, limited: Limited, address: IpAddr) -> u64 {
         let purpose = match limited {
@@ -83,7 +89,7 @@ impl Addresses {
     }
 
     fn digest(&self, purpose: u8, address: IpAddr) -> u64 {
-        // Canonical IPv6 addresses are no IPv4 ones in disguise, so all of them fit into one space.
+        // No canonical IPv6 address stands for an IPv4 address, so both kinds fit into one space.
         let octets = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             IpAddr::V6(address) => address.octets(),
@@ -103,8 +109,8 @@ impl std::fmt::Debug for Addresses {
     }
 }
 
-/// What is limited as one: an IPv4 address, or the first address of an IPv6 network of 64 bits, which
-/// is what one subscriber has at least.
+/// The network that is limited as one: an IPv4 address, or the first address of an IPv6 network of 64 bits. A subscriber
+/// has at least one such network.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -113,8 +119,8 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The wider network around that: an IPv4 address, or the first address of an IPv6 network of 48 bits, which is what a
-/// site gets, with 65,536 networks of 64 bits in it (RFC 6177).
+/// The wider network around that: an IPv4 address, or the first address of an IPv6 network of 48 bits. A site gets one
+/// such network, with 65,536 networks of 64 bits in it (RFC 6177).
 #[must_use]
 pub fn wide_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -178,7 +184,7 @@ mod tests {
                 Limited::Bandwidth,
             ]
             .map(|limited| addresses.limited(limited, address));
-            [vec![addresses.exact(address)], limited.to_vec()].concat()
+            [vec![addresses.exact(address)], limited.map(AddressTag::of).to_vec()].concat()
         };
         let mut all = [digests(1), digests(2)].concat();
         all.sort_unstable();

@@ -1,14 +1,14 @@
-//! What a session is called where its key must not be: a short hash under the segment's secret.
+//! The name of a session where its key must not stand: a short hash under the segment's secret.
 //!
-//! Whoever sees two of them can tell whether they are the same session, and nothing else: without the
-//! secret no key leads to its hash, and no hash leads anywhere.
+//! A reader who sees two hashes can tell whether they name the same session, and nothing else: without the secret no key
+//! leads to its hash, and no hash leads anywhere.
 
 use super::SessionKey;
 use std::fmt;
 
-/// Sets these hashes apart from all that is made with the same secret.
+/// Sets these hashes apart from everything else that is made with the same secret.
 const PURPOSE: &[u8] = b"session";
-/// 48 bits: of 262144 sessions at once, the most there can be, hardly two are called the same.
+/// 48 bits: among 262,144 sessions at once, the most there can be, hardly two share a hash.
 const HASH_BYTES: usize = 6;
 
 /// A session's short hash; written as 12 hexadecimal digits.

@@ -1,53 +1,53 @@
-//! The tokens with which sessions may be asked for, from a file: one a line.
+//! The tokens that a request for a session may bring, from a file with one token a line.
 //!
-//! Read by `config`, so that a file that is no good is found before anything starts, and by the master at each start and
-//! reload; a worker has their digests alone. What must always hold: no error holds a byte of the file, and how long a
-//! comparison takes tells nothing of a token.
+//! `config` reads the file, so that a bad one is found before anything starts; the master reads it at each start and reload;
+//! a worker has only the digests. Invariant: no error holds a byte of the file, and the time that a comparison takes tells
+//! nothing about a token.
 
 use super::Token;
 use crate::sys::file::{self, ReadError};
 use std::path::{Path, PathBuf};
 use subtle::{Choice, ConstantTimeEq};
 
-/// What such a file may hold at most.
+/// The longest file of tokens that is read.
 const FILE_BYTES_MAX: usize = 1 << 20;
-/// A request's token is compared with each of them.
+/// The most tokens in a file: a request's token is compared with each of them.
 const TOKENS_MAX: usize = 4096;
 /// Characters of a token: fewer can be guessed, more leave no room in a head.
 const TOKEN_CHARS_MIN: usize = 16;
 const TOKEN_CHARS_MAX: usize = 512;
 
-/// Digests of the tokens. Its `Debug` form hides them.
+/// Digests of the tokens. The `Debug` form hides them.
 #[derive(Default)]
 pub struct IssueTokens(Vec<shm::Digest>);
 
 /// Why there are no tokens from a file.
 #[derive(Debug, thiserror::Error)]
-#[error("no tokens from {}", path.display())]
+#[error("cannot load tokens from {}", path.display())]
 pub struct IssueTokensError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The flaw in it.
     pub source: IssueTokensFlaw,
 }
 
-/// What is wrong with a file of tokens. Lines are counted from 1.
+/// A flaw in a file of tokens. Lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueTokensFlaw {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Unread(#[from] ReadError),
     /// A line is no token.
     #[error(
-        "line {0} of it is no token: {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} of the characters A-Z, a-z, 0-9 and \"-._~+/\", \
+        "line {0} is not a token: {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} of the characters A-Z, a-z, 0-9 and \"-._~+/\", \
          with any \"=\" at the end"
     )]
     Malformed(usize),
-    /// Nobody could ask for a session.
-    #[error("there is no token in it: one a line, and comments behind \"#\"")]
+    /// The file is empty, so nobody could ask for a session.
+    #[error("the file has no token: write one a line, and comments behind \"#\"")]
     Empty,
     /// There are too many.
-    #[error("it has more than {TOKENS_MAX} tokens")]
+    #[error("the file has more than {TOKENS_MAX} tokens")]
     TooMany,
 }
 
@@ -77,7 +77,7 @@ impl IssueTokens {
         if digests.is_empty() { Err(IssueTokensFlaw::Empty) } else { Ok(Self(digests)) }
     }
 
-    /// Whether `token` is one of them. All are compared, whichever it is.
+    /// Whether `token` is one of them. All are compared in any case, so the time tells nothing.
     #[must_use]
     pub fn contain(&self, token: &[u8]) -> bool {
         let digest = Token::digest_of(token);
@@ -86,7 +86,7 @@ impl IssueTokens {
     }
 }
 
-/// What may stand behind `Bearer` (RFC 6750, section 2.1).
+/// A byte that may stand after `Bearer` (RFC 6750, section 2.1).
 fn is_token(text: &[u8]) -> bool {
     let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
@@ -142,17 +142,17 @@ mod tests {
             "================",
         ] {
             let said = refusal(&format!("0123456789abcdef\n{bad}\n"));
-            assert!(said.starts_with("line 2 of it is no token: 16 to 512"), "{said}");
+            assert!(said.starts_with("line 2 is not a token: 16 to 512"), "{said}");
             assert!(!said.contains(bad), "{said}");
         }
         let long = "x".repeat(513);
-        assert!(refusal(&long).starts_with("line 1 of it"));
-        assert!(refusal("# nothing\n\n").starts_with("there is no token in it"));
+        assert!(refusal(&long).starts_with("line 1"));
+        assert!(refusal("# nothing\n\n").starts_with("the file has no token"));
         assert!(IssueTokens::read(long.get(1..).unwrap().as_bytes()).is_ok());
         let many = "0123456789abcdef\n".repeat(TOKENS_MAX + 1);
-        assert_eq!(refusal(&many), "it has more than 4096 tokens");
+        assert_eq!(refusal(&many), "the file has more than 4096 tokens");
         let error = IssueTokens::load(Path::new("/dev/zero")).unwrap_err();
-        assert!(error.source.to_string().contains("a device and not a file"), "{error:?}");
+        assert!(error.source.to_string().contains("a device, not a file"), "{error:?}");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Session keys and tokens: how they are drawn, written and read.
 //!
-//! A key is 28 characters of base64url: 21 bytes, of which 3 name the slot and 18 (144 bits) are
+//! A key is 28 characters of base64url: 21 bytes. Three of them name the slot, and 18 (144 bits) are
 //! random. 21 bytes fill 28 characters exactly, so every key has one spelling.
 
 use data_encoding::BASE64URL_NOPAD;
@@ -16,7 +16,7 @@ const KEY_BYTES: usize = 3 + SECRET_BYTES;
 pub(super) struct Secret([u8; SECRET_BYTES]);
 
 impl Secret {
-    /// Asks the kernel, each time anew: a generator in the process would be copied by a fork.
+    /// Asks the kernel each time: a fork would copy a generator in the process.
     pub(super) fn draw() -> Option<Self> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).ok()?;
@@ -28,7 +28,7 @@ impl Secret {
     }
 }
 
-/// A session key: the unguessable name in a session's URL. Its `Debug` form hides it.
+/// A session key: the unguessable name in a session's URL. The `Debug` form hides it.
 #[derive(Clone)]
 pub struct SessionKey {
     slot: u32,
@@ -78,7 +78,7 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// What the one that asked for a session proves it with. Its `Debug` form hides it.
+/// The secret that the party which asked for a session proves that with. The `Debug` form hides it.
 pub struct Token(String);
 
 impl Token {

@@ -1,28 +1,30 @@
-//! What sessions mean: keys, tokens, and how they are issued and looked up.
+//! Sessions: keys and tokens, and how a session is issued and looked up.
 //!
-//! Called by the worker; knows the segment's slots but no request. Keys and tokens exist in text
-//! only here and at the client's: shared memory holds their digests.
+//! The worker calls this; this knows the segment's slots but no request. Keys and tokens exist as text only here and at the
+//! clients: shared memory holds their digests.
 
 mod address;
+mod file_tag;
 mod hash;
 mod issue_tokens;
 mod key;
 
 pub use address::{Addresses, Limited, network, wide_network};
+pub use file_tag::{FileIdentity, FileTag};
 pub use hash::SessionHash;
 pub use issue_tokens::{IssueTokens, IssueTokensError, IssueTokensFlaw};
 pub use key::{KEY_CHARS, SessionKey, Token};
 
-use shm::{Account, Found, Owner, Quotas, Segment, SessionRef, Shared, Terms};
+use shm::{Account, AddressTag, Found, Owner, Past, Quotas, Segment, SessionRef, Shared, Terms};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
-/// What a session is for: a key works only where it was issued.
+/// The purpose of a session: a key works only with the API that issued it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The two-step exchange.
     Exchange,
-    /// Messages between a host and whoever knows the key.
+    /// Messages between a host and any client that knows the key.
     Basic,
     /// Messages between a host and the address that it names.
     Secure,
@@ -32,7 +34,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Exchange, Self::Basic, Self::Secure];
 
-    /// What it is called where people read it.
+    /// The name that people read.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -50,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// The kind that a slot's word says; `None` for a word that says nothing.
+    /// The kind that a slot's word says; `None` for a word that names no kind.
     #[must_use]
     pub fn from_word(word: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.to_word() == word)
@@ -62,7 +64,7 @@ impl Kind {
 pub struct Issued {
     /// The session key, for both parties.
     pub key: SessionKey,
-    /// The token, for the one that asked.
+    /// The token, for the party that asked.
     pub token: Token,
 }
 
@@ -71,19 +73,19 @@ pub struct Issued {
 pub struct Session {
     /// Where it lives.
     pub at: SessionRef,
-    /// What it is for.
+    /// The purpose of the session.
     pub kind: Kind,
-    /// How long it lives from its issue, or from its last finished message.
+    /// The time that it lives, from its issue or from its last finished message.
     pub lifetime: Duration,
-    /// Who else may use it: a digest that is good for this session alone; 0: nobody was named.
-    pub guest: u64,
+    /// The guest that is authorized to use it: a digest for this session alone; 0: no guest was named.
+    pub guest: Option<AddressTag>,
     token: shm::Digest,
 }
 
 /// Why no session was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssueError {
-    /// The one that asked has as many sessions as it may.
+    /// The client that asked has as many sessions as it may.
     TooMany,
     /// Every slot is in use.
     Full,
@@ -91,21 +93,31 @@ pub enum IssueError {
     NoRandom,
 }
 
-/// Issues a session that lives for `lifetime`, within the quota of the one that asks for it.
+/// The session that a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession {
+    /// The purpose of the session.
+    pub kind: Kind,
+    /// The time that it lives, from its issue or from its last finished message.
+    pub lifetime: Duration,
+    /// How many sessions its client, and the client's network, may have.
+    pub quotas: Quotas,
+    /// The account that pays for the session.
+    pub account: Account,
+}
+
+/// Issues a session, within the quotas of the client that asks for it.
 pub fn issue(
     segment: &Segment,
     owner: Owner,
-    quotas: Quotas,
-    account: Account,
-    kind: Kind,
-    lifetime: Duration,
+    new: &NewSession,
     now_ms: u64,
 ) -> Result<Issued, IssueError> {
     let (shared, permits) = (segment.shared(), segment.permits());
-    // The permits are ours first: should we die now, they go with us, and not with a session that nobody
-    // was told of.
-    let held = permits.take_each(shared, quotas, owner, now_ms).ok_or(IssueError::TooMany)?;
-    let drawn = draw(shared, owner, account, kind, lifetime, now_ms);
+    // This worker takes the permits first. If it dies now, the sweep frees them, and no session is left that nobody was
+    // told of.
+    let held = permits.take_each(shared, new.quotas, owner, now_ms).ok_or(IssueError::TooMany)?;
+    let drawn = draw(shared, owner, new, now_ms);
     let passed_on = match &drawn {
         Ok((_, at)) => permits.hand_over_each(held, *at),
         Err(_) => permits.give_back_each(held),
@@ -119,11 +131,10 @@ pub fn issue(
 fn draw(
     shared: &Shared<'_>,
     owner: Owner,
-    account: Account,
-    kind: Kind,
-    lifetime: Duration,
+    new: &NewSession,
     now_ms: u64,
 ) -> Result<(Issued, SessionRef), IssueError> {
+    let (kind, lifetime, account) = (new.kind, new.lifetime, new.account);
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
     let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
@@ -135,8 +146,8 @@ fn draw(
 
 /// The session that `key` names, if it lives: one bounded load and one comparison of digests.
 ///
-/// A key that was never issued, one whose slot serves another session and one that is dead are told
-/// apart neither by the answer nor by what is computed on the way.
+/// A key that was never issued, a key whose slot serves another session and a dead key are told apart neither by the
+/// answer nor by the work that leads to it.
 #[must_use]
 pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Session> {
     let found = shared.find(key.slot());
@@ -147,13 +158,26 @@ pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Sessio
     let kind = Kind::from_word(terms.kind)?;
     let lifetime = Duration::from_millis(terms.lifetime_ms);
     let session = Session { at, kind, lifetime, guest, token: terms.token };
-    // Whatever its lifetime, a session is not over while something is transferred in it.
+    // A session does not end at its lifetime's end while something is transferred in it.
     let lives = || expires_ms > now_ms || shared.is_running(at) == Ok(true);
     (matches && lives()).then_some(session)
 }
 
+/// The exchange that `key` named, if it is complete, its slot serves no other session yet, and its
+/// lifetime would not be over.
+#[must_use]
+pub fn find_past(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Past> {
+    let found = shared.find_past(key.slot());
+    let nobody = [0; 32];
+    let stored = found.as_ref().map_or(&nobody, |found| &found.key);
+    let matches = bool::from(stored.ct_eq(&key.digest()));
+    let past = found?;
+    let is_exchange = Kind::from_word(past.kind) == Some(Kind::Exchange);
+    (matches && is_exchange && past.expires_ms > now_ms).then_some(past)
+}
+
 impl Session {
-    /// Whether `token` is the one that was issued with the session.
+    /// Whether `token` was issued with the session.
     #[must_use]
     pub fn is_owned_by(&self, token: &[u8]) -> bool {
         Token::digest_of(token).ct_eq(&self.token).into()

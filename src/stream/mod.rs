@@ -1,19 +1,29 @@
 //! A client's connection: a socket, plain or with TLS over it, with one set of calls for both.
 //!
-//! `worker` and `relay` read and write here and nowhere else. Events are edge-triggered, so each call goes on until its
-//! work is done or the socket says that it takes or gives no more; with TLS, bytes that are decrypted and not read
-//! count as readable, and whoever has something left to write is [`Put::Full`] until the socket has taken it.
+//! `worker` and `relay` read and write here and nowhere else. Events are edge-triggered, so each call goes on until
+//! its work is done or the socket takes or gives no more. With TLS, bytes that are decrypted and not read count as
+//! readable, and a connection with bytes left to write is [`SendOutcome::WouldBlock`] until the socket has taken
+//! them.
 
 mod encrypted;
 
 use crate::sys::pipe::Pipe;
-use crate::sys::{Got, Put, Socket};
-use crate::tls::{Acceptor, Fault};
+use crate::sys::{RecvOutcome, SendOutcome, Socket};
+use crate::tls::{Acceptor, TlsError};
 use encrypted::Encrypted;
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
+
+/// Bytes that are decrypted at a time only to be dropped.
+const SKIP_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Where to.
+    static SKIPPED: RefCell<Box<[u8; SKIP_BYTES]>> = RefCell::new(Box::new([0; SKIP_BYTES]));
+}
 
 /// A client's connection.
 #[derive(Debug)]
@@ -24,7 +34,7 @@ pub struct Stream {
 
 /// How far a handshake has come.
 #[derive(Debug)]
-pub enum Shaken {
+pub enum HandshakeState {
     /// There is nothing to wait for.
     Done,
     /// The client has to say more first.
@@ -32,7 +42,7 @@ pub enum Shaken {
     /// The client has left.
     Left,
     /// There will be no session.
-    Failed(Fault),
+    Failed(TlsError),
 }
 
 impl Stream {
@@ -43,15 +53,15 @@ impl Stream {
         Self { socket: Socket::new(socket), tls: None }
     }
 
-    /// From here on TLS is spoken; `early` was read from the socket already.
-    pub fn encrypt(&mut self, acceptor: &Acceptor, early: &[u8]) -> Result<(), Fault> {
-        let mut session = acceptor.accept().map_err(Fault::Protocol)?;
-        session.keep(early);
-        self.tls = Some(Box::new(Encrypted::new(session)));
+    /// Speaks TLS from here on; `early` was read from the socket already.
+    pub fn encrypt(&mut self, acceptor: &Acceptor, early: &[u8]) -> Result<(), TlsError> {
+        let mut tls = acceptor.accept().map_err(TlsError::Protocol)?;
+        tls.keep(early);
+        self.tls = Some(Box::new(Encrypted::new(tls)));
         Ok(())
     }
 
-    /// From here on no TLS is spoken.
+    /// Speaks no TLS from here on.
     pub fn decrypt(&mut self) {
         self.tls = None;
     }
@@ -62,23 +72,23 @@ impl Stream {
         self.tls.is_some()
     }
 
-    /// Whether the TLS session goes on where an earlier one ended.
+    /// Whether the TLS session resumes an earlier one.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_resumed())
     }
 
-    /// Brings the handshake as far as it goes now.
-    pub fn shake(&mut self) -> Shaken {
+    /// Continues the handshake as far as it goes now.
+    pub fn handshake(&mut self) -> HandshakeState {
         match &mut self.tls {
-            None => Shaken::Done,
-            Some(tls) => tls.shake(&mut self.socket),
+            None => HandshakeState::Done,
+            Some(tls) => tls.handshake(&mut self.socket),
         }
     }
 
     /// Remembers what epoll said.
-    pub fn note(&mut self, event: &mio::event::Event) {
-        self.socket.note(event);
+    pub fn record_event(&mut self, event: &mio::event::Event) {
+        self.socket.record_event(event);
     }
 
     /// Whether a read may give something.
@@ -87,7 +97,7 @@ impl Stream {
         self.socket.is_readable() || self.tls.as_ref().is_some_and(|tls| tls.is_readable())
     }
 
-    /// Whether the client has left, or has said all it will say, as far as epoll has told.
+    /// Whether the client has left, or has sent its FIN, as far as epoll has reported.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         let has_left = |tls: &Encrypted| tls.is_ended() || tls.is_broken();
@@ -100,19 +110,19 @@ impl Stream {
         self.socket.is_broken() || self.tls.as_ref().is_some_and(|tls| tls.is_broken())
     }
 
-    /// Whether what comes has to be read, and cannot be moved by [`Self::recv_into`].
+    /// Whether bytes have to be read, and cannot be moved by [`Self::recv_into`].
     #[must_use]
     pub fn has_urgent(&self) -> bool {
         self.socket.has_urgent()
     }
 
-    /// Asks the kernel whether something has come that epoll has not told of: a read gives it then.
+    /// Asks the kernel whether bytes have come that epoll has not reported: a read gives them then.
     pub fn look_for_more(&mut self) -> bool {
         self.socket.look_for_more()
     }
 
-    /// To be called while nothing is read: with TLS, an end that the client has announced is known only to whoever looks
-    /// behind what the socket says. Payload that has come is kept, 4 KiB at most, and what is behind it not looked at.
+    /// Call it while nothing is read: over TLS, the client's end shows only to a reader that looks behind the
+    /// socket's bytes. Payload that has come is kept, 4 KiB at most, and the bytes behind it stay in the socket.
     pub fn look(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.look(&mut self.socket);
@@ -120,55 +130,66 @@ impl Stream {
     }
 
     /// Reads into `room`, which must not be empty.
-    pub fn recv(&mut self, room: &mut [u8]) -> Got {
+    pub fn recv(&mut self, room: &mut [u8]) -> RecvOutcome {
         match &mut self.tls {
             None => self.socket.recv(room),
             Some(tls) => tls.recv(&mut self.socket, room),
         }
     }
 
-    /// Bytes of the line that were no payload, in the last [`Self::recv`], if most of them were none: work for nothing.
+    /// Reads `bytes_max` bytes, which is not 0, into nowhere.
+    pub fn skip(&mut self, bytes_max: usize) -> RecvOutcome {
+        match &mut self.tls {
+            None => self.socket.skip(bytes_max),
+            Some(tls) => SKIPPED.with_borrow_mut(|room| {
+                let room = room.get_mut(..bytes_max.min(SKIP_BYTES)).unwrap_or_default();
+                tls.recv(&mut self.socket, room)
+            }),
+        }
+    }
+
+    /// Bytes of the line in the last [`Self::recv`] that were no payload, if most of them were none.
     #[must_use]
     pub fn overhead_bytes(&self) -> usize {
         self.tls.as_ref().map_or(0, |tls| tls.overhead_bytes())
     }
 
-    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. An end is found by [`Self::recv`]
-    /// alone. With TLS that is refused.
-    pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty. Only [`Self::recv`] finds an end.
+    /// TLS refuses that.
+    pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> RecvOutcome {
         match self.tls {
             None => self.socket.recv_into(pipe, bytes_max),
-            Some(_) => Got::Broken,
+            Some(_) => RecvOutcome::Broken,
         }
     }
 
-    /// Moves what is in `pipe`, `bytes_max` at most, to the client. With TLS that is refused. After an error nothing was
-    /// moved, and a write tells more.
-    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<Put> {
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. TLS refuses that. An error has moved nothing, and
+    /// a write tells more.
+    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<SendOutcome> {
         match self.tls {
             None => self.socket.send_from(pipe, bytes_max),
-            Some(_) => Ok(Put::Broken),
+            Some(_) => Ok(SendOutcome::Broken),
         }
     }
 
-    /// Writes `parts`, one after the other, as far as the socket takes them; with TLS, as far as they are as good as
-    /// written: what remains of that is written before anything else, by [`Self::flush`] too.
-    pub fn send(&mut self, parts: &[IoSlice<'_>]) -> Put {
+    /// Writes `parts`, one after the other, as far as the socket takes them. TLS takes as much as it can seal, and
+    /// writes the rest of that before anything else, by [`Self::flush`] too.
+    pub fn send(&mut self, parts: &[IoSlice<'_>]) -> SendOutcome {
         match &mut self.tls {
             None => self.socket.send(parts),
             Some(tls) => tls.send(&mut self.socket, parts),
         }
     }
 
-    /// Writes what an earlier call has left; `Put::Bytes` if nothing is left any more.
-    pub fn flush(&mut self) -> Put {
+    /// Writes what an earlier call has left; `SendOutcome::Bytes` means that nothing is left.
+    pub fn flush(&mut self) -> SendOutcome {
         match &mut self.tls {
-            None => Put::Bytes(0),
+            None => SendOutcome::Bytes(0),
             Some(tls) => tls.flush(&mut self.socket),
         }
     }
 
-    /// Bytes that we sent and the client's TCP has not acknowledged: in flight or still unsent. With TLS, the payload
+    /// Bytes that we sent and the client's TCP has not acknowledged: in flight or still unsent. TLS counts the payload
     /// that the client cannot decrypt before more is acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
@@ -176,61 +197,61 @@ impl Stream {
         self.tls.as_ref().map_or(bytes, |tls| tls.lost_without(bytes))
     }
 
-    /// Whether bytes were sent that are not acknowledged. Others the client's window or the line has no room for.
+    /// Whether bytes are in flight: sent and not acknowledged. The client's window or the line may have no room for
+    /// others.
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
         self.socket.unacknowledged() > self.socket.unsent()
     }
 
-    /// Whether the client's machine has acknowledged nothing for `silence`, though the kernel has asked `times` in a row, or
-    /// more often.
+    /// Whether the client's machine has acknowledged nothing for `silence`, though the kernel has asked at least
+    /// `times` in a row.
     #[must_use]
     pub fn is_lost(&self, silence: Duration, times: u32) -> bool {
         self.socket.is_lost(silence, times)
     }
 
-    /// Bytes that TLS has taken from the socket and keeps: what came behind what was read.
+    /// Bytes that TLS has taken from the socket and that were not read.
     #[must_use]
     pub fn kept(&self) -> u64 {
         self.tls.as_ref().map_or(0, |tls| tls.unread())
     }
 
-    /// Bytes that have come and were not read: asks the kernel. With TLS there may be less payload in them.
+    /// Bytes that have come and are unread, as the kernel counts them. TLS bytes may hold less payload.
     #[must_use]
     pub fn unread(&self) -> u64 {
         self.socket.unread().saturating_add(self.kept())
     }
 
-    /// Whether so much has come that was not read that the kernel may take no more: then a FIN that
-    /// comes behind it is not seen.
+    /// Whether so many bytes are unread that the kernel may take no more: then a FIN behind them stays unseen.
     #[must_use]
     pub fn is_backed_up(&self) -> bool {
         self.socket.is_backed_up()
     }
 
-    /// Whether the client has not said anything yet.
+    /// Whether nothing has come from the client yet.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.socket.unread() == 0 && self.tls.as_ref().is_none_or(|tls| !tls.has_begun())
     }
 
-    /// Lets closing drop what the kernel still holds, and tell the client by a reset.
+    /// Makes close(2) drop what the kernel still holds, and reset the connection.
     pub fn reset_on_close(&self) {
         self.socket.reset_on_close();
     }
 
-    /// Before an end that is to be seen as one: with TLS it is announced, so that nobody takes it for a cut.
-    /// `Put::Full`: there is no room for that yet.
-    pub fn say_goodbye(&mut self) -> Put {
+    /// Announces an end inside TLS, so that nobody takes it for a cut. `SendOutcome::WouldBlock`: there is no room
+    /// for that yet.
+    pub fn say_goodbye(&mut self) -> SendOutcome {
         match &mut self.tls {
-            None => Put::Bytes(0),
+            None => SendOutcome::Bytes(0),
             Some(tls) => tls.say_goodbye(&mut self.socket),
         }
     }
 
-    /// Says that we have said all we will say. `false`: there is no room for that yet.
+    /// Sends our FIN. `false`: there is no room for the end of TLS yet.
     pub fn shut(&mut self) -> bool {
-        let is_said = self.say_goodbye() != Put::Full;
+        let is_said = self.say_goodbye() != SendOutcome::WouldBlock;
         if is_said {
             self.socket.shut();
         }

@@ -2,6 +2,7 @@
 
 use nix::time::{ClockId, clock_gettime};
 use std::fmt;
+use std::time::Duration;
 
 /// Milliseconds of `CLOCK_MONOTONIC`: the same for every process since boot, never set back.
 #[must_use]
@@ -21,7 +22,13 @@ pub fn monotonic_us() -> u64 {
     })
 }
 
-/// A moment as a calendar and a clock on the wall show it, here. It is written as RFC 3339 has it:
+/// A duration in whole milliseconds, as deadlines are counted.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A moment in local time, as a calendar and a wall clock show it. The form is that of RFC 3339:
 /// `2000-10-10T13:55:36+02:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -38,7 +45,7 @@ pub struct LocalTime {
 }
 
 impl LocalTime {
-    /// How far it is ahead of UTC, as it is written: the sign, hours, minutes.
+    /// The offset from UTC: the sign, hours, minutes.
     #[must_use]
     pub fn offset(&self) -> (char, i64, i64) {
         let sign = if self.offset_minutes < 0 { '-' } else { '+' };
@@ -62,14 +69,15 @@ pub fn unix_seconds() -> i64 {
     clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |t| t.tv_sec())
 }
 
-/// The local time of that moment. The time zone is that of the first call in this process, or in one that it was
-/// forked from: only that one reads a file.
+/// The local time of that moment. The time zone is that of the first call in this process or in its parent: only that
+/// call reads a file.
 #[must_use]
 pub fn local_time(unix_seconds: i64) -> LocalTime {
     // SAFETY: all zeros is a `tm`, whose one pointer is only for reading names.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both live through the call, which writes to `tm` alone. One thread, so nobody changes the environment
-    // that it may read the time zone from. Where it fails, as no year can be so late, `tm` stays what it was.
+    // SAFETY: both live through the call, which writes to `tm` alone. There is one thread, so nobody changes the
+    // environment that the call may read the time zone from. Where it fails, as no year can be so late, `tm` stays
+    // what it was.
     unsafe { libc::localtime_r(&raw const unix_seconds, &raw mut tm) };
     LocalTime {
         year: tm.tm_year.saturating_add(1900),

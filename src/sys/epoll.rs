@@ -1,8 +1,8 @@
-//! What mio does not offer: a listener that wakes one worker, not all, and a socket that is watched for nothing but
-//! breaking.
+//! Calls that mio does not offer: a listener that wakes one worker, not all, and a socket that is watched for
+//! breaking only.
 //!
 //! `EPOLLEXCLUSIVE` wakes the worker that has waited longest in the listener's queue, always the
-//! same one while it is quick enough. So whoever has accepted goes to the end of the queue by
+//! same one while it is quick enough. So a worker that has accepted goes to the end of the queue by
 //! leaving it and joining again.
 
 use mio::{Poll, Registry, Token};
@@ -16,7 +16,7 @@ pub fn add_exclusive(poll: &Poll, listener: RawFd, token: Token) -> io::Result<(
     control(poll, libc::EPOLL_CTL_ADD, listener, &raw mut event)
 }
 
-/// From here on `socket`, which `registry` watches, gives an event when it breaks, and for nothing else.
+/// Makes `socket`, which `registry` watches, give an event when it breaks, and for nothing else.
 pub fn watch_for_breaking(registry: &Registry, socket: RawFd, token: Token) -> io::Result<()> {
     // Errors and hang-ups are always told.
     let events = libc::EPOLLET.cast_unsigned();

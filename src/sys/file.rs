@@ -1,7 +1,7 @@
 //! Small files that are read whole: certificates, keys, configurations. Called by the master and the command line.
 //!
-//! Must always hold: whatever stands at a path, reading it takes a bounded amount of memory; and reading a
-//! [`regular`] file never waits for anybody.
+//! Invariant: reading takes a bounded amount of memory, whatever stands at the path, and reading a [`regular`] file
+//! never waits.
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -9,16 +9,16 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Why there is no content. It never holds a byte of the file.
+/// Why there is no content. The error never holds a byte of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The system refused.
-    #[error("it cannot be read: {0}")]
+    #[error("cannot read it: {0}")]
     Os(#[from] io::Error),
-    /// It is something else than a file.
-    #[error("it is {0} and not a file")]
+    /// The path is not a file.
+    #[error("it is {0}, not a file")]
     Kind(&'static str),
-    /// It is larger than any such file should be.
+    /// The file is larger than any such file should be.
     #[error("it has more than {bytes_max} bytes")]
     TooLarge {
         /// The most that is read.
@@ -35,8 +35,8 @@ impl From<ReadError> for io::Error {
     }
 }
 
-/// The content of a regular file, wiped when it is dropped. Anything else is refused, since it could keep us waiting or
-/// never end.
+/// The content of a regular file, wiped when it is dropped. Anything else is refused, since it could wait or never
+/// end.
 pub fn regular(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     // Opening a device can have effects, so look first.
     expect_regular(fs::metadata(path)?.file_type())?;
@@ -53,7 +53,7 @@ pub fn any(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, ReadErro
 }
 
 fn whole(file: &File, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    // All the room at once: a vector that grows leaves copies behind.
+    // Reserves all the room at once: a vector that grows leaves copies behind.
     let mut content = Zeroizing::new(Vec::with_capacity(bytes_max.saturating_add(1)));
     file.take(bytes_max as u64 + 1).read_to_end(&mut content)?;
     if content.len() > bytes_max {
@@ -103,10 +103,10 @@ mod tests {
         let [fifo, socket, gone] = ["fifo", "socket", "gone"].map(|it| directory.path().join(it));
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
         let _listener = UnixListener::bind(&socket).unwrap();
-        assert_eq!(refused(&fifo), "it is a pipe and not a file");
-        assert_eq!(refused(&socket), "it is a socket and not a file");
-        assert_eq!(refused(Path::new("/dev/zero")), "it is a device and not a file");
-        assert_eq!(refused(directory.path()), "it is a directory and not a file");
+        assert_eq!(refused(&fifo), "it is a pipe, not a file");
+        assert_eq!(refused(&socket), "it is a socket, not a file");
+        assert_eq!(refused(Path::new("/dev/zero")), "it is a device, not a file");
+        assert_eq!(refused(directory.path()), "it is a directory, not a file");
         assert!(refused(&gone).contains("No such file"));
         assert!(matches!(any(Path::new("/dev/zero"), 10), Err(ReadError::TooLarge { .. })));
     }

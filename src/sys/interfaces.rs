@@ -5,7 +5,8 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Somewhere else (TEST-NET-1 of RFC 5737, and RFC 3849): the kernel chooses the address that it would speak from.
+/// Addresses of other machines (TEST-NET-1 of RFC 5737, and RFC 3849): the kernel chooses the address that it would
+/// speak from.
 const ELSEWHERE: [(IpAddr, IpAddr); 2] = [
     (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
     (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))),
@@ -13,8 +14,8 @@ const ELSEWHERE: [(IpAddr, IpAddr); 2] = [
 /// Any: nothing is sent there.
 const PORT: u16 = 9;
 
-/// Those of interfaces that are up, but for loopback and link-local ones; first those that this machine speaks from.
-/// Empty, where the system does not tell.
+/// Addresses of interfaces that are up, without loopback and link-local ones; first those that this machine speaks
+/// from. Empty, where the system does not tell.
 #[must_use]
 pub fn addresses() -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = ELSEWHERE.into_iter().filter_map(chosen).collect();
@@ -42,7 +43,7 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
 }
 
-/// Whether others may use it without more: it is no name of this machine for itself, and needs no interface's name.
+/// Whether others may use the address: it is no loopback, and needs no interface's name.
 fn is_reachable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(it) => !it.is_loopback() && !it.is_link_local() && !it.is_unspecified(),

@@ -12,8 +12,8 @@ use std::time::Duration;
 /// kernel's own limit (`net.core.somaxconn`) applies below it.
 const BACKLOG: i32 = 4096;
 
-/// When a connection on which nothing comes is taken for lost: after `idle` and `probes` times
-/// `interval`. The kernel counts whole seconds.
+/// When a silent connection counts as lost: after `idle` and `probes` times `interval`. The kernel counts whole
+/// seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
     /// Silence before the first probe.
@@ -25,7 +25,7 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// How long nothing is heard of a connection until it is taken for lost.
+    /// How long a connection is silent until it counts as lost.
     #[must_use]
     pub fn lost_after(&self) -> Duration {
         self.idle.saturating_add(self.interval.saturating_mul(self.probes))
@@ -42,14 +42,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `ipv6_only` says something of `[::]` alone.
+    /// `ipv6_only` has a meaning for `[::]` only.
     #[must_use]
     pub fn new(address: SocketAddr, ipv6_only: bool) -> Self {
         let is_all = address.is_ipv6() && address.ip().is_unspecified();
         Self { address, ipv6_only: ipv6_only && is_all }
     }
 
-    /// What a listener is bound to.
+    /// The address and option that a listener is bound with.
     pub fn of(listener: &TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let ipv6_only = address.is_ipv6() && SockRef::from(listener).only_v6()?;
@@ -95,12 +95,13 @@ pub fn open(endpoint: Endpoint, keep_alive: KeepAlive) -> io::Result<TcpListener
     Ok(listener)
 }
 
-/// Lets no connection begin with its request (TCP Fast Open, RFC 7413). Such a connection is accepted before its client
-/// has shown that it hears us, and the kernel counts nothing of what is written to it meanwhile as unacknowledged.
+/// Switches TCP Fast Open off (RFC 7413), so that no connection begins with its request. The kernel accepts such a
+/// connection before its client has shown that it hears us, and counts nothing that is written to it meanwhile as
+/// unacknowledged.
 ///
-/// To be called for a socket that listens: where `net.ipv4.tcp_fastopen` has 0x400, it is listen(2) that switches this on,
-/// whatever was set before (`inet_listen` in `net/ipv4/af_inet.c`). See [`super::Socket::unacknowledged`] for the connections
-/// that come between the two calls.
+/// Call it for a listening socket: if `net.ipv4.tcp_fastopen` has 0x400, listen(2) switches this on, whatever was set
+/// before (`inet_listen` in `net/ipv4/af_inet.c`). See [`super::Socket::unacknowledged`] for the connections that
+/// come between the two calls.
 pub fn refuse_fast_open(listener: &TcpListener) -> io::Result<()> {
     let none: libc::c_int = 0;
     let bytes = libc::socklen_t::try_from(size_of_val(&none)).unwrap_or(0);
@@ -116,13 +117,13 @@ pub fn refuse_fast_open(listener: &TcpListener) -> io::Result<()> {
     };
     match io::Error::last_os_error() {
         _ if done == 0 => Ok(()),
-        // A kernel that does not know it does not do it.
+        // A kernel that does not know the option does not do it.
         error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
         error => Err(error),
     }
 }
 
-/// Whether `endpoint` could be listened at, without anybody being able to connect meanwhile.
+/// Whether a listener could be opened at `endpoint`. Nobody can connect during the test.
 pub fn probe(endpoint: Endpoint) -> io::Result<()> {
     bind(endpoint).map(drop)
 }
@@ -137,18 +138,18 @@ fn bind(endpoint: Endpoint) -> io::Result<Socket> {
         }
         _ => error,
     })?;
-    // So that a restart does not wait for old connections to time out.
+    // A restart does not wait for old connections to time out.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Whatever `net.ipv6.bindv6only` says.
+        // The setting overrides `net.ipv6.bindv6only`.
         socket.set_only_v6(!endpoint.takes_both())?;
     }
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-/// Makes `fd`, on which another program has begun to listen, a listener as [`open`] makes them, but for the
-/// keep-alive. An error, if it is anything but a TCP socket that listens.
+/// Makes a listener of `fd`, on which another program has begun to listen, as [`open`] makes them, except the
+/// keep-alive. An error if it is anything but a listening TCP socket.
 pub fn adopt(fd: OwnedFd) -> io::Result<TcpListener> {
     let socket = Socket::from(fd);
     let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -184,13 +185,13 @@ impl KeepAlive {
     }
 }
 
-/// The next connection, non-blocking and closed on exec from the start, and who made it.
+/// The next connection, non-blocking and closed on exec from the start, and its remote address.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let accept = |room: *mut SockAddrStorage, room_bytes: *mut libc::socklen_t| {
         let room: *mut libc::sockaddr = room.cast();
-        // The call itself, and not the C library's: musl's tries accept(2) as well, which workers may not make.
-        // SAFETY: the kernel writes an address into the room it is given, no more than its length.
+        // Makes the call itself, not through the C library: musl's tries accept(2) as well, which workers may not
+        // make. SAFETY: the kernel writes an address into the room it is given, no more than its length.
         let fd = unsafe {
             libc::syscall(libc::SYS_accept4, listener.as_raw_fd(), room, room_bytes, flags)
         };
@@ -210,6 +211,6 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 
 /// Stops listening, in every process that shares the socket.
 pub fn close(listener: &TcpListener) {
-    // It fails where nobody listens any more, which is what was wanted.
+    // The call fails if nobody listens any more, which is the goal.
     let _ = SockRef::from(listener).shutdown(Shutdown::Both);
 }

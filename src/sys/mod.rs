@@ -1,20 +1,20 @@
 //! The one door to the operating system: sockets, processes, signals, clocks.
 //!
-//! Everything here is a thin, typed cover over a system call that the standard library does not
-//! offer; an fd becomes an `OwnedFd` on the line it is born. With `shm` the only place for `unsafe`.
+//! Each file is a thin, typed cover over system calls that the standard library does not offer; an fd becomes an
+//! `OwnedFd` on the line it is born. Only this room and `shm` have `unsafe`.
 #![allow(unsafe_code)]
 
-pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod file;
 pub mod interfaces;
 pub mod listener;
 pub mod memory;
+pub mod operator;
 pub mod pipe;
-pub mod private;
 pub mod process;
 pub mod program;
+pub mod seqpacket;
 pub mod signal;
 pub mod sink;
 pub mod socket;
@@ -22,7 +22,7 @@ pub mod title;
 pub mod user;
 pub mod waker;
 
-pub use socket::{Got, Put, Socket};
+pub use socket::{RecvOutcome, SendOutcome, Socket};
 
 use std::io;
 

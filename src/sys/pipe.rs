@@ -1,8 +1,8 @@
-//! Pipes that payload passes through without being copied: what one process moves in from a socket, another
-//! moves out to one.
+//! Pipes that payload passes through without a copy: one process moves it in from a socket, another moves it out to
+//! one.
 //!
-//! The master makes them, and every worker has both ends of each. Who may fill or empty one is decided in shared
-//! memory, not here. What must always hold: no pipe is filled for one transfer while it holds bytes of another.
+//! The master makes them, and every worker has both ends of each. Shared memory, not this module, decides who may
+//! fill or empty a pipe. Invariant: no pipe is filled for one transfer while it holds bytes of another.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
@@ -11,21 +11,21 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// Reads that a pipe is emptied with, at most: four times as many as one that is full takes.
+/// The most reads to empty a pipe: four times as many as a full one takes.
 const DRAINS_MAX: usize = 256;
 /// Bytes of such a read.
 const DRAIN_BYTES: usize = 16 << 10;
-/// What the kernel lets a user have without privilege, in pages, where it does not say so: 16 for each of 1024 open files
-/// (`pipe_user_pages_soft` in `fs/pipe.c`).
+/// Pages that the kernel lets a user have without privilege, if the kernel does not say: 16 for each of 1024 open
+/// files (`pipe_user_pages_soft` in `fs/pipe.c`).
 const USER_PAGES: u64 = 16 << 10;
-/// Where it says so; 0 there stands for no limit (proc_sys_fs(5)).
+/// The kernel's file for the limit; 0 there stands for no limit (proc_sys_fs(5)).
 const USER_PAGES_FILES: [&str; 2] =
     ["/proc/sys/fs/pipe-user-pages-soft", "/proc/sys/fs/pipe-user-pages-hard"];
 
-/// What a pipe is tried out with.
+/// Bytes to try a pipe out with.
 const TRIAL: &[u8; 5] = b"trial";
 
-/// Both ends of a pipe, neither of which waits.
+/// Both ends of a pipe, non-blocking.
 #[derive(Debug)]
 pub struct Pipe {
     out: OwnedFd,
@@ -33,7 +33,7 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Makes one that holds `bytes`. An error also where the kernel gives less.
+    /// Makes a pipe that holds `bytes`. An error if the kernel gives less.
     pub fn new(bytes: usize) -> io::Result<Self> {
         let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let bytes = i32::try_from(bytes).map_err(io::Error::other)?;
@@ -43,13 +43,13 @@ impl Pipe {
         Ok(Self { out, into })
     }
 
-    /// Makes pipes of `bytes` until there are `wanted` or one is refused, and says why it was. While it makes them it holds
-    /// `spare` more, and makes none if the kernel refuses those: the kernel does not tell how much of a user's allowance
-    /// the user's other programs hold, so only a trial shows that something is left for them.
+    /// Makes pipes of `bytes` until there are `wanted` or the kernel refuses one, and returns why. Meanwhile it holds
+    /// `spare` more, and makes none if the kernel refuses those: the kernel does not tell how much of a user's
+    /// allowance other programs hold, so only a trial shows that something is left for them.
     pub fn make(bytes: usize, wanted: u32, spare: u32) -> (Vec<Self>, io::Result<()>) {
         let (spares, outcome) = Self::make_all(bytes, spare);
         match outcome {
-            // Only the allowance is asked about here.
+            // The trial asks about the allowance only.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => (Vec::new(), Err(error)),
             _ => {
                 let made = Self::make_all(bytes, wanted);
@@ -70,11 +70,11 @@ impl Pipe {
         (made, Ok(()))
     }
 
-    /// Moves a few bytes from a socket to another through it, which must be empty. An error where the system refuses
-    /// that, as the sandboxes of some containers do.
+    /// Moves a few bytes through the pipe, from a socket to another. The pipe must be empty. An error if the system
+    /// refuses that, as the sandboxes of some containers do.
     pub fn try_out(&self) -> io::Result<()> {
         let (mut near, far) = UnixStream::pair()?;
-        // What is not there is not waited for.
+        // The call never waits for bytes.
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
         near.write_all(TRIAL)?;
@@ -85,7 +85,7 @@ impl Pipe {
         if found == *TRIAL { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
-    /// One whose ends the program before has left open.
+    /// A pipe whose ends the previous program has left open.
     #[must_use]
     pub fn after(out: OwnedFd, into: OwnedFd) -> Self {
         Self { out, into }
@@ -102,7 +102,7 @@ impl Pipe {
         [self.out.as_raw_fd(), self.into.as_raw_fd()]
     }
 
-    /// Whether nothing is in it. Asks the kernel.
+    /// Whether the pipe is empty, as the kernel says.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let mut bytes: libc::c_int = 0;
@@ -113,7 +113,7 @@ impl Pipe {
         done == 0 && bytes == 0
     }
 
-    /// Drops what is in it. `false`: it cannot be proven empty, and must not be used.
+    /// Drops the content. `false`: the pipe cannot be proven empty, and must not be used.
     #[must_use]
     pub fn empty(&self) -> bool {
         let mut nowhere = [0; DRAIN_BYTES];
@@ -129,7 +129,7 @@ impl Pipe {
         false
     }
 
-    /// Takes bytes out of it, into `room`, which must not be empty. `WouldBlock`: nothing is in it.
+    /// Takes bytes out of the pipe into `room`, which must not be empty. `WouldBlock`: the pipe is empty.
     pub fn take(&self, room: &mut [u8]) -> io::Result<usize> {
         retry(|| read(&self.out, room))
     }
@@ -156,7 +156,7 @@ pub fn user_allowance(bytes: usize) -> Option<u64> {
     Some(user_pages(texts.each_ref().map(Option::as_deref))? / pages_each)
 }
 
-/// The lower of the soft and the hard limit, from what the kernel's files say.
+/// The lower of the soft and the hard limit, from the texts of the kernel's files.
 fn user_pages([soft, hard]: [Option<&str>; 2]) -> Option<u64> {
     let soft = soft.and_then(|text| text.trim_end().parse().ok()).unwrap_or(USER_PAGES);
     let hard = hard.and_then(|text| text.trim_end().parse().ok()).unwrap_or(0);

@@ -17,21 +17,21 @@ use std::time::Duration;
 
 /// The first descriptor that is not standard input, output or error.
 const FIRST_OF_OURS: libc::c_uint = 3;
-/// As far as descriptors are looked for where nothing tells which are open: as many as the kernel lets a process have, if
-/// nobody has raised that (`fs.nr_open`).
+/// The range of descriptors to close if nothing tells which are open: as many as a process may have by default
+/// (`fs.nr_open`).
 const DESCRIPTORS_MAX: libc::c_uint = 1 << 20;
 
 /// A child process.
 #[derive(Debug)]
 pub struct Child {
-    /// Its pid, ours to signal until it is reaped.
+    /// The child's pid, ours to signal until it is reaped.
     pub pid: Pid,
     /// Readable once it has ended.
     pub pidfd: OwnedFd,
 }
 
-/// Forks. `Ok(None)` in the child, which dies with the parent. After an error there is no child, but there may have
-/// been one for a moment.
+/// Forks. `Ok(None)` in the child, which dies with the parent. An error leaves no child, but there may have been one
+/// for a moment.
 ///
 /// Precondition: one thread, as the master is for life; otherwise the child could inherit a lock
 /// that nobody will release.
@@ -43,7 +43,7 @@ pub fn fork_child() -> io::Result<Option<Child>> {
         ForkResult::Parent { child } => match pidfd_open(child) {
             Ok(pidfd) => Ok(Some(Child { pid: child, pidfd })),
             Err(error) => {
-                // A child that we could not watch must not live.
+                // A child that cannot be watched must not live.
                 let _ = kill(child, Signal::SIGKILL);
                 let _ = waitpid(child, None);
                 Err(error)
@@ -53,7 +53,7 @@ pub fn fork_child() -> io::Result<Option<Child>> {
             // An error must not return: the child would go on as a second master.
             if let Err(errno) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL) {
                 let error = io::Error::from(errno);
-                tracing::error!(%error, "a child cannot be made to die with its parent");
+                tracing::error!(%error, "cannot bind a child's life to its parent's");
                 std::process::exit(1);
             }
             if getppid() != parent {
@@ -64,10 +64,10 @@ pub fn fork_child() -> io::Result<Option<Child>> {
     }
 }
 
-/// The most that is read of what a child answers.
+/// The most that is read of a child's answer.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// What `work` gives in a child of its own, which is ended where that takes longer than `patience`. Precondition: as for
+/// Runs `work` in a child process, which is ended if it takes longer than `patience`. Precondition: as for
 /// [`fork_child`].
 pub fn ask_child(patience: Duration, work: impl FnOnce() -> String) -> io::Result<String> {
     let (answer, into) = pipe2(OFlag::O_CLOEXEC)?;
@@ -78,10 +78,10 @@ pub fn ask_child(patience: Duration, work: impl FnOnce() -> String) -> io::Resul
     drop(into);
     let mut fds = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    // Signals are blocked, or have no handler: nothing interrupts it but the end of its time.
+    // Signals are blocked or have no handler, so only the end of the time interrupts the wait.
     if poll(&mut fds, patience)? == 0 {
         send(&child, Signal::SIGKILL);
-        // Where the kernel takes its time, it is reaped with other strangers.
+        // A child that the kernel ends late is reaped with other strangers.
         let _ = reap(&child);
         return Err(io::ErrorKind::TimedOut.into());
     }
@@ -99,7 +99,7 @@ fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     if fd < 0 {
         let error = io::Error::last_os_error();
-        // Without it nothing tells of a child's death; a sandbox around us may refuse it as well.
+        // Only a pidfd tells of a child's death; a sandbox around us may refuse it as well.
         return Err(match error.raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM) => failed(
                 "pidfd_open (Linux 5.3 or later is needed, and a sandbox that allows it)",
@@ -117,7 +117,7 @@ pub fn reap(child: &Child) -> Option<WaitStatus> {
     match waitpid(child.pid, Some(WaitPidFlag::WNOHANG)) {
         Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
         Ok(status) => Some(status),
-        // It is somebody else's to reap: only its pidfd tells whether it still runs.
+        // Another process has to reap it: only its pidfd tells whether it still runs.
         Err(_) => has_ended(child).then_some(WaitStatus::Exited(child.pid, 0)),
     }
 }
@@ -125,26 +125,25 @@ pub fn reap(child: &Child) -> Option<WaitStatus> {
 /// Strangers that are reaped at a time.
 const STRANGERS_MAX: usize = 256;
 
-/// Reaps children that have ended, but for `own`: those are reaped by who waits for them, and how they ended is told.
-/// Once one of them is the next, nothing more is done.
+/// Reaps children that have ended, except `own`: their owners reap those. Stops as soon as one of them is the next.
 pub fn reap_all_but(own: &[Pid]) {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     for _ in 0..STRANGERS_MAX {
-        // Nothing is taken from anybody by a look.
+        // Looking takes nothing from another process.
         let next = waitid(Id::All, flags).ok().and_then(|status| status.pid());
         let Some(stranger) = next.filter(|pid| !own.contains(pid)) else { return };
         let _ = waitpid(stranger, Some(WaitPidFlag::WNOHANG));
     }
 }
 
-/// What a worker's score for the kernel's choice of whom to kill for want of memory is above its parent's, in thousandths
-/// of all memory (proc_pid_oom_score_adj(5)).
+/// How far a worker's score for the kernel's out-of-memory choice is above its parent's, in thousandths of all memory
+/// (proc_pid_oom_score_adj(5)).
 const OOM_SCORE_ABOVE: i32 = 100;
 const OOM_SCORE_MAX: i32 = 1000;
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// Lets this process, which has its parent's score, be killed before its parent where memory runs out.
-pub fn die_before_parent() -> io::Result<()> {
+/// Makes the kernel kill this process before its parent if memory runs out: it has its parent's score.
+pub fn raise_oom_score() -> io::Result<()> {
     let score: i32 =
         std::fs::read_to_string(OOM_SCORE)?.trim().parse().map_err(io::Error::other)?;
     let score = score.saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX).to_string();
@@ -152,7 +151,8 @@ pub fn die_before_parent() -> io::Result<()> {
     if !raised.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
         return raised;
     }
-    // The files of a process that keeps to itself are root's, also this one, which any process may write that owns it.
+    // The files in `/proc` of a process that forbids tracing are root's, also this one, which otherwise any process
+    // may write that owns it.
     set_dumpable(true)?;
     let raised = std::fs::write(OOM_SCORE, &score);
     set_dumpable(false)?;
@@ -164,7 +164,7 @@ fn has_ended(child: &Child) -> bool {
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Sends `signal` to `child`, and never to another process that has come to its pid. Nothing happens where it is gone.
+/// Sends `signal` to `child`, and never to another process that has got its pid. A process that is gone gets nothing.
 pub fn send(child: &Child, signal: Signal) {
     let (fd, nothing) = (child.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
     // SAFETY: the only pointer is null, which the call allows.
@@ -172,7 +172,7 @@ pub fn send(child: &Child, signal: Signal) {
         libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_int, nothing, 0)
     };
     if sent != 0 && is_refused(Errno::last()) {
-        // The same, as long as only we reap it: until then the pid is its own.
+        // The pid does the same as long as only we reap the child: until then the pid stays its own.
         let _ = kill(child.pid, signal);
     }
 }
@@ -182,14 +182,14 @@ fn is_refused(errno: Errno) -> bool {
     matches!(errno, Errno::ENOSYS | Errno::EPERM | Errno::EACCES)
 }
 
-/// Closes every descriptor above standard error that is not in `keep`. It is the first act of a worker: what is closed
-/// belongs to objects that the caller will not use again.
+/// Closes every descriptor above standard error that is not in `keep`. Closing is the first act of a worker: the
+/// descriptors belong to objects that the caller will not use again.
 pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<libc::c_uint> =
         keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     match close_between(&keep) {
-        // Before Linux 5.9, and in a sandbox that does not know it.
+        // A kernel before Linux 5.9, or a sandbox that does not know the call.
         Err(errno) if is_refused(errno) => close_one_by_one(&keep),
         closed => Ok(closed.map_err(|errno| failed("close_range", &errno.into()))?),
     }
@@ -208,12 +208,12 @@ fn close_between(keep: &[libc::c_uint]) -> Result<(), Errno> {
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<(), Errno> {
-    // SAFETY: no pointers. What is closed is nobody's any more.
+    // SAFETY: no pointers. A closed descriptor belongs to nobody any more.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     Errno::result(done).map(drop)
 }
 
-/// The same by a call for each: of those that are open, where `/proc` tells, or else of all that could be.
+/// Closes them by a call for each: those that are open, if `/proc` tells, or else all that could be.
 fn close_one_by_one(keep: &[libc::c_uint]) -> io::Result<()> {
     let numbers: Box<dyn Iterator<Item = libc::c_uint>> = match open_descriptors() {
         Ok(open) => Box::new(open.into_iter()),
@@ -233,20 +233,20 @@ fn close_one_by_one(keep: &[libc::c_uint]) -> io::Result<()> {
 }
 
 fn open_descriptors() -> io::Result<Vec<libc::c_uint>> {
-    // All are read before the first is closed, with the one that is read from.
+    // Reads all names before it closes the first, and the one that it reads from.
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let names: Vec<_> = names.collect::<io::Result<_>>()?;
     Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
-/// Lets this process read nothing from where the one before it was started.
+/// Makes standard input read nothing from where the program was started.
 pub fn leave_stdin() -> io::Result<()> {
     let nothing = nothing()?;
     nix::unistd::dup2_stdin(nothing).map_err(|errno| failed("dup2", &errno.into()))
 }
 
-/// What reads as empty and keeps nothing that is written: `/dev/null`, or, where that is missing, an empty file in memory
-/// that cannot grow.
+/// The descriptor reads as empty and keeps nothing that is written: `/dev/null`, or, where that is missing, an empty
+/// file in memory that cannot grow.
 pub fn nothing() -> io::Result<File> {
     let opened = File::options().read(true).write(true).open("/dev/null");
     let Err(error) = opened else { return opened };
@@ -264,13 +264,13 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// How many files a process may have open that is started like this one, and raises its limit.
+/// How many files a process like this one may open, once it has raised its limit.
 #[must_use]
 pub fn open_files_max() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
 }
 
-/// What keeps this process from a memory file of so many `bytes`, and from mapping it: the limit's name, and its value.
+/// The limit that keeps this process from a memory file of so many `bytes`, or from mapping it: its name and value.
 #[must_use]
 pub fn limit_below(bytes: u64) -> Option<(&'static str, u64)> {
     let limits = [
@@ -284,8 +284,8 @@ pub fn limit_below(bytes: u64) -> Option<(&'static str, u64)> {
     limits.find(|(_, most)| *most < bytes)
 }
 
-/// No core dumps, no debugger but root's, and no program that is executed brings privileges. What is executed has to ask
-/// for the second again, and so has whoever becomes another user.
+/// Forbids core dumps, debuggers but root's, and privileges by an execve(2). A program that is executed has to ask
+/// for the second again, and so has a process that changes its user.
 pub fn keep_to_itself() -> Result<(), Errno> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     set_dumpable(false)?;
@@ -303,7 +303,7 @@ pub fn cause(status: WaitStatus) -> String {
     match status {
         WaitStatus::Exited(_, code) => format!("exit code {code}"),
         WaitStatus::Signaled(_, signal, _) => signal.as_str().to_owned(),
-        _ => "it was stopped, and has not ended".to_owned(),
+        _ => "it is stopped, and has not exited".to_owned(),
     }
 }
 
@@ -313,12 +313,11 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    /// What a child makes of it, which alone may close all it has.
+    /// Runs the check in a child, which alone may close everything it has.
     #[track_caller]
     fn in_a_child(act: impl FnOnce() -> bool) {
         let Some(child) = fork_child().unwrap() else {
-            // Nothing of the test's may run in it.
-            // SAFETY: no pointers.
+            // The child must not run the test's own code. SAFETY: no pointers.
             unsafe { libc::_exit(i32::from(!act())) };
         };
         let status = waitpid(child.pid, None).unwrap();

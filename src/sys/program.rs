@@ -1,4 +1,4 @@
-//! Programs: what this process was started as, and to become another one.
+//! Programs: how this process was started, and how to become another program.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -11,14 +11,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The program's name as it was typed, and its arguments. To be called before [`super::title::prepare`],
-/// which needs their memory.
+/// The program's name as it was typed, and its arguments. Call it before [`super::title::prepare`], which uses their
+/// memory.
 #[must_use]
 pub fn arguments() -> Vec<CString> {
     std::env::args_os().filter_map(|it| CString::new(it.into_vec()).ok()).collect()
 }
 
-/// Which file a program is, so that another in its place is noticed.
+/// Identity of a program's file, so that a replacement is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
@@ -27,7 +27,7 @@ pub struct Identity {
     changed: (i64, i64),
 }
 
-/// Where the program `name` is, as a shell would find it, and which it is.
+/// The path of the program `name`, as a shell would find it, and its identity.
 pub fn find(name: &CStr) -> io::Result<(PathBuf, Identity)> {
     let name = Path::new(OsStr::from_bytes(name.to_bytes()));
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -48,9 +48,9 @@ pub fn find(name: &CStr) -> io::Result<(PathBuf, Identity)> {
     found.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Becomes the program at `path`, called by `arguments`, with `variables` beside those of this process's
-/// environment. It keeps `fds`, and whatever else is not closed on exec. Returns only if that failed, and then
-/// nothing has changed.
+/// Becomes the program at `path` with `arguments`, and `variables` beside this process's environment. The new program
+/// keeps `fds`, and every other descriptor without close-on-exec. Returns only if that fails, and then nothing has
+/// changed.
 pub fn become_program(
     path: &Path,
     arguments: &[CString],
@@ -71,23 +71,23 @@ pub fn become_program(
         Err(errno) => errno.into(),
         Ok(()) => io::ErrorKind::Other.into(),
     };
-    // Whoever is forked next must not have them.
+    // A later fork must not inherit them.
     for fd in fds {
         let _ = set_flags(*fd, FdFlag::FD_CLOEXEC);
     }
     error
 }
 
-/// Takes the descriptor that the program before left open as `fd`.
+/// Takes the descriptor that the previous program left open as `fd`.
 ///
-/// To be called once for each.
+/// Call it once for each.
 pub fn take(fd: RawFd) -> io::Result<OwnedFd> {
     set_flags(fd, FdFlag::FD_CLOEXEC)?;
     // SAFETY: it is open, as the call above has shown, and by the caller's word nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes the eventfd that the program before left open as `fd`, likewise.
+/// Takes the eventfd that the previous program left open as `fd`.
 pub fn take_eventfd(fd: RawFd) -> io::Result<EventFd> {
     // SAFETY: it is what the caller says that it is; of anything else, reads and writes would be errors.
     take(fd).map(|fd| unsafe { EventFd::from_owned_fd(fd) })

@@ -1,7 +1,9 @@
-//! A client's socket, non-blocking, and what epoll has said of it.
+//! A client's socket, non-blocking, with the events that epoll has reported.
 //!
-//! Events are edge-triggered, so what they said is remembered here until a call finds that it is no
-//! longer so: a short read means that the socket is dry, but only if no FIN came with the data.
+//! Events are edge-triggered, so they are remembered here until a call finds that they no longer hold. A short read
+//! means that the socket is dry, but only if no FIN came with the data.
+
+mod queues;
 
 use super::pipe::Pipe;
 use socket2::SockRef;
@@ -11,39 +13,26 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-/// The bytes of a socket's queue that were never sent (`linux/sockios.h`).
-const SIOCOUTQNSD: libc::Ioctl = 0x894b;
-
-/// The state of a connection whose handshake is not over (`net/tcp_states.h`).
-const TCP_SYN_RECV: u8 = 3;
-
-/// Where `tcpi_last_ack_recv` ends in `struct tcp_info` (`linux/tcp.h`), in bytes.
-const LAST_ACK_ENDS: usize = 60;
-
-/// Counts that `SO_MEMINFO` gives (`linux/sock_diag.h`): the first is the memory that what was received
-/// takes, the second its limit.
-const SK_MEMINFO_VARS: usize = 9;
-
-/// What a read gave.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Got {
+pub enum RecvOutcome {
     /// So many bytes, at least one.
     Bytes(usize),
-    /// Nothing now.
-    Dry,
-    /// The client has said all it will say.
-    End,
+    /// No bytes now.
+    WouldBlock,
+    /// The client has sent its FIN.
+    Eof,
     /// The connection is broken.
     Broken,
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
+pub enum SendOutcome {
     /// The kernel took so many bytes.
     Bytes(usize),
     /// The socket's buffer is full.
-    Full,
+    WouldBlock,
     /// The connection is broken.
     Broken,
 }
@@ -57,8 +46,8 @@ pub struct Socket {
     /// The client's FIN has arrived, maybe behind bytes that are not read yet.
     fin_seen: bool,
     broken: bool,
-    /// Urgent bytes have come, now or before, or splice(2) has found an end, that they may stand before, or has failed. A
-    /// read stops in front of urgent bytes, so that a short one says nothing; splice(2) never gets past them.
+    /// Urgent bytes have come, now or before; or splice(2) has failed, or has found an end that they may stand
+    /// before. A read stops in front of urgent bytes, so a short one tells nothing; splice(2) never gets past them.
     urgent: bool,
     /// The client has answered our side of the handshake.
     established: Cell<bool>,
@@ -84,7 +73,7 @@ impl Socket {
     }
 
     /// Remembers what epoll said.
-    pub fn note(&mut self, event: &mio::event::Event) {
+    pub fn record_event(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable();
         self.writable |= event.is_writable();
         self.urgent |= event.is_priority();
@@ -98,13 +87,13 @@ impl Socket {
         self.readable
     }
 
-    /// Asks the kernel whether something has come that epoll has not told of: a read gives it then.
+    /// Asks the kernel whether bytes have come that epoll has not reported: a read gives them then.
     pub fn look_for_more(&mut self) -> bool {
         self.readable |= self.unread() > 0;
         self.readable
     }
 
-    /// Whether the client has left, or has said all it will say, as far as epoll has told.
+    /// Whether the client has left, or has sent its FIN, as far as epoll has reported.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.fin_seen || self.broken
@@ -116,224 +105,136 @@ impl Socket {
         self.broken
     }
 
-    /// Whether what comes has to be read, and cannot be moved by [`Self::recv_into`].
+    /// Whether bytes have to be read, and cannot be moved by [`Self::recv_into`].
     #[must_use]
     pub fn has_urgent(&self) -> bool {
         self.urgent
     }
 
     /// Reads into `room`, which must not be empty. Urgent bytes are left out.
-    pub fn recv(&mut self, room: &mut [u8]) -> Got {
+    pub fn recv(&mut self, room: &mut [u8]) -> RecvOutcome {
+        self.recv_by(room.len(), |socket| socket.read(room))
+    }
+
+    /// Receives by `read`, which takes `bytes_max` bytes at most.
+    fn recv_by(
+        &mut self,
+        bytes_max: usize,
+        mut read: impl FnMut(&mut TcpStream) -> io::Result<usize>,
+    ) -> RecvOutcome {
         if !self.readable && !self.fin_seen {
-            return Got::Dry;
+            return RecvOutcome::WouldBlock;
         }
         let read = loop {
-            match self.socket.read(room) {
+            match read(&mut self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
         };
         match read {
-            Ok(0) => Got::End,
+            Ok(0) => RecvOutcome::Eof,
             Ok(n) => {
                 // A short read empties the socket, unless a FIN stands behind the bytes.
-                self.readable = n == room.len() || self.urgent;
-                Got::Bytes(n)
+                self.readable = n == bytes_max || self.urgent;
+                RecvOutcome::Bytes(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                Got::Dry
+                RecvOutcome::WouldBlock
             }
             Err(_) => {
                 self.broken = true;
-                Got::Broken
+                RecvOutcome::Broken
             }
         }
     }
 
+    /// Reads `bytes_max` bytes, which is not 0, into nowhere: the kernel drops them.
+    pub fn skip(&mut self, bytes_max: usize) -> RecvOutcome {
+        self.recv_by(bytes_max, |socket| drop_bytes(socket, bytes_max))
+    }
+
     /// Writes `parts`, one after the other, as far as the socket takes them.
-    pub fn send(&mut self, parts: &[IoSlice<'_>]) -> Put {
+    pub fn send(&mut self, parts: &[IoSlice<'_>]) -> SendOutcome {
         if self.broken {
-            return Put::Broken;
+            return SendOutcome::Broken;
         }
         if !self.writable {
-            return Put::Full;
+            return SendOutcome::WouldBlock;
         }
         let mut filled = parts.iter().filter(|part| !part.is_empty());
         let put = match (filled.next(), filled.next()) {
-            // One range needs no list of ranges.
+            // A single range needs no list of ranges.
             (Some(only), None) => self.socket.write(only),
             _ => self.socket.write_vectored(parts),
         };
         match put {
-            Ok(n) => Put::Bytes(n),
+            Ok(n) => SendOutcome::Bytes(n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.writable = false;
-                Put::Full
+                SendOutcome::WouldBlock
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Put::Bytes(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => SendOutcome::Bytes(0),
             Err(_) => {
                 self.broken = true;
-                Put::Broken
+                SendOutcome::Broken
             }
         }
     }
 
-    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty: otherwise it is not known whether
-    /// there is nothing to move or no room. An end is found by [`Self::recv`] alone.
-    pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> Got {
+    /// Moves what has come, `bytes_max` at most, into `pipe`. The pipe must be empty: otherwise "try again" could
+    /// mean that the pipe has no room. Only [`Self::recv`] finds an end.
+    pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> RecvOutcome {
         if !self.readable && !self.fin_seen {
-            return Got::Dry;
+            return RecvOutcome::WouldBlock;
         }
         match pipe.fill(&self.socket, bytes_max) {
             // The end, or urgent bytes before it.
             Ok(0) => {
                 self.urgent = true;
-                Got::Dry
+                RecvOutcome::WouldBlock
             }
             // More may have come than the pipe has room for, in however many pieces.
-            Ok(n) => Got::Bytes(n),
-            // Behind a FIN nothing is dry.
+            Ok(n) => RecvOutcome::Bytes(n),
+            // A FIN may stand behind the bytes, and then the socket is not dry.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.fin_seen => {
                 self.readable = false;
-                Got::Dry
+                RecvOutcome::WouldBlock
             }
-            // A read tells whether it is the connection that has failed, or splice(2) alone. Nothing was moved.
+            // A read tells whether it is the connection that has failed, or splice(2) alone. The call has moved
+            // nothing.
             Err(_) => {
                 self.urgent = true;
-                Got::Dry
+                RecvOutcome::WouldBlock
             }
         }
     }
 
-    /// Moves what is in `pipe`, `bytes_max` at most, to the client. [`Put::Full`] also if nothing is in it. After an error
-    /// nothing was moved; a write tells whether it is the connection that has failed, or splice(2) alone.
-    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<Put> {
+    /// Moves what is in `pipe`, `bytes_max` at most, to the client. [`SendOutcome::WouldBlock`] also means that the pipe
+    /// is empty. An error has moved nothing; a write tells whether the connection has failed, or splice(2) alone.
+    pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<SendOutcome> {
         if self.broken {
-            return Ok(Put::Broken);
+            return Ok(SendOutcome::Broken);
         }
         if !self.writable {
-            return Ok(Put::Full);
+            return Ok(SendOutcome::WouldBlock);
         }
         match pipe.pour(&self.socket, bytes_max) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.writable = false;
-                Ok(Put::Full)
+                Ok(SendOutcome::WouldBlock)
             }
-            poured => poured.map(Put::Bytes),
+            poured => poured.map(SendOutcome::Bytes),
         }
     }
 
-    /// Bytes that we wrote and the client's TCP has not acknowledged: in flight or still unsent.
-    #[must_use]
-    pub fn unacknowledged(&self) -> u64 {
-        // Until the handshake is over the kernel says 0, whatever was sent (`tcp_ioctl` in `net/ipv4/tcp.c`).
-        if !self.is_established() {
-            return u64::MAX;
-        }
-        match self.count(libc::TIOCOUTQ) {
-            // Our FIN takes a sequence number of its own, the last one.
-            Some(bytes) => bytes.saturating_sub(u64::from(self.shut)),
-            // Not known: as if nothing had been acknowledged, so that no count is too high.
-            None => u64::MAX,
-        }
-    }
-
-    /// Whether the handshake is over. With TCP Fast Open a connection is accepted before that. Once it is, the kernel is not
-    /// asked again.
-    fn is_established(&self) -> bool {
-        if !self.established.get() {
-            // A kernel that does not tell the state has no TCP Fast Open.
-            self.established.set(self.state().is_none_or(|state| state != TCP_SYN_RECV));
-        }
-        self.established.get()
-    }
-
-    /// The connection's state, as the kernel numbers them; `None` where it does not tell.
-    fn state(&self) -> Option<u8> {
-        // The first byte is `tcpi_state`.
-        self.info().map(|[state]| state)
-    }
-
-    /// The first bytes of what TCP_INFO gives (`struct tcp_info` in `linux/tcp.h`); `None` where the kernel has fewer.
-    fn info<const N: usize>(&self) -> Option<[u8; N]> {
-        let mut info = [0u8; N];
-        let mut bytes = libc::socklen_t::try_from(N).ok()?;
-        // SAFETY: TCP_INFO writes at most so many bytes as it is told, into a buffer that outlives the call.
-        let done = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                info.as_mut_ptr().cast(),
-                &raw mut bytes,
-            )
-        };
-        (done == 0 && bytes as usize == N).then_some(info)
-    }
-
-    /// Whether the client's machine has acknowledged nothing for `silence`, though the kernel has asked `times` in a row, or
-    /// more often: by bytes that it sent again, or by probes of a closed window. A machine that lives answers those,
-    /// however long its program stands still. (`TCP_USER_TIMEOUT` would end a closed window that is answered, too.)
-    #[must_use]
-    pub fn is_lost(&self, silence: Duration, times: u32) -> bool {
-        // `tcpi_retransmits`, `tcpi_probes`, and `tcpi_last_ack_recv` in milliseconds.
-        let info: Option<[u8; LAST_ACK_ENDS]> = self.info();
-        let Some([_, _, resent, probes, .., a, b, c, d]) = info else { return false };
-        let since = Duration::from_millis(u32::from_ne_bytes([a, b, c, d]).into());
-        u32::from(resent.max(probes)) >= times && since >= silence
-    }
-
-    /// Of those, the bytes that were not even sent: the client's window or the line has no room.
-    #[must_use]
-    pub fn unsent(&self) -> u64 {
-        self.count(SIOCOUTQNSD).unwrap_or(0)
-    }
-
-    /// Asks the socket for a count of bytes. `None` where it does not tell.
-    fn count(&self, what: libc::Ioctl) -> Option<u64> {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: the three counts of a socket's queues write one int, which lives through the call.
-        let done =
-            unsafe { libc::ioctl(self.socket.as_raw_fd(), what, std::ptr::from_mut(&mut bytes)) };
-        u64::try_from(bytes).ok().filter(|_| done == 0)
-    }
-
-    /// Bytes that have come and were not read: asks the kernel.
-    #[must_use]
-    pub fn unread(&self) -> u64 {
-        self.count(libc::FIONREAD).unwrap_or(0)
-    }
-
-    /// Whether so much has come that was not read that the kernel may take no more: then a FIN that
-    /// comes behind it is not seen.
-    #[must_use]
-    pub fn is_backed_up(&self) -> bool {
-        let mut info = [0u32; SK_MEMINFO_VARS];
-        let mut bytes = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
-        // SAFETY: SO_MEMINFO writes at most so many bytes as it is told, into words that live through
-        // the call.
-        let done = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_MEMINFO,
-                info.as_mut_ptr().cast(),
-                &raw mut bytes,
-            )
-        };
-        let [used, limit, ..] = info;
-        // The window closes before all is used up: below one segment, which may be half of it.
-        done == 0 && used >= limit / 2
-    }
-
-    /// Lets closing drop what the kernel still holds, and tell the client by a reset.
+    /// Makes close(2) drop what the kernel still holds, and reset the connection.
     pub fn reset_on_close(&self) {
         // A socket that cannot be told is broken already.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Says that we have said all we will say, once.
+    /// Sends our FIN, once.
     pub fn shut(&mut self) {
         if !std::mem::replace(&mut self.shut, true)
             && self.socket.shutdown(std::net::Shutdown::Write).is_err()
@@ -342,12 +243,21 @@ impl Socket {
         }
     }
 
-    /// Our end's address: one of IPv4, where a client has come by that to a listener for both.
+    /// The local address. An IPv4 client of a listener for both families came to an IPv4 address.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
         let address = self.socket.local_addr().ok()?;
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
+}
+
+/// Makes the kernel drop `bytes_max` bytes that have come, or as many as there are (tcp(7), `MSG_TRUNC`).
+#[allow(unsafe_code)]
+fn drop_bytes(socket: &TcpStream, bytes_max: usize) -> io::Result<usize> {
+    // SAFETY: with MSG_TRUNC nothing is written to the buffer of a TCP socket, so there need be none.
+    let dropped =
+        unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), bytes_max, libc::MSG_TRUNC) };
+    usize::try_from(dropped).map_err(|_| io::Error::last_os_error())
 }
 
 impl AsRawFd for Socket {
@@ -379,14 +289,14 @@ mod tests {
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let (mut socket, pipe) = (Socket::new(socket), Pipe::new(1 << 16).unwrap());
-        assert_eq!(socket.recv_into(&pipe, 1000), Got::Bytes(100));
+        assert_eq!(socket.recv_into(&pipe, 1000), RecvOutcome::Bytes(100));
         assert!(pipe.empty());
-        assert_eq!(socket.recv_into(&pipe, 1000), Got::Dry);
+        assert_eq!(socket.recv_into(&pipe, 1000), RecvOutcome::WouldBlock);
         assert!(socket.is_readable() && socket.has_urgent());
         let mut room = [0; 1000];
-        assert_eq!(socket.recv(&mut room), Got::Bytes(50));
+        assert_eq!(socket.recv(&mut room), RecvOutcome::Bytes(50));
         assert_eq!(room[..50], [b'b'; 50]);
         assert!(socket.is_readable());
-        assert_eq!(socket.recv(&mut room), Got::End);
+        assert_eq!(socket.recv(&mut room), RecvOutcome::Eof);
     }
 }

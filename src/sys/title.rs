@@ -1,4 +1,4 @@
-//! What `ps` shows: the master's and the workers' titles.
+//! The titles of master and workers in `ps`.
 //!
 //! Linux shows the memory where the arguments were put at exec. A title is written over them and,
 //! as it is longer, over the environment behind them, which is moved away first.
@@ -11,8 +11,8 @@ static ARGUMENTS: OnceLock<(usize, usize)> = OnceLock::new();
 
 /// Finds the arguments and moves the environment out of their way.
 ///
-/// Precondition: one thread, and nobody holds a pointer into the environment. To be called before
-/// [`set`], once; where it cannot be done, titles stay as they are.
+/// Precondition: one thread, and nobody holds a pointer into the environment. Call it before [`set`], once; if it
+/// fails, titles stay as they are.
 pub fn prepare() {
     let Some((start, end)) = bounds() else { return };
     let variables: Vec<_> = std::env::vars_os().collect();

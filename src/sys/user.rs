@@ -1,4 +1,4 @@
-//! Users of this machine, and to become one of them.
+//! Users of this machine, and how to become one.
 
 use super::process;
 use nix::errno::Errno;
@@ -50,16 +50,16 @@ impl User {
         unistd::geteuid().is_root() && !self.uid.is_root()
     }
 
-    /// From now on what this process takes is counted as this user's, where the kernel counts by user: it goes by the
-    /// real user ID. What the process may do stays as it is.
+    /// Makes the kernel count what this process takes as this user's: it counts by the real user ID. The privileges
+    /// of the process stay.
     pub fn count_as_it(&self) -> Result<(), Errno> {
         // The greatest number leaves an ID as it is (setresuid(2)).
         let same = Uid::from_raw(u32::MAX);
         setresuid(self.uid, same, same)
     }
 
-    /// The same, by a process of its own that may take so long: behind a name can be a directory on another machine, and
-    /// while it is asked nothing else is done. `None` also where that is too long.
+    /// The same in a child process with a time limit: behind a name can be a directory on another machine, and the
+    /// caller must not wait for it. `None` also means that it took too long.
     ///
     /// Precondition: as for [`process::fork_child`].
     #[must_use]
@@ -76,7 +76,7 @@ impl User {
         }
     }
 
-    /// The user that owns nothing, without a look.
+    /// The user that owns nothing, without a lookup.
     #[must_use]
     pub fn nobody() -> Self {
         let (name, number) = NOBODY;
@@ -100,14 +100,14 @@ impl User {
         Some(Self { name: name.to_owned(), uid, gid, groups })
     }
 
-    /// Becomes this user, for good, if this process is root's. It dies with its parent as before. Without root there
-    /// is no choice, and nothing is done.
+    /// Becomes this user, for good, if this process is root's. The process still dies with its parent. A process
+    /// without root has no choice, and nothing is done.
     pub fn become_it(&self) -> Result<(), Errno> {
         let root = Uid::from_raw(0);
         if !unistd::geteuid().is_root() || self.uid == root {
             return Ok(());
         }
-        // The one that we shall die with: it lives, or its death would have ended this process.
+        // The process that we die with: it lives, or its death would have ended this process.
         let parent = getppid();
         setgroups(&self.groups)?;
         setresgid(self.gid, self.gid, self.gid)?;
@@ -115,7 +115,7 @@ impl User {
         if setresuid(root, root, root).is_ok() {
             return Err(Errno::EPERM);
         }
-        // Who becomes another forgets it (prctl(2)).
+        // A change of user clears it (prctl(2)).
         set_pdeathsig(Signal::SIGKILL)?;
         if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
     }
@@ -130,7 +130,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Finds a group by name, or by number, of which the machine need not know anything.
+    /// Finds a group by name, or by a number that the machine need not know.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         let known = unistd::Group::from_name(name).ok().flatten().map(|group| group.gid);
@@ -147,7 +147,7 @@ struct CapabilityHeader {
     pid: libc::c_int,
 }
 
-/// Gives up all capabilities, whoever this process is.
+/// Gives up all capabilities, also those of a process that is not root.
 pub fn give_up_capabilities() -> Result<(), Errno> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     // Effective, permitted and inheritable, twice.

@@ -1,11 +1,11 @@
-//! What wakes a worker that sleeps: an eventfd that it watches for changes and never reads.
+//! The waker of a sleeping worker: an eventfd that it watches for changes and never reads.
 
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 
-/// Wakes whoever watches `waker`.
+/// Wakes the worker that watches `waker`.
 pub fn wake(waker: &EventFd) {
-    // Its count is full only if somebody filled it on purpose: then it is emptied, or nobody could wake anybody again.
+    // The count is full only if a process filled it on purpose: then it is emptied, or no wake-up would work again.
     if waker.write(1) == Err(Errno::EAGAIN) {
         let _ = waker.read();
         let _ = waker.write(1);

@@ -1,7 +1,7 @@
-//! What a listener answers TLS with: made once by the master, before it forks, and used by every worker.
+//! A listener's side of TLS: the master makes it once, before it forks, and every worker uses it.
 
+use super::connection::TlsConnection;
 use super::credentials::Credentials;
-use super::session::Session;
 use super::tickets::Tickets;
 use super::validity::Validity;
 use rustls::crypto::aws_lc_rs;
@@ -12,7 +12,7 @@ use rustls::{Error, ServerConfig, ServerConnection};
 use shm::TicketKeys;
 use std::sync::Arc;
 
-/// What may be spoken inside. HTTP/1.0 is HTTP/1.1 to us, and some clients ask for it by name.
+/// The protocols inside TLS. The relay treats HTTP/1.0 as HTTP/1.1, and some clients ask for it by name.
 const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 
 /// A listener's side of TLS.
@@ -23,7 +23,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Answers with `credentials`, and hands out tickets under `keys`: whoever has both takes them.
+    /// Answers with `credentials`, and hands out tickets under `keys`. Every acceptor with both takes those tickets.
     pub fn new(credentials: &Credentials, keys: TicketKeys<'static>) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certified = &credentials.certified;
@@ -33,13 +33,13 @@ impl Acceptor {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
         config.ticketer = Arc::new(Tickets::new(keys, &certified.cert));
-        // A session is kept in its ticket or not at all: what a worker remembers the others would not know.
+        // A session is kept in its ticket or not at all: other workers would not know what one remembers.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
         Ok(Self { config: Arc::new(config), validity: credentials.validity() })
     }
 
-    /// From when until when its certificate is good, if that says so in a way that is understood.
+    /// The validity of its certificate, if the certificate says so in a form that is understood.
     #[must_use]
     pub fn validity(&self) -> Option<Validity> {
         self.validity
@@ -56,8 +56,8 @@ impl Acceptor {
         let _ = self.config.crypto_provider().secure_random.fill(&mut drawn);
     }
 
-    /// A session with a client that has just connected.
-    pub fn accept(&self) -> Result<Session, Error> {
-        ServerConnection::new(Arc::clone(&self.config)).map(Session::new)
+    /// A TLS connection with a client that has just connected.
+    pub fn accept(&self) -> Result<TlsConnection, Error> {
+        ServerConnection::new(Arc::clone(&self.config)).map(TlsConnection::new)
     }
 }

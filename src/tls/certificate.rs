@@ -1,4 +1,4 @@
-//! What one certificate says (RFC 5280, section 4.1), as far as it decides whether it can serve. Called by `credentials`;
+//! Parses a certificate (RFC 5280, section 4.1), as far as it decides whether it can serve. Called by `credentials`;
 //! pure.
 
 use super::der::{BIT_STRING, BOOLEAN, CONTEXT, INTEGER, OBJECT, OCTET_STRING, Reader, SEQUENCE};
@@ -21,9 +21,9 @@ pub(super) struct Certificate<'d> {
     pub(super) version: u8,
     /// Whether its key may vouch for other certificates.
     pub(super) is_authority: bool,
-    /// Whether it may be a server's: it says so, or says nothing of what it is for.
+    /// Whether it may be a server's: it says so, or does not say what it is for.
     pub(super) serves: bool,
-    /// From when until when it is good, if it says so in a way that is understood.
+    /// The validity, if the certificate says so in a form that is understood.
     pub(super) validity: Option<Validity>,
     /// The public key and its kind.
     pub(super) public_key: &'d [u8],
@@ -95,12 +95,12 @@ impl<'d> Certificate<'d> {
         Some(())
     }
 
-    /// Whether this certificate's key has signed `other`. Where the kind of signature is not known, the names decide.
+    /// Whether this certificate's key has signed `other`. If the kind of signature is unknown, the names decide.
     pub(super) fn has_issued(&self, other: &Self) -> bool {
         self.has_signed(other).unwrap_or(self.subject == other.issuer)
     }
 
-    /// `None`: there is nobody here who can tell.
+    /// `None`: this library cannot tell.
     fn has_signed(&self, other: &Self) -> Option<bool> {
         let mut key = Reader::new(self.public_key).sequence()?;
         let key_kind = key.expect(SEQUENCE)?.content;
@@ -141,7 +141,7 @@ mod tests {
         let der = made();
         let read = Certificate::read(&der).unwrap();
         assert_eq!((read.version, read.is_authority, read.serves), (3, true, false));
-        // What the library that has made it says by default.
+        // The default text of the library that makes the certificates.
         let span = read.validity.unwrap();
         let [begins, ends] = [span.begins, span.ends].map(httpdate::fmt_http_date);
         assert_eq!(begins, "Wed, 01 Jan 1975 00:00:00 GMT");

@@ -1,8 +1,8 @@
-//! A listener's certificate and private key, from their PEM files. Read by `config`, so that a file that is no good is
-//! found before anything starts, and by the master.
+//! A listener's certificate and private key, from their PEM files. `config` reads them, so that a bad file is found
+//! before anything starts, and so does the master.
 //!
-//! Must always hold: what was loaded can serve: it parses, the key belongs to the certificate, the certificate may be a
-//! server's, and each one behind it has issued the one before. No error holds a byte of a file.
+//! Invariant: loaded credentials can serve: they parse, the key belongs to the certificate, the certificate may be a
+//! server's, and each certificate in the chain has issued the one before. No error holds a byte of a file.
 
 use super::certificate::Certificate;
 use super::key;
@@ -15,7 +15,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What such a file may hold at most: chains are a few KiB.
+/// The largest size of such a file: chains are a few KiB.
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// X.509 has had extensions since this version, and without them there are no names that clients look at.
 const VERSION: u8 = 3;
@@ -31,80 +31,77 @@ pub struct Credentials {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The certificate is no good.
-    #[error("no certificate from {}", path.display())]
+    #[error("cannot load the certificate from {}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: FileError,
     },
     /// The key is no good.
-    #[error("no private key from {}", path.display())]
+    #[error("cannot load the private key from {}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: FileError,
     },
 }
 
-/// What is wrong with a file. Certificates are counted from 1.
+/// An error in a file. Certificates are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Unread(#[from] ReadError),
-    /// Its PEM is damaged.
+    /// The PEM text is damaged.
     #[error(transparent)]
     Pem(#[from] Flaw),
     /// There is no certificate in it.
-    #[error("there is no certificate in it (`-----BEGIN CERTIFICATE-----`){}", but(.0))]
+    #[error("the file has no certificate (`-----BEGIN CERTIFICATE-----`){}", but(.0))]
     NoCertificate(Option<&'static str>),
     /// There is no key in it.
-    #[error("there is no private key in it (`-----BEGIN PRIVATE KEY-----`){}", but(.0))]
+    #[error("the file has no private key (`-----BEGIN PRIVATE KEY-----`){}", but(.0))]
     NoKey(Option<&'static str>),
     /// The key takes a passphrase.
-    #[error("the private key in it is encrypted: it has to be usable without a passphrase")]
+    #[error("the private key is encrypted: write it without a passphrase")]
     Encrypted,
     /// A certificate does not parse.
-    #[error(
-        "certificate {0} of it is malformed, or has a critical extension that is not supported"
-    )]
+    #[error("certificate {0} is malformed, or has an unsupported critical extension")]
     Malformed(usize),
     /// A certificate is too old in kind.
-    #[error(
-        "certificate {0} of it is of X.509 version {1}, which clients refuse: version 3 is needed"
-    )]
+    #[error("certificate {0} has X.509 version {1}, which clients refuse: version 3 is needed")]
     Version(usize, u8),
     /// The key is of a kind that cannot be used.
     #[error(
-        "it is {0}: supported are RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, and Ed25519"
+        "the key is {0}: supported are RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, and Ed25519"
     )]
     Kind(&'static str),
     /// The key is another certificate's.
-    #[error("it is not the key of the first certificate in {}", .0.display())]
+    #[error("the key does not belong to the first certificate in {}", .0.display())]
     Mismatch(PathBuf),
     /// The key's certificate is not the first.
-    #[error("the key belongs to certificate {0} of it, which has to be the first")]
+    #[error("the key belongs to certificate {0}, which has to be the first")]
     NotFirst(usize),
     /// The certificate is meant for something else.
     #[error(
-        "its first certificate is not for servers: its extended key usage lacks \"TLS Web Server Authentication\""
+        "the first certificate is not for servers: its extended key usage lacks \"TLS Web Server Authentication\""
     )]
     NotForServers,
     /// A certificate has not issued the one before it.
     #[error(
-        "certificate {0} of it has not issued the one before it: the server's certificate comes first, and behind each one its issuer's"
+        "certificate {0} did not issue the certificate before it: put the server's certificate first, and behind \
+         each one its issuer's"
     )]
     NotIssuer(usize),
     /// A certificate may not issue others.
     #[error(
-        "certificate {0} of it is not a CA certificate, so it cannot vouch for the one before it"
+        "certificate {0} is not a CA certificate, so it cannot vouch for the certificate before it"
     )]
     NoAuthority(usize),
 }
 
-/// What is there instead.
+/// The thing found instead.
 fn but(what: &Option<&'static str>) -> String {
     what.map(|what| format!(", but {what}")).unwrap_or_default()
 }
@@ -128,7 +125,7 @@ impl Credentials {
         Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signer)), validity })
     }
 
-    /// From when until when the server's certificate is good, if it says so in a way that is understood.
+    /// The validity of the server's certificate, if it says so in a form that is understood.
     #[must_use]
     pub fn validity(&self) -> Option<Validity> {
         self.validity
@@ -160,7 +157,7 @@ fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, FileError> {
     key::signer(section.key()?).map_err(FileError::Kind)
 }
 
-/// What there is in place of what was looked for, in our own words.
+/// The thing found in place of the wanted one, in words of ours.
 fn found_instead(text: &[u8], sections: &[Section<'_>]) -> Option<&'static str> {
     let known = |section: &Section<'_>| match section.label {
         Label::Certificate | Label::TrustedCertificate => Some("a certificate"),
@@ -168,13 +165,13 @@ fn found_instead(text: &[u8], sections: &[Section<'_>]) -> Option<&'static str> 
         Label::Other(what) => Some(what),
         Label::Unknown => None,
     };
-    // A sequence whose length takes more than a byte, as of any certificate or key.
+    // A sequence whose length takes more than a byte, as that of any certificate or key.
     let is_der = || matches!(text, [0x30, 0x81..=0x84, ..]);
     let der = || is_der().then_some("DER, which `openssl` makes PEM of");
     sections.iter().find_map(known).or_else(der)
 }
 
-/// What each certificate says.
+/// Fields of each certificate.
 fn parse<'c>(chain: &'c [CertificateDer<'static>]) -> Result<Vec<Certificate<'c>>, FileError> {
     let parse = |(index, der): (usize, &'c CertificateDer<'static>)| {
         let number = index + 1;
@@ -182,14 +179,15 @@ fn parse<'c>(chain: &'c [CertificateDer<'static>]) -> Result<Vec<Certificate<'c>
         if read.version != VERSION {
             return Err(FileError::Version(number, read.version));
         }
-        // What the library would not take when it serves.
+        // Errors that the library would only report when it serves.
         ParsedCertificate::try_from(der).map_err(|_| FileError::Malformed(number))?;
         Ok(read)
     };
     chain.iter().enumerate().map(parse).collect()
 }
 
-/// Whose key it is, by its place in the chain. A key that does not tell is believed to be the first one's.
+/// The certificate that the key belongs to, by its place in the chain. A key that does not tell counts as the first
+/// one's.
 fn owner(chain: &[Certificate<'_>], signer: &dyn SigningKey) -> Option<usize> {
     match signer.public_key() {
         Some(public) => chain.iter().position(|it| it.public_key == public.as_ref()),

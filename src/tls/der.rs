@@ -1,6 +1,6 @@
 //! Reads DER (X.690), as far as certificates and keys need it. Called by `certificate` and `credentials`; pure.
 //!
-//! Must always hold: nothing is read beyond the text, whatever its lengths say.
+//! Invariant: no read goes beyond the text, whatever its lengths say.
 
 pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
@@ -11,7 +11,7 @@ pub(super) const SEQUENCE: u8 = 0x30;
 /// The tag of field `n` of a structure: `CONTEXT + n`.
 pub(super) const CONTEXT: u8 = 0xa0;
 
-/// One value.
+/// A DER value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value<'d> {
     pub(super) tag: u8,
@@ -29,13 +29,13 @@ impl<'d> Reader<'d> {
         Self(text)
     }
 
-    /// The next value. `None` at the end, and for what is no DER.
+    /// The next value. `None` at the end, and for malformed DER.
     pub(super) fn next(&mut self) -> Option<Value<'d>> {
         let (tag, rest) = self.0.split_first()?;
         let (first, rest) = rest.split_first()?;
         let (bytes, rest) = match first {
             0..=0x7f => (usize::from(*first), rest),
-            // How many bytes tell the length: four are more than any file has.
+            // How many bytes a length has: no file needs more than four.
             0x81..=0x84 => {
                 let (length, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
                 (length.iter().fold(0, |bytes, byte| bytes << 8 | usize::from(*byte)), rest)

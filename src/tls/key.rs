@@ -1,4 +1,4 @@
-//! A private key: what signs with it; or, of one that cannot, what it is. Called by `credentials`; pure.
+//! A private key: its signer or, if it cannot be used, its kind. Called by `credentials`; pure.
 
 use super::der::{INTEGER, OBJECT, Reader};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 /// `rsaEncryption`
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-/// Kinds of keys that are well formed and of no use here.
+/// Kinds of keys that are well formed and cannot be used.
 const USELESS: [(&[u8], &str); 7] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a], "an RSA key for RSA-PSS alone"),
     (&[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01], "a DSA key"),
@@ -24,17 +24,17 @@ const USELESS: [(&[u8], &str); 7] = [
 ];
 const DAMAGED: &str = "a damaged key, or one of an unknown kind";
 const DAMAGED_RSA: &str = "a damaged RSA key";
-/// What a modulus of the allowed keys takes.
+/// Bits of a modulus of the allowed keys.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// What signs with `key`, which is wiped; or what the key is, if nothing does.
+/// Returns the signer for `key`, which is wiped, or the kind of a key that nothing signs with.
 pub(super) fn signer(mut key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, &'static str> {
     let signer = any_supported_type(&key).map_err(|_| kind(&key));
     key.zeroize();
     signer
 }
 
-/// What a key is that cannot be used.
+/// Describes a key that cannot be used.
 fn kind(key: &PrivateKeyDer<'_>) -> &'static str {
     match key {
         PrivateKeyDer::Pkcs1(key) => rsa(key.secret_pkcs1_der()),
@@ -44,7 +44,7 @@ fn kind(key: &PrivateKeyDer<'_>) -> &'static str {
     }
 }
 
-/// By its algorithm (RFC 5958, section 2).
+/// Names the key by its algorithm (RFC 5958, section 2).
 fn pkcs8(der: &[u8]) -> Option<&'static str> {
     let mut fields = Reader::new(der).sequence()?;
     let _version = fields.expect(INTEGER)?;
@@ -55,14 +55,14 @@ fn pkcs8(der: &[u8]) -> Option<&'static str> {
     USELESS.iter().find(|(known, _)| *known == name).map(|(_, what)| *what)
 }
 
-/// By its modulus (RFC 8017, appendix A.1.2).
+/// Names the key by its modulus (RFC 8017, appendix A.1.2).
 fn rsa(der: &[u8]) -> &'static str {
     let modulus = || {
         let mut fields = Reader::new(der).sequence()?;
         let _version = fields.expect(INTEGER)?;
         Some(fields.expect(INTEGER)?.content)
     };
-    // Where its first bit is set a zero stands before it.
+    // A zero stands in front of a number whose first bit is set.
     let Some(modulus) = modulus().map(|it| it.strip_prefix(&[0]).unwrap_or(it)) else {
         return DAMAGED_RSA;
     };

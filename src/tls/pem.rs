@@ -1,8 +1,8 @@
-//! The sections of a PEM file (RFC 7468), wherever its lines end: files that were joined without a line break, or lost
-//! all of theirs, mean what they say. Called by `credentials`; pure.
+//! The sections of a PEM file (RFC 7468), with any line ends: files that were joined without a line break, or have
+//! lost all of theirs, are read as they are meant. Called by `credentials`; pure.
 //!
-//! Must always hold: an error holds no byte of the file, since the file may be a private key; and no section is left out
-//! in silence because its marker is damaged.
+//! Invariant: an error holds no byte of the file, since the file may be a private key. No section is ignored because
+//! its marker is damaged.
 
 use memchr::memmem;
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +14,7 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 /// Longer than any label there is.
 const LABEL_BYTES_MAX: usize = 64;
-/// What `BEGIN` looks like in text of 16 bits a character.
+/// The bytes of `BEGIN` in text of 16 bits a character.
 const WIDE: &[u8] = b"B\0E\0G\0I\0N";
 
 /// The labels that have a meaning here.
@@ -38,7 +38,7 @@ const LABELS: [(&[u8], Label); 17] = [
     (b"X509 CRL", Label::Other("a revocation list")),
 ];
 
-/// What a section holds.
+/// The content of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
     Certificate,
@@ -47,16 +47,16 @@ pub(super) enum Label {
     EncryptedKey,
     /// OpenSSL's own form: a certificate with settings behind it.
     TrustedCertificate,
-    /// Something else that is known by this name.
+    /// Another object with a known name.
     Other(&'static str),
-    /// Something that means nothing here, such as the parameters of a curve.
+    /// An object without a meaning here, such as the parameters of a curve.
     Unknown,
 }
 
-/// What is wrong with a file, and in which line, counted from 1.
+/// An error in a file, and its line, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// Something that looks like a marker is none.
+    /// A line that looks like a marker is none.
     #[error("line {line} has a damaged BEGIN or END marker: five dashes belong on each side of it")]
     Marker {
         /// Where.
@@ -82,18 +82,18 @@ pub enum Flaw {
     },
     /// There is a section of this kind in place of a certificate.
     #[error(
-        "line {line} begins a `TRUSTED CERTIFICATE`: write it anew as a plain one, by `openssl x509`"
+        "line {line} begins a `TRUSTED CERTIFICATE`: convert it to a plain one by `openssl x509`"
     )]
     Trusted {
         /// Where it begins.
         line: usize,
     },
-    /// It is text in UTF-16.
-    #[error("it is UTF-16 text and not PEM: save it as ASCII or UTF-8")]
+    /// The text is UTF-16.
+    #[error("the file is UTF-16 text, not PEM: save it as ASCII or UTF-8")]
     Wide,
 }
 
-/// One section.
+/// A section.
 pub(super) struct Section<'t> {
     pub(super) label: Label,
     /// Where it begins.
@@ -102,7 +102,7 @@ pub(super) struct Section<'t> {
     body: &'t [u8],
 }
 
-/// The sections of a text in their order. What stands between them is for people, and is left out.
+/// The sections of a text in their order. Text between sections is for people, and is left out.
 pub(super) fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, Flaw> {
     if memmem::find(text, WIDE).is_some() {
         return Err(Flaw::Wide);
@@ -136,7 +136,7 @@ fn section(text: &[u8], line: usize) -> Result<(Section<'_>, usize), Flaw> {
     let behind = inner.get(body.len()..).and_then(|rest| rest.strip_prefix(END));
     let behind = behind.and_then(|rest| rest.strip_prefix(name)?.strip_prefix(DASHES));
     let behind = behind.ok_or(Flaw::NoEnd { line })?;
-    // As OpenSSL wrote keys with a passphrase before there was a form for them.
+    // The form in which OpenSSL wrote keys with a passphrase before there was a standard.
     let is_encrypted = label == Label::Key && memmem::find(body, b"Proc-Type").is_some();
     let label = if is_encrypted { Label::EncryptedKey } else { label };
     Ok((Section { label, line, name, body }, text.len() - behind.len()))
@@ -145,7 +145,7 @@ fn section(text: &[u8], line: usize) -> Result<(Section<'_>, usize), Flaw> {
 /// A name with so many letters wrong is meant as the name that it resembles. Names of other things differ in more.
 const TYPING_ERRORS_MAX: usize = 2;
 
-/// What a section of this name is; and whether that is its name, and not a damaged one.
+/// Classifies a section by its name, and says whether the name is whole.
 fn meaning(name: &[u8]) -> (Label, bool) {
     match LABELS.iter().find(|(known, _)| *known == name) {
         Some((_, label)) => (*label, true),
@@ -167,8 +167,8 @@ fn label(text: &[u8]) -> &[u8] {
     text.get(..bytes).unwrap_or_default()
 }
 
-/// Where something begins that was meant as a marker: it names a certificate or a key, between dashes of any number or
-/// kind.
+/// The place of something that was meant as a marker: it names a certificate or a key, between dashes of any number
+/// or kind.
 fn stray_marker(text: &[u8]) -> Option<usize> {
     let is_dash = |byte: Option<&u8>| byte.is_some_and(|byte| *byte == b'-' || !byte.is_ascii());
     let is_marker = |at: usize, word: &[u8]| {
@@ -196,12 +196,12 @@ fn line(text: &[u8], at: usize) -> usize {
 }
 
 impl Section<'_> {
-    /// What it holds, if it is a certificate.
+    /// The content, if it is a certificate.
     pub(super) fn certificate(&self) -> Result<CertificateDer<'static>, Flaw> {
         CertificateDer::from_pem_slice(&self.rewritten(b"CERTIFICATE")?).map_err(|_| self.damaged())
     }
 
-    /// What it holds, if it is a key.
+    /// The content, if it is a key.
     pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, Flaw> {
         PrivateKeyDer::from_pem_slice(&self.rewritten(self.name)?).map_err(|_| self.damaged())
     }

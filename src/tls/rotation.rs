@@ -1,15 +1,15 @@
-//! When the keys of session tickets are drawn anew. Called by the master, whose clock alone decides.
+//! Decides when the keys of session tickets are replaced. The master calls it, and its clock alone decides.
 //!
-//! What must always hold: a key is current for one period and taken for one more, whatever becomes of workers or is
-//! written to the segment; a program that takes over goes on where the one before left off. What a ticket was sealed with is nowhere after that.
+//! Invariant: a key is current for one period and taken for one more, whatever happens to workers or to the segment.
+//! A program that takes over continues where the previous one stopped. Old tickets cannot be opened after that.
 
 use shm::{TICKET_KEY_BYTES, TicketKeys};
 use std::io;
 use zeroize::Zeroizing;
 
-/// How long a key is the current one, and how long a ticket is good at least: at most twice as long.
+/// How long a key is current, and how long a ticket is good at least; at most it is good for twice as long.
 pub(super) const PERIOD_MS: u64 = 6 * 3600 * 1000;
-/// How long until it is tried again, should the kernel have no random numbers.
+/// How long until the next attempt, if the kernel has no random numbers.
 const RETRY_MS: u64 = 60 * 1000;
 
 /// The next change of keys.
@@ -20,20 +20,20 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Goes on with `keys` where another program left off, or draws the first.
+    /// Continues with `keys` of a previous program, or draws the first.
     pub fn new(keys: TicketKeys<'static>, now_ms: u64) -> io::Result<Self> {
         let mut rotation = Self { keys, due_ms: due_ms(keys.current(), keys.drawn_ms(), now_ms) };
         rotation.turn(now_ms)?;
         Ok(rotation)
     }
 
-    /// When [`Self::turn`] has something to do.
+    /// When [`Self::turn`] is due.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
         self.due_ms
     }
 
-    /// Draws a key if it is time to. With a failure everything stays as it is for a while.
+    /// Draws a key if it is time to. A failure leaves everything as it is for a while.
     pub fn turn(&mut self, now_ms: u64) -> io::Result<()> {
         if now_ms < self.due_ms {
             return Ok(());
@@ -47,7 +47,7 @@ impl Rotation {
     }
 }
 
-/// When the key after `current` is to be drawn: within a period in any case, whatever the segment says.
+/// When the key after `current` is drawn: within a period, whatever the segment says.
 fn due_ms(current: u64, drawn_ms: u64, now_ms: u64) -> u64 {
     if current == 0 || drawn_ms > now_ms {
         return now_ms;
@@ -76,7 +76,7 @@ pub(super) mod tests {
         assert_eq!((keys.current(), rotation.due_ms()), (1, 1000 + PERIOD_MS));
         rotation.turn(999 + PERIOD_MS).unwrap();
         assert_eq!(keys.current(), 1);
-        // It comes late, and counts from then on.
+        // The turn comes late, and the time counts from then on.
         rotation.turn(1500 + PERIOD_MS).unwrap();
         assert_eq!((keys.current(), rotation.due_ms()), (2, 1500 + 2 * PERIOD_MS));
         assert_eq!(keys.key(1), Some(first));
@@ -93,7 +93,7 @@ pub(super) mod tests {
         assert_eq!((keys.current(), next.due_ms()), (1, 1000 + PERIOD_MS));
         next.turn(1000 + PERIOD_MS).unwrap();
         assert_eq!(keys.current(), 2);
-        // One that comes after the time draws at once.
+        // A turn after the time draws at once.
         Rotation::new(keys, 1000 + 3 * PERIOD_MS).unwrap();
         assert_eq!(keys.current(), 3);
     }

@@ -1,9 +1,10 @@
-//! Session tickets that every worker makes and takes alike: sealed under keys that the master draws, in shared memory.
+//! Session tickets that every worker makes and takes alike: sealed under keys that the master draws, in shared
+//! memory.
 //!
-//! A ticket tells the number of its key, so a worker need not be told of a new one: it uses the current key and takes
-//! tickets of the one before. Each ticket has a key of its own, which comes from that one, the certificate and a salt: so
-//! it is good for its own listener and dies with an exchange of the certificate. What must always hold: no two tickets
-//! are sealed under the same key and nonce, and no key is kept here.
+//! A ticket names its key by number, so a worker need not be told of a new key: it uses the current key and takes
+//! tickets of the previous one. Each ticket has a key of its own, derived from that key, the certificate and a salt:
+//! so it is good for its own listener only, and a new certificate ends it. Invariant: no two tickets are sealed under
+//! the same key and nonce, and no key is kept here.
 
 use super::rotation::PERIOD_MS;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_shares_the_keys_opens_a_ticket() {
+    fn acceptors_that_share_the_keys_open_a_ticket() {
         let keys = keys();
         keys.put(&[1; 32], 0);
         let (one, other) = (tickets(keys, b"certificate"), tickets(keys, b"certificate"));

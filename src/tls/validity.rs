@@ -1,5 +1,5 @@
-//! From when until when a certificate is good (RFC 5280, section 4.1.2.5), and what to say of that. Read by `certificate`;
-//! the configuration warns by it, and the admin listener tells it. Pure.
+//! A certificate's validity (RFC 5280, section 4.1.2.5), and the warning about it. Read by `certificate`; the
+//! configuration warns by it, and the admin listener tells it. Pure.
 
 use super::der::{Reader, Value};
 use httpdate::fmt_http_date;
@@ -12,22 +12,22 @@ const DAY_S: u64 = 24 * 3600;
 /// usually comes 30 days before the end, or after two thirds of a short life.
 const WARNING_SPAN: Duration = Duration::from_secs(14 * DAY_S);
 
-/// The span of time in which it is good.
+/// The time in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Its first moment.
+    /// The first moment.
     pub begins: SystemTime,
-    /// Its last second.
+    /// The last second.
     pub ends: SystemTime,
 }
 
 impl Validity {
-    /// `None`: it does not say, or says what clients do not understand.
+    /// `None`: the certificate does not say, or says what clients do not understand.
     pub(super) fn read(mut fields: Reader<'_>) -> Option<Self> {
         Some(Self { begins: time(fields.next()?)?, ends: time(fields.next()?)? })
     }
 
-    /// What is wrong with it `now`, if anything is.
+    /// The warning about it `now`, if there is one.
     #[must_use]
     pub fn warning(&self, now: SystemTime) -> Option<String> {
         let ends = fmt_http_date(self.ends);
@@ -46,7 +46,7 @@ impl Validity {
     }
 }
 
-/// `YYMMDDHHMMSSZ` up to 2049, `YYYYMMDDHHMMSSZ` from then on. What is before 1970 is taken for its first moment.
+/// `YYMMDDHHMMSSZ` up to 2049, `YYYYMMDDHHMMSSZ` from then on. A time before 1970 counts as its first moment.
 fn time(value: Value<'_>) -> Option<SystemTime> {
     let text = str::from_utf8(value.content).ok()?.strip_suffix('Z')?;
     let year_digits = match value.tag {
@@ -74,7 +74,7 @@ fn time(value: Value<'_>) -> Option<SystemTime> {
 
 /// Counts days as if each year began with March, so that the day of the leap comes last. `None` before 1970.
 fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
-    /// From the first of March of the year 0.
+    /// Days since the first of March of the year 0.
     const TO_1970: u64 = 719_468;
     let year = year.checked_sub(u64::from(month <= 2))?;
     let month = (month + 9) % 12;

@@ -1,41 +1,39 @@
-//! Who is let in: how many connections there may be, how much of everything one address may have, over
-//! all workers, and how often it may guess.
+//! Limits that hold over all workers: on connections, on the share of one address, and on its guesses.
 //!
-//! Called by `connections` for each accepted socket, by `connection` for each request, and by the
-//! routes. Here stand the keys of the configuration, of which 0 means no limit; what an address has
-//! stands in the segment.
+//! `connections` asks for each accepted socket, `connection` for each request, and so do the routes. This file knows
+//! the keys of the configuration, where 0 means no limit; the segment holds what each address has.
 
-use super::answer::{Answer, Asked};
-use super::origin::Peer;
+use super::origin::Remote;
+use crate::api::{Answer, RequestInfo};
 use crate::http::Status;
-use crate::relay::Relay;
+use crate::relay::{Cx, Env};
 use crate::session::{Limited, network};
 use crate::tally::{Limit, Tally};
 use shm::{HeldPermits, Quota, Quotas};
 use std::net::IpAddr;
 
-/// Why a connection is turned away.
+/// The reason why a connection is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TurnedAway {
-    /// There are as many as there may be.
+    /// The relay has as many connections as it may.
     Full,
-    /// Its client has as many as one address may have.
+    /// The client has as many connections as one address may.
     TooMany,
 }
 
 impl TurnedAway {
-    /// What its client is told.
-    pub(super) fn answer(self, asked: &Asked) -> Answer {
+    /// The answer to its client.
+    pub(super) fn answer(self, info: &RequestInfo) -> Answer {
         let (status, text) = match self {
             Self::Full => (Status::Unavailable, "too many connections"),
             Self::TooMany => (Status::TooManyRequests, "too many connections from this address"),
         };
-        Answer::error(status, text, asked)
+        Answer::error(status, text, info)
     }
 }
 
-/// A connection that was let in, and whom it counts for: the client of its request, or, as long as
-/// only a proxy is known, nobody.
+/// The permits of one connection. They belong to the client of its request; while only a proxy is known, there are
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     /// The client's network, and its permits.
@@ -43,88 +41,87 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Lets in a new connection of `peer`.
-    pub(super) fn new(relay: &Relay, peer: Peer, now_ms: u64) -> Result<Self, TurnedAway> {
-        if relay.open_connections() >= relay.config.limits.connections_max {
-            relay.count(Tally::Limit(Limit::Connections));
+    /// Admits a new connection of `remote`.
+    pub(super) fn new(cx: Cx<'_>, remote: Remote) -> Result<Self, TurnedAway> {
+        let env = cx.env;
+        if env.open_connections() >= env.config.limits.connections_max {
+            env.count(Tally::Limit(Limit::Connections));
             return Err(TurnedAway::Full);
         }
         let mut admission = Self::default();
-        if !peer.is_proxy {
-            admission.count_for(relay, peer.address, now_ms)?;
+        if !remote.is_proxy {
+            admission.count_for(cx, remote.address)?;
         }
         Ok(admission)
     }
 
-    /// Whom the connection counts for: the first address of a network.
+    /// The network that the connection counts for, by its first address.
     pub(super) fn counts_for(&self) -> Option<IpAddr> {
         self.counted.as_ref().map(|(network, _)| *network)
     }
 
-    /// Lets the connection count for `client`, and for nobody else any more.
+    /// Counts the connection for `client`, and no longer for another client.
     pub(super) fn count_for(
         &mut self,
-        relay: &Relay,
+        Cx { env, now_ms }: Cx<'_>,
         client: IpAddr,
-        now_ms: u64,
     ) -> Result<(), TurnedAway> {
         let network = network(client);
         if self.counted.as_ref().is_some_and(|(counted, _)| *counted == network) {
             return Ok(());
         }
-        self.release(relay);
-        let limit = relay.config.limits.connections_per_address_max;
-        let quotas = quotas(relay, Limited::Connections, client, limit);
-        let permits = relay.segment.permits();
-        let held = permits.take_each(relay.shared(), quotas, relay.owner, now_ms);
+        self.release(env);
+        let limit = env.config.limits.connections_per_address_max;
+        let quotas = quotas(env, Limited::Connections, client, limit);
+        let permits = env.segment.permits();
+        let held = permits.take_each(env.shared(), quotas, env.owner, now_ms);
         let Some(held) = held else {
-            relay.count(Tally::Limit(Limit::ConnectionsPerAddress));
+            env.count(Tally::Limit(Limit::ConnectionsPerAddress));
             return Err(TurnedAway::TooMany);
         };
         self.counted = Some((network, held));
         Ok(())
     }
 
-    /// Lets the connection count for nobody.
-    pub(super) fn release(&mut self, relay: &Relay) {
+    /// Counts the connection for no client any more.
+    pub(super) fn release(&mut self, env: &Env) {
         if let Some((_, held)) = self.counted.take()
-            && let Err(refusal) = relay.segment.permits().give_back_each(held)
+            && let Err(refusal) = env.segment.permits().give_back_each(held)
         {
             tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
         }
     }
 }
 
-/// How many sessions `client`, and its wider network, may have.
-pub(super) fn sessions_of(relay: &Relay, client: IpAddr) -> Quotas {
-    quotas(relay, Limited::Sessions, client, relay.config.limits.sessions_per_address_max)
+/// The number of sessions that `client`, and its wider network, may have.
+pub(super) fn sessions_of(env: &Env, client: IpAddr) -> Quotas {
+    quotas(env, Limited::Sessions, client, env.config.limits.sessions_per_address_max)
 }
 
-/// Notes that `client` has named an unknown key, or brought a wrong token: `what` it is. `false`: it has done so too often.
-/// Its wider network is asked first, so that nothing beyond that one's share counts in the words of many addresses.
-pub(super) fn may_guess(relay: &Relay, what: Limited, client: IpAddr, now_ms: u64) -> bool {
-    let limit = relay.config.limits.unknown_keys_per_second_max;
-    let counts =
-        |Quota { digest, most }: Quota| relay.segment.guesses().count(digest, most, now_ms);
-    quotas(relay, what, client, limit).into_iter().rev().flatten().all(counts)
+/// Counts that `client` has named an unknown key, or brought a wrong token, as `what` says. `false`: the client has
+/// done so too often. The wider network comes first: guesses beyond its share then count in no address's words.
+pub(super) fn may_guess(Cx { env, now_ms }: Cx<'_>, what: Limited, client: IpAddr) -> bool {
+    let limit = env.config.limits.unknown_keys_per_second_max;
+    let counts = |Quota { digest, most }: Quota| env.segment.guesses().count(digest, most, now_ms);
+    quotas(env, what, client, limit).into_iter().rev().flatten().all(counts)
 }
 
 /// Whether `client` itself has brought as many wrong tokens in this second as it may.
-pub(super) fn has_guessed_enough(relay: &Relay, client: IpAddr, now_ms: u64) -> bool {
-    let limit = relay.config.limits.unknown_keys_per_second_max;
+pub(super) fn has_guessed_enough(Cx { env, now_ms }: Cx<'_>, client: IpAddr) -> bool {
+    let limit = env.config.limits.unknown_keys_per_second_max;
     let is_spent =
-        |Quota { digest, most }: Quota| relay.segment.guesses().is_spent(digest, most, now_ms);
-    let [own, _] = quotas(relay, Limited::Tokens, client, limit);
+        |Quota { digest, most }: Quota| env.segment.guesses().is_spent(digest, most, now_ms);
+    let [own, _] = quotas(env, Limited::Tokens, client, limit);
     own.is_some_and(is_spent)
 }
 
-/// No limit, where `most` is 0.
-fn quotas(relay: &Relay, limited: Limited, client: IpAddr, most: u32) -> Quotas {
+/// Quotas for `client` and its wider network. A `most` of 0 means no limit.
+fn quotas(env: &Env, limited: Limited, client: IpAddr, most: u32) -> Quotas {
     if most == 0 {
         return [None; 2];
     }
-    let wide_most = most.saturating_mul(relay.config.limits.wide_network_factor);
-    let wide = relay.addresses.limited_widely(limited, client);
-    let narrow = Quota { digest: relay.addresses.limited(limited, client), most };
+    let wide_most = most.saturating_mul(env.config.limits.wide_network_factor);
+    let wide = env.addresses.limited_widely(limited, client);
+    let narrow = Quota { digest: env.addresses.limited(limited, client), most };
     [Some(narrow), wide.map(|digest| Quota { digest, most: wide_most })]
 }

@@ -1,31 +1,32 @@
-//! Who gives way where all connections that there may be are open, and one more comes: a connection of the network that has
-//! the most of those that were looked at, and only for a network that has fewer.
+//! The choice of a connection that gives way when the relay has all connections that it may have and one more comes. It
+//! is one of the network that has the most, among those that were looked at, and it gives way only to a network that
+//! has fewer.
 //!
-//! Called by `connections`. A worker looks at its own connections alone, at so many of them, and goes on behind them the
-//! next time.
+//! `connections` calls this. A worker looks only at its own connections, at a bounded number of them, and continues
+//! after them the next time.
 
-use super::connection::Standstill;
+use super::transaction::Standstill;
 use crate::session::wide_network;
 use std::net::IpAddr;
 
-/// Connections that are looked at, at most, for each that comes.
+/// Connections that are looked at, at most, for each new connection.
 pub(super) const LOOKED_AT_MAX: usize = 256;
-/// A network has to have so many more of them than the newcomer, to lose one to it.
+/// A network must have at least so many more connections than the newcomer's to lose one to it.
 const MORE_MIN: usize = 2;
 
 /// A connection that was looked at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) key: usize,
-    /// Whom it counts for.
+    /// The client that it counts for.
     pub(super) client: IpAddr,
     /// `None`: it cannot give way.
     pub(super) standstill: Option<Standstill>,
-    /// When it would be looked at anyway.
+    /// The time when it is driven anyway.
     pub(super) deadline_ms: u64,
 }
 
-/// Which one gives way to one more of `newcomer`.
+/// Chooses the connection that gives way to one more of `newcomer`.
 pub(super) fn choose(mut seen: Vec<Seen>, newcomer: IpAddr) -> Option<usize> {
     seen.sort_unstable_by_key(|it| wide_network(it.client));
     let is_same = |one: &Seen, next: &Seen| wide_network(one.client) == wide_network(next.client);

@@ -1,251 +1,76 @@
-//! The two-step exchange: its paths, and what each asks for.
+//! The exchange: the purpose of each request for one of its paths.
 
-use super::answer::{Answer, Asked};
-use super::issuing;
-use super::origin::Origin;
-use super::preview::{self, Behind};
-use super::request::{self, Label};
-use super::route::{self, Action, Errand, no_such_path, not_allowed, unknown, without_body};
-use super::safe_conduct::SafeConduct;
-use super::waiting::{self, Waiting};
-use crate::http::{FileName, Method, Request, Status};
-use crate::multipart::{self, Multipart};
-use crate::relay::{Manner, Relay};
-use crate::session::{KEY_CHARS, Kind, Session, SessionKey};
-use shm::Direction;
 use std::time::{Duration, SystemTime};
 
-const ROOT_METHODS: &str = "GET, HEAD, POST";
-const ROBOTS_METHODS: &str = "GET, HEAD";
-const KEY_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+use shm::{Direction, Passed};
 
-/// What crawlers are told: there is nothing to find.
+use super::action::{Action, PlaceRequest};
+use super::incoming::Incoming;
+use super::part::{self, Described};
+use super::preview::{self, Behind};
+use super::safe_conduct::SafeConduct;
+use super::target::{ExchangePath, FILE_METHODS, FilePath, ROBOTS_METHODS, ROOT_METHODS};
+use super::usage::{session_first, usage};
+use super::{issuing, past, request, sessions, waiting};
+use crate::api::ApiName;
+use crate::api::{Answer, Api};
+use crate::http::{FileName, Method, Status};
+use crate::multipart::{self, Multipart};
+use crate::relay::{Cx, Env, Offer, SendRequest};
+use crate::session::{KEY_CHARS, Kind, Session};
+
+/// The text for crawlers: there is nothing to find.
 const ROBOTS: &str = "User-agent: *\nDisallow: /\n";
 
-/// A path.
-enum Path<'p> {
-    Root,
-    /// What crawlers ask for first.
-    Robots,
-    /// A key, and the name behind it: `None` for `/key`, empty for `/key/`.
-    Key(SessionKey, Option<&'p str>),
-    /// A key, and more behind it than a name.
-    Deeper,
-    /// What no key looks like.
-    Other,
-}
-
-impl<'p> Path<'p> {
-    fn parse(path: &'p str) -> Self {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        let (key, name) = match path.split_once('/') {
-            Some((key, name)) => (key, Some(name)),
-            None => (path, None),
-        };
-        match (path, SessionKey::parse(key)) {
-            ("", _) => Self::Root,
-            ("robots.txt", _) => Self::Robots,
-            (_, Some(key)) if !name.is_some_and(|name| name.contains('/')) => Self::Key(key, name),
-            (_, Some(_)) => Self::Deeper,
-            (_, None) => Self::Other,
+/// Decides what a request for `path` asks for.
+pub(super) fn route(cx: Cx<'_>, incoming: Incoming<'_>, path: &ExchangePath<'_>) -> Action {
+    let Incoming { request, info, origin } = incoming;
+    match (path, request.method) {
+        (ExchangePath::Root, _) => root(cx, incoming),
+        (ExchangePath::Robots, Method::Get | Method::Head) => {
+            incoming.without_body(|| Answer::text(Status::Ok, ROBOTS).into())
+        }
+        (ExchangePath::Robots, Method::Delete | Method::Options | Method::Other) => {
+            Answer::not_allowed(ROBOTS_METHODS, info).into()
+        }
+        (_, Method::Options | Method::Other) => Answer::not_allowed(FILE_METHODS, info).into(),
+        (ExchangePath::File(path), _) => file(cx, incoming, path),
+        (ExchangePath::Robots | ExchangePath::NoSession, Method::Post | Method::Put) => {
+            Answer::no_such_path(&session_first(cx.env, origin), info).into()
+        }
+        (ExchangePath::NoSession, _) => {
+            let text = format!("not a session's URL: a key has {KEY_CHARS} characters");
+            Answer::no_such_path(&text, info).into()
+        }
+        (ExchangePath::TooDeep, _) => {
+            let text = "not a session's URL: only a file name may follow the key";
+            Answer::no_such_path(text, info).into()
         }
     }
 }
 
-/// What may be done at `path`.
-pub(super) fn methods(path: &str) -> &'static str {
-    match Path::parse(path) {
-        Path::Root => ROOT_METHODS,
-        Path::Robots => ROBOTS_METHODS,
-        Path::Key(..) | Path::Deeper | Path::Other => KEY_METHODS,
-    }
-}
-
-/// Decides what `request` asks for. `origin` is what its client calls this server.
-pub(super) fn route(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    origin: &Origin<'_>,
-    now_ms: u64,
-) -> Action {
-    match (Path::parse(request.path), request.method) {
-        (Path::Root, Method::Get | Method::Head) => {
-            without_body(asked, || usage(relay, origin).into())
-        }
-        (Path::Root, Method::Post) if asked.unread => {
-            Answer::bad_request(&session_first(relay, origin), asked).into()
-        }
-        (Path::Root, Method::Post) => issue(relay, request, asked, origin, now_ms).into(),
-        (Path::Root, Method::Put) => {
-            let tell = |_: &str| session_first(relay, origin);
-            route::not_allowed_but(tell, ROOT_METHODS, asked).into()
-        }
-        (Path::Root, _) => not_allowed(ROOT_METHODS, asked).into(),
-        (Path::Robots, Method::Get | Method::Head) => {
-            without_body(asked, || Answer::text(Status::Ok, ROBOTS).into())
-        }
-        (_, Method::Options | Method::Other) => not_allowed(KEY_METHODS, asked).into(),
-        (Path::Key(key, name), _) => {
-            let Some(session) = find(relay, &key, now_ms) else {
-                return unknown(relay, asked, now_ms).into();
-            };
-            with_key(relay, request, asked, &session, name)
-        }
-        (Path::Robots | Path::Other, Method::Post | Method::Put) => {
-            no_such_path(&session_first(relay, origin), asked).into()
-        }
-        (Path::Robots | Path::Other, _) => {
-            let text = format!("no session's URL: its key has {KEY_CHARS} characters");
-            no_such_path(&text, asked).into()
-        }
-        (Path::Deeper, _) => {
-            no_such_path("no session's URL: only a file's name may follow the key", asked).into()
-        }
-    }
-}
-
-/// What to do for somebody who sends a file to no session.
-fn session_first(relay: &Relay, origin: &Origin<'_>) -> String {
-    let (token, here) = (relay.config.auth.curl_option(), origin.url("/"));
-    format!(
-        "first ask for a session, without a body: url=$(curl -fsSX POST{token} {here}); \
-         then send to it: curl --fail-with-body -T FILE $url/"
-    )
-}
-
-fn find(relay: &Relay, key: &SessionKey, now_ms: u64) -> Option<Session> {
-    route::find(relay, key, |kind| kind == Kind::Exchange, now_ms)
-}
-
-/// What is asked of a session. The name behind its key is that of the file that a sender brings; it makes no difference to
-/// others, but that their own programs may take it.
-fn with_key(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    session: &Session,
-    name: Option<&str>,
-) -> Action {
+fn root(cx: Cx<'_>, incoming: Incoming<'_>) -> Action {
+    let Incoming { request, info, origin } = incoming;
     match request.method {
-        Method::Get if request::is_prefetch(request) => route::prefetched(asked).into(),
-        Method::Get if preview::is_previewer(relay, request) => {
-            without_body(asked, || preview::page(Behind::File).into())
+        Method::Get | Method::Head => incoming.without_body(|| usage(cx.env, origin).into()),
+        Method::Post if info.unread => {
+            Answer::bad_request(&session_first(cx.env, origin), info).into()
         }
-        Method::Get => without_body(asked, || match refuse_rest(relay, request, asked, session) {
-            Ok(()) => {
-                let errand = Errand::Receive(request::reception(asked, Manner::File, 0));
-                enter(relay, request, asked, session, errand)
-            }
-            Err(answer) => answer.into(),
-        }),
-        Method::Head => without_body(asked, || {
-            let waiting = Waiting::look(relay, session.at.lane(Direction::Forth), asked);
-            waiting.map_or_else(|error| error, waiting::in_exchange).into()
-        }),
-        Method::Delete => without_body(asked, || {
-            if request::token(request, session).is_none() {
-                return route::token_needed(asked).into();
-            }
-            let deleted = route::delete(relay, asked, session);
-            deleted.map_or_else(Action::from, |()| Answer::text(Status::Ok, "deleted\n").into())
-        }),
-        _ => send(relay, request, asked, session, name.and_then(FileName::from_path_segment)),
-    }
-}
-
-/// Refuses a receiver that asks for the rest of a file whose beginning was relayed before. It would get
-/// the file from byte 0, and some clients put that behind what they have.
-fn refuse_rest(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    session: &Session,
-) -> Result<(), Answer> {
-    if !request::asks_for_rest(request) {
-        return Ok(());
-    }
-    let passed = relay.shared().has_passed(session.at.lane(Direction::Forth));
-    match passed.map_err(|refusal| route::damaged(refusal, session.at.slot, asked))? {
-        true => {
-            let text =
-                "the file begins at byte 0 again, and Range asks for a part: ask without Range";
-            Err(Answer::error(Status::Conflict, text, asked))
+        Method::Post => issue(cx, incoming).into(),
+        Method::Put => {
+            let tell = |_: &str| session_first(cx.env, origin);
+            Answer::not_allowed_saying(tell, ROOT_METHODS, info).into()
         }
-        false => Ok(()),
+        _ => Answer::not_allowed(ROOT_METHODS, info).into(),
     }
 }
 
-fn enter(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    session: &Session,
-    errand: Errand,
-) -> Action {
-    match wait(relay, request, asked) {
-        Ok(wait) => Action::Enter { lane: session.at.lane(Direction::Forth), errand, wait },
-        Err(answer) => answer.into(),
-    }
-}
-
-/// How long `request` would wait for its peer.
-fn wait(relay: &Relay, request: &Request<'_>, asked: &Asked) -> Result<Duration, Answer> {
-    let usual = relay.config.timeouts.wait_timeout;
-    let most = relay.config.exchange.wait_timeout_max.max(usual);
-    Ok(request::timeout(request, asked)?.map_or(usual, |wait| wait.min(most)))
-}
-
-/// What somebody who knows only curl needs, in lines that can be copied.
-fn usage(relay: &Relay, origin: &Origin<'_>) -> Answer {
-    let (token, here) = (relay.config.auth.curl_option(), origin.url("/"));
-    let wait = relay.config.timeouts.wait_timeout.as_secs();
-    let patience = wait + 10;
-    let text = format!(
-        "idontstore: two people who cannot reach each other pass a file through here.\n\
-         Nothing is stored: the bytes pass while both are connected.\n\
-         \n\
-         1. One of the two asks for a session. The answer is its URL:\n\
-         \n    curl -fsSX POST{token} {here}\n\n\
-         2. One sends there and the other receives there. Either may come first, and waits for the\n   \
-         other: {wait} seconds, or as many as -H 'X-Timeout: 60' says.\n\
-         \n    curl --fail-with-body -T FILE URL/\n    curl -fOJ URL\n\n   \
-         The / at the end passes on the file's name. A browser can receive as well.\n\
-         \n\
-         This line prints both commands with the URL in them:\n\
-         \n    url=$(curl -fsSX POST{token} {here}) && \
-         echo \"curl --fail-with-body -T FILE $url/\" && echo \"curl -fOJ $url\"\n\n\
-         Other ways to send and to receive:\n\
-         \n    curl --fail-with-body -F file=@FILE URL\
-         \n    COMMAND | curl --fail-with-body -T - URL\
-         \n    curl -f URL | COMMAND\n\n\
-         While the sender waits, curl stands still at some per cent, or at 100. Nothing has been passed\n\
-         on yet. With --expect100-timeout {patience} it shows 0 until the receiver comes (files above 1 MiB).\n\n\
-         A transfer that was cut begins again with the same URL; --retry 20 --retry-all-errors does that\n\
-         by itself. If curl -fOJ says (23), a part of the file is there: use -o NAME in place of -OJ.\n\
-         Never give --retry or --max-time to a stream (-T -): its receiver would take a part, or nothing,\n\
-         for the whole.\n"
-    );
-    Answer::text(Status::Ok, text)
-}
-
-/// The safe-conduct.
-fn issue(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    origin: &Origin<'_>,
-    now_ms: u64,
-) -> Answer {
-    if let Err(answer) = issuing::admit(relay, request, asked, now_ms) {
-        return answer;
-    }
-    let lifetime = relay.config.timeouts.session_lifetime;
-    let issued = route::issue(relay, asked, Kind::Exchange, lifetime, now_ms);
-    let issued = match issued {
-        Ok(issued) => issued,
-        Err(answer) => return answer,
-    };
+/// Issues a session: the answer is the safe-conduct.
+fn issue(cx: Cx<'_>, incoming: Incoming<'_>) -> Result<Answer, Answer> {
+    let Incoming { request, info, origin } = incoming;
+    issuing::may_issue(cx, incoming)?;
+    let lifetime = cx.env.config.timeouts.session_lifetime;
+    let issued = sessions::issue(cx, info, Kind::Exchange, lifetime)?;
     let (path, token) = (format!("/{}", issued.key), &issued.token);
     let url = origin.url(&path);
     let conduct =
@@ -255,45 +80,138 @@ fn issue(
         None => Answer::text(Status::Created, format!("{url}\n")),
     };
     let (expires, secure) = (conduct.expires(), if origin.is_https() { "; Secure" } else { "" });
-    answer
-        .with("Location", url)
-        .with(
-            "Set-Cookie",
-            format!("token={token}; HttpOnly; SameSite=Strict; Path={path}{secure}"),
-        )
-        .with("X-Session-Expires", expires)
+    let cookie = format!("token={token}; HttpOnly; SameSite=Strict; Path={path}{secure}");
+    let answer = answer.with("Location", url).with("Set-Cookie", cookie);
+    Ok(answer.with("X-Session-Expires", expires))
 }
 
-fn send(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
+fn file(cx: Cx<'_>, incoming: Incoming<'_>, path: &FilePath<'_>) -> Action {
+    match sessions::find(cx, &path.key, |kind| kind == Kind::Exchange) {
+        Some(session) => in_session(cx, incoming, path, &session),
+        None => {
+            let answer = delivered(cx, incoming, path);
+            answer.unwrap_or_else(|| sessions::unknown(cx, incoming.info)).into()
+        }
+    }
+}
+
+/// Decides what a request asks of a session. A name after the key names the file that a sender brings. Other requests
+/// may have a name as well, so that receivers' programs take it for their file.
+fn in_session(
+    cx: Cx<'_>,
+    incoming: Incoming<'_>,
+    path: &FilePath<'_>,
     session: &Session,
-    name: Option<FileName>,
 ) -> Action {
-    let form = match (request.method, request.field("content-type")) {
-        (Method::Post | Method::Put, Some(content_type)) => multipart::boundary(content_type),
-        _ => Ok(None),
-    };
-    let overhead_bytes_max = relay.config.limits.form_overhead_bytes_max;
-    let form = match form {
-        Ok(boundary) => boundary.map(|boundary| Multipart::new(&boundary, overhead_bytes_max)),
-        Err(fault) => return Answer::fault(fault, asked).into(),
-    };
-    let disposition = match request::single(request, "content-disposition", asked) {
-        Ok(disposition) => disposition.and_then(FileName::from_disposition),
-        Err(answer) => return answer.into(),
-    };
-    let label = Label {
-        form,
-        name: disposition.or(name),
-        receipt: relay.config.exchange.receipt,
-        manner: Manner::File,
-        admitted_as: 0,
-        for_guest: false,
-    };
-    match request::cargo(relay, request, asked, label) {
-        Ok(cargo) => enter(relay, request, asked, session, Errand::Send(Box::new(cargo))),
+    let Incoming { request, info, .. } = incoming;
+    match request.method {
+        Method::Get if request::is_prefetch(request) => Answer::prefetched(info).into(),
+        Method::Get if preview::is_previewer(cx.env, request) => {
+            incoming.without_body(|| preview::page(Behind::File).into())
+        }
+        Method::Get => incoming.without_body(|| receive(cx.env, incoming, session)),
+        Method::Head => incoming.without_body(|| {
+            let lane = session.at.lane(Direction::Forth);
+            waiting::in_exchange(cx.env, lane, info).into()
+        }),
+        Method::Delete => incoming.without_body(|| delete(cx, incoming, session).into()),
+        _ => match send_request(cx.env, incoming, path) {
+            Ok(send_request) => {
+                let place_request = PlaceRequest::Send(Box::new(send_request));
+                claim(cx.env, incoming, session, place_request)
+            }
+            Err(answer) => answer.into(),
+        },
+    }
+}
+
+fn receive(env: &Env, incoming: Incoming<'_>, session: &Session) -> Action {
+    let Incoming { request, info, .. } = incoming;
+    // The session of a delivered file may still live: its worker may have died before it could end the session.
+    let passed = env.shared().passed(session.at.lane(Direction::Forth));
+    let file = passed.ok().and_then(Passed::file);
+    if let Some(answer) = file.and_then(|it| past::to_receiver(it, request, info)) {
+        return answer.into();
+    }
+    let receive_request = request::receive_request(info, Api::Exchange, part::want(request), None);
+    claim(env, incoming, session, PlaceRequest::Receive(receive_request))
+}
+
+fn delete(cx: Cx<'_>, incoming: Incoming<'_>, session: &Session) -> Result<Answer, Answer> {
+    let Incoming { request, info, .. } = incoming;
+    if request::token(request, session).is_none() {
+        return Err(Answer::token_needed(info));
+    }
+    sessions::delete(cx, session, info)?;
+    Ok(Answer::text(Status::Ok, "deleted\n"))
+}
+
+fn claim(
+    env: &Env,
+    incoming: Incoming<'_>,
+    session: &Session,
+    place_request: PlaceRequest,
+) -> Action {
+    match wait(env, incoming) {
+        Ok(wait) => Action::Claim { lane: session.at.lane(Direction::Forth), place_request, wait },
         Err(answer) => answer.into(),
     }
+}
+
+/// The time that a request waits for its peer.
+fn wait(env: &Env, Incoming { request, info, .. }: Incoming<'_>) -> Result<Duration, Answer> {
+    let usual = env.config.timeouts.wait_timeout;
+    let most = env.config.exchange.wait_timeout_max.max(usual);
+    Ok(request::timeout(request, info)?.map_or(usual, |wait| wait.min(most)))
+}
+
+fn send_request(
+    env: &Env,
+    incoming: Incoming<'_>,
+    path: &FilePath<'_>,
+) -> Result<SendRequest, Answer> {
+    let Brought { form, offer, name } = Brought::read(env, incoming, path)?;
+    let send_request = request::send_request(env, incoming, Api::Exchange, form)?;
+    Ok(SendRequest { offer, name, ..send_request })
+}
+
+/// A sender's description of its file.
+struct Brought {
+    /// The form around the file.
+    form: Option<Multipart>,
+    offer: Offer,
+    name: Option<FileName>,
+}
+
+impl Brought {
+    fn read(env: &Env, incoming: Incoming<'_>, path: &FilePath<'_>) -> Result<Self, Answer> {
+        let Incoming { request, info, .. } = incoming;
+        let form = match (request.method, request.field("content-type")) {
+            (Method::Post | Method::Put, Some(content_type)) => multipart::boundary(content_type),
+            _ => Ok(None),
+        };
+        let boundary = form.map_err(|fault| Answer::fault(fault, info))?;
+        let overhead_bytes_max = env.config.limits.form_overhead_bytes_max;
+        let form = boundary.map(|boundary| Multipart::new(&boundary, overhead_bytes_max));
+        let disposition = request::single(request, "content-disposition", info)?;
+        let disposition = disposition.and_then(FileName::from_disposition);
+        let name = disposition.or_else(|| path.name.and_then(FileName::from_path_segment));
+        let described = Described { key: &path.key, is_form: form.is_some(), name: name.as_ref() };
+        Ok(Self { offer: part::offer(env, request, described, info)?, form, name })
+    }
+}
+
+/// The answer about a session that is over because its file was delivered. `None`: the session is unknown.
+fn delivered(cx: Cx<'_>, incoming: Incoming<'_>, path: &FilePath<'_>) -> Option<Answer> {
+    let Incoming { request, info, .. } = incoming;
+    let delivered = past::find(cx, &path.key)?;
+    match request.method {
+        Method::Get => return delivered.to_receiver(request, info),
+        Method::Post | Method::Put => {}
+        _ => return None,
+    }
+    // If something is wrong with the sender's description, its file is not the one that was delivered.
+    let brought = Brought::read(cx.env, incoming, path).ok()?;
+    let receipt = request::receipt(cx.env, incoming, ApiName::Exchange).ok()?;
+    delivered.to_sender(cx.env, brought.offer, receipt, info)
 }

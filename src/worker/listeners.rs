@@ -1,4 +1,4 @@
-//! Accepting: in turn with the other workers, a few at a time.
+//! Accepting connections: in turn with the other workers, a few at a time.
 
 use crate::config;
 use crate::sys::{epoll, listener};
@@ -10,37 +10,37 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 /// Connections accepted in a row before another worker is woken for the next, for each millisecond since the last ones:
-/// an attack that makes rounds long must not make those that come wait for more of them.
+/// an attack that makes rounds long must not make newcomers wait for more of them.
 const ACCEPTS_MAX: usize = 4;
-/// A round that takes longer counts as one of so many milliseconds: what is accepted at once is bounded.
+/// A round that takes longer counts as one of so many milliseconds, so that the number accepted at once is bounded.
 const ROUND_MS_MAX: u64 = 16;
 /// Connections taken in at the end from each listener.
 const LAST_ACCEPTS_MAX: usize = 256;
-/// How long to leave a listener alone that cannot be accepted from, most likely for want of
-/// descriptors: it would be reported again at once, for ever.
+/// The pause of a listener that cannot be accepted from, most likely for lack of descriptors: without a pause the
+/// kernel would report it again at once, for ever.
 const PAUSE_MS: u64 = 100;
 
 /// A connection that was just accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) socket: TcpStream,
-    /// Whose it is.
-    pub(super) peer: IpAddr,
+    /// The address of the remote.
+    pub(super) remote: IpAddr,
     /// A PROXY line comes before anything else.
     pub(super) proxy_protocol: bool,
-    /// TLS is spoken, then.
+    /// TLS follows, with this acceptor.
     pub(super) acceptor: Option<&'static Acceptor>,
 }
 
 impl Accepted {
     fn new(
         socket: TcpStream,
-        peer: SocketAddr,
+        remote: SocketAddr,
         settings: &config::Listener,
         acceptor: Option<&'static Acceptor>,
     ) -> Self {
         let proxy_protocol = settings.proxy_protocol;
-        Self { socket, peer: peer.ip().to_canonical(), proxy_protocol, acceptor }
+        Self { socket, remote: remote.ip().to_canonical(), proxy_protocol, acceptor }
     }
 }
 
@@ -48,9 +48,9 @@ impl Accepted {
 #[derive(Debug)]
 pub(super) struct Listeners {
     sockets: &'static [Rc<TcpListener>],
-    /// What each of them is for, in the same order.
+    /// The settings of each, in the same order.
     settings: &'static [config::Listener],
-    /// How each answers TLS, if it does.
+    /// The acceptor of each that speaks TLS.
     acceptors: &'static [Option<Acceptor>],
     first_token: usize,
     watched: bool,
@@ -78,12 +78,12 @@ impl Listeners {
         self.sockets.len()
     }
 
-    /// When listeners that were left alone are to be watched again.
+    /// The time when paused listeners are watched again.
     pub(super) fn resumes_ms(&self) -> Option<u64> {
         self.resumes_ms
     }
 
-    /// Notes that the last round took so long.
+    /// Takes the duration of the last round into account.
     pub(super) fn pace(&mut self, round_ms: u64) {
         self.accepts_max = accepts_max(round_ms);
     }
@@ -102,8 +102,8 @@ impl Listeners {
         accepted
     }
 
-    /// Accepts a few from each listener that nobody has told of: the kernel wakes one worker for a connection, and the
-    /// one that it woke may have died or may hang.
+    /// Accepts a few from each listener without an event: the kernel wakes one worker for a connection, and that worker
+    /// may have died or may hang.
     pub(super) fn look(&mut self, poll: &Poll, now_ms: u64) -> Vec<Accepted> {
         let indices = 0..self.sockets.len();
         indices.flat_map(|index| self.accept_some(poll, index, now_ms)).collect()
@@ -119,8 +119,8 @@ impl Listeners {
         let acceptor = self.acceptors.get(index).and_then(Option::as_ref);
         for _ in 0..self.accepts_max {
             match listener::accept(listener) {
-                Ok((socket, peer)) => {
-                    accepted.push(Accepted::new(socket, peer, settings, acceptor));
+                Ok((socket, remote)) => {
+                    accepted.push(Accepted::new(socket, remote, settings, acceptor));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_about_one_connection(&error) => {}
@@ -139,16 +139,16 @@ impl Listeners {
         accepted
     }
 
-    /// Those that came before the listeners were left: this worker may have been the one that was woken
-    /// for them, and then nobody else was. Who is not taken in here comes with the next one.
+    /// Accepts connections that came before this worker left the listeners: the kernel may have woken this worker alone
+    /// for them. A connection that is not taken in here comes to another worker together with the next one.
     pub(super) fn accept_last(&mut self) -> Vec<Accepted> {
         let mut accepted = Vec::new();
         let each = self.sockets.iter().zip(self.settings).zip(self.acceptors);
         for ((listener, settings), acceptor) in each {
             for _ in 0..LAST_ACCEPTS_MAX {
                 match listener::accept(listener) {
-                    Ok((socket, peer)) => {
-                        accepted.push(Accepted::new(socket, peer, settings, acceptor.as_ref()));
+                    Ok((socket, remote)) => {
+                        accepted.push(Accepted::new(socket, remote, settings, acceptor.as_ref()));
                     }
                     Err(error) if is_about_one_connection(&error) => {}
                     Err(_) => break,
@@ -173,8 +173,8 @@ impl Listeners {
         self.unwatch(poll);
     }
 
-    /// The kernel has no memory for the watch, most likely: others accept meanwhile, and who is served here must
-    /// not suffer for it.
+    /// Pauses: the kernel most likely has no memory for the watch. Other workers accept meanwhile, and the connections
+    /// that are served here must not suffer for it.
     fn put_off(&mut self, poll: &Poll, error: &io::Error, now_ms: u64) {
         tracing::warn!(%error, pause_ms = PAUSE_MS, "cannot watch the listeners");
         self.pause(poll, now_ms);
@@ -186,7 +186,7 @@ impl Listeners {
     }
 
     fn watch(&mut self, poll: &Poll) -> io::Result<()> {
-        // Also where only some come to be watched.
+        // This undoes a watch that only some listeners got as well.
         self.watched = true;
         for (index, listener) in self.sockets.iter().enumerate() {
             self.watch_one(poll, index, listener)?;
@@ -202,7 +202,7 @@ impl Listeners {
     fn unwatch(&mut self, poll: &Poll) {
         if std::mem::replace(&mut self.watched, false) {
             for listener in self.sockets {
-                // It fails for one that is not watched, which is what was wanted.
+                // The call fails for a listener that is not watched, which is the intended state.
                 let _ = epoll::remove(poll, listener.as_raw_fd());
             }
         }
@@ -215,7 +215,7 @@ fn accepts_max(round_ms: u64) -> usize {
     ACCEPTS_MAX.saturating_mul(usize::try_from(rounds).unwrap_or(1))
 }
 
-/// accept(2) passes on what went wrong with the one connection that was next.
+/// Whether the error concerns one connection alone: accept(2) passes on what went wrong with the next one.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,

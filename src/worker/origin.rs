@@ -1,30 +1,29 @@
-//! Who is at the other end of a connection, whose requests come from there, and what their client calls
-//! this server.
+//! The remote of a connection, the clients whose requests come from there, and the name that a client gives this
+//! server.
 //!
-//! `connections` makes the [`Peer`] of each connection, `connection` asks it about each request, the
-//! routes use what comes of it. What must always hold: a header field says something about the client
-//! only if a trusted proxy sent it.
+//! `connections` makes the [`Remote`] of each connection, `connection` asks it about each request, and the routes use the
+//! answers. Invariant: a header field says something about the client only if a trusted proxy sent it.
 
 use crate::address::{self, Networks, Scheme};
 use crate::http::{self, Request};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-/// Who is at the other end of a connection.
+/// The remote of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
+pub(super) struct Remote {
     pub(super) address: IpAddr,
-    /// It is trusted, so it is believed for whom it speaks.
+    /// The remote is a trusted proxy, so it is believed for whom it speaks.
     pub(super) is_proxy: bool,
 }
 
-impl Peer {
+impl Remote {
     pub(super) fn new(address: IpAddr, trusted: &Networks) -> Self {
         Self { address, is_proxy: trusted.contains(address) }
     }
 
-    /// The peer that a trusted balancer has named in its PROXY line. Where it names none, it is the
-    /// balancer itself, but what comes from there may be anybody's and is not believed.
+    /// The remote that a trusted proxy's PROXY line names. If the line names none, the remote is the proxy itself; but
+    /// its requests may be anybody's, so nothing that they say about the client is believed.
     pub(super) fn named(self, source: Option<IpAddr>, trusted: &Networks) -> Self {
         match source {
             Some(source) => Self::new(source, trusted),
@@ -32,7 +31,7 @@ impl Peer {
         }
     }
 
-    /// Whose request this is.
+    /// The client of `request`.
     pub(super) fn client(self, request: &Request<'_>, trusted: &Networks) -> IpAddr {
         if !self.is_proxy {
             return self.address;
@@ -40,8 +39,8 @@ impl Peer {
         address::client(self.address, request.fields("x-forwarded-for"), trusted)
     }
 
-    /// What the request's client calls this server, which it has reached by the scheme `own`; one that named no
-    /// host reads our own address.
+    /// This server as the request's client calls it. The request came by the scheme `own`; for a client that named no
+    /// host, our own address stands in.
     pub(super) fn origin<'h>(
         self,
         request: &Request<'h>,
@@ -62,8 +61,7 @@ impl Peer {
     }
 }
 
-/// Scheme and host of this server as a client calls it, the latter with its port where it is not the
-/// scheme's own.
+/// Scheme and host of this server as a client calls it. The host has a port unless that is the scheme's own.
 #[derive(Debug)]
 pub(super) struct Origin<'h> {
     pub(super) scheme: Scheme,
@@ -76,7 +74,7 @@ impl Origin<'_> {
         format!("{}://{}{path}", self.scheme.as_str(), self.host)
     }
 
-    /// Whether what a client is given travels encrypted.
+    /// Whether the client reads the answer over an encrypted connection.
     pub(super) fn is_https(&self) -> bool {
         self.scheme == Scheme::Https
     }

@@ -1,16 +1,16 @@
-//! Previews of links: what a chat program that fetches a session's link is told in place of the transfer.
+//! Previews of links: the answer to a chat program that fetches a session's link, in place of the transfer.
 //!
-//! Called by the routes of both APIs, for a session that lives. What must always hold: a previewer takes no place and no
-//! byte, and its answer is the same whatever goes on in the session.
+//! The routes of both APIs call this for a session that lives. Invariant: a previewer takes no place and no byte, and
+//! its answer does not depend on the state of the session.
 
-use super::answer::Answer;
+use crate::api::{Answer, RELAYED_FIELDS};
 use crate::http::Request;
-use crate::relay::{RELAYED_FIELDS, Relay};
+use crate::relay::Env;
 
-/// What is read of a `User-Agent`: all of any that was seen. So a long one costs little.
+/// Bytes of a `User-Agent` that are read: more than any known one has, so that a long one costs little.
 const AGENT_BYTES_MAX: usize = 512;
 
-/// What waits behind a link.
+/// The thing that waits behind a link.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Behind {
     File,
@@ -18,8 +18,8 @@ pub(super) enum Behind {
 }
 
 /// Whether the client says that it makes previews of links.
-pub(super) fn is_previewer(relay: &Relay, request: &Request<'_>) -> bool {
-    let names = &relay.config.previewers;
+pub(super) fn is_previewer(env: &Env, request: &Request<'_>) -> bool {
+    let names = &env.config.previewers;
     request.field("user-agent").is_some_and(|agent| {
         let agent = agent.get(..AGENT_BYTES_MAX).unwrap_or(agent);
         names.iter().any(|name| has(agent, name.as_bytes()))
@@ -31,7 +31,7 @@ fn has(text: &[u8], name: &[u8]) -> bool {
     text.windows(name.len().max(1)).any(|part| part.eq_ignore_ascii_case(name))
 }
 
-/// The page for it.
+/// The page for a previewer.
 pub(super) fn page(behind: Behind) -> Answer {
     let (title, advice) = match behind {
         Behind::File => (

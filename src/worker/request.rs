@@ -1,55 +1,29 @@
-//! What both APIs read out of a request: who asks, what it sends, how it is to be answered.
+//! The facts that both APIs read out of a request: its client, its body, its options.
 
-use super::answer::{Answer, Asked};
-use crate::config::{Limits, Receipt};
-use crate::http::{
-    self, Dechunker, ENCODING_BYTES_MAX, Fault, FileName, Framing, Method, Request, Version,
-    accepts, asks_for_part, is_encoding, is_media_type, is_whole,
-};
-use crate::multipart::Multipart;
-use crate::relay::{Body, Cargo, Manner, Reception, Relay};
-use crate::session::Session;
-use std::net::IpAddr;
 use std::time::Duration;
 
-/// What the answer to `request`, which is `client`'s, has to know of it. `read_bytes` of its body were
-/// read with the head.
-pub(super) fn asked(
-    relay: &Relay,
-    request: &Request<'_>,
-    client: IpAddr,
-    read_bytes: usize,
-) -> Asked {
-    // In HTTP/1.0 a body of no stated length may follow, up to the end.
-    let is_open = request.version == Version::Http10
-        && request.framing == Framing::None
-        && matches!(request.method, Method::Post | Method::Put);
-    Asked {
-        client,
-        keep_alive: request.keep_alive && !is_open,
-        version: request.version,
-        problem: accepts(request.field("accept"), "application/problem+json"),
-        head_only: request.method == Method::Head,
-        wait: Duration::ZERO,
-        role: None,
-        cors: relay.config.cors.origins.judge(|| request.field("origin")),
-        chunked: request.framing == Framing::Chunked,
-        unread: !matches!(request.framing, Framing::None | Framing::Length(0)) && read_bytes == 0,
-    }
-}
+use shm::{AddressTag, Want};
 
-/// How many bytes of what follows the head are a body that is empty, though it is chunked: they are
-/// read with the head where a request takes no body. `None`: more must come to tell.
-pub(super) fn empty_body_bytes(
-    relay: &Relay,
-    request: &Request<'_>,
-    behind: &[u8],
-) -> Option<usize> {
-    if super::route::takes_body(relay, request) || request.framing != Framing::Chunked {
+use super::incoming::Incoming;
+use crate::api::ApiName;
+use crate::api::{Answer, Api, RequestInfo};
+use crate::config::{Limits, Receipt};
+use crate::http::{
+    self, Dechunker, ENCODING_BYTES_MAX, Fault, Framing, Request, Version, is_encoding,
+    is_media_type,
+};
+use crate::multipart::Multipart;
+use crate::relay::{Body, Env, Offer, ReceiveRequest, SendRequest};
+use crate::session::Session;
+
+/// The length of a chunked body that is empty. A request that takes no body may bring one, and it is read with the
+/// head. `None`: more bytes must come first.
+pub(super) fn empty_body_bytes(limits: &Limits, framing: Framing, behind: &[u8]) -> Option<usize> {
+    if framing != Framing::Chunked {
         return Some(0);
     }
     let mut body = behind.to_vec();
-    match dechunker(&relay.config.limits).decode(&mut body) {
+    match dechunker(limits).decode(&mut body) {
         Ok(decoded) if decoded.payload > 0 => Some(0),
         Ok(decoded) if decoded.done => Some(decoded.consumed),
         Ok(_) => None,
@@ -61,147 +35,132 @@ fn dechunker(limits: &Limits) -> Dechunker {
     Dechunker::new(limits.chunk_line_bytes_max, limits.trailer_bytes_max, limits.body_bytes_max)
 }
 
-/// Whether the client fetches what nobody has asked to see yet.
+/// Whether the client fetches the page before its user has asked for it.
 pub(super) fn is_prefetch(request: &Request<'_>) -> bool {
     let names = |value: &[u8]| value.to_ascii_lowercase().starts_with(b"prefetch");
     request.field("sec-purpose").is_some_and(names) || request.field("purpose").is_some_and(names)
 }
 
-/// Whether the client asks for a part of the file, and takes nothing else. With `If-Range` it takes the
-/// whole file too: the field names the file that the client has, and no answer of ours gave it a name.
-pub(super) fn asks_for_rest(request: &Request<'_>) -> bool {
-    request.field("if-range").is_none() && request.fields("range").any(asks_for_part)
-}
-
 /// Tokens of one request that are looked at: each costs a digest.
 const TOKENS_MAX: usize = 8;
 
-/// The session's token, if the request brings it: in a cookie, of which a client may have several of the
-/// name, or in `Authorization`.
+/// The session's token, if the request brings it: in `Authorization`, or in a cookie. A client may have several cookies
+/// of the name.
 pub(super) fn token<'b>(request: &Request<'b>, session: &Session) -> Option<&'b [u8]> {
     let bearer = http::bearer(request.field("authorization"));
     let brought = bearer.into_iter().chain(http::cookies(request.fields("cookie"), "token"));
     brought.take(TOKENS_MAX).find(|token| session.is_owned_by(token))
 }
 
-/// How a receiver's request is answered.
-pub(super) fn reception(asked: &Asked, manner: Manner, admitted_as: u64) -> Box<Reception> {
-    let (keep_alive, needs_length) = (asked.goes_on(), asked.version == Version::Http10);
-    Box::new(Reception { keep_alive, needs_length, manner, admitted_as, cors: asked.cors })
+/// A receiver's request.
+pub(super) fn receive_request(
+    info: &RequestInfo,
+    api: Api,
+    want: Want,
+    guest: Option<AddressTag>,
+) -> Box<ReceiveRequest> {
+    let (needs_length, cors) = (info.version == Version::Http10, info.cors);
+    Box::new(ReceiveRequest { needs_length, api, want, guest, cors })
 }
 
-/// What a request brings to send, beside its body.
-pub(super) struct Label {
-    /// The form around its file, if it is one that is to be unpacked.
-    pub(super) form: Option<Multipart>,
-    pub(super) name: Option<FileName>,
-    /// The receipt level, if the request does not say.
-    pub(super) receipt: Receipt,
-    pub(super) manner: Manner,
-    /// See [`Cargo::admitted_as`].
-    pub(super) admitted_as: u64,
-    /// See [`Cargo::for_guest`].
-    pub(super) for_guest: bool,
-}
-
-/// What `request` brings to send; or why it cannot.
-pub(super) fn cargo(
-    relay: &Relay,
-    request: &Request<'_>,
-    asked: &Asked,
-    label: Label,
-) -> Result<Cargo, Answer> {
-    check_length(&relay.config.limits, request, &label.manner, asked)?;
-    refuse_part(request, asked)?;
-    let receipt = match single(request, "x-receipt", asked)? {
-        None => label.receipt,
-        Some(b"acked") => Receipt::Acked,
-        Some(b"sent") => Receipt::Sent,
-        Some(_) => return Err(Answer::bad_request("X-Receipt: acked or sent", asked)),
-    };
-    let content_type = single(request, "content-type", asked)?.filter(|it| is_media_type(it));
-    let encoding = encoding(request, asked)?;
+/// A sender's request, or the reason why it cannot be sent. The body is a `form` or the file itself. The route adds the
+/// part of the file, its name and its guest.
+pub(super) fn send_request(
+    env: &Env,
+    incoming: Incoming<'_>,
+    api: Api,
+    form: Option<Multipart>,
+) -> Result<SendRequest, Answer> {
+    let Incoming { request, info, .. } = incoming;
+    check_length(&env.config.limits, incoming, &api)?;
+    let receipt = receipt(env, incoming, api.name())?;
+    let content_type = single(request, "content-type", info)?.filter(|it| is_media_type(it));
+    let encoding = encoding(request, info)?;
     let is_encoded = encoding.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(b"identity"));
-    if label.form.is_some() && is_encoded {
-        return Err(Answer::bad_request("a form with a Content-Encoding cannot be read", asked));
+    if form.is_some() && is_encoded {
+        return Err(Answer::bad_request(
+            "the relay cannot read a form with a Content-Encoding",
+            info,
+        ));
     }
-    let dechunker = dechunker(&relay.config.limits);
-    Ok(Cargo {
-        body: Body::new(request.framing, label.form, dechunker),
+    let dechunker = dechunker(&env.config.limits);
+    Ok(SendRequest {
+        body: Body::new(request.framing, form, dechunker),
+        offer: Offer::default(),
         content_type: content_type.map(<[u8]>::to_vec),
         encoding,
-        name: label.name,
+        name: None,
         receipt,
-        manner: label.manner,
+        api,
         expects_continue: request.expects_continue && request.version == Version::Http11,
-        client: asked.client,
-        admitted_as: label.admitted_as,
-        for_guest: label.for_guest,
+        client: info.client,
+        guest: None,
+        for_guest: false,
     })
 }
 
-/// Checks that the length of a body is stated, and not too much. A message of HTTP/1.1 needs no body.
-fn check_length(
-    limits: &Limits,
-    request: &Request<'_>,
-    manner: &Manner,
-    asked: &Asked,
-) -> Result<(), Answer> {
+/// The receipt level that a sender asks for, or the usual one of its API.
+pub(super) fn receipt(env: &Env, incoming: Incoming<'_>, api: ApiName) -> Result<Receipt, Answer> {
+    let usual = match api {
+        ApiName::Exchange => env.config.exchange.receipt,
+        ApiName::Messages => env.config.messages.receipt,
+    };
+    match single(incoming.request, "x-receipt", incoming.info)? {
+        None => Ok(usual),
+        Some(b"acked") => Ok(Receipt::Acked),
+        Some(b"sent") => Ok(Receipt::Sent),
+        Some(_) => Err(Answer::bad_request("X-Receipt: acked or sent", incoming.info)),
+    }
+}
+
+/// Checks that the length of a body is stated, and is not too large. A message of HTTP/1.1 needs no body.
+fn check_length(limits: &Limits, incoming: Incoming<'_>, api: &Api) -> Result<(), Answer> {
+    let Incoming { request, info, .. } = incoming;
     let bytes_max = limits.body_bytes_max;
     let fault = match request.framing {
         // An HTTP/1.0 client may mean a body that ends with the connection.
-        Framing::None if matches!(manner, Manner::File) || request.version == Version::Http10 => {
+        Framing::None if matches!(api, Api::Exchange) || request.version == Version::Http10 => {
             Fault::LengthMissing
         }
         Framing::Length(bytes) if bytes > bytes_max => Fault::BodyTooLarge { bytes_max },
         _ => return Ok(()),
     };
-    Err(Answer::fault(fault, asked))
+    Err(Answer::fault(fault, info))
 }
 
-/// The field of this name. Two that differ are refused: nobody knows which counts.
+/// The only field of this name. Two fields that differ are refused: the relay cannot tell which of them counts.
 pub(super) fn single<'b>(
     request: &Request<'b>,
     name: &str,
-    asked: &Asked,
+    info: &RequestInfo,
 ) -> Result<Option<&'b [u8]>, Answer> {
     let mut fields = request.fields(name);
     let first = fields.next();
     if fields.any(|other| Some(other) != first) {
-        let text = format!("two {name} fields that differ");
-        return Err(Answer::bad_request(&text, asked));
+        let text = format!("the request has two different {name} fields");
+        return Err(Answer::bad_request(&text, info));
     }
     Ok(first)
 }
 
 /// The time that `X-Timeout`, or else `?timeout=`, asks for.
-pub(super) fn timeout(request: &Request<'_>, asked: &Asked) -> Result<Option<Duration>, Answer> {
+pub(super) fn timeout(
+    request: &Request<'_>,
+    info: &RequestInfo,
+) -> Result<Option<Duration>, Answer> {
     let field = request.field("x-timeout").map(|value| str::from_utf8(value).unwrap_or_default());
     let Some(text) = field.or(request.query_value("timeout")) else { return Ok(None) };
-    // `parse` alone would take a sign, and refuse what is only more than any maximum.
+    // `parse` alone would accept a sign, and refuse a number that is only larger than any maximum.
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse().unwrap_or(u64::MAX) {
         seconds if is_number && seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(Answer::bad_request("a timeout is a positive whole number of seconds", asked)),
+        _ => Err(Answer::bad_request("a timeout is a positive whole number of seconds", info)),
     }
 }
 
-/// Refuses a body that is only a part of its file: the receiver would take it for the whole.
-fn refuse_part(request: &Request<'_>, asked: &Asked) -> Result<(), Answer> {
-    let length = match request.framing {
-        Framing::Length(bytes) => Some(bytes),
-        _ => None,
-    };
-    if request.fields("content-range").all(|range| is_whole(range, length)) {
-        return Ok(());
-    }
-    let text = "Content-Range: only a whole file is taken, bytes 0-(N-1)/N with Content-Length: N";
-    Err(Answer::bad_request(text, asked))
-}
-
-/// The codings of all `Content-Encoding` fields. What cannot be passed on is refused, since a receiver
-/// that is not told of a coding gets another body.
-fn encoding(request: &Request<'_>, asked: &Asked) -> Result<Option<Vec<u8>>, Answer> {
+/// The codings of all `Content-Encoding` fields. Codings that cannot be passed on are refused: without them a receiver
+/// would get another body.
+fn encoding(request: &Request<'_>, info: &RequestInfo) -> Result<Option<Vec<u8>>, Answer> {
     let fields = request.fields("content-encoding").filter(|field| !field.is_empty());
     let encoding = fields.collect::<Vec<_>>().join(&b", "[..]);
     if encoding.is_empty() {
@@ -209,7 +168,7 @@ fn encoding(request: &Request<'_>, asked: &Asked) -> Result<Option<Vec<u8>>, Ans
     }
     if !is_encoding(&encoding) {
         let text = format!("Content-Encoding: codings, in at most {ENCODING_BYTES_MAX} bytes");
-        return Err(Answer::bad_request(&text, asked));
+        return Err(Answer::bad_request(&text, info));
     }
     Ok(Some(encoding))
 }

@@ -1,4 +1,4 @@
-//! The safe-conduct as a document, for those who accept JSON: the same for both APIs.
+//! The safe-conduct as a document, for clients that accept JSON: the same for both APIs.
 //!
 //! The routes ask here once they have issued a session.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 const JSON: &str = "application/json";
 
-/// A session that was issued, and what its client is told of it.
+/// A session that was issued, with the facts for its client.
 pub(super) struct SafeConduct<'i> {
     pub(super) issued: &'i Issued,
     /// The session's absolute URL.
@@ -18,12 +18,12 @@ pub(super) struct SafeConduct<'i> {
 }
 
 impl SafeConduct<'_> {
-    /// When the session expires, as header fields have it.
+    /// The time when the session expires, as header fields write it.
     pub(super) fn expires(&self) -> String {
         http::http_date_after(self.issued_at, self.lifetime).to_string()
     }
 
-    /// The document and its newline, if `request` accepts one. With `kind` it says of which type the session is.
+    /// The document and its newline, if `request` accepts one. With `kind` the document says the session's type.
     pub(super) fn document(&self, request: &Request<'_>, kind: Option<&str>) -> Option<String> {
         if !accepts(request.field("accept"), JSON) {
             return None;

@@ -1,26 +1,27 @@
-//! Whose turn it is, by address: all transfers, and apart from them all that ask for something.
+//! The order of turns, by address: one for all transfers, and one for all connections that ask for something.
 //!
-//! Called by `Connections`. A turn costs what it costs: a handshake, a refusal, a body of tiny chunks. So a round spends
-//! so much time on each of the two and leaves the rest to the next one, and of those that have to wait each address has a
-//! turn before any has two: a thousand connections of one client keep another waiting no longer than one does.
+//! `Connections` calls this. No turn has a fixed price: it may be a handshake, a refusal, or a body of tiny chunks. So
+//! a round spends a fixed time on each of the two orders, and leaves the rest to the next round. Of the connections
+//! that wait, each address has one turn before any address has two: a thousand connections of one client delay another
+//! client no more than one connection does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-/// Addresses whose room is kept though none of theirs has something to do.
+/// Addresses that keep their room though none of their connections has something to do.
 const KEPT_MAX: usize = 256;
 
-/// Bits of an IPv6 address that are one client's here: a site's, which has 65,536 networks to come from.
+/// Bits of an IPv6 address that name one client here: a site, which has 65,536 networks to come from.
 const SITE_BITS: u32 = 48;
 
-/// Who shares turns: an IPv4 address, or an IPv6 network of [`SITE_BITS`].
+/// The client that shares turns: an IPv4 address, or an IPv6 network of [`SITE_BITS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Asker(u128);
 
 impl Asker {
     pub(super) fn new(client: IpAddr) -> Self {
         Self(match client.to_canonical() {
-            // Beside every IPv6 network: none has the lowest bits.
+            // No IPv6 network has one of the lowest bits, so this meets none of them.
             IpAddr::V4(v4) => u128::from(v4.to_bits()) | 1 << 32,
             IpAddr::V6(v6) => v6.to_bits() & !(u128::MAX >> SITE_BITS),
         })
@@ -31,14 +32,14 @@ impl Asker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     pub(super) key: usize,
-    /// No other ticket has it, so that one which was overtaken is known.
+    /// A number that no other ticket has: it tells a void ticket from the valid one.
     pub(super) number: u64,
 }
 
 /// Connections that have something to do.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// By address, those that came first in front.
+    /// The tickets of each address, the oldest in front.
     askers: BTreeMap<Asker, VecDeque<Ticket>>,
     /// Addresses with something to do, in the order of their turns.
     order: VecDeque<Asker>,
@@ -46,7 +47,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// How many have something to do.
+    /// The number of connections that have something to do.
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -61,7 +62,7 @@ impl Turns {
         tickets.push_back(ticket);
     }
 
-    /// Whose turn is next.
+    /// Takes out the next ticket.
     pub(super) fn next(&mut self) -> Option<Ticket> {
         let asker = self.order.pop_front()?;
         let tickets = self.askers.get_mut(&asker)?;
@@ -107,7 +108,7 @@ mod tests {
         turns.add(modest, of(5001));
         let order: Vec<_> = (0..4).filter_map(|_| next(&mut turns)).collect();
         assert_eq!(order, [1, 5000, 2, 5001]);
-        // Who comes back is behind those of its address that wait.
+        // A connection that comes back is behind the waiting ones of its address.
         turns.add(greedy, of(1));
         assert_eq!((turns.len(), rest(&mut turns).last()), (998, Some(&1)));
         assert_eq!((turns.len(), turns.order.len()), (0, 0));

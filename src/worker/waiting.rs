@@ -1,35 +1,36 @@
-//! Who waits in a session, as the answer to `HEAD` tells it.
+//! The parties that wait in a session, as the answer to `HEAD` tells them.
 //!
-//! The routes of both APIs ask here. It is a look and no more: nothing is taken, nobody is rung, and what was seen
-//! may be over by the time that it is read. A client that may ask could learn the same by taking a place.
+//! The routes of both APIs ask here. The check changes nothing: it takes no place and rings no bell, and its result may
+//! be outdated when the client reads it. A client that may ask could learn the same by taking a place.
 
-use super::answer::{Answer, Asked};
-use super::route;
+use crate::api::{Answer, OFFSET, RequestInfo};
 use crate::http::Status;
-use crate::relay::Relay;
-use shm::{LaneRef, LaneWord, Role, State};
+use crate::relay::Env;
+use shm::{LaneRef, LaneWord, PassedFile, Role, State, Want};
 
 const FIELD: &str = "X-Waiting";
+/// Bytes of the whole file.
+const LENGTH: &str = "Upload-Length";
 
-/// Who is in a lane.
+/// The parties in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
-    /// Nobody, or only what is left of an attempt that is ending.
+    /// No party, or only what is left of an attempt that is ending.
     Nobody,
-    /// One end, which has come before the other.
+    /// One party, which has come before the other.
     Waits(Role),
-    /// Both: they have met, and there is no place for a third.
+    /// Both parties: they are paired, and there is no place for a third.
     Paired,
 }
 
 impl Waiting {
-    /// Looks at `lane`; or says why that cannot be.
-    pub(super) fn look(relay: &Relay, lane: LaneRef, asked: &Asked) -> Result<Self, Answer> {
-        match relay.shared().places(lane) {
+    /// Reads the state of `lane`, or says why that cannot be.
+    pub(super) fn look(env: &Env, lane: LaneRef, info: &RequestInfo) -> Result<Self, Answer> {
+        match env.shared().places(lane) {
             Ok(Some(word)) => Ok(Self::of(word)),
-            // It was good a moment ago: no guess.
-            Ok(None) => Err(route::no_session(asked)),
-            Err(refusal) => Err(route::damaged(refusal, lane.session.slot, asked)),
+            // The session lived a moment ago, so this is no guess.
+            Ok(None) => Err(Answer::no_session(info)),
+            Err(refusal) => Err(Answer::damaged(refusal, lane.session.slot, info)),
         }
     }
 
@@ -54,13 +55,37 @@ impl Waiting {
     }
 }
 
-/// The answer to `HEAD` of a session of the exchange.
-pub(super) fn in_exchange(waiting: Waiting) -> Answer {
-    head().with(FIELD, waiting.as_str())
+/// The answer to `HEAD` of a session of the exchange, whose file passes in `lane`: the party that waits, and the offset
+/// at which a sender should begin.
+pub(super) fn in_exchange(env: &Env, lane: LaneRef, info: &RequestInfo) -> Result<Answer, Answer> {
+    let waiting = Waiting::look(env, lane, info)?;
+    let shared = env.shared();
+    let looked = shared.passed(lane).and_then(|passed| Ok((passed, shared.wanted(lane)?)));
+    let (passed, wanted) = looked.map_err(|it| Answer::damaged(it, lane.session.slot, info))?;
+    let passed = passed.file();
+    let offset = match wanted {
+        // Once both are paired, the offset that is reached says more.
+        Some(want) if waiting == Waiting::Waits(Role::Receiver) => begins_at(want, passed),
+        _ => passed.map_or(0, |file| file.delivered),
+    };
+    let answer = head().with(FIELD, waiting.as_str()).with(OFFSET, offset.to_string());
+    Ok(match passed {
+        Some(file) => answer.with(LENGTH, file.total.to_string()),
+        None => answer,
+    })
 }
 
-/// The answer to `HEAD` of a message session: who of the other party waits, `here` being the lane in which the
-/// one that asks receives, `there` the one in which it sends.
+/// The offset for a sender, for a receiver with this `want`, after `passed` has passed: the same at which the two would
+/// begin.
+fn begins_at(want: Want, passed: Option<PassedFile>) -> u64 {
+    let Want::Rest { from, last: None, of } = want else { return 0 };
+    let is_of_it = of.is_none_or(|of| passed.is_some_and(|file| file.tag == of));
+    let is_in_it = passed.is_none_or(|file| from < file.total);
+    if is_of_it && is_in_it { from } else { 0 }
+}
+
+/// The answer to `HEAD` of a session of messages: the other party, if it waits. The client that asks receives in the
+/// lane `here`, and sends in the lane `there`.
 pub(super) fn in_messages(here: Waiting, there: Waiting) -> Answer {
     let waits = [(here, Role::Sender), (there, Role::Receiver)]
         .map(|(waiting, peer)| (waiting == Waiting::Waits(peer)).then(|| name(peer)));
@@ -71,7 +96,8 @@ pub(super) fn in_messages(here: Waiting, there: Waiting) -> Answer {
     head().with(FIELD, waiting)
 }
 
-/// What `GET` would give is not known before its sender has come, and neither is its length.
+/// The head of the answer. The body that `GET` would give is not known before its sender has come, and neither is its
+/// length.
 fn head() -> Answer {
     Answer::of_unknown_body(Status::Ok)
 }
@@ -91,7 +117,7 @@ mod tests {
     fn seen(sender: State, receiver: State, begun: bool) -> Waiting {
         let place = |state| {
             let owner = WorkerId::new(0).map(|worker| Owner::new(worker, 0));
-            owner.map(|owner| Place { state, owner, mark: false })
+            owner.map(|owner| Place { state, owner, incompatible: false })
         };
         let places = place(sender).zip(place(receiver));
         places.map_or(Waiting::Nobody, |(sender, receiver)| {

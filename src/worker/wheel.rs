@@ -1,13 +1,13 @@
-//! All deadlines of a worker in one hierarchical timer wheel: at most one a key, where a key is the index of a
-//! connection in the worker's slab. Asked by the worker's loop how long it may sleep, and for what has come due.
+//! All deadlines of a worker in one hierarchical timer wheel: at most one a key. A key is the index of a connection in
+//! the worker's slab. The worker's loop asks how long it may sleep, and which keys are due.
 //!
-//! Must always hold: an armed key lies in exactly one list, and in a level's list its deadline differs from `elapsed` in
-//! that level's digit and agrees with it in every higher one. So the lists of a level are never behind `elapsed`, never
-//! wrap around, and the lowest level that has any holds the earliest deadline.
+//! Invariant: an armed key lies in exactly one list, and in a level's list its deadline differs from `elapsed` in that
+//! level's digit and agrees with it in every higher one. So the lists of a level are never behind `elapsed`, never wrap
+//! around, and the lowest level that has any holds the earliest deadline.
 //!
-//! Own code, for want of a fit: what is re-armed here at every read and write must not allocate, and must be found again
-//! by a key that the caller already has. The wheels to be had hand out keys of their own, own the payload, or come with
-//! a runtime.
+//! No library fits: a deadline that is re-armed at every read and write must not allocate, and must be found by a key
+//! that the caller already has. The wheels of libraries hand out keys of their own, own the payload, or come with a
+//! runtime.
 
 /// Bits of a deadline that one level sorts by.
 const DIGIT_BITS: usize = 6;
@@ -15,7 +15,7 @@ const DIGIT_BITS: usize = 6;
 const DIGITS: usize = 1 << DIGIT_BITS;
 /// Levels enough for every `u64`, so that no deadline is too far away and none wraps around.
 const LEVELS: usize = (u64::BITS as usize).div_ceil(DIGIT_BITS);
-/// The list of those whose time has come already.
+/// The list of deadlines that have come already.
 const DUE: usize = LEVELS * DIGITS;
 /// No list, no node.
 const NONE: usize = usize::MAX;
@@ -23,21 +23,21 @@ const NONE: usize = usize::MAX;
 /// Timers in ticks of one millisecond on a clock of the caller's.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// Up to here, and including it, all has fired.
+    /// The time up to which, inclusive, all deadlines have fired.
     elapsed: u64,
     /// A bit for every list of a level that is not empty.
     occupied: [u64; LEVELS],
-    /// First node of every list: level by level, then [`DUE`].
+    /// The first node of every list: level by level, then [`DUE`].
     heads: [usize; DUE + 1],
-    /// By key; grown on demand, never shrunk.
+    /// The nodes by key; they grow on demand and never shrink.
     nodes: Vec<Node>,
 }
 
-/// One key's timer.
+/// The timer of one key.
 #[derive(Debug, Clone, Copy)]
 struct Node {
     deadline: u64,
-    /// The list it is in; [`NONE`] if it is not armed.
+    /// The list that holds it; [`NONE`] if it is not armed.
     list: usize,
     previous: usize,
     next: usize,
@@ -46,13 +46,13 @@ struct Node {
 const UNARMED: Node = Node { deadline: 0, list: NONE, previous: NONE, next: NONE };
 
 impl Wheel {
-    /// An empty wheel; its time begins at `now_ms`.
+    /// An empty wheel whose time begins at `now_ms`.
     pub(crate) fn new(now_ms: u64) -> Self {
         Self { elapsed: now_ms, occupied: [0; LEVELS], heads: [NONE; DUE + 1], nodes: Vec::new() }
     }
 
-    /// Lets `key` fire at `deadline_ms`, and no longer at what was set before. One that is past
-    /// fires at the next [`advance`](Self::advance).
+    /// Lets `key` fire at `deadline_ms`, and no longer at the deadline before. A deadline in the past fires at the next
+    /// [`advance`](Self::advance).
     pub(crate) fn arm(&mut self, key: usize, deadline_ms: u64) {
         self.cancel(key);
         if key >= self.nodes.len() {
@@ -61,7 +61,7 @@ impl Wheel {
         self.link(key, deadline_ms);
     }
 
-    /// Forgets the deadline of `key`, if it has one.
+    /// Disarms `key`, if it is armed.
     pub(crate) fn cancel(&mut self, key: usize) {
         if self.nodes.get(key).is_some_and(|node| node.list != NONE) {
             self.unlink(key);
@@ -80,9 +80,9 @@ impl Wheel {
         self.elapsed = self.elapsed.max(now_ms);
     }
 
-    /// When to call [`advance`](Self::advance) next: never later than the next deadline, exact
-    /// where time has come into the same 64 ms. If it is early, `advance` fires nothing and the next
-    /// answer is closer, ten times at most.
+    /// The time at which to call [`advance`](Self::advance) next. It is never later than the next deadline, and exact
+    /// once time has come into the same 64 ms. An early call fires nothing and brings the next answer closer, ten times
+    /// at most.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         if self.heads[DUE] != NONE {
             return Some(self.elapsed);
@@ -100,7 +100,7 @@ impl Wheel {
         Some((level * DIGITS + digit, start))
     }
 
-    /// Empties a list: what is due fires, the rest comes closer by at least one level.
+    /// Empties a list: due keys fire, all others come closer by at least one level.
     fn drain(&mut self, list: usize, fired: &mut Vec<usize>) {
         let mut key = self.heads[list];
         while key != NONE {
@@ -122,7 +122,7 @@ impl Wheel {
         }
         let level = (deadline ^ self.elapsed).ilog2() as usize / DIGIT_BITS;
         let digit = (deadline >> (level * DIGIT_BITS)) % DIGITS as u64;
-        // It is less than DIGITS, and always fits.
+        // The difference is less than DIGITS, so it always fits.
         level * DIGITS + usize::try_from(digit).unwrap_or(0)
     }
 

@@ -1,5 +1,5 @@
-//! What a process that has been taken over could try: each as one bare system call, since what a library makes of it
-//! is not what is asked. Where nothing refuses them, they fail for another reason or do no harm.
+//! Attempts that a process could make once it has been taken over: each as one bare system call, since what a library
+//! makes of it is not what is asked. Where nothing refuses them, they fail for another reason or do no harm.
 
 use std::ffi::{CString, c_long};
 use std::fs::File;
@@ -14,7 +14,7 @@ use idontstore::sandbox::Shared;
 use libc::{AT_FDCWD, syscall};
 use tempfile::TempDir;
 
-/// One thing to try: gives less than zero, and an errno, where it failed.
+/// An attempt: gives less than zero, and an errno, where it failed.
 pub(crate) struct Attempt {
     pub(crate) name: &'static str,
     /// A free process needs to be root for it.
@@ -24,7 +24,7 @@ pub(crate) struct Attempt {
     pub(crate) make: fn(&Stage) -> c_long,
 }
 
-/// What there is to try it on. All of it is gone when this is.
+/// Files and sockets to make attempts on. All of it is gone when this is.
 pub(crate) struct Stage {
     file: CString,
     new: CString,
@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     /// Written at its end alone.
     log: File,
     listener: TcpListener,
-    /// What others write to as well.
+    /// A socket that other processes write to as well.
     shared: UnixStream,
     /// Neither bound nor connected.
     socket: OwnedFd,
@@ -87,7 +87,7 @@ impl Stage {
         }
     }
 
-    /// What of it others have, too.
+    /// The part that other processes have, too.
     pub(crate) fn shared(&self) -> Shared {
         let fds = vec![self.listener.as_raw_fd(), self.shared.as_raw_fd()];
         Shared { fds, log: Some(self.log.as_raw_fd()) }
@@ -219,17 +219,17 @@ fn map(rights: libc::c_int, fd: RawFd) -> c_long {
 const NOWHERE: *const libc::c_char = c"/nonexistent".as_ptr();
 const EXECUTABLE: libc::c_int = libc::PROT_READ | libc::PROT_EXEC;
 
-/// Those that any process may do.
+/// Attempts that any process may make.
 const fn anybody(name: &'static str, make: fn(&Stage) -> c_long) -> Attempt {
     Attempt { name, takes_root: false, machine_may_refuse: false, make }
 }
 
-/// Those that root may do.
+/// Attempts that root may make.
 const fn root(name: &'static str, make: fn(&Stage) -> c_long) -> Attempt {
     Attempt { name, takes_root: true, machine_may_refuse: false, make }
 }
 
-/// Those that not even root may do everywhere.
+/// Attempts that not even root may make everywhere.
 const fn maybe(name: &'static str, make: fn(&Stage) -> c_long) -> Attempt {
     Attempt { name, takes_root: true, machine_may_refuse: true, make }
 }

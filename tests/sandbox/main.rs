@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 
 mod attempts;
+#[path = "../e2e/harness/needs.rs"]
+mod needs;
 
 use attempts::{Attempt, Stage};
 use idontstore::sandbox::{self, Shared};
@@ -38,7 +40,7 @@ fn in_child(body: impl FnOnce(&mut File)) -> (String, WaitStatus) {
     (said, waitpid(child.pid, None).unwrap())
 }
 
-/// What each attempt came to, in a process that has called `prepare`.
+/// Returns the result of each attempt, in a process that has called `prepare`.
 fn attempt_all(prepare: impl FnOnce(&Stage)) -> BTreeMap<String, i32> {
     let stage = Stage::set();
     let (said, ended) = in_child(|out| {
@@ -96,8 +98,7 @@ fn a_free_process_is_refused_nothing_of_it() {
 
 #[test]
 fn without_the_sandbox_a_worker_is_no_longer_root_and_has_no_capability() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+    if !needs::needs_root() {
         return;
     }
     let (said, _) = in_child(|out| {
@@ -141,7 +142,7 @@ fn what_a_worker_is_for_works_still() {
     let (said, ended) = in_child(|out| {
         sandbox::enter(&nobody(), Some(&Shared::default())).unwrap();
         let (mut served, _) = idontstore::sys::listener::accept(&listener).unwrap();
-        // What is given up is reset.
+        // A connection that is given up is reset.
         socket2::SockRef::from(&served).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         socket2::SockRef::from(&served).set_linger(None).unwrap();
         served.write_all(b"hello").unwrap();
@@ -157,7 +158,7 @@ fn what_a_worker_is_for_works_still() {
     assert_eq!(heard, "hello");
 }
 
-/// Between a pipe and a socket, as payload passes; and nothing can be written by splice(2) that cannot be by write(2).
+/// Payload passes between a pipe and a socket; splice(2) can write nothing that write(2) cannot.
 #[test]
 fn payload_passes_through_a_pipe_and_nowhere_else() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -196,7 +197,7 @@ fn payload_passes_through_a_pipe_and_nowhere_else() {
     assert_eq!(std::fs::read_to_string(kept.path()).unwrap(), "text");
 }
 
-/// Under a filter, as of a service manager, that refuses to change capabilities, and nothing else.
+/// A service manager's filter may refuse changes of capabilities, and nothing else.
 #[test]
 fn a_manager_that_forbids_to_change_capabilities_is_no_reason_to_stop() {
     let (said, ended) = in_child(|out| {

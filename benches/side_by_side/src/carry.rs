@@ -31,24 +31,45 @@ pub(crate) fn carry(
         let receiving = scope.spawn(|| receive(receivers, bytes, verifies));
         let sent = run(senders, verifies, &mut Senders);
         let received = receiving.join().map_err(|_| "the receivers' thread panicked")?;
-        // What the receivers' side knows of a failure says more.
+        // The receivers' side knows more of a failure than the senders' side.
         let received = received?;
         sent.map(|()| received)
     })?;
     let (spent, own) = (cpu()? - before, own_cpu()? - own_before);
     let gib = bytes as f64 * transfers as f64 / GIB;
     let took = receivers.last.duration_since(start).as_secs_f64();
-    let peak = watch.map_or(0.0, |watch| watch.peak() as f64 / MIB);
+    let peaks = watch.map_or([0; 2], |watch| watch.peaks());
+    let [peak, pipes] = peaks.map(|bytes| bytes as f64 / MIB);
     let mut values = vec![
         (Metric::CpuPerGib, spent.as_secs_f64() / gib),
         (Metric::AllCpuPerGib, (spent + own).as_secs_f64() / gib),
         (Metric::GibPerSecond, gib / took),
         (Metric::PeakMib, peak),
+        (Metric::PipesMib, pipes),
     ];
     if transfers > 1 {
         values.push((Metric::Fairness, jain(&receivers.progress)));
     }
+    values.extend(carrier.landed());
     Ok(Sample(values))
+}
+
+/// Runs both ends of a transfer, and `meanwhile` beside them, which is told whether one end is over.
+pub(crate) fn send_and_receive<T>(
+    ends: Ends,
+    verifies: bool,
+    meanwhile: impl FnOnce(&dyn Fn() -> bool) -> Outcome<T>,
+) -> Outcome<T> {
+    std::thread::scope(|scope| {
+        let sides = [ends.sender, ends.receiver];
+        let sides = sides.map(|end| scope.spawn(|| run(vec![end], verifies, &mut Senders)));
+        let found = meanwhile(&|| sides.iter().any(|side| side.is_finished()));
+        for side in sides {
+            // A side knows more of a failure than `meanwhile`.
+            side.join().map_err(|_| "a side's thread panicked")??;
+        }
+        found
+    })
 }
 
 /// CPU time of this program so far.

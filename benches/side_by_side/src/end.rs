@@ -1,5 +1,5 @@
-//! One end of a transfer, a sender or a receiver: a connection, and the steps that it has to take. Every
-//! kind of target is spoken to in these steps, so the generator's own work is the same for all.
+//! An end of a transfer, a sender or a receiver: a connection, and the steps that it has to take. The generator
+//! speaks to every kind of target in these steps, so its own work is the same for all.
 
 use crate::hearing::{Expect, Head, Hearing};
 use crate::stream::Stream;
@@ -17,12 +17,12 @@ pub(crate) enum Step {
     Hear(Expect),
 }
 
-/// What an end waits for.
+/// The readiness that an end waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     Read,
     Write,
-    /// It has taken all of its steps.
+    /// The end has taken all of its steps.
     Nothing,
 }
 
@@ -53,8 +53,8 @@ impl End {
         self.hearing.as_ref().map_or(0, |hearing| hearing.body)
     }
 
-    /// Takes steps as far as they go at once, but moves no more than one call of payload, so that
-    /// everybody has a turn. `verifies`: whether each byte of a payload is looked at.
+    /// Takes steps as far as they go at once, but moves no more than one call of payload, so that every end has a
+    /// turn. `verifies`: whether to compare each byte of a payload.
     pub(crate) fn turn(&mut self, buffer: &mut [u8], verifies: bool) -> Outcome<Need> {
         while let Some(step) = self.steps.front() {
             let outcome = match step {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 const EVENTS_MAX: usize = 64;
 
-/// What happens when an end has taken its steps.
+/// Decides what happens when an end has taken its steps.
 pub(crate) trait Driver {
     /// Gives the end back with further steps, or lets its connection close.
     fn done(&mut self, engine: &mut Engine, id: usize, end: End) -> Outcome<Option<End>>;
@@ -23,7 +23,7 @@ pub(crate) struct Engine {
     ends: Vec<Option<(End, Need)>>,
     /// Places of `ends` that are empty.
     free: Vec<usize>,
-    /// Those that were done as soon as they were added.
+    /// Ends that were done as soon as they were added.
     done: Vec<(usize, End)>,
     live: usize,
     buffer: Vec<u8>,
@@ -68,12 +68,12 @@ impl Engine {
         self.ends.iter().flatten().map(|(end, _)| end)
     }
 
-    /// Whoever is not done by now is left alone.
+    /// Stops the loop. Ends that are not done by now are left alone.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Until all are done or it is stopped.
+    /// Runs until all ends are done or the loop is stopped.
     pub(crate) fn run(&mut self, driver: &mut impl Driver) -> Outcome<()> {
         let mut events = [EpollEvent::empty(); EVENTS_MAX];
         let mut last = Instant::now();
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     fn turn(&mut self, driver: &mut impl Driver, id: usize) -> Outcome<()> {
-        // One that another's event has ended has none any more.
+        // An end that another end's event has ended has no events any more.
         let Some((mut end, needed)) = self.ends[id].take() else { return Ok(()) };
         match end.turn(&mut self.buffer, self.verifies)? {
             Need::Nothing => self.over(driver, id, end, Some(needed)),

@@ -1,4 +1,7 @@
 //! Small exchanges, one after the other in each of some lanes, for a while; and what they cost.
+//!
+//! After each so many the clock stands still. Sessions that have to be there before an exchange begins are issued
+//! then, no more at a time than the relay lets one address have by default. All contenders have such pauses.
 
 use crate::Outcome;
 use crate::end::{End, Step};
@@ -6,79 +9,167 @@ use crate::engine::{Driver, Engine};
 use crate::hearing::Expect;
 use crate::process::Tree;
 use crate::sample::{Metric, Sample, micros};
-use crate::scenes::BODY_BYTES;
 use crate::stream::Stream;
-use crate::targets::relay::{Receipt, location, safe_conduct};
-use crate::targets::{Lane, Requests, request};
+use crate::targets::relay::{Receipt, Relay, location, safe_conduct};
+use crate::targets::{Lane, Requests, put, request};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many exchanges since then.
-fn sample(tree: &Tree, exchanges: u64, start: Instant, cpu: Duration) -> Outcome<Sample> {
-    let (took, cpu) = (start.elapsed(), tree.cpu()? - cpu);
-    let exchanges = exchanges as f64;
-    Ok(Sample(vec![
-        (Metric::PerSecond, exchanges / took.as_secs_f64()),
-        (Metric::CpuEach, micros(cpu) / exchanges),
-        (Metric::PerCpuSecond, exchanges / cpu.as_secs_f64()),
-    ]))
+/// Bytes that each exchange carries.
+pub(crate) const BODY_BYTES: u64 = 1024;
+/// Exchanges between two pauses. An address may have 862 sessions by default.
+pub(crate) const BATCH: usize = 500;
+/// How long a pause is in which nothing is issued: what is under way comes to its end, as it does while sessions are issued.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Time of the clock and of the target's CPUs, without the pauses.
+pub(crate) struct Stopwatch<'t> {
+    tree: &'t Tree,
+    took: Duration,
+    pub(crate) cpu: Duration,
+    /// When it began to run, and the target's CPU time by then.
+    since: Option<(Instant, Duration)>,
 }
 
-/// On connections that are kept alive. A receiver sends its next request as soon as it has a body, a
-/// sender as soon as it has its answer; neither knows of the other. All are in one thread.
-pub(crate) fn kept_alive(tree: &Tree, lanes: Vec<Lane>, span: Duration) -> Outcome<Sample> {
-    let (start, cpu) = (Instant::now(), tree.cpu()?);
-    let mut driver =
-        KeptAlive { until: start + span, senders: lanes.len(), exchanges: 0, parties: Vec::new() };
+impl<'t> Stopwatch<'t> {
+    pub(crate) fn new(tree: &'t Tree) -> Self {
+        Self { tree, took: Duration::ZERO, cpu: Duration::ZERO, since: None }
+    }
+
+    pub(crate) fn start(&mut self) -> Outcome<()> {
+        let cpu = self.tree.cpu()?;
+        self.since = Some((Instant::now(), cpu));
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self) -> Outcome<()> {
+        if let Some((start, cpu)) = self.since.take() {
+            self.took += start.elapsed();
+            self.cpu += self.tree.cpu()? - cpu;
+        }
+        Ok(())
+    }
+
+    fn took(&self) -> Duration {
+        self.took + self.since.map_or(Duration::ZERO, |(start, _)| start.elapsed())
+    }
+
+    /// So many exchanges.
+    fn sample(&self, exchanges: u64) -> Sample {
+        let exchanges = exchanges as f64;
+        Sample(vec![
+            (Metric::PerSecond, exchanges / self.took.as_secs_f64()),
+            (Metric::CpuEach, micros(self.cpu) / exchanges),
+            (Metric::PerCpuSecond, exchanges / self.cpu.as_secs_f64()),
+        ])
+    }
+}
+
+/// Runs exchanges on connections that are kept alive. A receiver sends its next request as soon as it has a body, a
+/// sender as soon as it has its answer; neither knows of the other. All are in one thread. `issuer` issues sessions,
+/// if exchanges need any.
+pub(crate) fn kept_alive(
+    tree: &Tree,
+    lanes: Vec<Lane>,
+    span: Duration,
+    issuer: Option<&Relay>,
+) -> Outcome<Sample> {
+    let mut driver = KeptAlive {
+        watch: Stopwatch::new(tree),
+        span,
+        issuer,
+        parties: Vec::new(),
+        begun: vec![0; lanes.len()],
+        senders: lanes.len(),
+        left: 0,
+        issued: Vec::new(),
+        exchanges: 0,
+    };
     let mut engine = Engine::new(true)?;
     for lane in lanes {
         let requests = Rc::new(lane.requests);
         for (stream, receives) in [(lane.receiver, true), (lane.sender, false)] {
             let hears = if receives { Expect::Payload(BODY_BYTES) } else { lane.answer };
-            let mut party = Party { requests: Rc::clone(&requests), receives, hears, number: 0 };
-            let end = End::new(stream, party.next());
-            driver.parties.push(party);
-            engine.add(end)?;
+            let requests = Rc::clone(&requests);
+            driver.parties.push(Party { requests, receives, hears, number: 0 });
+            let steps = driver.next(driver.parties.len() - 1)?;
+            engine.add(End::new(stream, steps))?;
         }
     }
     engine.run(&mut driver)?;
-    sample(tree, driver.exchanges, start, cpu)
+    driver.watch.stop()?;
+    if let Some(relay) = issuer {
+        relay.keep_issued(driver.issued);
+    }
+    Ok(driver.watch.sample(driver.exchanges))
 }
 
 struct Party {
     requests: Rc<Requests>,
     receives: bool,
     hears: Expect,
-    /// Of its next exchange.
+    /// The number of the party's last exchange.
     number: u64,
 }
 
-impl Party {
-    fn next(&mut self) -> [Step; 2] {
-        self.number += 1;
-        let requests = &self.requests;
-        let say = if self.receives { requests.get(self.number) } else { requests.put(self.number) };
-        [Step::Say(say), Step::Hear(self.hears)]
+struct KeptAlive<'t> {
+    watch: Stopwatch<'t>,
+    span: Duration,
+    issuer: Option<&'t Relay>,
+    /// The parties by the ids of their ends, which stay the same during the run; the two parties of a lane are
+    /// neighbours.
+    parties: Vec<Party>,
+    /// Exchanges of each lane that one of its two has begun.
+    begun: Vec<u64>,
+    /// Senders that go on.
+    senders: usize,
+    /// Exchanges that may begin before the next pause, and the paths for them.
+    left: usize,
+    issued: Vec<String>,
+    exchanges: u64,
+}
+
+impl KeptAlive<'_> {
+    fn pause(&mut self) -> Outcome<()> {
+        self.watch.stop()?;
+        match self.issuer {
+            Some(relay) => self.issued = relay.issued(BATCH)?,
+            None => thread::sleep(PAUSE),
+        }
+        self.left = BATCH;
+        self.watch.start()
+    }
+
+    /// The next steps of a party. The party that comes first to an exchange begins it.
+    fn next(&mut self, id: usize) -> Outcome<[Step; 2]> {
+        let number = self.parties.get(id).ok_or("an end that nobody has")?.number;
+        if number == self.begun[id / 2] {
+            if self.left == 0 {
+                self.pause()?;
+            }
+            self.left -= 1;
+            self.begun[id / 2] += 1;
+            if let Requests::Issued { paths, .. } = self.parties[id].requests.as_ref() {
+                paths.borrow_mut().push(self.issued.pop().ok_or("no session is left")?);
+            }
+        }
+        let party = &mut self.parties[id];
+        party.number += 1;
+        let (requests, number) = (&party.requests, party.number);
+        let say = if party.receives { requests.get(number) } else { requests.put(number) };
+        Ok([Step::Say(say), Step::Hear(party.hears)])
     }
 }
 
-struct KeptAlive {
-    until: Instant,
-    /// Senders that go on.
-    senders: usize,
-    exchanges: u64,
-    /// By the ids of their ends, which stay as long as it runs.
-    parties: Vec<Party>,
-}
-
-impl Driver for KeptAlive {
+impl Driver for KeptAlive<'_> {
     fn done(&mut self, engine: &mut Engine, id: usize, mut end: End) -> Outcome<Option<End>> {
-        let party = self.parties.get_mut(id).ok_or("an end that nobody has")?;
+        let party = self.parties.get(id).ok_or("an end that nobody has")?;
         if !party.receives {
             self.exchanges += 1;
-            if Instant::now() >= self.until {
+            if self.watch.took() >= self.span {
                 self.senders -= 1;
                 if self.senders == 0 {
                     engine.stop();
@@ -86,7 +177,7 @@ impl Driver for KeptAlive {
                 return Ok(None);
             }
         }
-        end.go_on(party.next());
+        end.go_on(self.next(id)?);
         Ok(Some(end))
     }
 }
@@ -94,42 +185,57 @@ impl Driver for KeptAlive {
 /// How an exchange on fresh connections is begun.
 #[derive(Debug)]
 pub(crate) enum Fresh {
-    /// With a session that is asked for.
-    Sessions(SocketAddr, Receipt),
+    /// Each exchange asks for its session on a connection of its own.
+    Asked(Rc<Relay>, Receipt),
+    /// Each exchange uses a session that was issued before.
+    Issued(Rc<Relay>, Receipt),
     /// On a path that nobody has used.
-    Paths(Paths),
+    Paths(SocketAddr),
 }
 
-#[derive(Debug)]
-pub(crate) struct Paths {
-    address: SocketAddr,
-    used: u64,
-}
-
-impl Paths {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, used: 0 }
+impl Fresh {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Asked(relay, _) | Self::Issued(relay, _) => relay.address,
+            Self::Paths(address) => *address,
+        }
     }
 }
 
-/// On fresh connections, which the generator closes once it has its answer: one for asking, where there
-/// is something to ask for, one for the receiver, one for the sender. The two begin at the same time.
+/// On fresh connections, which the generator closes once it has its answer: one for the receiver, one for the sender,
+/// and where it is said so one for asking before. The two begin at the same time.
 pub(crate) fn fresh(tree: &Tree, kind: Fresh, lanes: usize, span: Duration) -> Outcome<Sample> {
-    let (start, cpu) = (Instant::now(), tree.cpu()?);
-    let left = vec![0; lanes];
+    // The time makes paths of different runs different.
+    let prefix = format!("/{:?}-", Instant::now()).replace(' ', "");
+    let (left, roles) = (vec![0; lanes], HashMap::new());
     let mut driver =
-        FreshDriver { kind, until: start + span, left, roles: HashMap::new(), exchanges: 0 };
-    let mut engine = Engine::new(true)?;
-    for lane in 0..lanes {
-        driver.begin(&mut engine, lane)?;
+        FreshDriver { kind, prefix, paths: Vec::new(), begun: 0, left, roles, exchanges: 0 };
+    let mut watch = Stopwatch::new(tree);
+    while watch.took() < span {
+        driver.begun = 0;
+        match &driver.kind {
+            Fresh::Issued(relay, _) => driver.paths = relay.issued(BATCH)?,
+            _ => thread::sleep(PAUSE),
+        }
+        watch.start()?;
+        let mut engine = Engine::new(true)?;
+        for lane in 0..lanes {
+            driver.begin(&mut engine, lane)?;
+        }
+        engine.run(&mut driver)?;
+        watch.stop()?;
     }
-    engine.run(&mut driver)?;
-    sample(tree, driver.exchanges, start, cpu)
+    Ok(watch.sample(driver.exchanges))
 }
 
 struct FreshDriver {
     kind: Fresh,
-    until: Instant,
+    /// The beginning of paths, if sessions are not issued.
+    prefix: String,
+    /// The paths that were issued for this batch.
+    paths: Vec<String>,
+    /// Exchanges of this batch that have begun.
+    begun: usize,
     /// For each lane, how many of its two ends are not done.
     left: Vec<usize>,
     /// The lane of an end, and whether it is one that asks.
@@ -139,36 +245,35 @@ struct FreshDriver {
 
 impl FreshDriver {
     fn begin(&mut self, engine: &mut Engine, lane: usize) -> Outcome<()> {
-        match &mut self.kind {
-            Fresh::Sessions(address, _) => {
-                let asking = [Step::Say(safe_conduct()), Step::Hear(Expect::Answer)];
-                let id = engine.add(End::new(Stream::connect(*address, None)?, asking))?;
-                self.roles.insert(id, (lane, true));
-                Ok(())
-            }
-            Fresh::Paths(paths) => {
-                paths.used += 1;
-                // The time makes paths of different runs different.
-                let path = format!("/{:?}-{}", self.until, paths.used).replace(' ', "");
-                self.meet(engine, lane, &path)
-            }
+        if self.begun == BATCH {
+            return Ok(());
         }
+        self.begun += 1;
+        let path = match &self.kind {
+            Fresh::Asked(relay, _) => {
+                let asking = [Step::Say(safe_conduct()), Step::Hear(Expect::Answer)];
+                let id = engine.add(End::new(Stream::connect(relay.address, None)?, asking))?;
+                self.roles.insert(id, (lane, true));
+                return Ok(());
+            }
+            Fresh::Issued(..) => self.paths.pop().ok_or("no session is left")?,
+            // Exchanges that are done and this one's place in the batch together differ for any two.
+            Fresh::Paths(_) => format!("{}{}-{}", self.prefix, self.exchanges, self.begun),
+        };
+        self.meet(engine, lane, &path)
     }
 
     /// Lets a receiver and a sender begin.
     fn meet(&mut self, engine: &mut Engine, lane: usize, path: &str) -> Outcome<()> {
-        let (address, fields) = match &self.kind {
-            Fresh::Sessions(address, receipt) => (*address, format!("X-Receipt: {receipt}\r\n")),
-            Fresh::Paths(paths) => (paths.address, String::new()),
+        let address = self.kind.address();
+        let (fields, answer) = match &self.kind {
+            Fresh::Asked(_, receipt) | Fresh::Issued(_, receipt) => {
+                (format!("X-Receipt: {receipt}\r\n"), Expect::Report(BODY_BYTES))
+            }
+            Fresh::Paths(_) => (String::new(), Expect::Answer),
         };
         let get = [Step::Say(request("GET", path, "")), Step::Hear(Expect::Payload(BODY_BYTES))];
-        let put = request("PUT", path, &format!("{fields}Content-Length: {BODY_BYTES}\r\n"));
-        let put = [put.as_slice(), crate::payload::at(0, BODY_BYTES)].concat();
-        let answer = match self.kind {
-            Fresh::Sessions(..) => Expect::Report(BODY_BYTES),
-            Fresh::Paths(_) => Expect::Answer,
-        };
-        let put = [Step::Say(put), Step::Hear(answer)];
+        let put = [Step::Say(put(path, &fields, BODY_BYTES)), Step::Hear(answer)];
         self.left[lane] = 2;
         for steps in [get, put] {
             let id = engine.add(End::new(Stream::connect(address, None)?, steps))?;
@@ -191,9 +296,7 @@ impl Driver for FreshDriver {
         self.left[lane] -= 1;
         if self.left[lane] == 0 {
             self.exchanges += 1;
-            if Instant::now() < self.until {
-                self.begin(engine, lane)?;
-            }
+            self.begin(engine, lane)?;
         }
         Ok(None)
     }

@@ -1,16 +1,28 @@
-//! Where it has to get: ratios of medians in one run, with the CPUs near if nothing else is said.
+//! Where it has to get: ratios of medians in one run, with the CPUs near if nothing else is said. Peers are compared with
+//! connections as they land; where a worker is chosen, that is to explain, beside a limit or another placement.
 
 use crate::machine::Distance;
-use crate::sample::{Metric, Runs};
+use crate::sample::{Metric, ROUNDS_MIN, Runs, is_of};
 use crate::scenes::{
-    CHUNKS_ONE, CHUNKS_TWO, HAPROXY_SPLICE, MULTIPART_ONE, MULTIPART_TWO, NGINX, ONE_WORKER,
-    PIPING, RELAY, TLS_ALONE, TWO_WORKERS,
+    CHUNKS_ONE, CHUNKS_TWO, COPY, EXCHANGES, HAPROXY, LANDED, MESSAGES, MULTIPART_ONE,
+    MULTIPART_TWO, NGINX, NGINX_ANSWER, ONE_WORKER, PACKAGED, PIPING, RELAY, SPLICE, TLS_ALONE,
+    TWO_WORKERS,
 };
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
+}
+
+/// The verdict on a goal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Met,
+    Missed,
+    /// There are figures of no more than so many rounds.
+    NotJudged(usize),
+    NotMeasured,
 }
 
 /// A figure: its scene and contender.
@@ -21,7 +33,7 @@ pub(crate) struct Goal {
     pub(crate) says: &'static str,
     metric: Metric,
     of: Of,
-    /// What it is measured by: the sum of these, or 1 if there are none.
+    /// The figures to divide by: the sum of the best of these families, or 1 if there are none.
     by: &'static [Of],
     pub(crate) bound: Bound,
     distance: Distance,
@@ -33,28 +45,49 @@ impl Goal {
         runs.0.iter().any(|run| run.scene == self.of.0)
     }
 
-    /// What came of it: the ratio, and whether that is within the bound.
-    pub(crate) fn outcome(&self, runs: &Runs) -> Option<(f64, bool)> {
-        let median = |(scene, contender): &Of| {
-            runs.spread(scene, contender, self.metric, self.distance).map(|it| it.median)
+    /// Whether it measures its figure by that contender, in the same scene.
+    pub(crate) fn is_by(&self, scene: &str, contender: &str) -> bool {
+        let mut by = self.by.iter().filter(|(of, _)| *of == scene && self.of.0 == scene);
+        by.any(|(_, family)| is_of(contender, family))
+    }
+
+    /// The verdict on what was measured at the goal's own distance.
+    pub(crate) fn verdict(&self, runs: &Runs) -> Verdict {
+        let Some((ratio, rounds)) = self.ratio(runs, self.distance) else {
+            return Verdict::NotMeasured;
         };
-        let by: f64 = match self.by {
-            [] => 1.0,
-            by => by.iter().map(median).sum::<Option<f64>>()?,
-        };
-        let ratio = median(&self.of)? / by;
-        let met = match self.bound {
+        let is_met = match self.bound {
             Bound::AtMost(most) => ratio <= most,
             Bound::AtLeast(least) => ratio >= least,
         };
-        Some((ratio, met))
+        match is_met {
+            _ if rounds < ROUNDS_MIN => Verdict::NotJudged(rounds),
+            true => Verdict::Met,
+            false => Verdict::Missed,
+        }
+    }
+
+    /// And of how many rounds each figure is at least.
+    pub(crate) fn ratio(&self, runs: &Runs, distance: Distance) -> Option<(f64, usize)> {
+        let of = runs.spread(self.of.0, self.of.1, self.metric, distance)?;
+        let (mut sum, mut rounds) = (0.0, of.count);
+        for (scene, family) in self.by {
+            let best = runs.best(scene, family, self.metric, distance)?;
+            let by = runs.spread(scene, best, self.metric, distance)?;
+            (sum, rounds) = (sum + by.median, rounds.min(by.count));
+        }
+        Some((of.median / if self.by.is_empty() { 1.0 } else { sum }, rounds))
     }
 }
 
-const COPY: &[Of] = &[("bulk", "copy")];
-const HAPROXY: &[Of] = &[("bulk", HAPROXY_SPLICE)];
+const BULK_COPY: &[Of] = &[("bulk", COPY)];
+const BULK_HAPROXY: &[Of] = &[("bulk", HAPROXY)];
 const MEET_16: &[Of] = &[("kept-16", "meet")];
 const PIPING_16: &[Of] = &[("kept-16", PIPING)];
+/// Contenders on fresh connections with the default receipt. Asking for the session is part of the work, unless it is
+/// issued.
+const FRESH: &str = "idontstore, as they land, acked";
+const FRESH_ISSUED: &str = "idontstore, as they land, issued, acked";
 const ECHO: &[Of] = &[("latency", "echo")];
 
 const fn goal(says: &'static str, metric: Metric, of: Of, by: &'static [Of], bound: Bound) -> Goal {
@@ -72,26 +105,46 @@ use Metric::{
 };
 
 pub(crate) const GOALS: &[Goal] = &[
-    goal("bulk, two workers: CPU / copy", CpuPerGib, ("bulk", TWO_WORKERS), COPY, AtMost(0.75)),
+    goal(
+        "bulk, two workers: CPU / copy",
+        CpuPerGib,
+        ("bulk", TWO_WORKERS),
+        BULK_COPY,
+        AtMost(0.75),
+    ),
     goal(
         "bulk, two workers, chunks: CPU / copy",
         CpuPerGib,
         ("bulk", CHUNKS_TWO),
-        COPY,
+        BULK_COPY,
         AtMost(1.1),
     ),
     goal(
-        "bulk, two workers: CPU / HAProxy's splice",
+        "bulk, as they land: CPU / HAProxy",
         CpuPerGib,
-        ("bulk", TWO_WORKERS),
-        HAPROXY,
+        ("bulk", LANDED),
+        BULK_HAPROXY,
         AtMost(1.25),
     ),
     goal(
-        "bulk, two workers: speed / HAProxy's splice",
+        "bulk, as they land: speed / HAProxy",
         GibPerSecond,
-        ("bulk", TWO_WORKERS),
-        HAPROXY,
+        ("bulk", LANDED),
+        BULK_HAPROXY,
+        AtLeast(1.0),
+    ),
+    goal(
+        "bulk, as packaged: CPU / HAProxy",
+        CpuPerGib,
+        ("bulk", PACKAGED),
+        BULK_HAPROXY,
+        AtMost(1.25),
+    ),
+    goal(
+        "bulk, as packaged: speed / HAProxy",
+        GibPerSecond,
+        ("bulk", PACKAGED),
+        BULK_HAPROXY,
         AtLeast(1.0),
     ),
     goal(
@@ -119,17 +172,17 @@ pub(crate) const GOALS: &[Goal] = &[
         "bulk, two workers, chunks: speed / copy",
         GibPerSecond,
         ("bulk", CHUNKS_TWO),
-        COPY,
+        BULK_COPY,
         AtLeast(1.1),
     ),
     goal(
         "bulk, one worker, chunks: CPU / copy",
         CpuPerGib,
         ("bulk", CHUNKS_ONE),
-        COPY,
+        BULK_COPY,
         AtMost(1.1),
     ),
-    goal("bulk, one worker: CPU / copy", CpuPerGib, ("bulk", ONE_WORKER), COPY, AtMost(0.75)),
+    goal("bulk, one worker: CPU / copy", CpuPerGib, ("bulk", ONE_WORKER), BULK_COPY, AtMost(0.75)),
     goal(
         "bulk, one worker: CPU with both ends / by chunks",
         AllCpuPerGib,
@@ -152,6 +205,13 @@ pub(crate) const GOALS: &[Goal] = &[
         AtMost(1.15),
     ),
     goal(
+        "100 at once, as packaged: CPU / one alone by chunks",
+        CpuPerGib,
+        ("crowd", PACKAGED),
+        &[("bulk", CHUNKS_TWO)],
+        AtMost(1.5),
+    ),
+    goal(
         "100 at once, two workers: CPU / one alone by chunks",
         CpuPerGib,
         ("crowd", TWO_WORKERS),
@@ -165,8 +225,58 @@ pub(crate) const GOALS: &[Goal] = &[
         &[("bulk", CHUNKS_ONE)],
         AtMost(1.5),
     ),
+    goal(
+        "100 at once, as packaged: CPU / HAProxy",
+        CpuPerGib,
+        ("crowd", PACKAGED),
+        &[("crowd", HAPROXY)],
+        AtMost(1.25),
+    ),
+    goal(
+        "100 at once, as packaged: speed / HAProxy",
+        GibPerSecond,
+        ("crowd", PACKAGED),
+        &[("crowd", HAPROXY)],
+        AtLeast(1.0),
+    ),
+    goal("100 at once, as packaged: Jain", Fairness, ("crowd", PACKAGED), &[], AtLeast(0.97)),
     goal("100 at once, two workers: Jain", Fairness, ("crowd", TWO_WORKERS), &[], AtLeast(0.97)),
     goal("100 at once, one worker: Jain", Fairness, ("crowd", ONE_WORKER), &[], AtLeast(0.97)),
+    goal(
+        "going on, as they land: CPU of what is dropped / copy",
+        CpuPerGib,
+        ("resume", LANDED),
+        &[("resume", COPY)],
+        AtMost(0.6),
+    ),
+    goal(
+        "going on, as they land: CPU of what is dropped / splice",
+        CpuPerGib,
+        ("resume", LANDED),
+        &[("resume", SPLICE)],
+        AtMost(1.0),
+    ),
+    goal(
+        "fresh, 16, as they land: per s / Piping Server",
+        PerSecond,
+        ("fresh-16", FRESH),
+        &[("fresh-16", PIPING)],
+        AtLeast(2.0),
+    ),
+    goal(
+        "fresh, 16, as they land: per CPU-s / Piping Server",
+        PerCpuSecond,
+        ("fresh-16", FRESH),
+        &[("fresh-16", PIPING)],
+        AtLeast(2.0),
+    ),
+    goal(
+        "fresh, 16, as they land, issued: per CPU-s / meet",
+        PerCpuSecond,
+        ("fresh-16", FRESH_ISSUED),
+        &[("fresh-16", "meet")],
+        AtLeast(0.6),
+    ),
     goal(
         "kept alive, 16, one worker: per s / meet",
         PerSecond,
@@ -196,16 +306,30 @@ pub(crate) const GOALS: &[Goal] = &[
         AtLeast(0.6),
     ),
     goal(
-        "kept alive, 16, two workers: per s / Piping Server",
+        "kept alive, 16, as they land, exchanges: per s / Piping Server",
         PerSecond,
-        ("kept-16", "idontstore, two workers, sent"),
+        ("kept-16", EXCHANGES),
         PIPING_16,
         AtLeast(3.0),
     ),
     goal(
-        "kept alive, 16, two workers: per CPU-s / Piping Server",
+        "kept alive, 16, as they land, exchanges: per CPU-s / Piping Server",
         PerCpuSecond,
-        ("kept-16", "idontstore, two workers, sent"),
+        ("kept-16", EXCHANGES),
+        PIPING_16,
+        AtLeast(3.0),
+    ),
+    goal(
+        "kept alive, 16, as they land, messages: per s / Piping Server",
+        PerSecond,
+        ("kept-16", MESSAGES),
+        PIPING_16,
+        AtLeast(3.0),
+    ),
+    goal(
+        "kept alive, 16, as they land, messages: per CPU-s / Piping Server",
+        PerCpuSecond,
+        ("kept-16", MESSAGES),
         PIPING_16,
         AtLeast(3.0),
     ),
@@ -217,28 +341,62 @@ pub(crate) const GOALS: &[Goal] = &[
         AtMost(1.5),
     ),
     goal(
-        "safe-conducts: CPU each / nginx `return 201`",
+        "safe-conducts: CPU each / nginx with the same answer",
         CpuEach,
         ("safe-conducts", RELAY),
-        &[("safe-conducts", NGINX)],
+        &[("safe-conducts", NGINX_ANSWER)],
         AtMost(1.5),
     ),
     // The segment is 128 MiB; the rest is what three processes have of their own.
-    goal("100 at once, two workers: peak MiB", PeakMib, ("crowd", TWO_WORKERS), &[], AtMost(160.0)),
+    goal("100 at once, as packaged: peak MiB", PeakMib, ("crowd", PACKAGED), &[], AtMost(160.0)),
     goal("idle receivers: CPU ms/s of all", IdleCpu, ("idle", RELAY), &[], AtMost(1.0)),
-    goal("idle receivers: bytes each", BytesEach, ("idle", RELAY), &[], AtMost(2048.0)),
+    goal(
+        "idle receivers: bytes each, beside the segment",
+        BytesEach,
+        ("idle", RELAY),
+        &[],
+        AtMost(2048.0),
+    ),
+    goal(
+        "HTTPS, as they land: CPU / nginx",
+        CpuPerGib,
+        ("https", LANDED),
+        &[("https", NGINX)],
+        AtMost(1.0),
+    ),
+    goal(
+        "HTTPS, as they land: speed / nginx",
+        GibPerSecond,
+        ("https", LANDED),
+        &[("https", NGINX)],
+        AtLeast(1.0),
+    ),
+    goal(
+        "HTTPS, as they land: CPU / HAProxy",
+        CpuPerGib,
+        ("https", LANDED),
+        &[("https", HAPROXY)],
+        AtMost(1.0),
+    ),
+    goal(
+        "HTTPS, as they land: speed / HAProxy",
+        GibPerSecond,
+        ("https", LANDED),
+        &[("https", HAPROXY)],
+        AtLeast(1.0),
+    ),
     goal(
         "HTTPS, two workers: CPU / (TLS library + copy)",
         CpuPerGib,
         ("https", TWO_WORKERS),
-        &[("https", TLS_ALONE), ("https", "copy")],
+        &[("https", TLS_ALONE), ("https", COPY)],
         AtMost(1.25),
     ),
     goal(
         "HTTPS, one worker: CPU / (TLS library + copy)",
         CpuPerGib,
         ("https", ONE_WORKER),
-        &[("https", TLS_ALONE), ("https", "copy")],
+        &[("https", TLS_ALONE), ("https", COPY)],
         AtMost(1.25),
     ),
 ];

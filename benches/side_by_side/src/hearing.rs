@@ -4,12 +4,12 @@ use crate::{Outcome, payload};
 
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// What has to come.
+/// The message that has to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expect {
     /// A message whose body is a payload of so many bytes.
     Payload(u64),
-    /// An answer `200` or `201`, whatever its body.
+    /// An answer `200`, `201` or `206`, whatever its body.
     Answer,
     /// An answer that says, in `X-Bytes-Delivered`, that so many bytes were delivered.
     Report(u64),
@@ -31,7 +31,7 @@ enum State {
     Done,
 }
 
-/// One message that is being read.
+/// A message that is being read.
 #[derive(Debug)]
 pub(crate) struct Hearing {
     expect: Expect,
@@ -53,6 +53,21 @@ impl Head {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.0.lines().skip(1).filter_map(|line| line.split_once(':'));
         fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// All fields, in their order.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.0.lines().skip(1).filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name, value.trim()))
+    }
+
+    /// Bytes of the body that it announces, and of the whole message.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.field("Content-Length").and_then(|it| it.parse().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn message_bytes(&self) -> u64 {
+        self.0.len() as u64 + self.body_bytes()
     }
 
     fn number(&self, name: &str) -> Outcome<Option<u64>> {
@@ -152,7 +167,7 @@ impl Hearing {
 
     fn after_head(&self) -> Outcome<State> {
         let line = self.head.first_line();
-        let answered = line.split(' ').nth(1).is_some_and(|it| it == "200" || it == "201");
+        let answered = line.split(' ').nth(1).is_some_and(|it| ["200", "201", "206"].contains(&it));
         if line.starts_with("HTTP/") && !answered {
             return Err(format!("answered {line}").into());
         }

@@ -1,5 +1,5 @@
-//! The payload: bytes that say where they belong, so that whoever reads them can tell a lost, doubled or
-//! misplaced chunk. Comparing each byte is stricter than a hash, and says where the fault is.
+//! The payload: bytes that say where they belong, so that the reader can tell a lost, doubled or misplaced chunk.
+//! Comparing each byte is stricter than a hash, and says where the fault is.
 
 use crate::Outcome;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// The most that one call sends or reads.
 pub(crate) const CALL_BYTES: usize = 256 << 10;
 /// The payload repeats itself after so many bytes: no multiple of any chunk's size is one of it.
-const PERIOD_BYTES: usize = 65_521;
+pub(crate) const PERIOD_BYTES: usize = 65_521;
 
 /// A period, and a call more, so that from any place in it a whole call can be taken.
 fn pattern() -> &'static [u8] {
@@ -25,14 +25,14 @@ fn pattern() -> &'static [u8] {
     })
 }
 
-/// What stands at `position` of a payload of `total` bytes: a call of it, or the rest.
+/// The bytes at `position` of a payload of `total` bytes: a call's worth, or the rest.
 pub(crate) fn at(position: u64, total: u64) -> &'static [u8] {
     let phase = usize::try_from(position % PERIOD_BYTES as u64).unwrap_or_default();
     let bytes = usize::try_from(total - position).unwrap_or(usize::MAX).min(CALL_BYTES);
     &pattern()[phase..phase + bytes]
 }
 
-/// Whether `bytes` are what stands at `position`.
+/// Whether `bytes` are the payload at `position`.
 pub(crate) fn verify(mut position: u64, bytes: &[u8]) -> Outcome<()> {
     for piece in bytes.chunks(CALL_BYTES) {
         let wanted = at(position, position + piece.len() as u64);

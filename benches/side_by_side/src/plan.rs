@@ -1,9 +1,11 @@
 //! How much to do, and with what: the command line, and the programs that are there.
 
 use crate::Outcome;
+use crate::process::scratch;
 use crate::stream::Tls;
 use crate::targets::proxy::server;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ pub(crate) const USAGE: &str = "\
 usage: side_by_side [OPTIONS]
   --smoke              every scene with tiny sizes, once: does it work? Nothing is measured
   --rounds=N           how often each contender runs, by turns (5)
+  --further-rounds=N   how often more, at most, those run that have too few near runs (3)
   --scenes=NAME,NAME   only these (all); a wrong name lists them
   --contenders=A,B     only those whose names have one of these in them (all)
   --bulk-mib=N         payload of the bulk scenes (4096)
@@ -26,6 +29,7 @@ usage: side_by_side [OPTIONS]
   --verify             compare each received byte with what was sent (with --smoke always)
   --results=DIRECTORY  where the table and the plot go (printed only)
   --relay=FILE         the idontstore binary (the one beside this program)
+  --commit=NAME        the commit that it was built from, for the table
   --piping=FILE        Piping Server's index.js (none)";
 
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) smoke: bool,
     pub(crate) verifies: bool,
     pub(crate) rounds: usize,
+    /// Further rounds, at most, for contenders that have too few near runs.
+    pub(crate) further_rounds: usize,
     pub(crate) scenes: Vec<String>,
     contenders: Vec<String>,
     pub(crate) results: Option<PathBuf>,
@@ -48,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) idle: usize,
     pub(crate) idle_span: Duration,
     relay: PathBuf,
+    /// The commit from which the relay was built.
+    pub(crate) commit: Option<String>,
     pub(crate) piping: Option<PathBuf>,
 }
 
@@ -61,6 +69,7 @@ impl Plan {
                 ("--smoke", "") => {}
                 ("--verify", "") => plan.verifies = true,
                 ("--rounds", value) => plan.rounds = value.parse::<usize>()?.max(1),
+                ("--further-rounds", value) => plan.further_rounds = value.parse()?,
                 ("--scenes", value) => plan.scenes = list(value),
                 ("--contenders", value) => plan.contenders = list(value),
                 ("--bulk-mib", value) => plan.bulk_bytes = value.parse::<u64>()?.max(1) * MIB,
@@ -68,6 +77,7 @@ impl Plan {
                 ("--seconds", value) => plan.span = Duration::from_secs_f64(value.parse()?),
                 ("--results", value) => plan.results = Some(value.into()),
                 ("--relay", value) => plan.relay = value.into(),
+                ("--commit", value) => plan.commit = Some(value.to_owned()),
                 ("--piping", value) => plan.piping = Some(value.into()),
                 _ => return Err(format!("{argument} is not known\n{USAGE}").into()),
             }
@@ -76,6 +86,10 @@ impl Plan {
             return Err("there is no idontstore beside this program; cargo build --release".into());
         }
         Ok(plan)
+    }
+
+    pub(crate) fn relay(&self) -> &PathBuf {
+        &self.relay
     }
 
     pub(crate) fn lets_in(&self, contender: &str) -> bool {
@@ -87,6 +101,7 @@ impl Plan {
             smoke: false,
             verifies: false,
             rounds: 5,
+            further_rounds: 3,
             scenes: Vec::new(),
             contenders: Vec::new(),
             results: None,
@@ -99,6 +114,7 @@ impl Plan {
             idle: 10_000,
             idle_span: Duration::from_secs(10),
             relay,
+            commit: None,
             piping: None,
         }
     }
@@ -108,6 +124,7 @@ impl Plan {
             smoke: true,
             verifies: true,
             rounds: 1,
+            further_rounds: 0,
             bulk_bytes: 32 * MIB,
             https_bytes: 8 * MIB,
             crowd: 20,
@@ -125,7 +142,7 @@ fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::to_owned).collect()
 }
 
-/// Everything that the scenes need to set themselves up.
+/// The plan, the programs and the files that the scenes set themselves up with.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) plan: Plan,
@@ -143,13 +160,13 @@ pub(crate) fn is_there(name: &str) -> bool {
     version(name).is_some()
 }
 
-/// What a program says of itself, in a line.
+/// The version that a program prints, in a line.
 pub(crate) fn version(name: &str) -> Option<String> {
     let output = Command::new(server(name)).arg("-v").output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().next().unwrap_or_default();
-    // What follows is when it was built, and by whom.
+    // The text behind this says when the program was built, and by whom.
     Some(
         line.split(" [")
             .next()
@@ -161,13 +178,14 @@ pub(crate) fn version(name: &str) -> Option<String> {
     )
 }
 
-/// A certificate of our own making, for whoever speaks HTTPS, and what the generator trusts it with. All
+/// A certificate of our own making, for each target that speaks HTTPS, and the generator's trust in it. All targets
 /// speak TLS 1.3 with AES-128-GCM.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     directory: TempDir,
     pub(crate) client: Tls,
-    /// For the library by itself.
+    /// The configuration for the library by itself, and for an origin behind a proxy. The server issues no tickets:
+    /// no proxy resumes a session.
     pub(crate) server: Arc<ServerConfig>,
 }
 
@@ -175,9 +193,10 @@ impl Certificate {
     pub(crate) fn make() -> Outcome<Self> {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let directory = tempfile::tempdir()?;
+        let directory = scratch()?;
         fs::write(directory.path().join("certificate.pem"), &certificate)?;
         fs::write(directory.path().join("key.pem"), &key)?;
+        fs::write(directory.path().join("both.pem"), [certificate, key].concat())?;
         let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
         let provider = Arc::new(provider);
@@ -187,15 +206,22 @@ impl Certificate {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let server = ServerConfig::builder_with_provider(provider)
+        let mut server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], made.signing_key.into())?;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
         Ok(Self { directory, client: Arc::new(client), server: Arc::new(server) })
     }
 
     pub(crate) fn certificate_file(&self) -> PathBuf {
         self.directory.path().join("certificate.pem")
+    }
+
+    /// The certificate and behind it its key.
+    pub(crate) fn both_file(&self) -> PathBuf {
+        self.directory.path().join("both.pem")
     }
 
     pub(crate) fn key_file(&self) -> PathBuf {

@@ -1,5 +1,5 @@
-//! What came of it as a picture: bars of each scene's first metric, the median, with a line for the range. SVG
-//! by hand.
+//! The results as a picture: bars of each scene's first metric, the median, with a line for the range. The SVG is
+//! written by hand.
 
 use crate::machine::Distance;
 use crate::sample::{Runs, Spread};
@@ -13,7 +13,7 @@ const BARS: f64 = 480.0;
 const ROW: f64 = 20.0;
 const MARGIN: f64 = 16.0;
 
-/// All scenes below each other; of each those runs of which there are most, near ones before others.
+/// All scenes below each other. Each scene shows the runs of the distance that has most, near ones first.
 pub(crate) fn plot(title: &str, runs: &Runs) -> String {
     let mut y = 2.0 * MARGIN;
     let mut body = String::new();
@@ -75,7 +75,7 @@ fn draw(body: &mut String, y: &mut f64, scene: &Scene, distance: Distance, runs:
     }
 }
 
-/// Ours, the peers, and the limits, which have names in lower case.
+/// Colours tell ours, the peers, and the limits, which have names in lower case.
 fn colour(name: &str) -> &'static str {
     match name {
         name if name.starts_with("idontstore") => "#2a7f62",

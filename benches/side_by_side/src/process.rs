@@ -1,16 +1,20 @@
 //! A target's processes: started, looked at from outside, and ended whatever happens.
 
 use crate::Outcome;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often memory is looked at while something runs.
@@ -27,9 +31,14 @@ impl Tree {
     /// Starts a program so that it dies with this one: by `setpriv`, and by a signal that lets a master
     /// end its workers.
     pub(crate) fn start(program: &Path, arguments: &[&OsStr], stdout: Stdio) -> Outcome<Self> {
+        Self::start_as_is(Self::command(program).args(arguments).stdout(stdout))
+    }
+
+    /// The command that starts a program in this way.
+    pub(crate) fn command(program: &Path) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM"]).arg(program).args(arguments);
-        Self::start_as_is(command.stdout(stdout))
+        command.args(["--pdeathsig", "TERM"]).arg(program);
+        command
     }
 
     /// The same for a program that sees to its end itself.
@@ -64,29 +73,37 @@ impl Tree {
         Ok(times?.into_iter().sum())
     }
 
+    /// Pipes that the first process has both ends of.
+    pub(crate) fn pipes(&self) -> usize {
+        pipes_of(&[self.pid()]).len()
+    }
+
     /// Memory that they have in RAM, what they share counted once; bytes.
     pub(crate) fn memory(&self) -> u64 {
         memory_of(&self.pids)
     }
 
-    /// Looks at the memory until [`Watch::peak`].
+    /// Looks at the memory, and at the pipes, until [`Watch::peaks`].
     pub(crate) fn watch(&self) -> Watch {
-        let (pids, shared) =
-            (self.pids.clone(), Arc::new((AtomicBool::new(false), AtomicU64::new(0))));
+        let (pids, shared) = (self.pids.clone(), Arc::new(Peaks::default()));
         let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || {
-            while !theirs.0.load(Ordering::Relaxed) {
-                theirs.1.fetch_max(memory_of(&pids), Ordering::Relaxed);
+            loop {
+                let is_over = theirs.is_over.load(Ordering::Relaxed);
+                theirs.memory.fetch_max(memory_of(&pids), Ordering::Relaxed);
+                theirs.pipes.fetch_max(pipes_hold(&pids), Ordering::Relaxed);
+                if is_over {
+                    break;
+                }
                 thread::park_timeout(MEMORY_INTERVAL);
             }
-            theirs.1.fetch_max(memory_of(&pids), Ordering::Relaxed);
         });
         Watch { thread: Some(thread), shared }
     }
 }
 
 impl Drop for Tree {
-    /// `TERM`, which lets a master end its workers; what is still there after a while is killed.
+    /// Sends `TERM`, which lets a master end its workers, and kills what is still there after a while.
     fn drop(&mut self) {
         let signal = |pid: u32, signal| {
             let pid = i32::try_from(pid).map(Pid::from_raw);
@@ -107,19 +124,26 @@ impl Drop for Tree {
 #[derive(Debug)]
 pub(crate) struct Watch {
     thread: Option<JoinHandle<()>>,
-    /// Whether it is over, and the most that was seen.
-    shared: Arc<(AtomicBool, AtomicU64)>,
+    shared: Arc<Peaks>,
+}
+
+/// The most that was seen; bytes.
+#[derive(Debug, Default)]
+struct Peaks {
+    is_over: AtomicBool,
+    memory: AtomicU64,
+    pipes: AtomicU64,
 }
 
 impl Watch {
-    /// The most that was seen; bytes.
-    pub(crate) fn peak(mut self) -> u64 {
+    /// The most that was seen of memory, and of what the pipes may hold; bytes.
+    pub(crate) fn peaks(mut self) -> [u64; 2] {
         self.end();
-        self.shared.1.load(Ordering::Relaxed)
+        [&self.shared.memory, &self.shared.pipes].map(|most| most.load(Ordering::Relaxed))
     }
 
     fn end(&mut self) {
-        self.shared.0.store(true, Ordering::Relaxed);
+        self.shared.is_over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();
@@ -153,7 +177,7 @@ fn parent(pid: u32) -> Option<u32> {
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Of all threads of a process, to the nanosecond: `schedstat` (proc(5)).
+/// The CPU time of all threads of a process, to the nanosecond: `schedstat` (proc(5)).
 fn cpu_of(pid: u32) -> Outcome<Duration> {
     let mut sum = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -164,8 +188,8 @@ fn cpu_of(pid: u32) -> Outcome<Duration> {
     Ok(sum)
 }
 
-/// What is their own (proportional set size: a page of the program's file that two map counts half for each),
-/// and the shared memory of the one that maps most of it, as others map the same. Bytes.
+/// The processes' own memory (proportional set size: a page of the program's file that two map counts half for each),
+/// and the shared memory of the process that maps most of it, as the others map the same. The unit is bytes.
 fn memory_of(pids: &[u32]) -> u64 {
     let field = |text: &str, name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -181,6 +205,36 @@ fn memory_of(pids: &[u32]) -> u64 {
     let all: Vec<(u64, u64)> = pids.iter().map(of_one).collect();
     let own: u64 = all.iter().map(|(own, _)| own).sum();
     own + all.iter().map(|(_, shared)| *shared).max().unwrap_or_default()
+}
+
+/// The pipes of which one of the processes has both ends, and where one of the ends is.
+fn pipes_of(pids: &[u32]) -> BTreeMap<PathBuf, PathBuf> {
+    let of_one = |pid: &u32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links = entries.filter_map(|it| Some((fs::read_link(it.path()).ok()?, it.path())));
+        let mut ends: Vec<_> =
+            links.filter(|(link, _)| link.to_string_lossy().starts_with("pipe:")).collect();
+        ends.sort_unstable();
+        let pipes = ends.chunk_by(|(one, _), (other, _)| one == other);
+        let pipes: Vec<_> = pipes.filter(|ends| ends.len() == 2).map(|it| it[0].clone()).collect();
+        pipes
+    };
+    pids.iter().flat_map(of_one).collect()
+}
+
+/// The bytes that these pipes may hold.
+fn pipes_hold(pids: &[u32]) -> u64 {
+    let size = |end: &PathBuf| {
+        let end =
+            File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(end).ok()?;
+        u64::try_from(fcntl(&end, FcntlArg::F_GETPIPE_SZ).ok()?).ok()
+    };
+    pipes_of(pids).values().filter_map(size).sum()
+}
+
+/// A directory for what a target needs; its path is short wherever temporary files are, as a socket's may have 107 bytes.
+pub(crate) fn scratch() -> Outcome<TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in("/tmp")?)
 }
 
 /// Asks until there is an answer, or patience ends. The first looks do not sleep.

@@ -1,8 +1,8 @@
 //! A connection of the load generator, plain or TLS, for blocking and non-blocking use alike.
 
 use crate::Outcome;
-use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of the line that are read at once, and the most that is sealed before the socket takes it.
 const TLS_CALL_BYTES: usize = 256 << 10;
 
-/// What the generator speaks over TLS with.
+/// The TLS configuration that the generator speaks with.
 pub(crate) type Tls = Arc<rustls::ClientConfig>;
 
 #[derive(Debug)]
@@ -24,11 +24,12 @@ pub(crate) enum Stream {
     Tls(Box<Session>),
 }
 
-/// A TLS session over a socket. Its own buffer is here because rustls asks a socket for 4 KiB at a time.
+/// A TLS session over a socket. The session has a buffer of its own, because rustls asks a socket for 4 KiB at a
+/// time.
 #[derive(Debug)]
 pub(crate) struct Session {
     socket: TcpStream,
-    state: ClientConnection,
+    state: Connection,
     line: Vec<u8>,
     unread: Range<usize>,
 }
@@ -41,12 +42,24 @@ impl Stream {
     }
 
     /// The same over a socket that is connected.
-    pub(crate) fn over(mut socket: TcpStream, tls: Option<&Tls>) -> Outcome<Self> {
+    pub(crate) fn over(socket: TcpStream, tls: Option<&Tls>) -> Outcome<Self> {
+        let state = tls.map(|tls| {
+            let name = ServerName::try_from("localhost")?;
+            Outcome::Ok(Connection::from(ClientConnection::new(Arc::clone(tls), name)?))
+        });
+        Self::shake_hands(socket, state.transpose()?)
+    }
+
+    /// Shakes hands over a socket that was accepted, as an origin.
+    pub(crate) fn accepted(socket: TcpStream, tls: Option<&Arc<ServerConfig>>) -> Outcome<Self> {
+        let state = tls.map(|tls| ServerConnection::new(Arc::clone(tls)));
+        Self::shake_hands(socket, state.transpose()?.map(Connection::from))
+    }
+
+    fn shake_hands(mut socket: TcpStream, state: Option<Connection>) -> Outcome<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        let Some(tls) = tls else { return Ok(Self::Plain(socket)) };
-        let name = ServerName::try_from("localhost")?;
-        let mut state = ClientConnection::new(Arc::clone(tls), name)?;
+        let Some(mut state) = state else { return Ok(Self::Plain(socket)) };
         state.set_buffer_limit(Some(TLS_CALL_BYTES));
         while state.is_handshaking() {
             state.complete_io(&mut socket)?;

@@ -1,4 +1,4 @@
-//! The bell: nobody sleeps while a bit is set and no wake is on its way.
+//! The bell: no worker sleeps while a bit is set and no wake is on its way.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! Two lanes of one session: left, swept, ended, expired and contested at the same time.
+//! Two lanes of one session: left, swept, ended, expired and asked for by a rival at the same time.
 
 use super::*;
 use Direction::{Back, Forth};
 
-/// Two leave the two lanes of a session that is over, either may free its slot, and a third waits to
+/// Two ends leave the two lanes of a session that is over, either may free its slot, and a third process waits to
 /// claim it.
 #[test]
 fn a_slot_left_by_two_lanes_is_freed_once() {
@@ -29,14 +29,13 @@ fn a_slot_left_by_two_lanes_is_freed_once() {
         }
         let new = early.unwrap_or_else(|| world.issue(0));
         world.assert_left(1);
-        assert_eq!(new.generation, old.generation + 1);
+        assert_eq!(new.issue_number, old.issue_number + 1);
         assert_eq!(world.shared().life(new), Ok(Some(Life::Live)));
         world.assert_usable(new);
     });
 }
 
-/// Either lane's attempt is over but for its last leaver, who gives back the chunks of its own lane
-/// alone.
+/// Either lane's attempt is over but for its last leaver, which gives back the chunks of its own lane alone.
 #[test]
 fn two_last_leavers_clean_a_lane_each() {
     check(Some(3), || {
@@ -54,8 +53,9 @@ fn two_last_leavers_clean_a_lane_each() {
             let world = world.clone();
             thread::spawn(move || {
                 let shared = world.shared();
-                let piece = receiver.next(&shared).unwrap().unwrap();
-                assert_eq!(world.read(piece.vessel()), receiver.lane().direction as u64);
+                let mut attached = receiver.attach(&shared).unwrap();
+                let piece = attached.next_published().unwrap().unwrap();
+                assert_eq!(world.read(piece.buffer()), receiver.lane().direction as u64);
                 shared.leave_receiver(receiver).unwrap()
             })
         });
@@ -70,7 +70,7 @@ fn two_last_leavers_clean_a_lane_each() {
     });
 }
 
-/// Somebody takes a place in one lane while the session is ended and the other lane is left.
+/// A worker takes a place in one lane while the session is ended and the other lane is left.
 #[test]
 fn a_taker_in_one_lane_and_an_ender_and_a_leaver_in_the_other() {
     check(Some(4), || {
@@ -104,7 +104,7 @@ fn a_taker_in_one_lane_and_an_ender_and_a_leaver_in_the_other() {
     });
 }
 
-/// The dead sent in one lane and waited in the other; its peers leave while it is swept.
+/// The dead worker sent in one lane and waited in the other; its peers leave while it is swept.
 #[test]
 fn a_sweep_of_both_lanes_and_their_leavers_leave_nothing() {
     check(Some(4), || {
@@ -143,7 +143,7 @@ fn a_sweep_of_both_lanes_and_their_leavers_leave_nothing() {
     });
 }
 
-/// As above, and the session is ended meanwhile: the slot is freed by whoever is last.
+/// As above, but the session is ended meanwhile: the last leaver frees the slot.
 #[test]
 fn a_sweep_of_both_lanes_frees_the_slot_of_a_session_that_ends() {
     check(Some(4), || {
@@ -194,7 +194,7 @@ fn a_transfer_that_begins_as_its_session_expires_is_seen_or_told() {
         };
         assert_eq!(rung, told);
         let sender = begins.join().unwrap();
-        // From now on it is running, and no expiry ends it.
+        // A running transfer keeps the session from expiring.
         shared.expire(session, u64::MAX, |owner| panic!("{owner:?} was told twice"));
         assert_eq!(shared.life(session) == Ok(Some(Life::Live)), told.is_empty());
         shared.leave_sender(sender, None).unwrap();
@@ -203,8 +203,8 @@ fn a_transfer_that_begins_as_its_session_expires_is_seen_or_told() {
     });
 }
 
-/// A transfer ends in one lane and begins the lifetime anew, while one that waits in the other finds
-/// the old one over.
+/// A transfer ends in one lane and begins the lifetime anew, while a party that waits in the other lane finds the old
+/// lifetime over.
 #[test]
 fn a_lifetime_begun_anew_is_not_over() {
     check(None, || {
@@ -228,15 +228,18 @@ fn a_lifetime_begun_anew_is_not_over() {
     });
 }
 
-/// Contests as number 7, and tells who was rung for.
-fn contest(shared: &Shared<'_>, at: LaneRef) -> Option<Owner> {
+/// The rival that requests every takeover here.
+const RIVAL: AddressTag = AddressTag::of(7);
+
+/// Requests a takeover, and returns the owner that was rung for.
+fn request_takeover(shared: &Shared<'_>, at: LaneRef) -> Option<Owner> {
     let mut told = None;
-    shared.contest(at, Role::Sender, 7, |holder| told = Some(holder)).unwrap();
+    shared.request_takeover(at, Role::Sender, RIVAL, |holder| told = Some(holder)).unwrap();
     told
 }
 
-/// A holder gives way to a rival as soon as it hears of one; the rival takes the place, and nobody
-/// contests it then.
+/// A holder gives way to a rival as soon as it hears of it. The rival takes the place, and then no takeover is
+/// requested of the rival.
 #[test]
 fn a_holder_that_is_told_of_a_rival_gives_way_once() {
     check(None, || {
@@ -250,13 +253,17 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             move || {
                 let shared = world.shared();
                 waker.poll();
-                assert_eq!(shared.rival(at, Role::Sender), Ok(7), "who is told finds the rival");
+                assert_eq!(
+                    shared.rival(at, Role::Sender),
+                    Ok(Some(RIVAL)),
+                    "who is told finds the rival"
+                );
                 assert_eq!(shared.leave_sender(holder, None), Ok(None));
             }
         });
         let shared = world.shared();
         assert_eq!(shared.take_sender(at, owner(2), false).err(), Some(TakeError::Taken));
-        assert_eq!(contest(&shared, at), Some(owner(1)));
+        assert_eq!(request_takeover(&shared, at), Some(owner(1)));
         waker.write();
         let taken = loop {
             match shared.take_sender(at, owner(2), false) {
@@ -265,15 +272,15 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             }
             thread::yield_now();
         };
-        assert_eq!(shared.rival(at, Role::Sender), Ok(0));
+        assert_eq!(shared.rival(at, Role::Sender), Ok(None));
         gives_way.join().unwrap();
         shared.leave_sender(taken, None).unwrap();
         world.assert_left(1);
     });
 }
 
-/// A claim that comes while the place changes hands is heard by the old holder, by the new one, or by
-/// neither; taken back, it is heard by nobody.
+/// The old holder, the new one or neither hears of a claim that comes while the place changes hands. No holder hears
+/// of a claim that was taken back.
 #[test]
 fn a_claim_that_was_taken_back_leaves_nothing() {
     check(None, || {
@@ -285,8 +292,8 @@ fn a_claim_that_was_taken_back_leaves_nothing() {
             let world = world.clone();
             move || {
                 let shared = world.shared();
-                let told = contest(&shared, at);
-                shared.withdraw(at, Role::Sender, 7).unwrap();
+                let told = request_takeover(&shared, at);
+                shared.cancel_takeover(at, Role::Sender, RIVAL).unwrap();
                 told
             }
         });
@@ -294,10 +301,10 @@ fn a_claim_that_was_taken_back_leaves_nothing() {
         shared.leave_sender(holder, None).unwrap();
         let next = shared.take_sender(at, owner(2), false).unwrap();
         let heard = shared.rival(at, Role::Sender).unwrap();
-        assert!(heard == 0 || heard == 7);
+        assert!(heard.is_none_or(|heard| heard == RIVAL));
         let told = rival.join().unwrap();
         assert!(told.is_none_or(|told| told == owner(1) || told == owner(2)));
-        assert_eq!(shared.rival(at, Role::Sender), Ok(0));
+        assert_eq!(shared.rival(at, Role::Sender), Ok(None));
         shared.leave_sender(next, None).unwrap();
         world.assert_left(1);
     });
@@ -310,7 +317,7 @@ fn a_claim_in_a_session_that_is_over_is_not_heard_in_the_next() {
         let old = world.issue(0);
         let rival = thread::spawn({
             let world = world.clone();
-            move || contest(&world.shared(), old.lane(Forth))
+            move || request_takeover(&world.shared(), old.lane(Forth))
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
@@ -318,7 +325,7 @@ fn a_claim_in_a_session_that_is_over_is_not_heard_in_the_next() {
         let holder = shared.take_sender(new.lane(Forth), owner(1), false).unwrap();
         let told = rival.join().unwrap();
         assert!(told.is_none_or(|told| told == owner(1)));
-        assert_eq!(shared.rival(new.lane(Forth), Role::Sender), Ok(0));
+        assert_eq!(shared.rival(new.lane(Forth), Role::Sender), Ok(None));
         shared.leave_sender(holder, None).unwrap();
         world.assert_left(1);
     });
@@ -330,24 +337,24 @@ fn a_late_name_takes_none_from_the_next_session() {
     check(Some(6), || {
         let world = World::new(1, 1, 1);
         let old = world.issue(0);
-        world.shared().set_guest(old, 7, |_| {}).unwrap();
+        world.shared().set_guest(old, AddressTag::of(7), |_| {}).unwrap();
         let late = thread::spawn({
             let world = world.clone();
-            move || world.shared().set_guest(old, 8, |_| {}).unwrap()
+            move || world.shared().set_guest(old, AddressTag::of(8), |_| {}).unwrap()
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));
         let new = world.issue(0);
-        shared.set_guest(new, 9, |_| {}).unwrap();
+        shared.set_guest(new, AddressTag::of(9), |_| {}).unwrap();
         late.join().unwrap();
-        assert_eq!(shared.find(new.slot).unwrap().guest, 9);
+        assert_eq!(shared.find(new.slot).unwrap().guest, Some(AddressTag::of(9)));
     });
 }
 
-/// Somebody knocks at a place that is taken and tries again, while its holder leaves: it has the
-/// place, or the one that left is told to ring for it.
+/// A worker waits for a held place and tries again, while the holder leaves: the worker has the place, or the holder
+/// that left is told to ring for it.
 #[test]
-fn who_knocks_has_the_place_or_is_told() {
+fn a_waiter_has_the_place_or_is_told() {
     check(None, || {
         let world = World::new(1, 1, 1);
         let at = world.issue(0).lane(Back);
@@ -357,11 +364,11 @@ fn who_knocks_has_the_place_or_is_told() {
             move || {
                 let shared = world.shared();
                 shared.leave_receiver(holder).unwrap();
-                shared.knocked(at).collect::<Vec<_>>()
+                shared.take_waiters(at).collect::<Vec<_>>()
             }
         });
         let shared = world.shared();
-        shared.knock(at, Role::Receiver, owner(2)).unwrap();
+        shared.register_waiter(at, Role::Receiver, owner(2)).unwrap();
         let taken = shared.take_receiver(at, owner(2), false);
         let told = leaver.join().unwrap();
         match taken {
@@ -374,23 +381,23 @@ fn who_knocks_has_the_place_or_is_told() {
 
 /// As above, and the holder's worker is dead: the sweep rings.
 #[test]
-fn who_knocks_at_the_dead_has_the_place_or_is_told() {
+fn a_waiter_for_a_dead_holder_has_the_place_or_is_told() {
     check(None, || {
         let world = World::new(1, 1, 1);
         let at = world.issue(0).lane(Back);
         let _dead = world.shared().take_receiver(at, owner(1), false).unwrap();
-        let knocks = thread::spawn({
+        let waiter = thread::spawn({
             let world = world.clone();
             move || {
                 let shared = world.shared();
-                shared.knock(at, Role::Receiver, owner(2)).unwrap();
+                shared.register_waiter(at, Role::Receiver, owner(2)).unwrap();
                 shared.take_receiver(at, owner(2), false)
             }
         });
         let shared = world.shared();
         let mut rung = Vec::new();
         shared.sweep(WorkerId::new(1).unwrap(), |_, owner| rung.push(owner));
-        match knocks.join().unwrap() {
+        match waiter.join().unwrap() {
             Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
             Err(error) => assert_eq!((error, rung), (TakeError::Taken, vec![owner(2)])),
         }

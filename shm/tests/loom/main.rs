@@ -1,9 +1,9 @@
 //! Models of the steps that race: the very code that ships, under every order of events that loom's
 //! memory model and a bound on preemptions allow.
 //!
-//! Run by `RUSTFLAGS="--cfg loom" cargo test -p shm --release --test loom`, with a target directory
-//! of its own. A wake-up that gets lost shows as a deadlock, a chunk that is written while somebody
-//! reads it as a race on the cell that stands for its bytes.
+//! Run by `RUSTFLAGS="--cfg loom" cargo test -p shm --release --test loom`, with a target directory of its own. A
+//! lost wake-up shows as a deadlock. A chunk that is written while another process reads it shows as a race on the
+//! cell that stands for its bytes.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
@@ -21,15 +21,15 @@ use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use shm::{
-    Census, Direction, Doorbell, End, Filling, Finish, LaneEnd, LaneRef, Life, Owner, Parts, Pool,
-    PoolWords, ReceiverEnd, Role, SenderEnd, SessionRef, Shared, Slot, TakeError, Terms, Vessel,
-    WorkerId,
+    AddressTag, Buffer, Census, Direction, Doorbell, End, Finish, LaneEnd, LaneRef, Life, Owner,
+    Parts, Pool, PoolWords, ReceiverEnd, Reserved, Role, SenderEnd, SessionRef, Shared, Slot,
+    TakeError, Terms, WorkerId,
 };
 
 const TERMS: Terms = Terms { key: [1; 32], token: [2; 32], kind: 3, lifetime_ms: 4, account: None };
 
-/// Runs `model` under every schedule, or under those with at most so many preemptions: as many as
-/// take a few seconds, where all would take hours.
+/// Runs `model` under every schedule, or under the schedules with at most so many preemptions: as many as take a few
+/// seconds, where all schedules would take hours.
 fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
@@ -37,7 +37,7 @@ fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// What stands for an eventfd: it remembers that it was written.
+/// Stands for an eventfd: it remembers that it was written.
 struct Waker {
     written: Mutex<bool>,
     readable: Condvar,
@@ -68,7 +68,7 @@ struct World {
     tags: Vec<AtomicU64>,
     pipes: Vec<AtomicU64>,
     accounts: Vec<std::sync::atomic::AtomicU64>,
-    wishes: AtomicU64,
+    requests: AtomicU64,
     bytes: Vec<UnsafeCell<u64>>,
     lane_chunks: usize,
 }
@@ -84,7 +84,7 @@ impl World {
             tags: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
             pipes: (0..pipes).map(|_| AtomicU64::new(0)).collect(),
             accounts: (0..chunks + pipes).map(|_| Default::default()).collect(),
-            wishes: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             bytes: (0..chunks + pipes).map(|_| UnsafeCell::new(0)).collect(),
             lane_chunks,
         };
@@ -92,7 +92,7 @@ impl World {
         Arc::new(world)
     }
 
-    /// One process's view, with private hints of its own.
+    /// The view of one process, with private hints of its own.
     fn shared(&self) -> Shared<'_> {
         Shared::new(Parts {
             slots: &self.slots,
@@ -100,7 +100,7 @@ impl World {
                 chunks: &self.tags,
                 pipes: &self.pipes,
                 accounts: &self.accounts,
-                wishes: &self.wishes,
+                requests: &self.requests,
                 board: &[],
             }),
             records: &[],
@@ -128,30 +128,30 @@ impl World {
         (sender, shared.take_receiver(at, owner(2), false).unwrap())
     }
 
-    /// Writes a chunk's bytes: a race if anybody else touches them.
-    fn write(&self, filling: &Filling, value: u64) {
-        // SAFETY: loom checks that nobody else uses the cell meanwhile.
+    /// Writes a chunk's bytes: loom reports a race if another thread touches them.
+    fn write(&self, reserved: &Reserved, value: u64) {
+        // SAFETY: loom checks that no other thread uses the cell meanwhile.
         #[allow(unsafe_code)]
-        self.cell(filling.vessel()).with_mut(|cell| unsafe { *cell = value });
+        self.cell(reserved.buffer()).with_mut(|cell| unsafe { *cell = value });
     }
 
-    fn read(&self, vessel: Vessel) -> u64 {
-        // SAFETY: as above.
+    fn read(&self, buffer: Buffer) -> u64 {
+        // SAFETY: loom checks that no other thread writes the cell meanwhile.
         #[allow(unsafe_code)]
-        self.cell(vessel).with(|cell| unsafe { *cell })
+        self.cell(buffer).with(|cell| unsafe { *cell })
     }
 
-    /// Takes what is in a pipe.
-    fn pour(&self, vessel: Vessel) -> u64 {
-        // SAFETY: as above.
+    /// Takes the bytes of a pipe.
+    fn pour(&self, buffer: Buffer) -> u64 {
+        // SAFETY: loom checks that no other thread uses the cell meanwhile.
         #[allow(unsafe_code)]
-        self.cell(vessel).with_mut(|cell| unsafe { std::mem::take(&mut *cell) })
+        self.cell(buffer).with_mut(|cell| unsafe { std::mem::take(&mut *cell) })
     }
 
-    fn cell(&self, vessel: Vessel) -> &UnsafeCell<u64> {
-        match vessel {
-            Vessel::Chunk(index) => &self.bytes[index],
-            Vessel::Pipe(index) => &self.bytes[self.tags.len() + index],
+    fn cell(&self, buffer: Buffer) -> &UnsafeCell<u64> {
+        match buffer {
+            Buffer::Chunk(index) => &self.bytes[index],
+            Buffer::Pipe(index) => &self.bytes[self.tags.len() + index],
         }
     }
 
@@ -172,9 +172,10 @@ impl World {
         let (mut sender, mut receiver) = self.paired(at);
         assert_eq!(shared.begin(&sender, b""), Ok(Some(owner(2))));
         publish(self, &shared, &mut sender, 77);
-        let piece = receiver.next(&shared).unwrap().unwrap();
-        assert_eq!(self.read(piece.vessel()), 77);
-        piece.ack_recv(&shared).unwrap();
+        let mut attached = receiver.attach(&shared).unwrap();
+        let piece = attached.next_published().unwrap().unwrap();
+        assert_eq!(self.read(piece.buffer()), 77);
+        piece.ack_recv();
         shared.leave_receiver(receiver).unwrap();
         shared.leave_sender(sender, None).unwrap();
     }
@@ -185,7 +186,7 @@ fn owner(worker: usize) -> Owner {
 }
 
 fn publish(world: &World, shared: &Shared<'_>, sender: &mut SenderEnd, value: u64) -> bool {
-    let filling = sender.reserve(shared).unwrap().unwrap();
-    world.write(&filling, value);
-    sender.publish(shared, filling, 0..8).unwrap()
+    let reserved = sender.attach(shared).unwrap().reserve().unwrap().unwrap();
+    world.write(&reserved, value);
+    sender.attach(shared).unwrap().publish(reserved, 0..8)
 }

@@ -1,4 +1,4 @@
-//! Permits: of several that want the last one, one has it, whatever its former holder is doing.
+//! Permits: only one of several takers gets the last permit, whatever its former holder is doing.
 
 use super::*;
 use shm::{Permit, Permits, Quota};
@@ -109,8 +109,8 @@ fn a_session_that_ends_leaves_its_permit_to_one() {
     });
 }
 
-/// Whoever sees the session's word sees its slot no older than that: a slot that seems to
-/// serve the session before would make the permit look void.
+/// A worker that sees the session's word sees its slot no older than that. A slot that seems to serve the session
+/// before would make the permit look void.
 #[test]
 fn a_permit_just_handed_over_is_not_void() {
     check(None, || {

@@ -45,7 +45,7 @@ fn one_of_a_taker_and_an_ender_sees_the_other() {
     });
 }
 
-/// A sender that begins with whoever comes, and leaves as soon as it sees that the session is over.
+/// A sender begins with any receiver that comes, and leaves as soon as it sees that the session is over.
 #[test]
 fn a_taker_too_late_cleans_the_attempt_that_began_with_it() {
     check(Some(4), || {
@@ -89,18 +89,19 @@ fn of_two_leavers_one_cleans() {
             let world = world.clone();
             move || {
                 let shared = world.shared();
-                let piece = receiver.next(&shared).unwrap().unwrap();
-                assert_eq!(world.read(piece.vessel()), 1);
-                piece.ack_recv(&shared).unwrap();
+                let mut attached = receiver.attach(&shared).unwrap();
+                let piece = attached.next_published().unwrap().unwrap();
+                assert_eq!(world.read(piece.buffer()), 1);
+                piece.ack_recv();
                 shared.leave_receiver(receiver).unwrap()
             }
         });
         let session = sender.lane().session;
-        let filling = sender.reserve(&shared).unwrap();
-        if let Some(filling) = &filling {
-            world.write(filling, 3);
+        let reserved = sender.attach(&shared).unwrap().reserve().unwrap();
+        if let Some(reserved) = &reserved {
+            world.write(reserved, 3);
         }
-        let peers = [shared.leave_sender(sender, filling).unwrap(), thread.join().unwrap()];
+        let peers = [shared.leave_sender(sender, reserved).unwrap(), thread.join().unwrap()];
         assert_eq!(peers.iter().flatten().count(), 1, "one leaves the other behind: {peers:?}");
         world.assert_left(1);
         world.assert_usable(session);
@@ -118,10 +119,11 @@ fn hand_on_a_chunk(acks: bool) {
         let world = world.clone();
         move || {
             let shared = world.shared();
-            let piece = receiver.next(&shared).unwrap().unwrap();
-            assert_eq!(world.read(piece.vessel()), 1);
+            let mut attached = receiver.attach(&shared).unwrap();
+            let piece = attached.next_published().unwrap().unwrap();
+            assert_eq!(world.read(piece.buffer()), 1);
             if acks {
-                piece.ack_recv(&shared).unwrap();
+                piece.ack_recv();
             }
             shared.leave_receiver(receiver).unwrap();
         }
@@ -130,11 +132,11 @@ fn hand_on_a_chunk(acks: bool) {
         let world = world.clone();
         move || {
             let shared = world.shared();
-            let filling = other.reserve(&shared).unwrap();
-            if let Some(filling) = &filling {
-                world.write(filling, 2);
+            let reserved = other.attach(&shared).unwrap().reserve().unwrap();
+            if let Some(reserved) = &reserved {
+                world.write(reserved, 2);
             }
-            shared.leave_sender(other, filling).unwrap();
+            shared.leave_sender(other, reserved).unwrap();
         }
     });
     shared.leave_sender(sender, None).unwrap();
@@ -152,11 +154,11 @@ fn of_two_lanes_one_takes_the_last_chunk() {
         let threads = ends.map(|(mut sender, receiver)| {
             let world = world.clone();
             let taken = thread::spawn(move || {
-                let filling = sender.reserve(&world.shared()).unwrap();
-                if let Some(filling) = &filling {
-                    world.write(filling, 1);
+                let reserved = sender.attach(&world.shared()).unwrap().reserve().unwrap();
+                if let Some(reserved) = &reserved {
+                    world.write(reserved, 1);
                 }
-                (sender, filling)
+                (sender, reserved)
             });
             (taken, receiver)
         });
@@ -164,10 +166,10 @@ fn of_two_lanes_one_takes_the_last_chunk() {
         let mut taken = 0;
         // Both have tried before either leaves, or the chunk would be free again for the second.
         let ends = threads.map(|(thread, receiver)| (thread.join().unwrap(), receiver));
-        for ((sender, filling), receiver) in ends {
-            taken += usize::from(filling.is_some());
+        for ((sender, reserved), receiver) in ends {
+            taken += usize::from(reserved.is_some());
             shared.leave_receiver(receiver).unwrap();
-            shared.leave_sender(sender, filling).unwrap();
+            shared.leave_sender(sender, reserved).unwrap();
         }
         assert_eq!(taken, 1);
         world.assert_left(2);
@@ -192,7 +194,7 @@ fn a_leaver_and_the_sweep_of_its_dead_sender_leave_nothing() {
         let (mut dead, receiver) = world.begun();
         let session = dead.lane().session;
         publish(&world, &shared, &mut dead, 1);
-        let _in_hand = dead.reserve(&shared).unwrap().unwrap();
+        let _in_hand = dead.attach(&shared).unwrap().reserve().unwrap().unwrap();
         let thread = thread::spawn({
             let world = world.clone();
             move || world.shared().leave_receiver(receiver).unwrap()
@@ -218,11 +220,11 @@ fn a_leaver_and_the_sweep_of_its_dead_receiver_leave_nothing() {
         let session = sender.lane().session;
         publish(&world, &shared, &mut sender, 1);
         publish(&world, &shared, &mut sender, 2);
-        dead.next(&shared).unwrap().unwrap().ack_recv(&shared).unwrap();
-        let filling = sender.reserve(&shared).unwrap();
+        dead.attach(&shared).unwrap().next_published().unwrap().unwrap().ack_recv();
+        let reserved = sender.attach(&shared).unwrap().reserve().unwrap();
         let thread = thread::spawn({
             let world = world.clone();
-            move || world.shared().leave_sender(sender, filling).unwrap()
+            move || world.shared().leave_sender(sender, reserved).unwrap()
         });
         shared.sweep(WorkerId::new(2).unwrap(), |_, _| {});
         thread.join().unwrap();
@@ -281,7 +283,7 @@ fn a_slot_issued_again_keeps_its_places_from_a_stale_taker() {
     });
 }
 
-/// Two leave a session that is over, both may free its slot, and a third waits to claim it.
+/// Two ends leave a session that is over, both may free its slot, and a third process waits to claim it.
 #[test]
 fn a_slot_freed_by_two_is_freed_once() {
     check(Some(3), || {
@@ -309,7 +311,7 @@ fn a_slot_freed_by_two_is_freed_once() {
             leaver.join().unwrap();
         }
         world.assert_left(1);
-        assert_eq!(new.generation, old.generation + 1);
+        assert_eq!(new.issue_number, old.issue_number + 1);
         assert_eq!(world.shared().life(new), Ok(Some(Life::Live)));
         world.assert_usable(new);
     });

@@ -1,4 +1,4 @@
-//! A sender that takes back what a lost receiver has not taken, beside whoever comes or ends the session meanwhile.
+//! A sender takes back what a lost receiver has not taken, while another receiver comes or the session ends.
 
 use super::*;
 
@@ -28,26 +28,28 @@ fn the_next_receiver_gets_what_was_taken_back() {
                     }
                     thread::yield_now();
                 };
-                let piece = loop {
+                loop {
                     if shared.look(&receiver).unwrap().begun
-                        && let Some(piece) = receiver.next(&shared).unwrap()
+                        && let Some(piece) =
+                            receiver.attach(&shared).unwrap().next_published().unwrap()
                     {
-                        break piece;
+                        assert_eq!(world.read(piece.buffer()), 77);
+                        piece.ack_recv();
+                        break;
                     }
                     thread::yield_now();
-                };
-                assert_eq!(world.read(piece.vessel()), 77);
-                piece.ack_recv(&shared).unwrap();
+                }
                 shared.leave_receiver(receiver).unwrap();
             }
         });
         let shared = world.shared();
-        let taken_back = sender.rewind(&shared).unwrap().expect("nothing was taken");
+        let taken_back =
+            sender.attach(&shared).unwrap().rewind().unwrap().expect("nothing was taken");
         while shared.begin(&sender, b"").unwrap().is_none() {
             thread::yield_now();
         }
         for (chunk, payload) in taken_back {
-            sender.publish(&shared, chunk, payload).unwrap();
+            sender.attach(&shared).unwrap().publish(chunk, payload);
         }
         next.join().unwrap();
         shared.leave_sender(sender, None).unwrap();
@@ -66,8 +68,10 @@ fn a_session_that_ends_meanwhile_is_freed_once() {
             move || assert!(world.shared().end(session, End::Deleted, |_| {}))
         });
         let shared = world.shared();
-        for (chunk, _) in sender.rewind(&shared).unwrap().expect("nothing was taken") {
-            sender.give_up(&shared, chunk).unwrap();
+        for (chunk, _) in
+            sender.attach(&shared).unwrap().rewind().unwrap().expect("nothing was taken")
+        {
+            sender.attach(&shared).unwrap().give_up(chunk).unwrap();
         }
         shared.leave_sender(sender, None).unwrap();
         ender.join().unwrap();
@@ -86,7 +90,7 @@ fn a_sender_that_dies_while_it_takes_back_leaves_nothing() {
             move || world.shared().take_receiver(at, owner(3), false).ok()
         });
         let shared = world.shared();
-        drop(sender.rewind(&shared).unwrap());
+        drop(sender.attach(&shared).unwrap().rewind().unwrap());
         shared.sweep(owner(1).worker, |_, _| {});
         let came = comer.join().unwrap();
         if let Some(receiver) = came {

@@ -1,4 +1,4 @@
-//! Publish and AckRecv: what is read is what was written, and nobody sleeps through it.
+//! Publish and AckRecv: the receiver reads what the sender wrote, and neither end sleeps through news.
 
 use super::*;
 
@@ -6,16 +6,16 @@ use super::*;
 fn send(world: &World, sender: &mut SenderEnd, count: u64, own: &Waker, peer: &Waker) {
     let shared = world.shared();
     for value in 0..count {
-        let filling = loop {
-            if let Some(filling) = sender.reserve(&shared).unwrap() {
-                break filling;
+        let reserved = loop {
+            if let Some(reserved) = sender.attach(&shared).unwrap().reserve().unwrap() {
+                break reserved;
             }
-            if sender.wait_for_room(&shared).unwrap() {
+            if sender.attach(&shared).unwrap().wait_for_room().unwrap() {
                 own.poll();
             }
         };
-        world.write(&filling, value);
-        if sender.publish(&shared, filling, 0..8).unwrap() {
+        world.write(&reserved, value);
+        if sender.attach(&shared).unwrap().publish(reserved, 0..8) {
             peer.write();
         }
     }
@@ -26,15 +26,16 @@ fn receive(world: &World, receiver: &mut ReceiverEnd, count: u64, own: &Waker, p
     let shared = world.shared();
     let mut expected = 0;
     while expected < count {
-        let Some(piece) = receiver.next(&shared).unwrap() else {
-            if receiver.wait_for_chunk(&shared).unwrap() {
+        let mut attached = receiver.attach(&shared).unwrap();
+        let Some(piece) = attached.next_published().unwrap() else {
+            if receiver.attach(&shared).unwrap().wait_for_chunk().unwrap() {
                 own.poll();
             }
             continue;
         };
-        assert_eq!(world.read(piece.vessel()), expected);
+        assert_eq!(world.read(piece.buffer()), expected);
         expected += 1;
-        if piece.ack_recv(&shared).unwrap() {
+        if piece.ack_recv() {
             peer.write();
         }
     }
@@ -83,16 +84,17 @@ fn a_finish_reaches_a_receiver_that_waits() {
                 let shared = world.shared();
                 let mut pieces = 0;
                 loop {
-                    let finish = receiver.finish(&shared).unwrap();
-                    if let Some(piece) = receiver.next(&shared).unwrap() {
-                        assert_eq!(world.read(piece.vessel()), 5);
-                        piece.ack_recv(&shared).unwrap();
+                    let finish = receiver.attach(&shared).unwrap().finish();
+                    if let Some(piece) = receiver.attach(&shared).unwrap().next_published().unwrap()
+                    {
+                        assert_eq!(world.read(piece.buffer()), 5);
+                        piece.ack_recv();
                         pieces += 1;
                     } else if finish != Finish::Open {
-                        // Whoever sees the finish first sees all that was published before it.
+                        // A receiver that sees the finish first also sees all that was published before it.
                         assert_eq!((finish, pieces), (Finish::Whole(8), 1));
                         return;
-                    } else if receiver.wait_for_chunk(&shared).unwrap() {
+                    } else if receiver.attach(&shared).unwrap().wait_for_chunk().unwrap() {
                         waker.poll();
                     }
                 }
@@ -102,7 +104,7 @@ fn a_finish_reaches_a_receiver_that_waits() {
         if publish(&world, &shared, &mut sender, 5) {
             waker.write();
         }
-        sender.finish(&shared, Finish::Whole(8)).unwrap();
+        sender.attach(&shared).unwrap().set_finish(Finish::Whole(8));
         waker.write();
         thread.join().unwrap();
     });

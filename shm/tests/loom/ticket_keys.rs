@@ -1,4 +1,4 @@
-//! Keys of tickets: whoever reads one while the master writes has a whole one or none.
+//! Keys of tickets: a worker that reads one while the master writes gets a whole key or none.
 
 use super::*;
 use shm::TicketKeys;
@@ -30,7 +30,7 @@ fn a_key_that_is_read_is_whole() {
 }
 
 #[test]
-fn the_current_key_is_there_for_whoever_knows_its_number() {
+fn the_current_key_is_there_once_its_number_is_known() {
     check(None, || {
         let words = words();
         let master = thread::spawn({

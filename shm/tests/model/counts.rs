@@ -1,7 +1,8 @@
 //! The model of a slot and of its two lanes: counts and queues, no words.
 
 use shm::{
-    Direction, Filling, Finish, Life, Owner, ReceiverEnd, SenderEnd, Settled, State, Terms, Vessel,
+    AddressTag, Buffer, Direction, Finish, Life, Owner, ReceiverEnd, Reserved, SenderEnd, Settled,
+    State, Terms,
 };
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) enum Place<E> {
     Free,
-    Held { end: E, worker: usize, mark: bool },
+    Held { end: E, worker: usize, incompatible: bool },
     Left(State),
 }
 
@@ -26,8 +27,8 @@ impl<E> Place<E> {
         if let Place::Held { worker, .. } = self { Some(*worker) } else { None }
     }
 
-    pub(crate) fn is_marked(&self) -> bool {
-        matches!(self, Place::Held { mark: true, .. })
+    pub(crate) fn is_incompatible(&self) -> bool {
+        matches!(self, Place::Held { incompatible: true, .. })
     }
 
     pub(crate) fn end(&mut self) -> Option<&mut E> {
@@ -41,15 +42,15 @@ impl<E> Place<E> {
     }
 }
 
-/// What the model knows of one slot.
+/// The state of a slot as the model knows it.
 #[derive(Debug)]
 pub(crate) struct SlotModel {
     pub(crate) life: Life,
-    pub(crate) generation: u32,
+    pub(crate) issue_number: u32,
     pub(crate) terms: Terms,
-    pub(crate) guest: u64,
+    pub(crate) guest: Option<AddressTag>,
     pub(crate) expires_ms: u64,
-    /// By direction.
+    /// The lanes, indexed by direction.
     pub(crate) lanes: [LaneModel; 2],
 }
 
@@ -57,29 +58,29 @@ impl SlotModel {
     pub(crate) fn new() -> Self {
         Self {
             life: Life::Free,
-            generation: 0,
+            issue_number: 0,
             terms: Terms { key: [0; 32], token: [0; 32], kind: 0, lifetime_ms: 0, account: None },
-            guest: 0,
+            guest: None,
             expires_ms: 0,
             lanes: [LaneModel::new(), LaneModel::new()],
         }
     }
 
     pub(crate) fn issue(&mut self, terms: Terms, now_ms: u64) {
-        let Self { generation, .. } = *self;
+        let Self { issue_number, .. } = *self;
         let expires_ms = now_ms + terms.lifetime_ms;
         for lane in &mut self.lanes {
             lane.next_attempt();
         }
         let lanes = std::mem::replace(&mut self.lanes, [LaneModel::new(), LaneModel::new()]);
-        *self = Self { life: Life::Live, generation, terms, guest: 0, expires_ms, lanes };
+        *self = Self { life: Life::Live, issue_number, terms, guest: None, expires_ms, lanes };
     }
 
     pub(crate) fn lane(&mut self, direction: Direction) -> &mut LaneModel {
         &mut self.lanes[direction as usize]
     }
 
-    /// Who holds a place, lane by lane, senders first.
+    /// The workers that hold a place, lane by lane, senders first.
     pub(crate) fn holders(&self) -> Vec<usize> {
         let places = |lane: &LaneModel| [lane.sender.holder(), lane.receiver.holder()];
         self.lanes.iter().flat_map(places).flatten().collect()
@@ -96,40 +97,40 @@ impl SlotModel {
     pub(crate) fn free_if_left(&mut self) {
         if matches!(self.life, Life::Ended(_)) && self.is_vacant() {
             self.life = Life::Free;
-            self.generation += 1;
+            self.issue_number += 1;
         }
     }
 
-    pub(crate) fn held(&self) -> impl Iterator<Item = Vessel> {
+    pub(crate) fn held(&self) -> impl Iterator<Item = Buffer> {
         self.lanes.iter().flat_map(LaneModel::held)
     }
 }
 
-/// What the model knows of one lane.
+/// The state of a lane as the model knows it.
 #[derive(Debug)]
 pub(crate) struct LaneModel {
     pub(crate) sender: Place<SenderEnd>,
     pub(crate) receiver: Place<ReceiverEnd>,
-    /// Who wants the sender's place, and the receiver's.
-    pub(crate) rivals: [u64; 2],
-    /// Who knocked last, at the sender's place and at the receiver's.
-    pub(crate) knocks: [Option<Owner>; 2],
+    /// The rivals for the sender's place and for the receiver's.
+    pub(crate) rivals: [Option<AddressTag>; 2],
+    /// The latest waiter at the sender's place and at the receiver's.
+    pub(crate) waiters: [Option<Owner>; 2],
     pub(crate) begun: bool,
-    pub(crate) filling: Option<Filling>,
+    pub(crate) reserved: Option<Reserved>,
     /// Tokens that were published and not handed back, with the lengths of their ranges.
-    pub(crate) flying: VecDeque<(u64, usize, Vessel)>,
-    /// What AckRecv gave back and the sender did not look at yet.
-    pub(crate) back: VecDeque<Vessel>,
-    /// What a sender that is gone had.
-    pub(crate) orphans: Vec<Vessel>,
+    pub(crate) flying: VecDeque<(u64, usize, Buffer)>,
+    /// Buffers that AckRecv gave back and the sender did not look at yet.
+    pub(crate) back: VecDeque<Buffer>,
+    /// Buffers of a sender that is gone.
+    pub(crate) orphans: Vec<Buffer>,
     pub(crate) published_bytes: u64,
     pub(crate) finish: Finish,
     pub(crate) settled: Settled,
     pub(crate) counts: (u64, u64),
     pub(crate) sender_waits: bool,
     pub(crate) receiver_waits: bool,
-    /// The sender has wished for a chunk, and has had none since.
-    pub(crate) has_wished: bool,
+    /// The sender has requested a chunk, and has had none since.
+    pub(crate) has_requested: bool,
 }
 
 impl LaneModel {
@@ -137,10 +138,10 @@ impl LaneModel {
         Self {
             sender: Place::Free,
             receiver: Place::Free,
-            rivals: [0; 2],
-            knocks: [None; 2],
+            rivals: [None; 2],
+            waiters: [None; 2],
             begun: false,
-            filling: None,
+            reserved: None,
             flying: VecDeque::new(),
             back: VecDeque::new(),
             orphans: Vec::new(),
@@ -150,21 +151,21 @@ impl LaneModel {
             counts: (0, 0),
             sender_waits: false,
             receiver_waits: false,
-            has_wished: false,
+            has_requested: false,
         }
     }
 
-    /// The next session, or the next attempt, begins with nothing but what others want of it.
+    /// Begins the next session, or the next attempt, which inherits only the rivals and waiters.
     fn next_attempt(&mut self) {
-        *self = Self { rivals: self.rivals, knocks: self.knocks, ..Self::new() };
+        *self = Self { rivals: self.rivals, waiters: self.waiters, ..Self::new() };
     }
 
     pub(crate) fn is_vacant(&self) -> bool {
         matches!((&self.sender, &self.receiver), (Place::Free, Place::Free))
     }
 
-    /// After the sender left, or was swept with these of its attempt not given back.
-    pub(crate) fn sender_left(&mut self, as_state: State, orphans: Vec<Vessel>) {
+    /// The sender left, or was swept with these buffers of its attempt not given back.
+    pub(crate) fn sender_left(&mut self, as_state: State, orphans: Vec<Buffer>) {
         match self.receiver.state() {
             _ if !self.begun => self.sender = Place::Free,
             State::Held => {
@@ -173,7 +174,7 @@ impl LaneModel {
             }
             _ => self.next_attempt(),
         }
-        (self.back, self.filling, self.has_wished) = (VecDeque::new(), None, false);
+        (self.back, self.reserved, self.has_requested) = (VecDeque::new(), None, false);
     }
 
     pub(crate) fn receiver_left(&mut self, as_state: State) {
@@ -184,23 +185,23 @@ impl LaneModel {
         }
     }
 
-    pub(crate) fn held(&self) -> impl Iterator<Item = Vessel> {
-        // What is in flight belongs to a sender while there is one; then it is orphans.
+    pub(crate) fn held(&self) -> impl Iterator<Item = Buffer> {
+        // Buffers in flight belong to the sender while there is one. Then they are orphans.
         let flying = self.in_flight().filter(|_| self.sender.holder().is_some());
-        let filling = self.filling.iter().map(Filling::vessel);
-        flying.chain(self.back.iter().copied()).chain(self.orphans.iter().copied()).chain(filling)
+        let reserved = self.reserved.iter().map(Reserved::buffer);
+        flying.chain(self.back.iter().copied()).chain(self.orphans.iter().copied()).chain(reserved)
     }
 
-    /// What was published and not handed back.
-    pub(crate) fn in_flight(&self) -> impl Iterator<Item = Vessel> {
-        self.flying.iter().map(|(_, _, vessel)| *vessel)
+    /// Buffers that were published and not handed back.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = Buffer> {
+        self.flying.iter().map(|(_, _, buffer)| *buffer)
     }
 }
 
-pub(crate) fn is_pipe(vessel: &Vessel) -> bool {
-    matches!(vessel, Vessel::Pipe(_))
+pub(crate) fn is_pipe(buffer: &Buffer) -> bool {
+    matches!(buffer, Buffer::Pipe(_))
 }
 
-pub(crate) fn is_chunk(vessel: &Vessel) -> bool {
-    !is_pipe(vessel)
+pub(crate) fn is_chunk(buffer: &Buffer) -> bool {
+    !is_pipe(buffer)
 }

@@ -6,12 +6,13 @@
 //! the seed that proptest writes down.
 #![allow(clippy::unwrap_used)]
 
+mod checks;
 mod counts;
 mod transfer;
 mod world;
 
 use proptest::prelude::*;
-use shm::{Direction, Parts, Pool, PoolWords, Role, Shared, Slot};
+use shm::{AddressTag, Direction, Parts, Pool, PoolWords, Role, Shared, Slot};
 use std::sync::atomic::AtomicU64;
 use world::World;
 
@@ -22,11 +23,11 @@ const LANE_CHUNKS: usize = 4;
 const PIPES_MAX: usize = 5;
 const CHUNK_BYTES: usize = 4096;
 
-/// A lane of a slot, whatever lives there.
+/// A lane of a slot, whatever session lives there.
 type Lane = (usize, Direction);
 
-/// A step. Slots and workers are numbers below what there is; sessions are counted back from the last
-/// that was issued, living or not. A step that nobody can make now is none.
+/// A step. Slots and workers are numbers below what there is; sessions are counted back from the latest issue, living
+/// or not. A step that no worker can make now does nothing.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Issue {
@@ -40,27 +41,27 @@ enum Step {
         session: usize,
         direction: Direction,
         worker: usize,
-        mark: bool,
+        incompatible: bool,
     },
     TakeReceiver {
         session: usize,
         direction: Direction,
         worker: usize,
-        mark: bool,
+        incompatible: bool,
     },
-    Contest {
+    RequestTakeover {
         session: usize,
         direction: Direction,
         role: Role,
-        rival: u64,
+        rival: AddressTag,
     },
-    Withdraw {
+    CancelTakeover {
         session: usize,
         direction: Direction,
         role: Role,
-        rival: u64,
+        rival: AddressTag,
     },
-    Knock {
+    Wait {
         session: usize,
         direction: Direction,
         role: Role,
@@ -68,7 +69,7 @@ enum Step {
     },
     SetGuest {
         session: usize,
-        guest: u64,
+        guest: AddressTag,
     },
     Begin {
         lane: Lane,
@@ -128,22 +129,22 @@ enum Step {
     Die {
         worker: usize,
     },
-    /// A worker takes a pipe that may not be empty.
+    /// A worker takes a dirty pipe.
     TakeDirty {
         worker: usize,
     },
-    /// It has emptied that.
+    /// The worker has emptied the pipe that it took.
     Empty {
         worker: usize,
     },
-    /// Two take a lane of a session and begin.
+    /// Two workers take a lane of a session and begin.
     Meet {
         session: usize,
         direction: Direction,
         sender: usize,
         receiver: usize,
     },
-    /// A new session, in whose first lane two begin.
+    /// Two workers begin in the first lane of a new session.
     Pair {
         sender: usize,
         receiver: usize,
@@ -169,32 +170,32 @@ fn place() -> impl Strategy<Value = (usize, Direction)> {
     (0..8usize, direction())
 }
 
-/// Steps that change who is in which session.
+/// Steps that change which workers are in which session.
 fn comings_and_goings() -> impl Strategy<Value = Step> {
     let session = || 0..8usize;
     let worker = || 0..WORKERS;
-    let name = || 1..4u64;
+    let tag = || (1..4u64).prop_map(AddressTag::of);
     let role = || prop_oneof![Just(Role::Sender), Just(Role::Receiver)];
     prop_oneof![
         3 => (worker(), 1..20u64)
             .prop_map(|(worker, tens)| Step::Issue { worker, lifetime_ms: 10 * tens }),
         2 => (1..4u64).prop_map(|tens| Step::Pass { ms: 10 * tens }),
-        5 => (place(), worker(), any::<bool>()).prop_map(|((session, direction), worker, mark)| {
-            Step::TakeSender { session, direction, worker, mark }
+        5 => (place(), worker(), any::<bool>()).prop_map(|((session, direction), worker, incompatible)| {
+            Step::TakeSender { session, direction, worker, incompatible }
         }),
-        5 => (place(), worker(), any::<bool>()).prop_map(|((session, direction), worker, mark)| {
-            Step::TakeReceiver { session, direction, worker, mark }
+        5 => (place(), worker(), any::<bool>()).prop_map(|((session, direction), worker, incompatible)| {
+            Step::TakeReceiver { session, direction, worker, incompatible }
         }),
-        3 => (place(), role(), name()).prop_map(|((session, direction), role, rival)| {
-            Step::Contest { session, direction, role, rival }
+        3 => (place(), role(), tag()).prop_map(|((session, direction), role, rival)| {
+            Step::RequestTakeover { session, direction, role, rival }
         }),
-        2 => (place(), role(), name()).prop_map(|((session, direction), role, rival)| {
-            Step::Withdraw { session, direction, role, rival }
+        2 => (place(), role(), tag()).prop_map(|((session, direction), role, rival)| {
+            Step::CancelTakeover { session, direction, role, rival }
         }),
         3 => (place(), role(), worker()).prop_map(|((session, direction), role, worker)| {
-            Step::Knock { session, direction, role, worker }
+            Step::Wait { session, direction, role, worker }
         }),
-        2 => (session(), name()).prop_map(|(session, guest)| Step::SetGuest { session, guest }),
+        2 => (session(), tag()).prop_map(|(session, guest)| Step::SetGuest { session, guest }),
         2 => on(|lane| Step::LeaveSender { lane }),
         2 => on(|lane| Step::LeaveReceiver { lane }),
         1 => session().prop_map(|session| Step::End { session }),
@@ -209,7 +210,7 @@ fn comings_and_goings() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Steps of those that are there.
+/// Steps of the workers that hold a place.
 fn transfers() -> impl Strategy<Value = Step> {
     let range = (0..64usize, 1..=64usize);
     prop_oneof![
@@ -252,14 +253,14 @@ proptest! {
         let [chunks, pipes] =
             [chunks, pipes].map(|n| (0..n).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let accounts: Vec<_> = (0..chunks.len() + pipes.len()).map(|_| AtomicU64::new(0)).collect();
-        let wishes = AtomicU64::new(0);
+        let requests = AtomicU64::new(0);
         let shared = Shared::new(Parts {
             slots: &slots,
             pool: Pool::new(PoolWords {
                 chunks: &chunks,
                 pipes: &pipes,
                 accounts: &accounts,
-                wishes: &wishes,
+                requests: &requests,
                 board: &[],
             }),
             records: &[],

@@ -1,16 +1,16 @@
-//! What the two ends of a lane do, on the words and on the model alike.
+//! The steps of the two ends of a lane, on the words and on the model alike.
 
 use crate::counts::{LaneModel, is_pipe};
 use crate::world::World;
 use crate::{LANE_CHUNKS, Lane};
-use shm::{Finish, LANE_PIPES_MAX, Settled, Vessel};
+use shm::{Buffer, Finish, LANE_PIPES_MAX, Settled};
 
 impl World<'_> {
     pub(crate) fn begin(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let receiver = model.receiver.holder();
-        // Two that are both marked do not suit each other.
-        let suit = !(model.sender.is_marked() && model.receiver.is_marked());
+        // Two ends that are both incompatible do not suit each other.
+        let suit = !(model.sender.is_incompatible() && model.receiver.is_incompatible());
         let expected = receiver.filter(|_| suit).map(|worker| self.owner(worker));
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end().filter(|_| !model.begun) else { return };
@@ -18,44 +18,48 @@ impl World<'_> {
         assert_eq!(self.shared.begin(sender, &announced), Ok(expected));
         model.begun = expected.is_some();
         if let Some(receiver) = model.receiver.end() {
-            assert_eq!(receiver.announcement(self.shared).as_deref(), Ok(&announced[..]));
+            assert_eq!(
+                receiver.attach(self.shared).unwrap().announcement().as_deref(),
+                Ok(&announced[..])
+            );
         }
     }
 
     pub(crate) fn reserve(&mut self, lane: Lane, by_pipe: bool) {
         let model = self.slots[lane.0].lane(lane.1);
-        if model.sender.holder().is_none() || model.filling.is_some() {
+        if model.sender.holder().is_none() || model.reserved.is_some() {
             return;
         }
         let expected = self.expect_one(lane, by_pipe);
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
-        let filling =
-            if by_pipe { sender.reserve_pipe(self.shared) } else { sender.reserve(self.shared) };
-        let filling = filling.unwrap();
-        let found = filling.as_ref().map(|it| is_pipe(&it.vessel()));
+        let mut sender = sender.attach(self.shared).unwrap();
+        let reserved = if by_pipe { sender.reserve_pipe() } else { sender.reserve() };
+        let reserved = reserved.unwrap();
+        let found = reserved.as_ref().map(|it| is_pipe(&it.buffer()));
         assert_eq!(found, expected);
-        if let Some(Vessel::Pipe(index)) = filling.as_ref().map(shm::Filling::vessel) {
+        if let Some(Buffer::Pipe(index)) = reserved.as_ref().map(shm::Reserved::buffer) {
             assert_eq!(self.pipes[index], None, "filled while it is not empty");
         }
-        model.filling = filling;
+        model.reserved = reserved;
     }
 
-    /// The fair share: a lane that holds k of a kind takes one more while more than k are free, of chunks more than a
-    /// quarter of all as well, and gives one back while fewer than k - 1 are. It always may have one, but where no chunk is free the last one that comes back is for
-    /// whoever wishes for one. Returns whether it is a pipe.
+    /// The fair share. A lane that holds k of a kind takes one more while more than k are free, of chunks more than a
+    /// quarter of all as well, and gives one back while fewer than k - 1 are free. A lane may always have one, but
+    /// while no chunk is free it yields the last one that comes back to a chunk request. Returns whether it is a
+    /// pipe.
     fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<bool> {
         let mut free = [self.free(false), self.free(true)];
-        let mut granted = false;
+        let mut yielded = false;
         let model = self.slots[lane.0].lane(lane.1);
-        while let Some(vessel) = model.back.front().copied() {
-            let is_pipe = is_pipe(&vessel);
+        while let Some(buffer) = model.back.front().copied() {
+            let is_pipe = is_pipe(&buffer);
             let held = held_of(model, is_pipe);
             model.back.pop_front();
-            let is_granted =
-                held == 1 && !is_pipe && free[0] == 0 && self.wishes > 0 && self.wish_is_said;
-            if is_granted {
-                (granted, self.wish_is_said) = (true, false);
+            let yields =
+                held == 1 && !is_pipe && free[0] == 0 && self.requests > 0 && self.request_is_open;
+            if yields {
+                (yielded, self.request_is_open) = (true, false);
             } else if is_pipe == by_pipe && (held == 1 || free[usize::from(by_pipe)] + 1 >= held) {
                 return Some(by_pipe);
             }
@@ -65,11 +69,11 @@ impl World<'_> {
             return Some(true);
         }
         let pipes = held_of(self.slots[lane.0].lane(lane.1), true);
-        let is_enough = granted || (by_pipe && pipes >= LANE_PIPES_MAX);
+        let is_enough = yielded || (by_pipe && pipes >= LANE_PIPES_MAX);
         (!is_enough && self.takes_one(lane, false, free[0])).then_some(false)
     }
 
-    /// Whether the lane gets one from the pool. One that holds anything leaves the last chunks alone.
+    /// Whether the lane gets one from the pool. A lane that holds anything leaves the last chunks alone.
     fn takes_one(&mut self, lane: Lane, is_pipe: bool, free: usize) -> bool {
         let model = self.slots[lane.0].lane(lane.1);
         let (held, all) = (held_of(model, is_pipe), model.held().count());
@@ -78,13 +82,13 @@ impl World<'_> {
         let reserve = if is_pipe { 0 } else { self.shared.pool().len() / 4 };
         let takes = has_room && free > if share > 0 { share.max(reserve) } else { 0 };
         if takes {
-            if std::mem::take(&mut model.has_wished) {
-                self.wishes = self.wishes.saturating_sub(1);
+            if std::mem::take(&mut model.has_requested) {
+                self.requests = self.requests.saturating_sub(1);
             }
         } else if !is_pipe && all == 0 {
-            let is_new = !std::mem::replace(&mut model.has_wished, true);
-            self.wishes += u64::from(is_new || self.wishes == 0);
-            self.wish_is_said = true;
+            let is_new = !std::mem::replace(&mut model.has_requested, true);
+            self.requests += u64::from(is_new || self.requests == 0);
+            self.request_is_open = true;
         }
         takes
     }
@@ -92,24 +96,24 @@ impl World<'_> {
     pub(crate) fn put_back(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
-        let Some(filling) = model.filling.take() else { return };
-        sender.put_back(self.shared, filling).unwrap();
+        let Some(reserved) = model.reserved.take() else { return };
+        sender.attach(self.shared).unwrap().put_back(reserved).unwrap();
     }
 
     pub(crate) fn publish(&mut self, lane: Lane, range: std::ops::Range<usize>) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
-        let Some(filling) = model.filling.take() else { return };
+        let Some(reserved) = model.reserved.take() else { return };
         self.token += 1;
-        let vessel = filling.vessel();
-        let range = if is_pipe(&vessel) { 0..range.len() } else { range };
-        match vessel {
-            Vessel::Chunk(index) => self.bytes[index] = self.token,
-            Vessel::Pipe(index) => self.pipes[index] = Some(self.token),
+        let buffer = reserved.buffer();
+        let range = if is_pipe(&buffer) { 0..range.len() } else { range };
+        match buffer {
+            Buffer::Chunk(index) => self.bytes[index] = self.token,
+            Buffer::Pipe(index) => self.pipes[index] = Some(self.token),
         }
-        model.flying.push_back((self.token, range.len(), vessel));
+        model.flying.push_back((self.token, range.len(), buffer));
         model.published_bytes += range.len() as u64;
-        let rings = sender.publish(self.shared, filling, range).unwrap();
+        let rings = sender.attach(self.shared).unwrap().publish(reserved, range);
         assert_eq!(rings, std::mem::take(&mut model.receiver_waits));
         assert_eq!(sender.published_bytes(), model.published_bytes);
     }
@@ -118,27 +122,28 @@ impl World<'_> {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
         model.sender_waits = model.back.is_empty();
-        assert_eq!(sender.wait_for_room(self.shared), Ok(model.sender_waits));
+        assert_eq!(sender.attach(self.shared).unwrap().wait_for_room(), Ok(model.sender_waits));
     }
 
     pub(crate) fn shed(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
-        sender.shed(self.shared).unwrap();
+        sender.attach(self.shared).unwrap().shed().unwrap();
         model.back.clear();
     }
 
-    /// What is received is what was published, in order, and nobody has touched it since.
+    /// The receiver gets what was published, in order, and no process has touched it since.
     pub(crate) fn next(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(receiver) = model.receiver.end() else { return };
-        let piece = receiver.next(self.shared).unwrap();
+        let mut receiver = receiver.attach(self.shared).unwrap();
+        let piece = receiver.next_published().unwrap();
         let received = piece.map(|piece| {
-            let token = match piece.vessel() {
-                Vessel::Chunk(index) => self.bytes[index],
-                Vessel::Pipe(index) => self.pipes[index].unwrap(),
+            let token = match piece.buffer() {
+                Buffer::Chunk(index) => self.bytes[index],
+                Buffer::Pipe(index) => self.pipes[index].unwrap(),
             };
-            (token, piece.len(), piece.vessel())
+            (token, piece.len(), piece.buffer())
         });
         assert_eq!(received, model.flying.front().copied());
     }
@@ -148,15 +153,16 @@ impl World<'_> {
         let Some(receiver) = model.receiver.end().filter(|_| !model.flying.is_empty()) else {
             return;
         };
-        let piece = receiver.next(self.shared).unwrap().unwrap();
-        let rings = piece.ack_recv(self.shared).unwrap();
+        let mut receiver = receiver.attach(self.shared).unwrap();
+        let piece = receiver.next_published().unwrap().unwrap();
+        let rings = piece.ack_recv();
         assert_eq!(rings, std::mem::take(&mut model.sender_waits));
-        let Some((_, _, vessel)) = model.flying.pop_front() else { return };
-        if let Vessel::Pipe(index) = vessel {
+        let Some((_, _, buffer)) = model.flying.pop_front() else { return };
+        if let Buffer::Pipe(index) = buffer {
             self.pipes[index] = None;
         }
         if model.sender.holder().is_some() {
-            model.back.push_back(vessel);
+            model.back.push_back(buffer);
         }
     }
 
@@ -164,28 +170,31 @@ impl World<'_> {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(receiver) = model.receiver.end() else { return };
         model.receiver_waits = model.flying.is_empty() && model.finish == Finish::Open;
-        assert_eq!(receiver.wait_for_chunk(self.shared), Ok(model.receiver_waits));
+        assert_eq!(
+            receiver.attach(self.shared).unwrap().wait_for_chunk(),
+            Ok(model.receiver_waits)
+        );
     }
 
     pub(crate) fn count(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(receiver) = model.receiver.end().filter(|_| model.begun) else { return };
         model.counts = (model.published_bytes, model.published_bytes / 2);
-        receiver.count(self.shared, model.counts.0, model.counts.1).unwrap();
+        receiver.attach(self.shared).unwrap().count(model.counts.0, model.counts.1);
     }
 
     pub(crate) fn finish(&mut self, lane: Lane, whole: bool) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end().filter(|_| model.begun) else { return };
         model.finish = if whole { Finish::Whole(model.published_bytes) } else { Finish::Aborted };
-        sender.finish(self.shared, model.finish).unwrap();
+        sender.attach(self.shared).unwrap().set_finish(model.finish);
     }
 
     pub(crate) fn settle(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(receiver) = model.receiver.end().filter(|_| model.begun) else { return };
         model.settled = if model.counts.1 == 0 { Settled::Sent } else { Settled::Acked };
-        receiver.settle(self.shared, model.settled).unwrap();
+        receiver.attach(self.shared).unwrap().settle(model.settled);
     }
 
     /// Either end may begin the session's lifetime anew.
@@ -212,5 +221,5 @@ impl World<'_> {
 }
 
 fn held_of(model: &LaneModel, by_pipe: bool) -> usize {
-    model.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
+    model.held().filter(|buffer| is_pipe(buffer) == by_pipe).count()
 }

@@ -1,10 +1,10 @@
 //! The words, and the steps on sessions and places that are made on them and on the model alike.
 
-use crate::counts::{LaneModel, Place, SlotModel, is_chunk, is_pipe};
-use crate::{CHUNKS_MAX, LANE_CHUNKS, Lane, PIPES_MAX, SLOTS, Step, WORKERS};
+use crate::counts::{LaneModel, Place, SlotModel, is_pipe};
+use crate::{CHUNKS_MAX, Lane, PIPES_MAX, SLOTS, Step, WORKERS};
 use shm::{
-    Census, Direction, End, LaneEnd, LaneRef, Life, Owner, Role, SessionRef, Shared, State,
-    TakeError, Terms, Vessel, WorkerId,
+    AddressTag, Buffer, Census, Direction, End, LaneRef, Life, Owner, Role, SessionRef, Shared,
+    State, TakeError, Terms, WorkerId,
 };
 
 /// The words, the model, and the bytes.
@@ -15,16 +15,16 @@ pub(crate) struct World<'a> {
     epochs: [u32; WORKERS],
     pub(crate) now_ms: u64,
     hint: usize,
-    /// What the sender that filled a chunk last wrote into it.
+    /// The token that the last sender wrote into each chunk.
     pub(crate) bytes: [u64; CHUNKS_MAX],
-    /// What is in each pipe.
+    /// The token in each pipe.
     pub(crate) pipes: [Option<u64>; PIPES_MAX],
     /// How many lanes that held nothing have found no chunk.
-    pub(crate) wishes: u64,
-    /// Somebody has wished since the last one was granted.
-    pub(crate) wish_is_said: bool,
-    /// Which pipe each worker empties.
-    emptied: [Option<usize>; WORKERS],
+    pub(crate) requests: u64,
+    /// Some lane has requested a chunk since the last request was met.
+    pub(crate) request_is_open: bool,
+    /// The pipe that each worker empties.
+    pub(crate) emptied: [Option<usize>; WORKERS],
     pub(crate) token: u64,
 }
 
@@ -40,8 +40,8 @@ impl<'a> World<'a> {
             hint: 0,
             bytes: [0; CHUNKS_MAX],
             pipes: [None; PIPES_MAX],
-            wishes: 0,
-            wish_is_said: false,
+            requests: 0,
+            request_is_open: false,
             emptied: [None; WORKERS],
             token: 0,
         }
@@ -56,7 +56,7 @@ impl<'a> World<'a> {
         self.sessions.len().checked_sub(back + 1).map(|index| self.sessions[index])
     }
 
-    fn held(&self) -> impl Iterator<Item = Vessel> {
+    pub(crate) fn held(&self) -> impl Iterator<Item = Buffer> {
         self.slots.iter().flat_map(SlotModel::held)
     }
 
@@ -64,7 +64,7 @@ impl<'a> World<'a> {
         let pool = self.shared.pool();
         let emptied = self.emptied.iter().flatten().count();
         let all = if by_pipe { pool.pipes() - pool.pipes_dirty() - emptied } else { pool.len() };
-        all - self.held().filter(|vessel| is_pipe(vessel) == by_pipe).count()
+        all - self.held().filter(|buffer| is_pipe(buffer) == by_pipe).count()
     }
 
     fn take_dirty(&mut self, worker: usize) {
@@ -87,20 +87,20 @@ impl<'a> World<'a> {
         match step {
             Step::Issue { worker, lifetime_ms } => self.issue(worker, lifetime_ms),
             Step::Pass { ms } => self.now_ms += ms,
-            Step::TakeSender { session, direction, worker, mark } => {
-                self.take_sender(session, direction, worker, mark);
+            Step::TakeSender { session, direction, worker, incompatible } => {
+                self.take_sender(session, direction, worker, incompatible);
             }
-            Step::TakeReceiver { session, direction, worker, mark } => {
-                self.take_receiver(session, direction, worker, mark);
+            Step::TakeReceiver { session, direction, worker, incompatible } => {
+                self.take_receiver(session, direction, worker, incompatible);
             }
-            Step::Contest { session, direction, role, rival } => {
-                self.contest(session, direction, role, rival);
+            Step::RequestTakeover { session, direction, role, rival } => {
+                self.request_takeover(session, direction, role, rival);
             }
-            Step::Withdraw { session, direction, role, rival } => {
-                self.withdraw(session, direction, role, rival);
+            Step::CancelTakeover { session, direction, role, rival } => {
+                self.cancel_takeover(session, direction, role, rival);
             }
-            Step::Knock { session, direction, role, worker } => {
-                self.knock(session, direction, role, worker);
+            Step::Wait { session, direction, role, worker } => {
+                self.wait_for_place(session, direction, role, worker);
             }
             Step::SetGuest { session, guest } => self.set_guest(session, guest),
             Step::Begin { lane } => self.begin(lane),
@@ -147,8 +147,8 @@ impl<'a> World<'a> {
             }
             if model.life == Life::Free {
                 model.issue(terms, self.now_ms);
-                let generation = model.generation;
-                expected = Some(SessionRef { slot: u32::try_from(slot).unwrap(), generation });
+                let issue_number = model.issue_number;
+                expected = Some(SessionRef { slot: u32::try_from(slot).unwrap(), issue_number });
                 self.hint = slot + 1;
                 break;
             }
@@ -159,10 +159,10 @@ impl<'a> World<'a> {
 
     fn lives(&self, session: SessionRef) -> bool {
         let model = &self.slots[session.slot as usize];
-        (model.life, model.generation) == (Life::Live, session.generation)
+        (model.life, model.issue_number) == (Life::Live, session.issue_number)
     }
 
-    /// Why a place cannot be taken, by the model.
+    /// The reason why a place cannot be taken, by the model.
     fn obstacle(&self, session: SessionRef, state: State) -> Option<TakeError> {
         match state {
             _ if !self.lives(session) => Some(TakeError::Ended),
@@ -172,29 +172,43 @@ impl<'a> World<'a> {
         }
     }
 
-    fn take_sender(&mut self, session: usize, direction: Direction, worker: usize, mark: bool) {
+    fn take_sender(
+        &mut self,
+        session: usize,
+        direction: Direction,
+        worker: usize,
+        incompatible: bool,
+    ) {
         let Some(session) = self.session(session) else { return };
-        let taken = self.shared.take_sender(session.lane(direction), self.owner(worker), mark);
+        let taken =
+            self.shared.take_sender(session.lane(direction), self.owner(worker), incompatible);
         let state = self.model(session.lane(direction)).sender.state();
         match (taken, self.obstacle(session, state)) {
             (Ok(end), None) => {
                 let model = self.model(session.lane(direction));
-                model.sender = Place::Held { end, worker, mark };
-                model.rivals[0] = 0;
+                model.sender = Place::Held { end, worker, incompatible };
+                model.rivals[0] = None;
             }
             (taken, obstacle) => assert_eq!(taken.err(), obstacle),
         }
     }
 
-    fn take_receiver(&mut self, session: usize, direction: Direction, worker: usize, mark: bool) {
+    fn take_receiver(
+        &mut self,
+        session: usize,
+        direction: Direction,
+        worker: usize,
+        incompatible: bool,
+    ) {
         let Some(session) = self.session(session) else { return };
-        let taken = self.shared.take_receiver(session.lane(direction), self.owner(worker), mark);
+        let taken =
+            self.shared.take_receiver(session.lane(direction), self.owner(worker), incompatible);
         let state = self.model(session.lane(direction)).receiver.state();
         match (taken, self.obstacle(session, state)) {
             (Ok(end), None) => {
                 let model = self.model(session.lane(direction));
-                model.receiver = Place::Held { end, worker, mark };
-                model.rivals[1] = 0;
+                model.receiver = Place::Held { end, worker, incompatible };
+                model.rivals[1] = None;
             }
             (taken, obstacle) => assert_eq!(taken.err(), obstacle),
         }
@@ -204,13 +218,19 @@ impl<'a> World<'a> {
         self.slots[at.session.slot as usize].lane(at.direction)
     }
 
-    fn contest(&mut self, session: usize, direction: Direction, role: Role, rival: u64) {
+    fn request_takeover(
+        &mut self,
+        session: usize,
+        direction: Direction,
+        role: Role,
+        rival: AddressTag,
+    ) {
         let Some(session) = self.session(session) else { return };
         let at = session.lane(direction);
         let heard = self.lives(session);
         let model = self.model(at);
         if heard {
-            model.rivals[role as usize] = rival;
+            model.rivals[role as usize] = Some(rival);
         }
         let holder = match role {
             Role::Sender => model.sender.holder(),
@@ -219,39 +239,48 @@ impl<'a> World<'a> {
         let holder = holder.filter(|_| heard);
         let expected = holder.map(|worker| self.owner(worker));
         let mut rung = None;
-        assert_eq!(self.shared.contest(at, role, rival, |owner| rung = Some(owner)), Ok(heard));
+        assert_eq!(
+            self.shared.request_takeover(at, role, rival, |owner| rung = Some(owner)),
+            Ok(heard)
+        );
         assert_eq!(rung, expected);
     }
 
-    fn withdraw(&mut self, session: usize, direction: Direction, role: Role, rival: u64) {
+    fn cancel_takeover(
+        &mut self,
+        session: usize,
+        direction: Direction,
+        role: Role,
+        rival: AddressTag,
+    ) {
         let Some(session) = self.session(session) else { return };
         let model = self.model(session.lane(direction));
         let wanted = &mut model.rivals[role as usize];
-        *wanted = if *wanted == rival { 0 } else { *wanted };
-        assert_eq!(self.shared.withdraw(session.lane(direction), role, rival), Ok(()));
+        *wanted = if *wanted == Some(rival) { None } else { *wanted };
+        assert_eq!(self.shared.cancel_takeover(session.lane(direction), role, rival), Ok(()));
     }
 
-    fn knock(&mut self, session: usize, direction: Direction, role: Role, worker: usize) {
+    fn wait_for_place(&mut self, session: usize, direction: Direction, role: Role, worker: usize) {
         let Some(session) = self.session(session) else { return };
         let owner = self.owner(worker);
-        self.model(session.lane(direction)).knocks[role as usize] = Some(owner);
-        assert_eq!(self.shared.knock(session.lane(direction), role, owner), Ok(()));
+        self.model(session.lane(direction)).waiters[role as usize] = Some(owner);
+        assert_eq!(self.shared.register_waiter(session.lane(direction), role, owner), Ok(()));
     }
 
-    /// Whoever knocked is told by whoever has left.
-    fn answer_knocks(&mut self, (slot, direction): Lane) {
-        let expected = std::mem::take(&mut self.slots[slot].lane(direction).knocks);
-        let session = SessionRef { slot: u32::try_from(slot).unwrap(), generation: 0 };
-        let told: Vec<_> = self.shared.knocked(session.lane(direction)).collect();
+    /// Tells the waiters, as an end that leaves does.
+    fn tell_waiters(&mut self, (slot, direction): Lane) {
+        let expected = std::mem::take(&mut self.slots[slot].lane(direction).waiters);
+        let session = SessionRef { slot: u32::try_from(slot).unwrap(), issue_number: 0 };
+        let told: Vec<_> = self.shared.take_waiters(session.lane(direction)).collect();
         assert_eq!(told, expected.into_iter().flatten().collect::<Vec<_>>());
     }
 
-    fn set_guest(&mut self, session: usize, guest: u64) {
+    fn set_guest(&mut self, session: usize, guest: AddressTag) {
         let Some(session) = self.session(session) else { return };
         let slot = session.slot as usize;
         let mut expected = Vec::new();
         if self.lives(session) {
-            self.slots[slot].guest = guest;
+            self.slots[slot].guest = Some(guest);
             expected = self.holders(slot);
         }
         let mut rung = Vec::new();
@@ -264,15 +293,15 @@ impl<'a> World<'a> {
         let peer = peer.map(|worker| self.owner(worker));
         let model = self.slots[slot].lane(direction);
         let Some(end) = model.sender.vacate() else { return };
-        if model.has_wished {
-            self.wishes = self.wishes.saturating_sub(1);
+        if model.has_requested {
+            self.requests = self.requests.saturating_sub(1);
         }
-        let told = self.shared.leave_sender(end, model.filling.take()).unwrap();
+        let told = self.shared.leave_sender(end, model.reserved.take()).unwrap();
         assert_eq!(told, peer.filter(|_| model.begun));
         let orphans = model.in_flight().collect();
         model.sender_left(State::Gone, orphans);
         self.slots[slot].free_if_left();
-        self.answer_knocks((slot, direction));
+        self.tell_waiters((slot, direction));
     }
 
     fn leave_receiver(&mut self, (slot, direction): Lane) {
@@ -284,10 +313,10 @@ impl<'a> World<'a> {
         assert_eq!(told, peer.filter(|_| model.begun));
         model.receiver_left(State::Gone);
         self.slots[slot].free_if_left();
-        self.answer_knocks((slot, direction));
+        self.tell_waiters((slot, direction));
     }
 
-    /// Who holds a place in `slot`, as bells name them.
+    /// The owners that hold a place in `slot`, as bells name them.
     fn holders(&self, slot: usize) -> Vec<Owner> {
         self.slots[slot].holders().into_iter().map(|worker| self.owner(worker)).collect()
     }
@@ -312,7 +341,7 @@ impl<'a> World<'a> {
         self.ended(session, End::Expired, ends, &rung);
     }
 
-    /// If it ended, all that are in it were told, and nobody else was.
+    /// If the session ended, exactly the owners in it were told.
     fn ended(&mut self, session: SessionRef, end: End, ended: bool, rung: &[Owner]) {
         let slot = session.slot as usize;
         let expected = if ended { self.holders(slot) } else { Vec::new() };
@@ -323,25 +352,25 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The worker is gone with all it knew; the master sweeps, and the survivors are told.
+    /// The worker dies with all it knew. The master sweeps, and the survivors are told.
     fn die(&mut self, worker: usize) {
         let (mut expected, mut rung) = (Vec::new(), Vec::new());
         for slot in 0..SLOTS {
             let number = u32::try_from(slot).unwrap();
             if self.slots[slot].life == Life::Free {
-                // Nobody is in it. Who knocked there looks again by itself, and finds that its session is over.
+                // No worker is in the slot. A waiter there looks again by itself, and finds that its session is over.
                 continue;
             }
-            let left = Direction::ALL.map(|direction| self.bury(worker, (slot, direction)));
+            let left = Direction::ALL.map(|direction| self.reap(worker, (slot, direction)));
             expected.extend(left.into_iter().flatten().map(|owner| (number, owner)));
             if let Life::Ended(_) = self.slots[slot].life {
-                // The dead may have ended it, and told nobody.
+                // The dead worker may have ended the session, and told no other.
                 expected.extend(self.holders(slot).into_iter().map(|owner| (number, owner)));
                 self.slots[slot].free_if_left();
             }
             for lane in &mut self.slots[slot].lanes {
-                let knocked = std::mem::take(&mut lane.knocks);
-                expected.extend(knocked.into_iter().flatten().map(|owner| (number, owner)));
+                let waiters = std::mem::take(&mut lane.waiters);
+                expected.extend(waiters.into_iter().flatten().map(|owner| (number, owner)));
             }
         }
         self.shared.sweep(WorkerId::new(worker).unwrap(), |slot, peer| rung.push((slot, peer)));
@@ -349,13 +378,13 @@ impl<'a> World<'a> {
         for ring in rung.iter().filter(|ring| !expected.contains(ring)) {
             self.assert_may_be_told(*ring);
         }
-        (self.wishes, self.wish_is_said) = (0, false);
+        (self.requests, self.request_is_open) = (0, false);
         self.epochs[worker] += 1;
         self.emptied[worker] = None;
     }
 
-    /// What the dead held in a lane is left. Returns whom it leaves behind in an attempt.
-    fn bury(&mut self, worker: usize, (slot, direction): Lane) -> Vec<Owner> {
+    /// Leaves the dead worker's places in a lane. Returns the owners that remain in an attempt.
+    fn reap(&mut self, worker: usize, (slot, direction): Lane) -> Vec<Owner> {
         let model = self.slots[slot].lane(direction);
         let holders = [model.sender.holder(), model.receiver.holder()];
         let mut left = Vec::new();
@@ -374,7 +403,7 @@ impl<'a> World<'a> {
         left.into_iter().map(|worker| self.owner(worker)).collect()
     }
 
-    /// Whoever remains in an attempt may be told of it once more: the dead may have been about to.
+    /// A worker that remains in an attempt may be told of it once more: the dead worker may have been about to.
     fn assert_may_be_told(&self, (slot, peer): (u32, Owner)) {
         let abandoned = self.slots[slot as usize].lanes.iter().any(|lane| {
             let holders = [lane.sender.holder(), lane.receiver.holder()];
@@ -392,75 +421,7 @@ impl<'a> World<'a> {
         }
     }
 
-    pub(crate) fn check_invariants(&self) {
-        let mut expected = Census::default();
-        for model in &self.slots {
-            expected.chunks_held += model.held().filter(is_chunk).count();
-            expected.pipes_held += model.held().filter(is_pipe).count();
-            let states = |lane: &LaneModel| [lane.sender.state(), lane.receiver.state()];
-            let states = model.lanes.iter().flat_map(states);
-            expected.places_held += states.filter(|state| *state != State::Empty).count();
-            expected.sessions_live += usize::from(model.life == Life::Live);
-            expected.slots_between += usize::from(matches!(model.life, Life::Ended(_)));
-        }
-        expected.pipes_held += self.emptied.iter().flatten().count();
-        assert_eq!(self.shared.census(), expected);
-        // What nobody holds and is not known to be dirty is empty.
-        let is_held = |index| {
-            self.emptied.contains(&Some(index))
-                || self.held().any(|vessel| vessel == Vessel::Pipe(index))
-        };
-        let left = (0..PIPES_MAX).filter(|index| self.pipes[*index].is_some() && !is_held(*index));
-        assert!(left.count() <= self.shared.pool().pipes_dirty());
-        for (slot, model) in self.slots.iter().enumerate() {
-            self.check_slot(u32::try_from(slot).unwrap(), model);
-            model.lanes.iter().for_each(|lane| self.check_lane(lane));
-        }
-    }
-
-    fn check_slot(&self, slot: u32, model: &SlotModel) {
-        let session = SessionRef { slot, generation: model.generation };
-        assert_eq!(self.shared.life(session), Ok(Some(model.life)));
-        let found = self.shared.find(slot);
-        let found = found.map(|found| (found.session, found.terms, found.guest, found.expires_ms));
-        let expected = (session, model.terms, model.guest, model.expires_ms);
-        assert_eq!(found, (model.life == Life::Live).then_some(expected));
-    }
-
-    fn check_lane(&self, model: &LaneModel) {
-        let held = model.held().count();
-        assert!(held <= LANE_CHUNKS, "{held} chunks and pipes in one lane");
-        let abandoned = [model.sender.holder(), model.receiver.holder()] == [None, None];
-        assert!(!abandoned || (held == 0 && !model.begun), "nobody cleans");
-        if let Place::Held { end, .. } = &model.sender {
-            self.check_end(end, model);
-            assert_eq!(self.shared.rival(end.lane(), Role::Sender), Ok(model.rivals[0]));
-            assert_eq!(end.settled(self.shared), Ok(model.settled));
-            assert_eq!(end.taken(self.shared), Ok(model.counts.0));
-            assert_eq!(end.delivered(self.shared), Ok(model.counts.1));
-            assert_eq!(end.held(), model.flying.len() + model.back.len());
-        }
-        if let Place::Held { end, .. } = &model.receiver {
-            self.check_end(end, model);
-            assert_eq!(end.finish(self.shared), Ok(model.finish));
-        }
-    }
-
-    /// Each end finds both places and the attempt as the model has them.
-    fn check_end<E: LaneEnd>(&self, end: &E, model: &LaneModel) {
-        let word = self.shared.look(end).unwrap();
-        assert_eq!(word.begun, model.begun);
-        assert_eq!(word.sender.state, model.sender.state());
-        assert_eq!(word.receiver.state, model.receiver.state());
-        if let Place::Held { worker, mark, .. } = model.sender {
-            assert_eq!((word.sender.owner, word.sender.mark), (self.owner(worker), mark));
-        }
-        if let Place::Held { worker, mark, .. } = model.receiver {
-            assert_eq!((word.receiver.owner, word.receiver.mark), (self.owner(worker), mark));
-        }
-    }
-
-    /// Everybody leaves, and every session ends.
+    /// Makes all workers leave, and ends every session.
     pub(crate) fn close(&mut self) {
         for lane in (0..SLOTS).flat_map(|slot| Direction::ALL.map(|direction| (slot, direction))) {
             self.leave_sender(lane);

@@ -1,11 +1,11 @@
-//! Honest senders and receivers in both lanes of several sessions and of several workers, stepped one
-//! step at a time in any order. Each lane's payload is a mark of its own. Whoever is refused gives up
-//! what it was at.
+//! Honest senders and receivers in both lanes of several sessions and of several workers, stepped one step at a time
+//! in any order. Each lane's payload is a mark of its own. An end that is refused gives up its place.
 
 use crate::random::{Random, mix};
 use shm::{
-    Direction, End, Filling, Finish, LaneEnd, LaneRef, Owner, Piece, ReceiverEnd, Refusal, Role,
-    Segment, SenderEnd, SessionRef, Settled, Shared, TakeError, Terms, Vessel, WorkerId,
+    AddressTag, Buffer, Direction, End, Finish, LaneEnd, LaneRef, Owner, Published, ReceiverEnd,
+    Refusal, Reserved, Role, Segment, SenderEnd, SessionRef, Settled, Shared, TakeError, Terms,
+    WorkerId,
 };
 use std::collections::VecDeque;
 use std::ops::AddAssign;
@@ -13,7 +13,7 @@ use std::ops::AddAssign;
 const SESSIONS: usize = 4;
 const WORKERS: usize = 3;
 
-/// What happened.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     /// Pieces that a receiver was handed.
@@ -29,10 +29,10 @@ impl AddAssign for Tally {
     }
 }
 
-/// Whoever is in a lane.
+/// The ends that are in a lane.
 #[derive(Default)]
 struct Seat {
-    sender: Option<(usize, SenderEnd, Option<Filling>)>,
+    sender: Option<(usize, SenderEnd, Option<Reserved>)>,
     receiver: Option<(usize, ReceiverEnd)>,
 }
 
@@ -42,15 +42,15 @@ impl Seat {
     }
 }
 
-/// A session and whoever is in it.
+/// A session and the ends in it.
 #[derive(Default)]
 struct Table {
     session: Option<SessionRef>,
-    /// By direction.
+    /// The seats, indexed by direction.
     seats: [Seat; 2],
 }
 
-/// All of them.
+/// All tables and the pipes.
 pub(crate) struct Party<'s> {
     segment: &'s Segment,
     tables: [Table; SESSIONS],
@@ -77,7 +77,7 @@ impl<'s> Party<'s> {
         Owner::new(worker, self.shared().record(worker).unwrap().epoch())
     }
 
-    /// One step of somebody.
+    /// Makes one step, of a random worker in a random lane.
     pub(crate) fn step(&mut self, random: &mut Random) {
         let index = random.below(SESSIONS);
         let direction = Direction::ALL[random.below(2)];
@@ -101,7 +101,7 @@ impl<'s> Party<'s> {
         self.tables[index] = table;
     }
 
-    /// What somebody does that holds no place: names a guest, contests a place, expires.
+    /// Makes a step that needs no place: names a guest, requests a takeover, expires.
     fn claim(&mut self, table: &Table, direction: Direction, random: &mut Random) {
         let Some(session) = table.session else { return };
         let (shared, at) = (self.shared(), session.lane(direction));
@@ -109,13 +109,13 @@ impl<'s> Party<'s> {
         let refused = match random.below(4) {
             0 => {
                 let ring = |owner| self.ring(session, owner);
-                shared.set_guest(session, random.next(), ring).err()
+                shared.set_guest(session, AddressTag::of(random.next()), ring).err()
             }
             1 => {
                 let ring = |owner| self.ring(session, owner);
-                shared.contest(at, role, 1 + random.next() % 3, ring).err()
+                shared.request_takeover(at, role, AddressTag::of(1 + random.next() % 3), ring).err()
             }
-            2 => shared.withdraw(at, role, 1 + random.next() % 3).err(),
+            2 => shared.cancel_takeover(at, role, AddressTag::of(1 + random.next() % 3)).err(),
             _ => {
                 shared.expire(session, 1 + random.next() % 2, |owner| self.ring(session, owner));
                 None
@@ -131,7 +131,7 @@ impl<'s> Party<'s> {
     /// A worker dies and is swept.
     fn die(&mut self, worker: usize) {
         for seat in self.tables.iter_mut().flat_map(|table| &mut table.seats) {
-            // What it held in its own memory is gone with it.
+            // The dead worker's ends are lost with its memory.
             seat.sender.take_if(|(of, ..)| *of == worker);
             seat.receiver.take_if(|(of, _)| *of == worker);
         }
@@ -144,7 +144,7 @@ impl<'s> Party<'s> {
         });
     }
 
-    /// Looks at everything that can be looked at.
+    /// Calls everything that only looks.
     fn look_around(&self, random: &mut Random) {
         let shared = self.shared();
         let census = shared.census();
@@ -160,9 +160,9 @@ impl<'s> Party<'s> {
         }
         for worker in (0..64).filter_map(WorkerId::new) {
             let record = shared.record(worker).unwrap();
-            record.opened();
-            record.received(1);
-            record.closed();
+            record.count_opened();
+            record.add_bytes_in(1);
+            record.count_closed();
             let _ = record.counters();
             let bell = shared.bell(worker).unwrap();
             if random.below(2) == 0 && !bell.park() {
@@ -206,34 +206,34 @@ impl<'s> Party<'s> {
         random: &mut Random,
     ) {
         let seat = direction as usize;
-        let Some((of, mut end, mut filling)) = table.seats[seat].sender.take() else {
+        let Some((of, mut end, mut reserved)) = table.seats[seat].sender.take() else {
             let Some(session) = self.session(worker, table) else { return };
             let taken =
                 self.shared().take_sender(session.lane(direction), self.owner(worker), true);
             table.seats[seat].sender = self.note(taken, table).map(|end| (worker, end, None));
             return;
         };
-        match self.send_on(&mut end, &mut filling, random) {
-            Ok(true) => table.seats[seat].sender = Some((of, end, filling)),
+        match self.send_on(&mut end, &mut reserved, random) {
+            Ok(true) => table.seats[seat].sender = Some((of, end, reserved)),
             over => {
-                let left = self.shared().leave_sender(end, filling);
+                let left = self.shared().leave_sender(end, reserved);
                 self.tally.refusals += u64::from(over.is_err()) + u64::from(left.is_err());
             }
         }
     }
 
-    /// `false`: it leaves.
+    /// Returns `false` if the sender leaves.
     fn send_on(
         &mut self,
         end: &mut SenderEnd,
-        filling: &mut Option<Filling>,
+        reserved: &mut Option<Reserved>,
         random: &mut Random,
     ) -> Result<bool, Refusal> {
         let shared = self.shared();
         let word = shared.look(end)?;
         if !word.begun {
-            // Whoever is contested before it began gives way now and then.
-            if shared.rival(end.lane(), Role::Sender)? != 0 && random.below(4) == 0 {
+            // Before it begins, a holder with a rival gives way now and then.
+            if shared.rival(end.lane(), Role::Sender)?.is_some() && random.below(4) == 0 {
                 return Ok(false);
             }
             let begun = shared.begin(end, &random.next().to_ne_bytes())?;
@@ -242,18 +242,21 @@ impl<'s> Party<'s> {
         }
         match random.below(40) {
             0 => return Ok(false),
-            1 => end.finish(shared, Finish::Whole(end.published_bytes()))?,
-            2 => end.shed(shared)?,
+            1 => {
+                let sender = end.attach(shared)?;
+                sender.set_finish(Finish::Whole(sender.published_bytes()));
+            }
+            2 => end.attach(shared)?.shed()?,
             3 => {
-                assert!(end.taken(shared)? <= end.published_bytes());
-                assert!(end.delivered(shared)? <= end.published_bytes());
-                end.settled(shared)?;
+                assert!(end.attach(shared)?.taken()? <= end.published_bytes());
+                assert!(end.attach(shared)?.delivered()? <= end.published_bytes());
+                let _ = end.attach(shared)?.settled();
             }
             4 => {
-                let _ = end.wait_for_room(shared)?;
+                let _ = end.attach(shared)?.wait_for_room()?;
             }
             5 => shared.renew(end, 1)?,
-            _ => self.move_on(end, filling, random)?,
+            _ => self.move_on(end, reserved, random)?,
         }
         assert!(end.held() <= shared.lane_chunks());
         Ok(true)
@@ -263,26 +266,30 @@ impl<'s> Party<'s> {
     fn move_on(
         &mut self,
         end: &mut SenderEnd,
-        filling: &mut Option<Filling>,
+        reserved: &mut Option<Reserved>,
         random: &mut Random,
     ) -> Result<(), Refusal> {
         let shared = self.shared();
-        if let Some(full) = filling.take() {
-            let words = match full.vessel() {
-                Vessel::Chunk(_) => 1 + random.below(512),
-                Vessel::Pipe(index) => self.pipes[index].len(),
+        if let Some(full) = reserved.take() {
+            let words = match full.buffer() {
+                Buffer::Chunk(_) => 1 + random.below(512),
+                Buffer::Pipe(index) => self.pipes[index].len(),
             };
-            let _ = end.publish(shared, full, 0..8 * words)?;
+            let _ = end.attach(shared)?.publish(full, 0..8 * words);
             return Ok(());
         }
         let by_pipe = random.below(2) == 0;
-        *filling = if by_pipe { end.reserve_pipe(shared)? } else { end.reserve(shared)? };
-        let Some(filling) = filling else { return Ok(()) };
-        let Vessel::Pipe(index) = filling.vessel() else {
-            self.segment.bytes_mut(filling).as_chunks_mut().0.fill(mark(end.lane()));
+        *reserved = if by_pipe {
+            end.attach(shared)?.reserve_pipe()?
+        } else {
+            end.attach(shared)?.reserve()?
+        };
+        let Some(reserved) = reserved else { return Ok(()) };
+        let Buffer::Pipe(index) = reserved.buffer() else {
+            self.segment.bytes_mut(reserved).as_chunks_mut().0.fill(mark(end.lane()));
             return Ok(());
         };
-        // Under a hostile hand one may be free that is not empty: the relay asks the kernel.
+        // Scribbles may free a pipe that is not empty. The relay asks the kernel; the test empties the pipe.
         self.pipes[index].clear();
         let words = 1 + random.below(512);
         self.pipes[index].extend(std::iter::repeat_n(mark(end.lane()), words));
@@ -313,21 +320,21 @@ impl<'s> Party<'s> {
         }
     }
 
-    /// `false`: it leaves.
+    /// Returns `false` if the receiver leaves.
     fn receive_on(&mut self, end: &mut ReceiverEnd, random: &mut Random) -> Result<bool, Refusal> {
         let shared = self.shared();
         if !shared.look(end)?.begun {
             return Ok(random.below(50) != 0);
         }
-        assert!(end.announcement(shared)?.len() <= shm::ANNOUNCEMENT_BYTES_MAX);
+        assert!(end.attach(shared)?.announcement()?.len() <= shm::ANNOUNCEMENT_BYTES_MAX);
         match random.below(40) {
             0 => return Ok(false),
-            1 => end.settle(shared, Settled::Acked)?,
+            1 => end.attach(shared)?.settle(Settled::Acked),
             2 => {
-                end.finish(shared)?;
+                let _ = end.attach(shared)?.finish();
             }
             3 => {
-                let _ = end.wait_for_chunk(shared)?;
+                let _ = end.attach(shared)?.wait_for_chunk()?;
             }
             _ => self.take_piece(end, random)?,
         }
@@ -336,28 +343,30 @@ impl<'s> Party<'s> {
 
     fn take_piece(&mut self, end: &mut ReceiverEnd, random: &mut Random) -> Result<(), Refusal> {
         let (shared, at) = (self.shared(), end.lane());
-        let Some(piece) = end.next(shared)? else { return Ok(()) };
-        if let Vessel::Pipe(index) = piece.vessel() {
+        let mut receiver = end.attach(shared)?;
+        let Some(piece) = receiver.next_published()? else { return Ok(()) };
+        if let Buffer::Pipe(index) = piece.buffer() {
             return self.take_from_pipe(index, piece, at);
         }
         let bytes = self.segment.bytes(&piece);
         assert_eq!(bytes.len(), piece.len(), "a piece beyond its chunk");
-        // Reads every byte: what lies outside the mapping would end the process here.
+        // Reads every byte: bytes outside the mapping would end the process here.
         let ours = bytes.as_chunks().0.iter().filter(|word| **word == mark(at)).count();
         let same = ours * 8 == bytes.len();
         assert!(same || !self.foreign_matters, "{at:?} shows other bytes");
         self.tally.pieces += 1;
         if random.below(3) > 0 {
-            let _ = piece.ack_recv(shared)?;
+            let _ = piece.ack_recv();
         }
-        end.count(shared, 0, 0)
+        end.attach(shared)?.count(0, 0);
+        Ok(())
     }
 
     /// Takes all that the piece has in its pipe, or leaves some there and goes.
     fn take_from_pipe(
         &mut self,
         index: usize,
-        piece: Piece<'_>,
+        piece: Published<'_>,
         at: LaneRef,
     ) -> Result<(), Refusal> {
         let (pipe, bytes) = (&mut self.pipes[index], piece.len());
@@ -368,12 +377,13 @@ impl<'s> Party<'s> {
             return Err(Refusal::EmptyPipe { missing: bytes - words * 8 });
         }
         self.tally.pieces += 1;
-        piece.ack_recv(self.shared()).map(drop)
+        let _ = piece.ack_recv();
+        Ok(())
     }
 }
 
-/// What a lane's payload consists of.
+/// The words that a lane's payload consists of.
 fn mark(lane: LaneRef) -> [u8; 8] {
     let place = u64::from(lane.session.slot) << 1 | lane.direction as u64;
-    mix(place << 32 | u64::from(lane.session.generation)).to_ne_bytes()
+    mix(place << 32 | u64::from(lane.session.issue_number)).to_ne_bytes()
 }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::time::Duration;
 
-/// How long anything may take before the test fails.
+/// The longest that any wait may take before the test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A child process. Dropped, it is killed and reaped.
@@ -31,8 +31,8 @@ pub(crate) enum Exit {
 pub(crate) fn fork(body: impl FnOnce() -> i32) -> Child {
     let parent = getpid();
     HOOK.call_once(|| report_panics_of_children_of(parent));
-    // SAFETY: the child runs `body` and leaves by `_exit`, so it never returns into the test
-    // harness. It allocates little; the C library's allocator is usable in the child of a fork.
+    // SAFETY: the child runs `body` and leaves by `_exit`, so it never returns into the test harness. The body
+    // allocates little, and the C library's allocator is usable in the child of a fork.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Parent { child } => Child { pid: child, pidfd: pidfd_of(child), reaped: false },
         ForkResult::Child => {
@@ -78,7 +78,7 @@ impl Child {
         kill(self.pid, Signal::SIGKILL).unwrap();
     }
 
-    /// Whether it ended, without waiting.
+    /// Whether the child ended, without waiting.
     pub(crate) fn is_over(&self) -> bool {
         is_readable(&self.pidfd, 0)
     }

@@ -8,8 +8,8 @@ use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::{pipe2, read, write};
 use shm::{
-    Finish, Geometry, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment, SenderEnd,
-    SessionRef, Settled, State, TakeError, Terms, Vessel, WorkerId,
+    Buffer, Finish, Geometry, LaneEnd, LaneRef, Owner, ReceiverEnd, Refusal, Role, Segment,
+    SenderEnd, SessionRef, Settled, State, TakeError, Terms, WorkerId,
 };
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(crate) const WORKERS: usize = 5;
 pub(crate) enum Step {
     Claim,
     Begin,
-    /// Empties a pipe that somebody has left.
+    /// Empties a dirty pipe.
     Drain,
     Fill,
     Publish,
@@ -51,7 +51,7 @@ pub(crate) enum Outcome {
     Lost,
 }
 
-/// What all processes inherit.
+/// The segment, the wakers and the pipes that all processes inherit.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) segment: Segment,
@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) pipes: Vec<Pipe>,
 }
 
-/// Where a pipe's bytes come out, and where they go in.
+/// A pipe: the end where bytes come out, and the end where they go in.
 #[derive(Debug)]
 pub(crate) struct Pipe(OwnedFd, OwnedFd);
 
@@ -92,7 +92,7 @@ impl World {
         Self { segment: Segment::create(geometry).unwrap(), wakers, pipes }
     }
 
-    /// Who a worker is in the life that it has now.
+    /// The owner that names a worker in its present life.
     pub(crate) fn owner(&self, worker: usize) -> Owner {
         let worker = WorkerId::new(worker).unwrap();
         Owner::new(worker, self.segment.shared().record(worker).unwrap().epoch())
@@ -109,10 +109,10 @@ impl World {
         let shared = self.segment.shared();
         for _ in &self.pipes {
             let mut sender = shared.take_sender(at, owner, false).unwrap();
-            let filling = sender.reserve_pipe(shared).unwrap().unwrap();
-            let Vessel::Pipe(index) = filling.vessel() else { panic!("no pipe is free") };
+            let reserved = sender.attach(shared).unwrap().reserve_pipe().unwrap().unwrap();
+            let Buffer::Pipe(index) = reserved.buffer() else { panic!("no pipe is free") };
             self.pipes[index].fill(&[0xee; 1000]);
-            shared.leave_sender(sender, Some(filling)).unwrap();
+            shared.leave_sender(sender, Some(reserved)).unwrap();
         }
         assert_eq!(shared.pool().pipes_dirty(), self.pipes.len());
     }
@@ -121,7 +121,7 @@ impl World {
         self.wakers[worker.index()].write(1).unwrap();
     }
 
-    /// What the master does once `worker` is reaped. Returns whom it told of a loss.
+    /// Does what the master does once `worker` is reaped. Returns the owners that were told of a loss.
     pub(crate) fn clean_up_after(&self, worker: usize) -> Vec<Owner> {
         let shared = self.segment.shared();
         let dead = WorkerId::new(worker).unwrap();
@@ -131,8 +131,8 @@ impl World {
             let _ = shared.bell(survivor.worker).unwrap().ring(slot);
             told.push(survivor);
         });
-        // Everybody, not only those that were told: the dead may have been the one that was to wake
-        // somebody for another session, and a bell asks one ringer alone.
+        // Wakes every worker, and not only those that were told. The dead worker may have been the ringer that had to
+        // wake another worker for another session, and a bell asks only one ringer to do so.
         (0..WORKERS).for_each(|worker| self.wake(WorkerId::new(worker).unwrap()));
         told
     }
@@ -161,7 +161,7 @@ impl Worker<'_> {
             assert!(wait_readable(waker), "nobody woke {:?}", self.me);
         }
         bell.unpark();
-        // Empty where nobody wrote.
+        // The eventfd is empty if no process wrote to it.
         let _ = waker.read();
         bell.take(|_| {});
     }
@@ -246,45 +246,48 @@ impl Worker<'_> {
             shared.pool().release_emptied(index, self.me.worker)?;
         }
         for number in 0..pieces {
-            let mut filling = loop {
+            let mut reserved = loop {
                 if !self.peer_remains(end) {
                     return Ok(Outcome::Lost);
                 }
                 // Both kinds by turns.
-                let by_pipe = number % 2 == 0 && end.takes_pipes(shared)?;
-                let reserved = if by_pipe { end.reserve_pipe(shared) } else { end.reserve(shared) };
-                if let Some(filling) = reserved? {
-                    break filling;
+                let by_pipe = number % 2 == 0 && end.attach(shared)?.takes_pipes();
+                let mut sender = end.attach(shared)?;
+                let reserved = if by_pipe { sender.reserve_pipe() } else { sender.reserve() };
+                if let Some(reserved) = reserved? {
+                    break reserved;
                 }
-                if end.wait_for_room(shared)? {
+                if end.attach(shared)?.wait_for_room()? {
                     self.sleep();
                 }
             };
             let range = self.step(Step::Fill, || {
-                if let Vessel::Pipe(index) = filling.vessel() {
+                if let Buffer::Pipe(index) = reserved.buffer() {
                     let pipe = &self.world.pipes[index];
                     let length = range_of(seed, number, shared.chunk_bytes()).len();
                     pipe.fill(&words(seed, number, length).flatten().collect::<Vec<_>>());
                     return 0..length;
                 }
-                let bytes = self.world.segment.bytes_mut(&mut filling);
+                let bytes = self.world.segment.bytes_mut(&mut reserved);
                 let range = range_of(seed, number, bytes.len());
                 words(seed, number, range.len())
                     .zip(bytes[range.clone()].as_chunks_mut().0)
                     .for_each(|(word, bytes)| *bytes = word);
                 range
             });
-            self.step(Step::Publish, || end.publish(shared, filling, range))?;
+            let mut sender = end.attach(shared)?;
+            let _ = self.step(Step::Publish, || sender.publish(reserved, range));
             let receiver = shared.look(end)?.receiver.owner;
             self.ring(end.lane(), receiver);
         }
-        end.finish(shared, Finish::Whole(end.published_bytes()))?;
+        let sender = end.attach(shared)?;
+        sender.set_finish(Finish::Whole(sender.published_bytes()));
         self.tell_peer(end);
         loop {
-            // In this order: who has left has settled before.
+            // The order matters: an end that has left has settled before.
             let remains = self.peer_remains(end);
-            if end.settled(shared)? == Settled::Acked {
-                assert_eq!(end.delivered(shared)?, end.published_bytes());
+            if end.attach(shared)?.settled() == Settled::Acked {
+                assert_eq!(end.attach(shared)?.delivered()?, end.published_bytes());
                 return Ok(Outcome::Complete);
             }
             if !remains {
@@ -294,7 +297,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Receives whatever is sent, and checks it.
+    /// Receives and checks all that is sent.
     pub(crate) fn receive(&self, at: LaneRef) -> Outcome {
         let shared = self.world.segment.shared();
         let mut end = self.claim(|| shared.take_receiver(at, self.me, false));
@@ -309,21 +312,21 @@ impl Worker<'_> {
 
     fn receive_all(&self, end: &mut ReceiverEnd) -> Result<Outcome, Refusal> {
         let shared = self.world.segment.shared();
-        end.take_pipes(shared)?;
-        let announcement = end.announcement(shared)?;
+        end.attach(shared)?.take_pipes();
+        let announcement = end.attach(shared)?.announcement()?;
         let [seed, pieces] = announcement.as_chunks().0 else { panic!("{announcement:?}") };
         let (seed, pieces) = (u64::from_le_bytes(*seed), u64::from_le_bytes(*pieces));
         let (mut number, mut taken) = (0, 0);
         loop {
-            // In this order: what was published before the end or the loss is received before it.
+            // The order matters: a piece that was published before the end or the loss is received before it.
             let remains = self.peer_remains(end);
-            let finish = end.finish(shared)?;
-            if let Some(piece) = end.next(shared)? {
+            let finish = end.attach(shared)?.finish();
+            if let Some(piece) = end.attach(shared)?.next_published()? {
                 self.step(Step::Send, || {
                     let mut poured;
-                    let bytes = match piece.vessel() {
-                        Vessel::Chunk(_) => self.world.segment.bytes(&piece),
-                        Vessel::Pipe(index) => {
+                    let bytes = match piece.buffer() {
+                        Buffer::Chunk(_) => self.world.segment.bytes(&piece),
+                        Buffer::Pipe(index) => {
                             let (pipe, half) = (&self.world.pipes[index], piece.len() / 2);
                             poured = pipe.take(half);
                             let rest = piece.len() - half;
@@ -338,8 +341,8 @@ impl Worker<'_> {
                     assert!(same, "piece {number} is not what was sent");
                 });
                 (number, taken) = (number + 1, taken + piece.len() as u64);
-                self.step(Step::Ack, || piece.ack_recv(shared))?;
-                end.count(shared, taken, taken)?;
+                let _ = self.step(Step::Ack, || piece.ack_recv());
+                end.attach(shared)?.count(taken, taken);
                 let sender = shared.look(end)?.sender.owner;
                 self.ring(end.lane(), sender);
                 continue;
@@ -347,7 +350,7 @@ impl Worker<'_> {
             match finish {
                 Finish::Whole(total) => {
                     assert_eq!((number, taken), (pieces, total), "pieces and bytes");
-                    end.settle(shared, Settled::Acked)?;
+                    end.attach(shared)?.settle(Settled::Acked);
                     self.tell_peer(end);
                     return Ok(Outcome::Complete);
                 }
@@ -355,13 +358,13 @@ impl Worker<'_> {
                 Finish::Open => {}
                 other => panic!("{other:?}"),
             }
-            if end.wait_for_chunk(shared)? {
+            if end.attach(shared)?.wait_for_chunk()? {
                 self.sleep();
             }
         }
     }
 
-    /// One transfer in `role`.
+    /// Makes one transfer in `role`.
     pub(crate) fn transfer(&self, role: Role, at: LaneRef, seed: u64, pieces: u64) -> Outcome {
         match role {
             Role::Sender => self.send(at, seed, pieces),
@@ -370,7 +373,7 @@ impl Worker<'_> {
     }
 }
 
-/// What part of its chunk a piece is: any, but whole words.
+/// The part of its chunk that a piece takes: any whole words.
 fn range_of(seed: u64, number: u64, chunk_bytes: usize) -> std::ops::Range<usize> {
     let random = mix(seed ^ mix(number));
     let start = usize::try_from(random % 4).unwrap() * 8;
@@ -378,7 +381,7 @@ fn range_of(seed: u64, number: u64, chunk_bytes: usize) -> std::ops::Range<usize
     start..chunk_bytes - short
 }
 
-/// What a piece's words are.
+/// The words of a piece.
 fn words(seed: u64, number: u64, bytes: usize) -> impl Iterator<Item = [u8; 8]> {
     let first = mix(seed) ^ number << 32;
     (0..bytes as u64 / 8).map(move |word| (first + word).to_ne_bytes())

@@ -1,8 +1,8 @@
 //! The section `[admin]`, apart from its address: the names it answers to, and the rights of its socket.
 
-use super::super::report::Fault;
+use super::super::report::Problem;
 use super::{Check, Key, NONE, typed};
-use crate::sys::private::{Access, Address};
+use crate::sys::operator::{Access, ListenAddress};
 use crate::sys::user::Group;
 use toml::{Spanned, Value};
 
@@ -24,7 +24,7 @@ impl Check<'_> {
         let Some(typed) = file.hosts.as_ref().or(default.hosts.as_ref()) else { return Vec::new() };
         if typed.get_ref().len() > HOSTS_MAX {
             let allowed = format!("allowed: {HOSTS_MAX} names at most");
-            self.fault("too many `hosts`".to_owned(), typed.span(), allowed);
+            self.problem("too many `hosts`".to_owned(), typed.span(), allowed);
         }
         typed.get_ref().iter().filter_map(|name| self.admin_host(name)).collect()
     }
@@ -34,7 +34,7 @@ impl Check<'_> {
         if name.is_none() {
             let allowed = "allowed: a host name without a port, such as \"relay.example\"; IP addresses \
                            and localhost are always answered";
-            self.fault("bad value in `hosts`".to_owned(), typed.span(), allowed.to_owned());
+            self.problem("bad value in `hosts`".to_owned(), typed.span(), allowed.to_owned());
         }
         name.map(str::to_ascii_lowercase)
     }
@@ -43,7 +43,7 @@ impl Check<'_> {
         &mut self,
         file: &typed::Admin,
         default: &typed::Admin,
-        listen: Option<&Address>,
+        listen: Option<&ListenAddress>,
     ) -> Access {
         let (group_key, mode_key) = (key!(file, default, group), key!(file, default, mode));
         let allowed = "\"none\", the name of a group of this machine, or its number as text";
@@ -60,7 +60,7 @@ impl Check<'_> {
             self.contradiction("`group` without a right", &group_key, why);
         }
         let access = Access { group, mode };
-        if access != Access::default() && !matches!(listen, Some(Address::Unix(_))) {
+        if access != Access::default() && !matches!(listen, Some(ListenAddress::Unix(_))) {
             let key = if access.group.is_some() { &group_key } else { &mode_key };
             let why = "allowed: where `listen` is \"unix:\" and a path";
             self.contradiction("a Unix socket's rights without a Unix socket", key, why);
@@ -70,7 +70,12 @@ impl Check<'_> {
 
     fn contradiction(&mut self, title: &str, key: &Key<'_>, why: &str) {
         let place = (key.span().unwrap_or_default(), why.to_owned());
-        self.faults.push(Fault { title: title.to_owned(), place, related: Vec::new(), help: None });
+        self.problems.push(Problem {
+            title: title.to_owned(),
+            place,
+            related: Vec::new(),
+            help: None,
+        });
     }
 }
 

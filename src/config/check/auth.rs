@@ -17,7 +17,7 @@ impl Check<'_> {
         }
     }
 
-    /// The file, if it is what it has to be. `None` for none, which is the default.
+    /// The file, if it is valid. `None` for none, which is the default.
     fn issue_tokens(&mut self, file: &typed::Auth) -> Option<PathBuf> {
         let typed = file.issue_tokens.as_ref()?;
         if typed.get_ref().as_str() == Some(NONE) {
@@ -25,14 +25,14 @@ impl Check<'_> {
         }
         let Some(path) = self.absolute(typed) else {
             let allowed = "allowed: \"none\", or the path of a file".to_owned();
-            self.fault("bad value for `issue_tokens`".to_owned(), typed.span(), allowed);
+            self.problem("bad value for `issue_tokens`".to_owned(), typed.span(), allowed);
             return None;
         };
         if let Files::In(_) = self.files
             && let Err(error) = IssueTokens::load(&path)
         {
             let why = error.source.to_string();
-            self.fault("bad `issue_tokens`".to_owned(), typed.span(), why);
+            self.problem("bad `issue_tokens`".to_owned(), typed.span(), why);
         }
         Some(path)
     }

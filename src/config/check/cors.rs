@@ -7,7 +7,7 @@ use toml::{Spanned, Value};
 
 /// Every request from a page is compared with each of them.
 const ORIGINS_MAX: usize = 64;
-/// What is let in where it stands alone: every origin.
+/// The word that lets every origin in, if it stands alone.
 pub(in crate::config) const ANY_ORIGIN: &str = "*";
 
 impl Check<'_> {
@@ -18,7 +18,7 @@ impl Check<'_> {
         let elements = typed.get_ref();
         if elements.len() > ORIGINS_MAX {
             let allowed = format!("allowed: {ORIGINS_MAX} origins at most");
-            self.fault("too many `origins`".to_owned(), typed.span(), allowed);
+            self.problem("too many `origins`".to_owned(), typed.span(), allowed);
         }
         let is_any = |it: &&Spanned<Value>| it.get_ref().as_str() == Some(ANY_ORIGIN);
         let origins = match (elements.as_slice(), elements.iter().find(is_any)) {
@@ -26,7 +26,7 @@ impl Check<'_> {
             ([_], Some(_)) => Origins::Anybody,
             (_, Some(any)) => {
                 let allowed = "allowed: \"*\" alone, as it is every origin".to_owned();
-                self.fault("`origins` beside \"*\"".to_owned(), any.span(), allowed);
+                self.problem("`origins` beside \"*\"".to_owned(), any.span(), allowed);
                 Origins::Anybody
             }
             (each, None) => Origins::Listed(each.iter().filter_map(|it| self.origin(it)).collect()),
@@ -40,7 +40,7 @@ impl Check<'_> {
             let allowed = "allowed: \"*\", or an origin as browsers send it, such as \"https://page.example\" or \
                            \"http://localhost:3000\": small letters, no path, no slash at its end, no port that is \
                            the scheme's own";
-            self.fault("bad value in `origins`".to_owned(), typed.span(), allowed.to_owned());
+            self.problem("bad value in `origins`".to_owned(), typed.span(), allowed.to_owned());
         }
         origin.map(str::to_owned)
     }

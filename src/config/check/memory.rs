@@ -2,12 +2,12 @@
 
 use super::super::Memory;
 use super::super::host::{Host, SEGMENT_AUTO_BYTES_MAX, SEGMENT_BYTES_MIN};
-use super::super::report::Fault;
+use super::super::report::Problem;
 use super::super::unit::size_text;
 use super::{Check, KIB, Key, MIB, TIB, count_within, is_auto, size_within, sizes_allowed, typed};
 use shm::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Geometry, LANE_CHUNKS_MAX, PIPES_MAX, SESSIONS_MAX};
 
-/// Below this a segment has fewer than two hundred chunks of 256 KiB.
+/// A segment below this size has fewer than two hundred chunks of 256 KiB.
 const SMALL_SEGMENT_BYTES: u64 = 64 << 20;
 
 impl Check<'_> {
@@ -36,13 +36,16 @@ impl Check<'_> {
         let (pipes, pipes_are_auto) = self.pipes(pipes_key, segment_bytes, host);
         let connections = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let geometry = lane_chunks(lane_bytes, chunk_bytes).and_then(|lane_chunks| {
-            Geometry::fit(segment_bytes, sessions, connections, chunk_bytes, lane_chunks, pipes)
-                .map_err(|error| error.to_string())
+            Geometry::fit(
+                segment_bytes,
+                shm::Wanted { sessions, connections, chunk_bytes, lane_chunks, pipes },
+            )
+            .map_err(|error| error.to_string())
         });
         match geometry {
             Ok(geometry) => Memory { segment_bytes, geometry, pipes_are_auto },
             Err(why) => {
-                // A value refused above needs no second complaint about its stand-in.
+                // A value refused above needs no second problem about its replacement.
                 if !keys.iter().any(|key| self.is_refused(key)) {
                     self.misfit(why, &keys);
                 }
@@ -60,19 +63,18 @@ impl Check<'_> {
     }
 
     fn is_refused(&self, key: &Key<'_>) -> bool {
-        key.span().is_some_and(|span| self.faults.iter().any(|fault| fault.place.0 == span))
+        key.span().is_some_and(|span| self.problems.iter().any(|problem| problem.place.0 == span))
     }
 
-    /// Keys of which each is good and all together are not. The defaults fit each other, so at
-    /// least one was typed.
+    /// Reports keys that are each valid and do not fit together. The defaults fit, so at least one was typed.
     fn misfit(&mut self, why: String, keys: &[Key<'_>]) {
         let describe = |key: &Key<'_>| {
             let place = |span| (span, format!("`{}`", key.name));
             key.span().map(place)
         };
         let mut typed = keys.iter().filter_map(describe);
-        self.faults.push(Fault {
-            title: "the memory does not fit together".to_owned(),
+        self.problems.push(Problem {
+            title: "these sizes do not fit together".to_owned(),
             place: typed.next().unwrap_or_default(),
             related: typed.collect(),
             help: Some(why),
@@ -80,8 +82,8 @@ impl Check<'_> {
     }
 
     fn segment_bytes(&mut self, key: &Key<'_>, host: &Host) -> u64 {
-        // More would be paid for by other processes, and by our own: memory that is there only on paper is not refused
-        // by the kernel, but taken from whoever has it.
+        // More would cost other processes, and our own: the kernel does not refuse memory that it does not have, but
+        // takes it from the processes that have it.
         let range = SEGMENT_BYTES_MIN..=host.segment_bytes_max().clamp(SEGMENT_BYTES_MIN, TIB);
         let allowed = format!("\"auto\" or {} on this machine", sizes_allowed(&range));
         self.value(key, &allowed, |value| {
@@ -105,7 +107,7 @@ impl Check<'_> {
         })
     }
 
-    /// How many, and whether nobody has said so.
+    /// The number of pipes, and whether it is "auto".
     fn pipes(&mut self, key: &Key<'_>, segment_bytes: u64, host: &Host) -> (u32, bool) {
         let allowed = format!("\"auto\" or a number from 0 to {PIPES_MAX}");
         self.value(key, &allowed, |value| match count_within(value, &(0..=PIPES_MAX.into())) {
@@ -124,16 +126,15 @@ impl Check<'_> {
     }
 }
 
-/// Large ones cost less, but there should be one for each of a hundred transfers: three quarters of the segment
-/// are chunks. Of a small segment more are needed than that gives, for eight addresses that take all they may to leave
-/// some to others.
+/// Chooses large chunks, which cost less, but one for each of a hundred transfers: three quarters of the segment are
+/// chunks. A small segment needs smaller chunks, so that eight addresses that take all they may leave some to others.
 fn chunk_bytes_auto(segment_bytes: u64, lane_bytes: usize) -> usize {
     let bytes: usize = match segment_bytes {
         SEGMENT_AUTO_BYTES_MAX.. => 512 << 10,
         SMALL_SEGMENT_BYTES.. => 256 << 10,
         _ => 128 << 10,
     };
-    // A lane that was asked for has to fit.
+    // A typed lane size has to fit.
     bytes.max((lane_bytes / LANE_CHUNKS_MAX).next_power_of_two())
 }
 

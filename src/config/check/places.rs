@@ -1,18 +1,18 @@
-//! Addresses and paths that the relay has for itself: each is asked for once.
+//! Addresses and paths that the relay uses: each may be used once.
 //!
-//! What must always hold: of two that the kernel would not let one program have at a time, or of which one would be
-//! written over the other, the second is a fault, whatever its spelling.
+//! Invariant: if one program cannot have two addresses at a time, or would write one file over another, the second is
+//! a problem, in every spelling.
 
-use super::super::report::Fault;
+use super::super::report::Problem;
 use super::super::{Admin, Log};
 use super::{Check, Files, NONE, typed};
 use crate::sys::listener::{Endpoint, has_ipv6};
-use crate::sys::private::Address;
+use crate::sys::operator::ListenAddress;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Whether nobody can listen on both. The two families meet where `[::]` takes IPv4 connections as well.
+/// Whether nobody can listen on both. The two families overlap where `[::]` takes IPv4 connections as well.
 pub(super) fn clash(one: Endpoint, other: Endpoint) -> bool {
     let takes_both = one.takes_both() || other.takes_both();
     let (one, other) = (one.address, other.address);
@@ -33,7 +33,7 @@ pub(super) fn clash(one: Endpoint, other: Endpoint) -> bool {
     meet && one.port() == other.port() && one.port() != 0
 }
 
-/// The address that a text means: `:8080` stands for all there are. The kernel is asked for IPv6 only then.
+/// The address that a text means: `:8080` stands for all addresses. Only then the kernel is asked for IPv6.
 pub(in crate::config) fn socket_address(
     text: &str,
     has_ipv6: impl FnOnce() -> bool,
@@ -52,7 +52,7 @@ pub(in crate::config) fn socket_address(
     })
 }
 
-/// Where clients are served, as far as it makes sense, each with its place if it was typed.
+/// The addresses that clients use, as far as they are valid, each with its place if it was typed.
 pub(super) fn endpoints<'t>(
     file: &'t typed::File,
     default: &'t typed::File,
@@ -67,7 +67,7 @@ pub(super) fn endpoints<'t>(
     })
 }
 
-/// A path that the relay makes something of, or reads secrets from.
+/// A path that the relay writes to, or reads secrets from.
 struct Claim {
     name: &'static str,
     path: PathBuf,
@@ -96,7 +96,7 @@ impl Check<'_> {
         claims.extend(
             control_socket.map(|it| written("control_socket", it, place(&file.control_socket))),
         );
-        if let Some(Address::Unix(path)) = &admin.listen {
+        if let Some(ListenAddress::Unix(path)) = &admin.listen {
             claims.push(written("admin.listen", path, place(&file.admin.listen)));
         }
         claims.extend(
@@ -107,8 +107,8 @@ impl Check<'_> {
             let before = claims.iter().take(index);
             let is_same = |it: &&Claim| it.path == second.path && !(it.is_read && second.is_read);
             if let Some(first) = before.into_iter().find(is_same) {
-                let fault = twice(first, second);
-                self.faults.push(fault);
+                let problem = twice(first, second);
+                self.problems.push(problem);
             }
         }
     }
@@ -128,9 +128,9 @@ impl Check<'_> {
     }
 }
 
-fn twice(first: &Claim, second: &Claim) -> Fault {
+fn twice(first: &Claim, second: &Claim) -> Problem {
     let related = first.place.clone().map(|place| (place, format!("`{}`", first.name)));
-    Fault {
+    Problem {
         title: format!(
             "`{}` and `{}` are one path: {}",
             first.name,

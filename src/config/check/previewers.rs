@@ -1,4 +1,4 @@
-//! The key `previewers`: by what a client is known that makes previews of links.
+//! The key `previewers`: texts in the User-Agent of clients that make link previews.
 
 use super::{Check, typed};
 use toml::{Spanned, Value};
@@ -15,7 +15,7 @@ impl Check<'_> {
         let Some(typed) = typed else { return Vec::new() };
         if typed.get_ref().len() > PREVIEWERS_MAX {
             let allowed = format!("allowed: {PREVIEWERS_MAX} of them at most");
-            self.fault("too many `previewers`".to_owned(), typed.span(), allowed);
+            self.problem("too many `previewers`".to_owned(), typed.span(), allowed);
         }
         typed.get_ref().iter().filter_map(|name| self.previewer(name)).collect()
     }
@@ -27,7 +27,7 @@ impl Check<'_> {
                 "allowed: a part of a User-Agent, such as \"Slackbot\", of {NAME_BYTES_MIN} to \
                  {NAME_BYTES_MAX} printable ASCII characters, with no blank at its ends"
             );
-            self.fault("bad value in `previewers`".to_owned(), typed.span(), allowed);
+            self.problem("bad value in `previewers`".to_owned(), typed.span(), allowed);
         }
         name.map(str::to_owned)
     }

@@ -1,24 +1,38 @@
 //! The caps on bandwidth of the section `[limits]`.
 
-use super::{Check, KIB, Key, NONE, TIB, size_within, sizes_allowed};
+use super::{Check, KIB, Key, NONE, TIB, size_within, sizes_allowed, typed};
+use crate::config::Limits;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
 const RATES: RangeInclusive<u64> = RangeInclusive::new(KIB, TIB);
 
 impl Check<'_> {
-    /// A cap, which has to let a transfer be as fast as it has to be. `None` for none.
-    pub(super) fn rate(&mut self, key: &Key<'_>, rate_bytes_min: u64) -> Option<NonZeroU64> {
+    /// A cap. `None` for none.
+    pub(in crate::config) fn rate(&mut self, key: &Key<'_>) -> Option<NonZeroU64> {
         let allowed = format!("\"none\", or {} (a second)", sizes_allowed(&RATES));
-        let rate = self.value(key, &allowed, |value| match value.as_str() {
+        self.value(key, &allowed, |value| match value.as_str() {
             Some(NONE) => Some(None),
             _ => size_within(value, &RATES).map(NonZeroU64::new),
-        });
-        if rate.is_some_and(|rate| rate.get() < rate_bytes_min) {
-            let title = format!("`{}` below `rate_bytes_min`", key.name);
-            let allowed = "allowed: as much as the slowest transfer that is let go on, or more";
-            self.fault(title, key.span().unwrap_or_default(), allowed.to_owned());
+        })
+    }
+
+    /// A cap has to let a transfer be as fast as `rate_bytes_min` demands.
+    pub(super) fn caps_suffice(&mut self, file: &typed::Limits, limits: &Limits) {
+        let caps = [
+            ("rate_bytes_max", &file.rate_bytes_max, limits.rate_bytes_max),
+            (
+                "rate_bytes_per_address_max",
+                &file.rate_bytes_per_address_max,
+                limits.rate_bytes_per_address_max,
+            ),
+        ];
+        for (name, typed, cap) in caps {
+            if cap.is_some_and(|cap| cap.get() < limits.rate_bytes_min) {
+                let place = typed.as_ref().map(toml::Spanned::span).unwrap_or_default();
+                let allowed = "allowed: rate_bytes_min, or more".to_owned();
+                self.problem(format!("`{name}` below `rate_bytes_min`"), place, allowed);
+            }
         }
-        rate
     }
 }

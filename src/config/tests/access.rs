@@ -1,4 +1,4 @@
-//! Who is let in, from where, and how fast: `[cors]`, `[auth]`, and the caps on bandwidth.
+//! Access: who is let in, from where, and how fast: `[cors]`, `[auth]`, and the caps on bandwidth.
 
 use super::*;
 
@@ -33,11 +33,11 @@ fn who_may_ask_for_sessions_is_read_from_a_file_of_tokens() {
     assert!(!auth.lets_anybody_issue());
     assert!(embedded().auth.lets_anybody_issue());
     std::fs::write(&path, "a secret\n").unwrap();
-    assert_refused(&text, &["bad `issue_tokens`", "test.toml:2:16", "line 1 of it is no token"]);
+    assert_refused(&text, &["bad `issue_tokens`", "test.toml:2:16", "line 1 is not a token"]);
     assert!(!refusal(&text).contains("a secret"));
     std::fs::remove_file(&path).unwrap();
     assert_refused(&text, &["bad `issue_tokens`", "No such file"]);
-    // What a running program has printed was looked at before.
+    // Files that a running program's dump names were read before.
     assert!(parse_dump(&text, "good").is_ok());
     assert_refused("[auth]\nissue_tokens = 7\n", &["bad value for `issue_tokens`", "\"none\""]);
     let bad = "[auth]\nissue_addresses = [\"10.0.0.1/8\"]\n";

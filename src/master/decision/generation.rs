@@ -1,5 +1,5 @@
-//! One generation: what is left to do until it serves, and who of its workers lives. Changed by the
-//! [`Decider`](super::Decider) alone.
+//! A generation: what is left to do until it serves, and which of its workers live. Only the
+//! [`Decider`](super::Decider) changes it.
 
 use super::super::backoff::Backoff;
 use super::{Asker, GenerationId, Terms};
@@ -11,28 +11,28 @@ pub(super) struct Generation {
     pub(super) id: GenerationId,
     pub(super) phase: Phase,
     pub(super) terms: Terms,
-    /// Who is to be told once it serves, or will not.
+    /// Askers to answer once it serves, or has failed.
     pub(super) askers: Vec<Asker>,
     pub(super) workers: Vec<Worker>,
 }
 
-/// What a generation is in the middle of.
+/// The phase of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Preparing,
-    /// It is not wanted any more, but what it needs is still being opened.
+    /// The generation is not wanted any more, but its resources are still being opened.
     Unwanted,
     Forking,
-    /// All are forked, and not all have said yet that they serve.
+    /// All workers are forked, and not all have said yet that they serve.
     Starting {
         ends_ms: u64,
     },
     Serving,
-    /// Who has ended is not replaced.
-    Leaving,
+    /// Workers that end are not replaced.
+    Draining,
 }
 
-/// One worker, and the record that it has for as long as its generation is to have it.
+/// A worker, with the record that it has as long as its generation keeps it.
 #[derive(Debug)]
 pub(super) struct Worker {
     record: WorkerId,
@@ -48,19 +48,19 @@ pub(super) enum State {
         born_ms: u64,
         says: Says,
     },
-    /// To be forked again.
+    /// Waits to be forked again.
     Due {
         at_ms: u64,
     },
 }
 
-/// What a worker has said of itself.
+/// The last news of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says {
     Nothing,
     Serves,
-    /// It takes no connections any more.
-    Closed,
+    /// The worker takes no connections any more.
+    Draining,
 }
 
 impl Generation {
@@ -69,7 +69,7 @@ impl Generation {
     }
 
     pub(super) fn is_in_the_making(&self) -> bool {
-        !matches!(self.phase, Phase::Serving | Phase::Leaving)
+        !matches!(self.phase, Phase::Serving | Phase::Draining)
     }
 
     /// Whether all its workers serve.
@@ -80,8 +80,8 @@ impl Generation {
 
     /// Whether one of its workers may still take connections.
     pub(super) fn may_accept(&self) -> bool {
-        let closed = |it: &Worker| matches!(it.state, State::Alive { says: Says::Closed, .. });
-        !self.workers.iter().all(closed)
+        let drains = |it: &Worker| matches!(it.state, State::Alive { says: Says::Draining, .. });
+        !self.workers.iter().all(drains)
     }
 
     /// When patience with its start ends.
@@ -92,7 +92,7 @@ impl Generation {
         }
     }
 
-    /// Takes in what the worker at `record` has said.
+    /// Records the news of the worker at `record`.
     pub(super) fn says(&mut self, record: WorkerId, news: Says) {
         let its = self.workers.iter_mut().find(|worker| worker.record == record);
         if let Some(State::Alive { says, .. }) = its.map(|worker| &mut worker.state) {
@@ -100,7 +100,7 @@ impl Generation {
         }
     }
 
-    /// Whether the worker at `record` is one of its own.
+    /// Whether the generation has the worker at `record`.
     pub(super) fn has(&self, record: WorkerId) -> bool {
         self.workers.iter().any(|worker| worker.record == record)
     }
@@ -121,7 +121,7 @@ impl Generation {
         self.workers.iter().any(|worker| worker.state == State::Forking)
     }
 
-    /// The next worker that has not been forked yet, which is to be forked now.
+    /// The next worker to fork, if one has not been forked yet.
     pub(super) fn fork_next(&mut self) -> Option<WorkerId> {
         let planned = self.workers.iter_mut().find(|worker| worker.state == State::Planned)?;
         planned.state = State::Forking;
@@ -137,22 +137,24 @@ impl Generation {
         })
     }
 
-    /// The worker at `record` has no process any more, or did not come to have one.
+    /// Records that the worker at `record` has no process any more, or could not be forked.
     pub(super) fn ended(&mut self, record: WorkerId, now_ms: u64) {
-        if self.phase == Phase::Leaving {
+        if self.phase == Phase::Draining {
             self.workers.retain(|worker| worker.record != record);
         } else if let Some(worker) = self.workers.iter_mut().find(|it| it.record == record) {
             worker.ended(now_ms);
         }
     }
 
-    /// Replaces nobody any more. Returns who is alive and did not know.
-    pub(super) fn leave(&mut self) -> impl Iterator<Item = WorkerId> {
-        let is_news = !matches!(self.phase, Phase::Preparing | Phase::Unwanted | Phase::Leaving);
+    /// Stops replacing workers. Returns the living workers that have to be told.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = WorkerId> {
+        let is_news = !matches!(self.phase, Phase::Preparing | Phase::Unwanted | Phase::Draining);
         match self.phase {
             Phase::Preparing => self.phase = Phase::Unwanted,
-            Phase::Forking | Phase::Starting { .. } | Phase::Serving => self.phase = Phase::Leaving,
-            Phase::Unwanted | Phase::Leaving => {}
+            Phase::Forking | Phase::Starting { .. } | Phase::Serving => {
+                self.phase = Phase::Draining
+            }
+            Phase::Unwanted | Phase::Draining => {}
         }
         self.workers.retain(|it| matches!(it.state, State::Forking | State::Alive { .. }));
         self.alive().filter(move |_| is_news)

@@ -1,65 +1,65 @@
-//! What the master does next, as a function of what has happened. Pure: no system call, no clock, no file.
+//! Decides what the master does next, from the events so far. Pure: no system call, no clock, no file.
 //!
-//! `supervisor` tells the [`Decider`] each event, in the order in which they happened, and then does what it
-//! asks for, in that order; what came of an action is the next event. `reload` is how one generation of
-//! workers follows another, `upgrade` how the master becomes another program.
+//! `supervisor` tells the [`Decider`] the events in the order in which they happened, and carries out its actions in
+//! their order. The result of an action is the next event. `reload` is how one generation of workers follows another,
+//! `upgrade` how the master becomes another program.
 //!
-//! What must always hold:
-//! - a worker record has one process at most, and so one generation;
-//! - no more generations live than may, and one at most is not told to leave, but for the time in which
-//!   its successor comes to serve;
-//! - who asks is answered once.
+//! Invariant:
+//! - a worker record has one process at most, and so belongs to one generation;
+//! - no more generations live than `generations_max`; all of them but one drain, except while the next one starts to
+//!   serve;
+//! - every asker is answered once.
 
 mod generation;
 mod reload;
 #[cfg(test)]
 mod simulation;
-mod standing;
+mod status;
 mod upgrade;
 
 use generation::{Generation, Phase, Says, State, Worker};
-use reload::{Handover, Queued};
+use reload::{Queued, Retirement};
 use shm::{WORKER_RECORDS_MAX, WorkerId};
-pub(super) use standing::Standing;
+pub(super) use status::Status;
 use upgrade::Upgrade;
-pub(super) use upgrade::{Past, PastError};
+pub(super) use upgrade::{DeciderState, DeciderStateError};
 
-/// How long workers have to do what they were told, before it goes on without them: to die of what they
-/// were sent, before they are killed; to accept no more, before a reload is called done.
+/// How long workers have to do what they were told: to die of a signal, before they are killed; to accept no more,
+/// before a reload is called done.
 const PATIENCE_MS: u64 = 1000;
 /// Why nothing new is begun any more.
-const STOPPING: &str = "the relay is being stopped";
+const STOPPING: &str = "the relay is stopping";
 
 /// A generation: 0 is the first.
 pub(super) type GenerationId = u64;
-/// Somebody who waits for an answer.
+/// A client of the control socket that waits for an answer.
 pub(super) type Asker = u64;
 
-/// What a generation's configuration says about its workers.
+/// The settings of a generation's configuration that concern the decider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) workers: usize,
     pub(super) generations_max: usize,
-    /// For a generation's workers to serve, and for another program to show that it could.
+    /// Time for a generation's workers to serve, and for another program to show that it could take over.
     pub(super) start_timeout_ms: u64,
-    /// For a reload to wait until others have drained.
+    /// Time for a reload to wait until others have drained.
     pub(super) reload_timeout_ms: u64,
     pub(super) stop_timeout_ms: u64,
 }
 
-/// What has happened.
+/// An event.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    /// The configuration is to be read again.
+    /// Read the configuration again.
     Reload(Option<Asker>),
-    /// The master is to become what is now installed as its program.
+    /// Become the program that is installed now.
     Upgrade(Option<Asker>),
-    /// Everything is to end: once transfers are done, or at once.
+    /// The relay stops: once transfers are done, or at once.
     Stop {
         graceful: bool,
         asker: Option<Asker>,
     },
-    /// All workers are to drain; the master stays.
+    /// All workers drain; the master stays.
     Drain,
     Prepared {
         generation: GenerationId,
@@ -77,18 +77,18 @@ pub(super) enum Event {
     /// A worker takes connections now.
     Serves(WorkerId),
     /// A worker takes no connections any more.
-    Closed(WorkerId),
+    Draining(WorkerId),
     /// A worker's process is reaped, and what it owned is cleaned up.
     Ended(WorkerId),
-    /// The other program could take over, or why not.
+    /// The verdict of the trial: the other program could take over, or why not.
     Tried(Result<(), String>),
-    /// The master is still the program that it was.
+    /// The replacement failed: the master is still the same program.
     NotReplaced(String),
     /// Time has passed.
     Tick,
 }
 
-/// What is to be done.
+/// An action that the supervisor carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Read the configuration and open what it asks for.
@@ -97,39 +97,39 @@ pub(super) enum Action {
         generation: GenerationId,
         record: WorkerId,
     },
-    /// From now on this generation is what the relay is.
+    /// Let this generation be the one that serves.
     Serve(GenerationId),
-    /// Listeners that only earlier generations had are closed.
+    /// Close the listeners that only earlier generations had.
     Retire,
-    /// This generation will not serve: listeners that only it would have had are closed.
-    Close {
+    /// This generation has failed: close the listeners that only it would have had.
+    Abandon {
         generation: GenerationId,
         why: String,
     },
     Send {
         record: WorkerId,
-        order: Order,
+        command: Command,
     },
-    /// Nobody listens any more.
+    /// Close all listeners.
     CloseListeners,
-    /// Let go of what was prepared for a generation.
+    /// Drop the resources of a generation.
     Discard(GenerationId),
     Answer(Asker, Outcome),
-    /// A reload has to wait: for one before it, or for a generation to end.
+    /// A reload has to wait: for an earlier one, or for a generation to end.
     Queued(Option<Asker>),
-    /// A reload has waited too long for this generation, which is ended.
-    Hasten(GenerationId),
+    /// A reload has waited too long: end this generation.
+    KillOldest(GenerationId),
     /// Let the other program show that it could take over.
     Try,
-    /// It will not take over; if it still shows whether it could, it is not to any more.
+    /// Drop the upgrade; if the trial still runs, end it.
     NoUpgrade(String),
     /// Become the other program.
     Replace,
 }
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Command {
     Drain,
     /// End once transfers are done.
     Quit,
@@ -138,7 +138,7 @@ pub(super) enum Order {
     Kill,
 }
 
-/// What somebody who asked is told.
+/// An answer to an asker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Reloaded { generation: GenerationId, workers: usize },
@@ -146,15 +146,15 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-/// The master's view of its generations.
+/// The master's plan for its generations.
 #[derive(Debug)]
 pub(super) struct Decider {
     generations: Vec<Generation>,
     next_generation: GenerationId,
-    /// Of the generation that served last.
+    /// Terms of the generation that served last.
     terms: Terms,
     queued: Option<Queued>,
-    handover: Option<Handover>,
+    retirement: Option<Retirement>,
     upgrade: Option<Upgrade>,
     stopping: Option<Stopping>,
     actions: Vec<Action>,
@@ -164,11 +164,11 @@ pub(super) struct Decider {
 struct Stopping {
     /// When patience ends.
     ends_ms: u64,
-    order: Order,
+    command: Command,
 }
 
 impl Decider {
-    /// The generation that a master begins with.
+    /// The generation that a master starts with.
     pub(super) const FIRST: GenerationId = 0;
 
     /// A master whose first generation is prepared.
@@ -185,22 +185,22 @@ impl Decider {
             next_generation,
             terms,
             queued: None,
-            handover: None,
+            retirement: None,
             upgrade: None,
             stopping: None,
             actions: Vec::new(),
         }
     }
 
-    /// Takes in what has happened, and says what to do about it.
+    /// Takes an event, and returns the actions that follow.
     pub(super) fn step(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         match event {
             Event::Reload(asker) => self.ask_for_reload(asker, now_ms),
             Event::Upgrade(asker) => self.ask_for_upgrade(asker),
             Event::Stop { graceful, asker } => self.stop(graceful, asker, now_ms),
             Event::Drain => {
-                self.give_up_plans("all workers were told to drain instead");
-                self.leave_all();
+                self.give_up_plans("all workers drain instead");
+                self.drain_all();
             }
             Event::Prepared { generation, terms } => self.prepared(generation, terms, now_ms),
             Event::NotPrepared { generation, why } => {
@@ -211,9 +211,9 @@ impl Decider {
             Event::Forked(record) => self.forked(record, now_ms),
             Event::NotForked { record, why } => self.ended(record, &why, now_ms),
             Event::Serves(record) => self.says(record, Says::Serves),
-            Event::Closed(record) => self.says(record, Says::Closed),
+            Event::Draining(record) => self.says(record, Says::Draining),
             Event::Ended(record) => {
-                self.ended(record, "a worker died before it served: the log says why", now_ms)
+                self.ended(record, "a worker died before it served: see the log", now_ms)
             }
             Event::Tried(outcome) => self.tried(outcome),
             Event::NotReplaced(why) => self.give_up_upgrade(&why),
@@ -223,38 +223,38 @@ impl Decider {
         std::mem::take(&mut self.actions)
     }
 
-    /// When to be told that time has passed.
+    /// When the next `Tick` is due.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let workers = self.generations.iter().flat_map(|it| &it.workers);
         let plans = [
             self.stopping.map(|it| it.ends_ms),
             self.queued.as_ref().map(|it| it.ends_ms),
-            self.handover.as_ref().map(|it| it.ends_ms),
+            self.retirement.as_ref().map(|it| it.ends_ms),
             self.upgrade.as_ref().and_then(Upgrade::ends_ms),
         ];
         let starts = self.generations.iter().filter_map(Generation::starts_ms);
         workers.filter_map(Worker::due_ms).chain(starts).chain(plans.into_iter().flatten()).min()
     }
 
-    /// Whether there is a generation that takes connections.
+    /// Whether a generation serves.
     pub(super) fn serves(&self) -> bool {
         self.generations.iter().any(|it| it.phase == Phase::Serving)
     }
 
-    /// Whether there is no worker, and none will come by itself.
+    /// Whether there is no generation.
     pub(super) fn is_idle(&self) -> bool {
         self.generations.is_empty()
     }
 
-    /// Whose worker has `record`.
+    /// The generation whose worker has `record`.
     pub(super) fn generation_of(&self, record: WorkerId) -> Option<GenerationId> {
         self.generations.iter().find(|it| it.has(record)).map(|it| it.id)
     }
 
     /// Whether the worker at `record` was told to end.
-    pub(super) fn is_leaving(&self, record: WorkerId) -> bool {
+    pub(super) fn drains(&self, record: WorkerId) -> bool {
         let is_its = |it: &&Generation| it.has(record);
-        self.generations.iter().find(is_its).is_some_and(|it| it.phase == Phase::Leaving)
+        self.generations.iter().find(is_its).is_some_and(|it| it.phase == Phase::Draining)
     }
 
     /// Whether the master was told to stop, and nothing is left to do.
@@ -283,9 +283,9 @@ impl Decider {
     fn forked(&mut self, record: WorkerId, now_ms: u64) {
         let Some(generation) = self.with(record) else { return };
         generation.set(record, State::Alive { born_ms: now_ms, says: Says::Nothing });
-        if generation.phase == Phase::Leaving {
-            let order = self.stopping.map_or(Order::Drain, |stopping| stopping.order);
-            self.actions.push(Action::Send { record, order });
+        if generation.phase == Phase::Draining {
+            let command = self.stopping.map_or(Command::Drain, |stopping| stopping.command);
+            self.actions.push(Action::Send { record, command });
         }
     }
 
@@ -295,7 +295,7 @@ impl Decider {
         }
     }
 
-    /// A worker has no process any more, or did not come to have one.
+    /// Records that a worker has no process any more, or could not be forked.
     fn ended(&mut self, record: WorkerId, why: &str, now_ms: u64) {
         let Some(generation) = self.with(record) else { return };
         let (id, is_needed) = (generation.id, generation.is_in_the_making());
@@ -316,37 +316,38 @@ impl Decider {
         }
         let patience_ms = if graceful { self.terms.stop_timeout_ms } else { 0 };
         let ends_ms = now_ms.saturating_add(patience_ms).saturating_add(PATIENCE_MS);
-        let order = if graceful { Order::Quit } else { Order::Term };
-        self.stopping = Some(Stopping { ends_ms, order });
-        self.generations.iter_mut().for_each(|it| drop(it.leave()));
-        self.send_all(order);
+        let command = if graceful { Command::Quit } else { Command::Term };
+        self.stopping = Some(Stopping { ends_ms, command });
+        self.generations.iter_mut().for_each(|it| drop(it.drain()));
+        self.send_all(command);
     }
 
-    fn send_all(&mut self, order: Order) {
+    fn send_all(&mut self, command: Command) {
         let alive = self.generations.iter().flat_map(Generation::alive);
-        self.actions.extend(alive.map(|record| Action::Send { record, order }));
+        self.actions.extend(alive.map(|record| Action::Send { record, command }));
     }
 
-    /// Nothing that was planned will come.
+    /// Gives up everything that was planned.
     fn give_up_plans(&mut self, why: &str) {
-        self.finish_handover();
+        self.finish_retirement();
         self.give_up_upgrade(why);
         self.give_up_reloads(why);
     }
 
-    /// What follows from how things are now.
+    /// Derives all actions that the present state demands.
     fn settle(&mut self, now_ms: u64) {
         if let Some(stopping) = &mut self.stopping
             && now_ms >= stopping.ends_ms
         {
             let ends_ms = now_ms.saturating_add(PATIENCE_MS);
-            *stopping = Stopping { ends_ms, order: Order::Kill };
-            self.send_all(Order::Kill);
+            *stopping = Stopping { ends_ms, command: Command::Kill };
+            self.send_all(Command::Kill);
         }
+        // The loop ends: every action moves a generation or a plan to its next phase.
         loop {
             let actions = self.actions.len();
-            self.let_go();
-            self.settle_handover(now_ms);
+            self.discard_ended();
+            self.settle_retirement(now_ms);
             self.settle_upgrade(now_ms);
             self.settle_queue(now_ms);
             for index in 0..self.generations.len() {
@@ -359,14 +360,14 @@ impl Decider {
         self.settle_replacement();
     }
 
-    /// Generations whose last worker is gone.
-    fn let_go(&mut self) {
-        let gone = |it: &mut Generation| it.phase == Phase::Leaving && it.workers.is_empty();
+    /// Discards generations whose last worker is gone.
+    fn discard_ended(&mut self) {
+        let gone = |it: &mut Generation| it.phase == Phase::Draining && it.workers.is_empty();
         let gone = self.generations.extract_if(.., gone).map(|it| Action::Discard(it.id));
         self.actions.extend(gone);
     }
 
-    /// Forks who is to be forked, and lets a generation serve that is complete.
+    /// Forks the workers that are due, and lets a complete generation serve.
     fn bring_up(&mut self, index: usize, now_ms: u64) {
         let ends_ms = now_ms.saturating_add(self.terms.start_timeout_ms);
         let Some(generation) = self.generations.get_mut(index) else { return };
@@ -374,7 +375,7 @@ impl Decider {
         let fork = |record| Action::Fork { generation: id, record };
         match generation.phase {
             Phase::Serving => self.actions.extend(generation.fork_due(now_ms).map(fork)),
-            // One by one: after the first that cannot be forked no further one needs to be.
+            // Forks one by one: if a fork fails, the generation has failed and no further fork is needed.
             Phase::Forking if generation.is_being_forked() => {}
             Phase::Forking => match generation.fork_next() {
                 Some(record) => self.actions.push(fork(record)),
@@ -382,9 +383,9 @@ impl Decider {
             },
             Phase::Starting { .. } if generation.is_complete() => self.serve(id, now_ms),
             Phase::Starting { ends_ms } if now_ms >= ends_ms => {
-                self.give_up(id, "its workers did not come to serve within start_timeout");
+                self.give_up(id, "its workers did not start to serve within start_timeout");
             }
-            Phase::Starting { .. } | Phase::Preparing | Phase::Unwanted | Phase::Leaving => {}
+            Phase::Starting { .. } | Phase::Preparing | Phase::Unwanted | Phase::Draining => {}
         }
     }
 }

@@ -1,28 +1,28 @@
-//! How one generation of workers follows another. It is read and opened (`Prepare`), forked worker by worker,
-//! and only when all of them serve it takes over (`Serve`); the one before it is told to drain, and when that
+//! How one generation of workers follows another. The supervisor reads and opens it (`Prepare`) and forks its workers
+//! one by one. When all of them serve, it takes over (`Serve`). The previous generation is told to drain, and when it
 //! accepts no more, the reload is done. A generation is let go (`Discard`) with its last worker.
 
 use super::{
-    Action, Asker, Decider, Generation, GenerationId, Order, Outcome, PATIENCE_MS, Phase, STOPPING,
-    Terms, WORKER_RECORDS_MAX, Worker, WorkerId,
+    Action, Asker, Command, Decider, Generation, GenerationId, Outcome, PATIENCE_MS, Phase,
+    STOPPING, Terms, WORKER_RECORDS_MAX, Worker, WorkerId,
 };
 
-/// A reload that could not begin yet; all that come meanwhile are one.
+/// A reload that could not begin yet; later reloads join it.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) askers: Vec<Asker>,
-    /// When others have had time enough to drain.
+    /// When others have had enough time to drain.
     pub(super) ends_ms: u64,
-    /// How many records it lacked when it was prepared: one less than this is too few.
+    /// How many free records the reload needs, if it failed for want of them.
     records: usize,
 }
 
-/// A generation serves, and those before it are about to accept no more.
+/// A generation serves, and the previous ones are about to accept no more.
 #[derive(Debug)]
-pub(super) struct Handover {
+pub(super) struct Retirement {
     pub(super) askers: Vec<Asker>,
     outcome: Outcome,
-    /// When it is called done, whatever workers say that may be stopped.
+    /// When the reload is called done, even if a worker that was stopped says nothing.
     pub(super) ends_ms: u64,
 }
 
@@ -45,7 +45,7 @@ impl Decider {
         }
     }
 
-    /// Asks for one more reload, for whoever waits.
+    /// Asks for one more reload, for all that wait.
     pub(super) fn queue_all(&mut self, askers: Vec<Asker>, records: usize, now_ms: u64) {
         if askers.is_empty() {
             self.queue(None, records, now_ms);
@@ -53,9 +53,9 @@ impl Decider {
         askers.into_iter().for_each(|asker| self.queue(Some(asker), records, now_ms));
     }
 
-    /// One at a time, and while nothing else is under way.
+    /// Reloads run one at a time, and never beside an upgrade.
     fn may_reload(&self) -> bool {
-        let is_free = self.handover.is_none() && self.upgrade.is_none();
+        let is_free = self.retirement.is_none() && self.upgrade.is_none();
         is_free && !self.is_full() && !self.generations.iter().any(Generation::is_in_the_making)
     }
 
@@ -68,7 +68,7 @@ impl Decider {
     }
 
     fn is_draining(&self) -> bool {
-        self.generations.iter().any(|it| it.phase == Phase::Leaving)
+        self.generations.iter().any(|it| it.phase == Phase::Draining)
     }
 
     pub(super) fn expect_generation(&mut self, askers: Vec<Asker>) -> GenerationId {
@@ -82,7 +82,7 @@ impl Decider {
         let (free, is_draining) = (self.free_records(), self.is_draining());
         let Some(generation) = self.generation(id) else { return };
         if generation.phase == Phase::Unwanted {
-            generation.phase = Phase::Leaving;
+            generation.phase = Phase::Draining;
             return;
         }
         generation.phase = Phase::Forking;
@@ -91,14 +91,14 @@ impl Decider {
             let (count, free) = (terms.workers, free.len());
             self.give_up(
                 id,
-                &format!("{count} workers need more than the {free} free worker records"),
+                &format!("{count} workers need more worker records than the {free} that are free"),
             );
             return;
         }
         if terms.workers > free.len() {
-            // It is prepared again once it has room: who waits, waits for what is in the file by then.
+            // The reload is prepared again once there is room, so its askers get the configuration of that moment.
             let askers = std::mem::take(&mut generation.askers);
-            self.give_up(id, "it waits for worker records, until workers have drained");
+            self.give_up(id, "the reload waits for worker records until workers have drained");
             self.queue_all(askers, terms.workers, now_ms);
             return;
         }
@@ -114,15 +114,15 @@ impl Decider {
         free.filter_map(|(index, _)| WorkerId::new(index)).collect()
     }
 
-    /// A generation that does not come to serve.
+    /// Gives up a generation that failed to start.
     pub(super) fn give_up(&mut self, id: GenerationId, why: &str) {
         let Some(generation) = self.generation(id) else { return };
         let (askers, phase) = (std::mem::take(&mut generation.askers), generation.phase);
         if matches!(phase, Phase::Forking | Phase::Starting { .. }) {
-            self.actions.push(Action::Close { generation: id, why: why.to_owned() });
+            self.actions.push(Action::Abandon { generation: id, why: why.to_owned() });
         }
         self.fail(askers, why);
-        self.leave(id);
+        self.drain(id);
     }
 
     pub(super) fn give_up_reloads(&mut self, why: &str) {
@@ -134,19 +134,19 @@ impl Decider {
     }
 
     /// Tells a generation's workers to drain, and replaces none of them any more.
-    fn leave(&mut self, id: GenerationId) {
+    fn drain(&mut self, id: GenerationId) {
         let Some(generation) = self.generation(id) else { return };
-        let told: Vec<WorkerId> = generation.leave().collect();
-        let drain = |record| Action::Send { record, order: Order::Drain };
+        let told: Vec<WorkerId> = generation.drain().collect();
+        let drain = |record| Action::Send { record, command: Command::Drain };
         self.actions.extend(told.into_iter().map(drain));
     }
 
-    pub(super) fn leave_all(&mut self) {
+    pub(super) fn drain_all(&mut self) {
         let all: Vec<GenerationId> = self.generations.iter().map(|it| it.id).collect();
-        all.into_iter().for_each(|id| self.leave(id));
+        all.into_iter().for_each(|id| self.drain(id));
     }
 
-    /// Begins the reload that waits, if it may; ends the oldest of those who drain, if it waited long enough.
+    /// Begins the waiting reload if it may begin. If it has waited long enough, ends the oldest draining generation.
     pub(super) fn settle_queue(&mut self, now_ms: u64) {
         let (is_full, may_reload) = (self.is_full(), self.may_reload());
         let Some(queued) = &mut self.queued else { return };
@@ -157,10 +157,10 @@ impl Decider {
             self.actions.push(Action::Prepare(id));
         } else if now_ms >= queued.ends_ms {
             queued.ends_ms = now_ms.saturating_add(PATIENCE_MS);
-            let oldest = self.generations.iter().find(|it| it.phase == Phase::Leaving);
+            let oldest = self.generations.iter().find(|it| it.phase == Phase::Draining);
             if let Some(oldest) = oldest.filter(|_| is_full) {
-                let kill = |record| Action::Send { record, order: Order::Kill };
-                self.actions.push(Action::Hasten(oldest.id));
+                let kill = |record| Action::Send { record, command: Command::Kill };
+                self.actions.push(Action::KillOldest(oldest.id));
                 self.actions.extend(oldest.alive().map(kill));
             }
         }
@@ -174,25 +174,25 @@ impl Decider {
         self.actions.push(Action::Serve(id));
         let before = self.generations.iter().filter(|it| it.id != id);
         let before: Vec<GenerationId> = before.map(|it| it.id).collect();
-        before.into_iter().for_each(|id| self.leave(id));
+        before.into_iter().for_each(|id| self.drain(id));
         let outcome = Outcome::Reloaded { generation: id, workers: terms.workers };
         let ends_ms = now_ms.saturating_add(PATIENCE_MS);
-        self.handover = Some(Handover { askers, outcome, ends_ms });
+        self.retirement = Some(Retirement { askers, outcome, ends_ms });
     }
 
-    /// Calls a reload done whose predecessors accept no more.
-    pub(super) fn settle_handover(&mut self, now_ms: u64) {
-        let Some(handover) = &self.handover else { return };
-        let mut leaving = self.generations.iter().filter(|it| it.phase == Phase::Leaving);
-        if now_ms >= handover.ends_ms || !leaving.any(Generation::may_accept) {
-            self.finish_handover();
+    /// Calls a reload done once the previous generations accept no more.
+    pub(super) fn settle_retirement(&mut self, now_ms: u64) {
+        let Some(retirement) = &self.retirement else { return };
+        let mut draining = self.generations.iter().filter(|it| it.phase == Phase::Draining);
+        if now_ms >= retirement.ends_ms || !draining.any(Generation::may_accept) {
+            self.finish_retirement();
         }
     }
 
-    pub(super) fn finish_handover(&mut self) {
-        let Some(handover) = self.handover.take() else { return };
+    pub(super) fn finish_retirement(&mut self) {
+        let Some(retirement) = self.retirement.take() else { return };
         self.actions.push(Action::Retire);
-        let answer = |asker| Action::Answer(asker, handover.outcome.clone());
-        self.actions.extend(handover.askers.into_iter().map(answer));
+        let answer = |asker| Action::Answer(asker, retirement.outcome.clone());
+        self.actions.extend(retirement.askers.into_iter().map(answer));
     }
 }

@@ -1,6 +1,6 @@
-//! Storms of signals, requests, deaths and failures, in any order, against the decider: what it asks for
+//! Storms of signals, requests, deaths and failures, in any command, against the decider: what it asks for
 //! is carried out by a world that only keeps books, as late as it likes, and after each step the books
-//! must be in order. After the storm all that is under way comes to its end, and then one generation
+//! must be in command. After the storm all that is under way comes to its end, and then one generation
 //! serves as it was last asked to.
 //!
 //! A failing storm prints its seed; `MASTER_TEST_SEED=<seed>` runs that one alone.
@@ -44,9 +44,9 @@ impl Random {
 struct Process {
     generation: GenerationId,
     serves: bool,
-    told: Option<Order>,
+    told: Option<Command>,
     closed: bool,
-    /// It never ends by itself.
+    /// The process never ends by itself.
     stubborn: bool,
 }
 
@@ -54,7 +54,7 @@ struct World {
     decider: Decider,
     random: Random,
     now_ms: u64,
-    /// What was asked for and has not come of it yet.
+    /// Actions whose results are still to come.
     under_way: VecDeque<Action>,
     processes: BTreeMap<usize, Process>,
     /// All that were ever forked: generation and record.
@@ -121,18 +121,18 @@ impl World {
         self.check();
     }
 
-    /// It is the last that is asked for: what comes of it is known at once.
+    /// The replacement is the last action, and its result is known at once.
     fn replace(&mut self) {
         assert!(self.under_way.is_empty(), "{:?} is lost", self.under_way);
         if !self.calm && self.random.one_in(4) {
             return self.happens(Event::NotReplaced("no such file".to_owned()));
         }
-        let past = serde_json::to_string(&self.decider.past()).unwrap();
-        let past: Past = serde_json::from_str(&past).unwrap();
-        assert_eq!(past.living(), self.processes.keys().copied().collect::<Vec<_>>());
-        assert_eq!(past.serving().is_some(), self.decider.serves());
+        let text = serde_json::to_string(&self.decider.state()).unwrap();
+        let state: DeciderState = serde_json::from_str(&text).unwrap();
+        assert_eq!(state.living(), self.processes.keys().copied().collect::<Vec<_>>());
+        assert_eq!(state.serving().is_some(), self.decider.serves());
         let terms = self.decider.terms;
-        self.decider = Decider::after(&past, terms, self.now_ms).unwrap();
+        self.decider = Decider::after(&state, terms, self.now_ms).unwrap();
         self.upgrades += 1;
         self.happens(Event::Tick);
     }
@@ -150,19 +150,19 @@ impl World {
                 assert_eq!(its.count(), terms.workers, "serves incomplete");
                 (self.serving, self.generations_max) = (Some(id), terms.generations_max);
             }
-            Action::Close { generation, .. } => {
+            Action::Abandon { generation, .. } => {
                 assert!(self.prepared.contains_key(&generation));
                 assert_ne!(Some(generation), self.serving);
             }
-            Action::Hasten(id) => {
+            Action::KillOldest(id) => {
                 let its = |it: &&Process| it.generation == id;
                 assert!(self.processes.values().filter(its).all(|it| it.told.is_some()));
             }
             Action::NoUpgrade(_) => self.under_way.retain(|it| *it != Action::Try),
             Action::Replace => unreachable!(),
-            Action::Send { record, order } => {
+            Action::Send { record, command } => {
                 let process = self.processes.get_mut(&record.index());
-                process.expect("it lives").told = Some(order);
+                process.expect("it lives").told = Some(command);
             }
             Action::CloseListeners => assert!(std::mem::take(&mut self.listening)),
             Action::Discard(id) => {
@@ -196,7 +196,7 @@ impl World {
         assert!(accepting.len() <= 2, "{accepting:?} accept at once");
         let asked_for = self.decider.queued.iter().flat_map(|it| &it.askers);
         let asked_for = asked_for.chain(self.decider.generations.iter().flat_map(|it| &it.askers));
-        let asked_for = asked_for.chain(self.decider.handover.iter().flat_map(|it| &it.askers));
+        let asked_for = asked_for.chain(self.decider.retirement.iter().flat_map(|it| &it.askers));
         let asked_for = asked_for.chain(self.decider.upgrade.iter().flat_map(|it| &it.asker));
         assert_eq!(
             asked_for.copied().collect::<BTreeSet<_>>(),
@@ -246,10 +246,10 @@ impl World {
         }
     }
 
-    /// Somebody who can tell news tells it. `false`: nobody could.
+    /// A random process reports news. `false`: nobody could.
     fn tell(&mut self) -> bool {
         let comes = |it: &Process| it.told.is_none() && !it.serves;
-        let closes = |it: &Process| it.told == Some(Order::Drain) && !it.closed;
+        let closes = |it: &Process| it.told == Some(Command::Drain) && !it.closed;
         let talkers = self.processes.iter().filter(|(_, it)| comes(it) || closes(it));
         let talkers: Vec<usize> = talkers.map(|(record, _)| *record).collect();
         let Some(talker) = self.random.of(&talkers) else { return false };
@@ -260,7 +260,7 @@ impl World {
             Event::Serves(record)
         } else {
             process.closed = true;
-            Event::Closed(record)
+            Event::Draining(record)
         };
         self.happens(event);
         true
@@ -289,8 +289,8 @@ impl World {
 
     fn step(&mut self, may_stop: bool) {
         let living: Vec<usize> = self.processes.keys().copied().collect();
-        let leaving = self.processes.iter().filter(|(_, it)| it.told.is_some());
-        let leaving: Vec<usize> = leaving.map(|(record, _)| *record).collect();
+        let draining = self.processes.iter().filter(|(_, it)| it.told.is_some());
+        let draining: Vec<usize> = draining.map(|(record, _)| *record).collect();
         match self.random.below(34) {
             0..9 => self.finish_one(),
             9..12 => {
@@ -298,7 +298,7 @@ impl World {
                 self.happens(Event::Tick);
             }
             12..17 => {
-                if let Some(record) = self.random.of(&leaving) {
+                if let Some(record) = self.random.of(&draining) {
                     self.dies(record);
                 }
             }
@@ -336,12 +336,12 @@ impl World {
             self.settle();
             self.happens(Event::Tick);
             let ends = |it: &Process| match it.told {
-                Some(Order::Kill) => true,
+                Some(Command::Kill) => true,
                 Some(_) => !it.stubborn || lets_go,
                 None => false,
             };
-            let leaving = self.processes.iter().find(|(_, it)| ends(it));
-            if let Some((&record, _)) = leaving {
+            let draining = self.processes.iter().find(|(_, it)| ends(it));
+            if let Some((&record, _)) = draining {
                 self.dies(record);
             } else if self.decider.is_over() {
                 return;
@@ -361,8 +361,8 @@ impl World {
         let serves = |it: &Process| it.told.is_none() && it.serves && it.generation == *id;
         assert!(self.processes.values().all(serves));
         let serving = Some((*id, terms.workers));
-        let told = Standing { serving, leaving: 0, is_renewing: false, stops_ms: None };
-        assert_eq!(self.decider.standing(), told);
+        let told = Status { serving, draining: 0, is_in_transition: false, stops_ms: None };
+        assert_eq!(self.decider.status(), told);
     }
 }
 
@@ -378,7 +378,7 @@ fn storm(seed: u64) -> World {
         assert!(world.decider.is_over() && world.processes.is_empty() && world.prepared.is_empty());
         return world;
     }
-    // Whatever has been before, even if everything was told to drain.
+    // Reloads after any history, even after everything was told to drain.
     let asker = world.ask();
     world.happens(Event::Reload(Some(asker)));
     world.calm_down(false);

@@ -1,6 +1,6 @@
-//! How the master becomes another program, and stays the parent of its workers: the program that is now
-//! installed first shows, in a process of its own, that it can take over (`Try`), then takes the place of
-//! this one in this very process (`Replace`). It finds all generations as they were (`Past`), and reloads.
+//! The master becomes another program and stays the parent of its workers. The installed program first shows, in a
+//! process of its own, that it can take over (`Try`). Then it takes the place of this program in this very process
+//! (`Replace`). It finds all generations as they were (`DeciderState`), and reloads.
 
 use super::{
     Action, Asker, Decider, Generation, GenerationId, Phase, STOPPING, Says, State, Terms, Worker,
@@ -17,13 +17,13 @@ pub(super) struct Upgrade {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It waits until a reload is done that has begun.
+    /// The upgrade waits for a reload that has begun.
     Asked,
-    /// The other program has until then to show that it could take over.
+    /// Deadline for the trial to succeed.
     Trying {
         ends_ms: u64,
     },
-    /// It has shown it.
+    /// The trial has succeeded.
     Ready,
     Replacing,
 }
@@ -37,40 +37,40 @@ impl Upgrade {
     }
 }
 
-/// What one program tells the next of its generations.
+/// The decider's state, as one program hands it to the next.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in super::super) struct Past {
+pub(in super::super) struct DeciderState {
     next_generation: GenerationId,
-    generations: Vec<PastGeneration>,
+    generations: Vec<GenerationState>,
     askers: Vec<Asker>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct PastGeneration {
+struct GenerationState {
     id: GenerationId,
     serves: bool,
-    workers: Vec<PastWorker>,
+    workers: Vec<WorkerState>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct PastWorker {
+struct WorkerState {
     record: usize,
-    /// `None`: it has no process, and is to be forked again.
+    /// `None`: the worker has no process, and is to be forked again.
     born_ms: Option<u64>,
 }
 
-/// Why what is said of the past cannot be.
+/// Why a decider's state contradicts itself.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(in super::super) enum PastError {
+pub(in super::super) enum DeciderStateError {
     /// There is no such worker record.
-    #[error("worker record {0} is none of this program's")]
+    #[error("this program has no worker record {0}")]
     Record(usize),
     /// Two have the same worker record.
-    #[error("worker record {0} is said to have two workers")]
+    #[error("worker record {0} has two workers")]
     Twice(usize),
 }
 
-impl Past {
+impl DeciderState {
     /// The generation that served, if one did.
     pub(in super::super) fn serving(&self) -> Option<GenerationId> {
         self.generations.iter().find(|it| it.serves).map(|it| it.id)
@@ -91,7 +91,7 @@ impl Decider {
         if self.stopping.is_some() {
             self.fail(asker, STOPPING);
         } else if self.upgrade.is_some() {
-            self.fail(asker, "an upgrade is under way already");
+            self.fail(asker, "another upgrade is in progress");
         } else {
             self.upgrade = Some(Upgrade { asker, stage: Stage::Asked });
         }
@@ -99,7 +99,7 @@ impl Decider {
 
     pub(super) fn settle_upgrade(&mut self, now_ms: u64) {
         let is_busy =
-            self.handover.is_some() || self.generations.iter().any(Generation::is_in_the_making);
+            self.retirement.is_some() || self.generations.iter().any(Generation::is_in_the_making);
         let Some(upgrade) = &mut self.upgrade else { return };
         match upgrade.stage {
             Stage::Asked if !is_busy => {
@@ -114,7 +114,7 @@ impl Decider {
         }
     }
 
-    /// Becomes the other program, if that is all that there is to do: anything else would be lost.
+    /// Becomes the other program once nothing else is to be done: pending actions would be lost.
     pub(super) fn settle_replacement(&mut self) {
         let is_busy =
             !self.actions.is_empty() || self.generations.iter().any(Generation::is_being_forked);
@@ -140,39 +140,39 @@ impl Decider {
         self.fail(upgrade.asker, why);
     }
 
-    /// All that the next program needs to know.
-    pub(in super::super) fn past(&self) -> Past {
+    /// Everything that the next program needs to know.
+    pub(in super::super) fn state(&self) -> DeciderState {
         let worker =
-            |it: &Worker| PastWorker { record: it.record().index(), born_ms: it.born_ms() };
-        let generation = |it: &Generation| PastGeneration {
+            |it: &Worker| WorkerState { record: it.record().index(), born_ms: it.born_ms() };
+        let generation = |it: &Generation| GenerationState {
             id: it.id,
             serves: it.phase == Phase::Serving,
             workers: it.workers.iter().map(worker).collect(),
         };
         let queued = self.queued.iter().flat_map(|it| it.askers.iter().copied());
-        Past {
+        DeciderState {
             next_generation: self.next_generation,
             generations: self.generations.iter().map(generation).collect(),
             askers: queued.chain(self.upgrade.iter().filter_map(|it| it.asker)).collect(),
         }
     }
 
-    /// A master that was another program until now: it reloads, for its own workers to take over.
+    /// A decider after an upgrade: it reloads, so that its own program's workers take over.
     pub(in super::super) fn after(
-        past: &Past,
+        state: &DeciderState,
         terms: Terms,
         now_ms: u64,
-    ) -> Result<Self, PastError> {
-        let mut decider = Self::without_generations(terms, past.next_generation);
-        for before in &past.generations {
+    ) -> Result<Self, DeciderStateError> {
+        let mut decider = Self::without_generations(terms, state.next_generation);
+        for before in &state.generations {
             let mut generation = Generation::new(before.id, terms, Vec::new());
-            generation.phase = if before.serves { Phase::Serving } else { Phase::Leaving };
-            let says = if before.serves { Says::Serves } else { Says::Closed };
+            generation.phase = if before.serves { Phase::Serving } else { Phase::Draining };
+            let says = if before.serves { Says::Serves } else { Says::Draining };
             for worker in &before.workers {
                 let record =
-                    WorkerId::new(worker.record).ok_or(PastError::Record(worker.record))?;
+                    WorkerId::new(worker.record).ok_or(DeciderStateError::Record(worker.record))?;
                 if generation.has(record) || decider.with(record).is_some() {
-                    return Err(PastError::Twice(worker.record));
+                    return Err(DeciderStateError::Twice(worker.record));
                 }
                 generation.workers.push(match worker.born_ms {
                     Some(born_ms) => Worker::in_state(record, State::Alive { born_ms, says }),
@@ -181,7 +181,7 @@ impl Decider {
             }
             decider.generations.push(generation);
         }
-        decider.queue_all(past.askers.clone(), 0, now_ms);
+        decider.queue_all(state.askers.clone(), 0, now_ms);
         Ok(decider)
     }
 }

@@ -1,115 +1,121 @@
-//! How a connection begins, where it does not begin with a request: with a balancer's line, with a TLS handshake, or with
-//! one after the other.
+//! The beginning of a connection that does not begin with a request: a proxy's line, a TLS handshake, or one after the
+//! other.
 //!
-//! Called by `Connection::drive`, and where a connection is made.
+//! `Connection::drive` calls this, and `Connection::new`.
 
-use super::{Connection, Next, State, Step};
+use super::{CLOSE, Connection, FIRST_HEAD, NEXT, State, Step, WAIT};
 use crate::address::{self, MalformedLine};
+use crate::api::RequestInfo;
 use crate::http::Status;
-use crate::relay::{Relay, millis};
-use crate::stream::Shaken;
+use crate::relay::Cx;
+use crate::stream::HandshakeState;
 use crate::tally::{Handshake, Tally};
-use crate::tls::{Acceptor, Fault};
-use crate::worker::answer::Answer;
+use crate::tls::{Acceptor, TlsError};
 
 impl Connection {
     pub(super) fn read_proxy_line(
         &mut self,
-        relay: &Relay,
+        cx: Cx<'_>,
         acceptor: Option<&'static Acceptor>,
-        now_ms: u64,
     ) -> Step {
         loop {
             match address::proxy_line(&self.inbox) {
                 Ok(Some(line)) => {
                     self.consume(line.bytes);
-                    self.peer = self.peer.named(line.source, &relay.config.trusted_proxies);
-                    self.asked.client = self.peer.address;
-                    self.state = State::Head;
+                    self.remote = self.remote.named(line.source, &cx.env.config.trusted_proxies);
+                    self.client = self.remote.address;
+                    self.state = FIRST_HEAD;
                     if let Some(acceptor) = acceptor
-                        && let Err(step) = self.encrypt(relay, acceptor, now_ms)
+                        && let Err(step) = self.encrypt(cx, acceptor)
                     {
                         return step;
                     }
-                    return self.count_named(relay, now_ms);
+                    self.count_named(cx);
+                    return NEXT;
                 }
                 Ok(None) => {}
-                Err(malformed) => return self.refuse_line(relay, malformed, now_ms),
+                Err(malformed) => {
+                    self.refuse_line(cx, malformed);
+                    return NEXT;
+                }
             }
-            if let Some(step) = self.read_more(relay, now_ms) {
+            if let Err(step) = self.read_more(cx) {
                 return step;
             }
         }
     }
 
-    /// What follows the balancer's line is TLS, of which some may have been read.
-    fn encrypt(&mut self, relay: &Relay, acceptor: &Acceptor, now_ms: u64) -> Result<(), Step> {
+    /// Begins TLS after the proxy's line. Some of its bytes may have been read already.
+    fn encrypt(&mut self, cx: Cx<'_>, acceptor: &Acceptor) -> Result<(), Step> {
         let early = std::mem::take(&mut self.inbox);
         if let Err(fault) = self.stream.encrypt(acceptor, &early) {
             tracing::error!(%fault, "cannot begin a TLS session");
-            return Err(Step::Stop(Next::Close));
+            return Err(CLOSE);
         }
-        self.begin_handshake(relay, now_ms);
+        self.begin_handshake(cx);
         Ok(())
     }
 
-    pub(super) fn begin_handshake(&mut self, relay: &Relay, now_ms: u64) {
+    pub(super) fn begin_handshake(&mut self, cx: Cx<'_>) {
         self.state = State::Handshake;
-        let timeout = millis(relay.config.timeouts.handshake_timeout);
-        self.deadline_ms = now_ms.saturating_add(timeout);
+        self.deadline_ms = cx.after(cx.env.config.timeouts.handshake_timeout);
     }
 
-    pub(super) fn shake_hands(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        let is_late = now_ms >= self.deadline_ms;
-        let shaken = self.stream.shake();
-        let end = match shaken {
-            Shaken::NotYet if !is_late => return Step::Stop(Next::Wait),
-            Shaken::NotYet => Handshake::TooLate,
-            Shaken::Done if self.stream.is_resumed() => Handshake::Resumed,
-            Shaken::Done => Handshake::Full,
-            Shaken::Left => Handshake::Left,
-            Shaken::Failed(_) => Handshake::Failed,
+    pub(super) fn handshake(&mut self, cx: Cx<'_>) -> Step {
+        let is_late = cx.now_ms >= self.deadline_ms;
+        let state = self.stream.handshake();
+        let end = match state {
+            HandshakeState::NotYet if !is_late => return WAIT,
+            HandshakeState::NotYet => Handshake::TooLate,
+            HandshakeState::Done if self.stream.is_resumed() => Handshake::Resumed,
+            HandshakeState::Done => Handshake::Full,
+            HandshakeState::Left => Handshake::Left,
+            HandshakeState::Failed(_) => Handshake::Failed,
         };
-        relay.count(Tally::Handshake(end));
-        match shaken {
-            Shaken::Done => {
-                self.state = State::Head;
-                let timeout = millis(relay.config.timeouts.head_timeout);
-                self.deadline_ms = now_ms.saturating_add(timeout);
-                Step::Go
+        cx.env.count(Tally::Handshake(end));
+        match state {
+            HandshakeState::Done => {
+                self.state = FIRST_HEAD;
+                self.deadline_ms = cx.after(cx.env.config.timeouts.head_timeout);
+                NEXT
             }
-            Shaken::NotYet | Shaken::Left => Step::Stop(Next::Close),
-            Shaken::Failed(Fault::PlainHttp { to_head }) => {
+            HandshakeState::NotYet | HandshakeState::Left => CLOSE,
+            HandshakeState::Failed(TlsError::PlainHttp { to_head }) => {
                 self.stream.decrypt();
-                self.asked.head_only = to_head;
-                let text = "this port speaks HTTPS";
-                let answer = Answer::error(Status::BadRequest, text, &self.asked);
-                self.answer(relay, &answer, now_ms);
-                Step::Go
+                let info = RequestInfo { head_only: to_head, ..self.no_request(cx.env) };
+                self.refuse(cx, info, Status::BadRequest, "this port speaks HTTPS");
+                NEXT
             }
-            Shaken::Failed(fault) => {
-                tracing::debug!(peer = %self.peer.address, %fault, "no TLS session");
-                Step::Stop(Next::Close)
+            HandshakeState::Failed(fault) => {
+                tracing::debug!(remote = %self.remote.address, %fault, "TLS handshake failed");
+                CLOSE
             }
         }
     }
 
-    /// The balancer has said for whom it speaks: the connection counts for that one, unless it is a
-    /// proxy as well.
-    fn count_named(&mut self, relay: &Relay, now_ms: u64) -> Step {
-        if self.peer.is_proxy {
-            return Step::Go;
+    /// Counts the connection for the client that the proxy has named, unless that is a proxy as well.
+    fn count_named(&mut self, cx: Cx<'_>) {
+        if self.remote.is_proxy {
+            return;
         }
-        match self.admission.count_for(relay, self.peer.address, now_ms) {
-            Ok(()) => Step::Go,
-            Err(why) => self.turn_away(relay, why, now_ms),
+        if let Err(why) = self.admission.count_for(cx, self.remote.address) {
+            let info = self.no_request(cx.env);
+            self.turn_away(cx, info, None, why);
         }
     }
 
-    fn refuse_line(&mut self, relay: &Relay, malformed: MalformedLine, now_ms: u64) -> Step {
-        tracing::debug!(peer = %self.peer.address, "refused: {malformed}");
-        let answer = Answer::error(Status::BadRequest, &malformed.to_string(), &self.asked);
-        self.answer(relay, &answer, now_ms);
-        Step::Go
+    fn refuse_line(&mut self, cx: Cx<'_>, malformed: MalformedLine) {
+        tracing::debug!(remote = %self.remote.address, "refused: {malformed}");
+        let info = self.no_request(cx.env);
+        self.refuse(cx, info, Status::BadRequest, &malformed.to_string());
+    }
+
+    /// Refuses a client that is no trusted proxy: the listener expects a proxy's line first.
+    pub(super) fn refuse_direct(&mut self, cx: Cx<'_>) {
+        tracing::debug!(
+            remote = %self.remote.address, "refused: PROXY protocol is for trusted_proxies"
+        );
+        let info = self.no_request(cx.env);
+        self.refuse(cx, info, Status::BadRequest, "only trusted proxies may connect here");
     }
 }

@@ -1,5 +1,5 @@
-//! When a request's head that comes in pieces is read again: seldom enough that the work is linear in its bytes,
-//! whatever the pieces.
+//! The moments when a request's head that comes in pieces is read again: seldom enough that the work is linear in its
+//! bytes, whatever the pieces.
 //!
 //! `Connection` asks after each piece. A head is always read when its end has come. Before that it is read for its
 //! faults alone: each time while it is short, and then each time it has grown by half.
@@ -12,7 +12,7 @@ const SHORT_BYTES: usize = 4096;
 /// The end of a head, and of a chunked body without payload. The line before has ended already.
 const BLANK_LINE: &[u8] = b"\n\r\n";
 
-/// How far a head has come, and how much of it was read.
+/// The length of a head so far, and the part of it that was read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rereading {
     seen_bytes: usize,
@@ -22,7 +22,7 @@ pub(super) struct Rereading {
 }
 
 impl Rereading {
-    /// Whether `bytes`, all that has come of a request whose head may have `head_bytes_max`, are to be read now.
+    /// Whether to read `bytes` now. They are all that has come of a request whose head may have `head_bytes_max`.
     pub(super) fn is_due(&mut self, bytes: &[u8], head_bytes_max: usize) -> bool {
         let seen_bytes = std::mem::replace(&mut self.seen_bytes, bytes.len());
         self.skip_leading(bytes);
@@ -42,7 +42,7 @@ impl Rereading {
         }
     }
 
-    /// Whether a blank line has come behind the first `seen_bytes`.
+    /// Whether a blank line has come after the first `seen_bytes`.
     fn ends(&self, bytes: &[u8], seen_bytes: usize) -> bool {
         let may_have_begun = seen_bytes.saturating_sub(BLANK_LINE.len() - 1);
         let rest = bytes.get(may_have_begun.max(self.leading_bytes)..).unwrap_or_default();
@@ -58,7 +58,8 @@ mod tests {
 
     const HEAD_BYTES_MAX: usize = 1 << 20;
 
-    /// How many bytes are read in all of a head that comes in pieces of `piece_bytes`; and whether the last piece was.
+    /// The bytes that are read in all of a head that comes in pieces of `piece_bytes`, and whether the last piece was
+    /// read.
     fn read_bytes(head: &[u8], piece_bytes: usize) -> (usize, bool) {
         let (mut rereading, mut read, mut is_due) = (Rereading::default(), 0, false);
         let ends =

@@ -1,5 +1,5 @@
 //! The honest clients: large transfers at a steady pace, and many exchanges of small files, from addresses that nobody else
-//! has. Nothing of what they do is tried twice, and every byte is compared.
+//! has. They try nothing twice, and compare every byte.
 
 use crate::line::Line;
 use crate::run::Scale;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a small file.
 const SMALL_BYTES: u64 = 20_000;
-/// Those who exchange small files. One may take half a second, at 100 in a second.
+/// Clients that exchange small files. An exchange may take half a second, at 100 in a second.
 const EXCHANGERS: u64 = 64;
 /// How much longer than at its own pace a transfer may take until it is given up.
 const DELAY_MAX: Duration = Duration::from_secs(20);
@@ -24,7 +24,7 @@ const BLOCK_BYTES: usize = 65_521;
 /// Bytes that are sent in a row.
 const SLICE_BYTES: u64 = 32 << 10;
 
-/// What became of one kind of work.
+/// The results of one kind of work.
 #[derive(Debug, Default)]
 pub struct Count {
     /// How many succeeded.
@@ -37,7 +37,7 @@ pub struct Count {
     pub seconds: Vec<f64>,
 }
 
-/// What became of all of it.
+/// The results of all kinds of work.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Large transfers.
@@ -128,7 +128,7 @@ fn transfers(target: &Target, scale: &Scale, number: u8, ends: Instant) -> Count
     while Instant::now() < ends {
         let result = transfer(target, sources, &payload, chunked, scale.bytes_per_second);
         if result.is_err() {
-            // What is refused at once must not be asked for thousands of times.
+            // A client that is refused at once must not ask again thousands of times.
             thread::sleep(Duration::from_millis(200));
         }
         count.add(result);
@@ -136,7 +136,7 @@ fn transfers(target: &Target, scale: &Scale, number: u8, ends: Instant) -> Count
     count
 }
 
-/// One transfer, and how long it took from the request to send until all was delivered.
+/// Makes one transfer; returns how long it took from the request to send until all was delivered.
 fn transfer(
     target: &Target,
     [from, to]: [Source; 2],
@@ -186,14 +186,14 @@ fn exchanges(
     }
 }
 
-/// One exchange of a small file, from the first connection on.
+/// Makes one exchange of a small file, from the first connection on.
 fn exchange(target: &Target, [from, to]: [Source; 2], payload: &Payload) -> io::Result<Duration> {
     let began = Instant::now();
     let mut sender = target.connect(from)?;
     let path = sender.session().map_err(|e| named("asking for a session", &e))?;
     let mut receiver = target.connect(to)?;
     receiver.request(&format!("GET {path}"), "").map_err(|e| named("asking to receive", &e))?;
-    // It is so small that all of it finds room in the sockets.
+    // The file is so small that all of it finds room in the sockets.
     put(&mut sender, &path, payload).map_err(|e| named("sending a small file", &e))?;
     receive(&mut receiver, payload).map_err(|e| named("receiving a small file", &e))?;
     told_delivered(&mut sender, payload).map_err(|e| named("sending a small file", &e))?;

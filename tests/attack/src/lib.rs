@@ -9,6 +9,7 @@
 mod bots;
 mod honest;
 mod line;
+mod process;
 mod run;
 mod scenes;
 mod target;

@@ -27,7 +27,7 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-/// What an answer begins with.
+/// The beginning of an answer.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: u16,
@@ -95,7 +95,7 @@ impl Line {
         for byte in bytes.iter().take(records) {
             tls.conn.writer().write_all(std::slice::from_ref(byte))?;
         }
-        // What finds no room now is written first the next time.
+        // Bytes that find no room now are written first the next time.
         let _ = tls.conn.complete_io(&mut tls.sock);
         Ok(records)
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What the honest clients are to keep of their speed.
+/// The part of their speed that honest clients must keep.
 const GOAL: f64 = 0.8;
 
 const HELP: &str = "\
@@ -17,7 +17,6 @@ Attacks a relay on this machine, and prints what honest clients beside keep of t
   --seconds=60           of each attack
   --alone=10             seconds for which the honest clients are measured alone before it
   --connections=1000     of the attackers
-  --nice=19              how much the attackers stand back, so that the relay and honest clients have their CPUs
 ";
 
 struct Options {
@@ -61,7 +60,6 @@ fn options() -> Result<Option<Options>, String> {
             "--connections" => {
                 options.scale.connections = usize::try_from(number()?).unwrap_or(usize::MAX);
             }
-            "--nice" => options.scale.nice = value.parse().map_err(|_| "--nice takes a number")?,
             "--list" => {
                 SCENES.iter().for_each(|scene| println!("{}", scene.name));
                 return Ok(None);
@@ -93,14 +91,15 @@ fn attack(options: &Options) -> ExitCode {
 }
 
 fn play(options: &Options, scene: &Scene, transport: Transport) -> bool {
-    let target = match Target::start(&options.program, transport) {
-        Ok(target) => target,
+    let result = Target::start(&options.program, transport)
+        .and_then(|target| run(&target, scene, &options.scale));
+    let beside = match result {
+        Ok(beside) => beside,
         Err(error) => {
             eprintln!("attack: {error}");
             return false;
         }
     };
-    let beside = run(&target, scene, &options.scale);
     let ratios = beside.ratios().unwrap_or([f64::NAN; 2]);
     let is_fast = beside.alone.is_none() || ratios.iter().all(|ratio| *ratio >= GOAL);
     let is_good = is_fast && beside.is_unharmed();

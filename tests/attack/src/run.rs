@@ -1,11 +1,11 @@
 //! A scene: attackers and honest clients at the same time.
 
-use crate::bots::{self, Acted};
+use crate::bots::Acted;
 use crate::honest::{self, Outcome};
+use crate::process::Storm;
 use crate::scenes::Scene;
 use crate::target::Target;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::io;
 use std::time::Duration;
 
 /// How much of everything.
@@ -25,12 +25,10 @@ pub struct Scale {
     pub duration: Duration,
     /// How long the honest clients are measured alone before it; zero: not at all.
     pub alone: Duration,
-    /// How much the attackers stand back for others on this machine, as nice(2) has it: a real one brings CPUs of its own.
-    pub nice: i32,
 }
 
 impl Scale {
-    /// What is promised to hold.
+    /// The promises that must hold.
     #[must_use]
     pub fn long() -> Self {
         Self {
@@ -41,7 +39,6 @@ impl Scale {
             exchanges_per_second: 100,
             duration: Duration::from_secs(60),
             alone: Duration::from_secs(10),
-            nice: 19,
         }
     }
 
@@ -60,14 +57,14 @@ impl Scale {
     }
 }
 
-/// What came of a scene.
+/// The results of a scene.
 #[derive(Debug)]
 pub struct Beside {
     /// The honest clients alone, if that was measured.
     pub alone: Option<Outcome>,
     /// The honest clients beside the attack.
     pub beside: Outcome,
-    /// What the attackers did.
+    /// The work of the attackers.
     pub attack: Acted,
 }
 
@@ -93,19 +90,16 @@ impl Beside {
 }
 
 /// Runs `scene` against `target`, which has to be fresh.
-#[must_use]
-pub fn run(target: &Target, scene: &Scene, scale: &Scale) -> Beside {
+///
+/// # Errors
+/// If the attackers' process cannot be started, or does not say what it did.
+pub fn run(target: &Target, scene: &Scene, scale: &Scale) -> io::Result<Beside> {
     raise_limits();
     let is_measured = !scale.alone.is_zero();
     let alone = is_measured.then(|| honest::work(target, scale, scale.alone));
-    let is_over = AtomicBool::new(false);
-    let (beside, attack) = thread::scope(|scope| {
-        let storm = scope.spawn(|| bots::storm(target, scene, scale, &is_over));
-        let beside = honest::work(target, scale, scale.duration);
-        is_over.store(true, Ordering::Relaxed);
-        (beside, storm.join().unwrap_or_default())
-    });
-    Beside { alone, beside, attack }
+    let storm = Storm::start(target, scene, scale)?;
+    let beside = honest::work(target, scale, scale.duration);
+    Ok(Beside { alone, beside, attack: storm.end()? })
 }
 
 /// As many descriptors as there may be.
@@ -113,6 +107,6 @@ fn raise_limits() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // What cannot be opened is counted among the attackers' failures.
+    // A connection that cannot be opened counts among the attackers' failures.
     let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// One attack.
+/// An attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
-    /// What it is called.
+    /// The name of the scene.
     pub name: &'static str,
     /// Where the attackers come from.
     pub whence: Whence,
-    /// What each of them does, again and again.
+    /// The work that each attacker repeats.
     pub act: Act,
     /// Whether it is run over TLS as well.
     pub tls: bool,
@@ -24,10 +24,10 @@ pub enum Whence {
     OneSite,
 }
 
-/// What an attacker does.
+/// The work of an attacker.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Sends to itself, through a session of its own, as much as the relay takes. It is two connections.
+    /// Sends to itself, through a session of its own, as much as the relay takes. This takes two connections.
     Pair(Body, Reader),
     /// Asks for sessions as fast as it can, leaves them unused, and asks again each second. So many are asked for by all
     /// of them in the first second.
@@ -48,7 +48,7 @@ pub enum Act {
     Knock,
 }
 
-/// What the sender of an attacker's pair sends.
+/// The bytes that the sender of an attacker's pair sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// Long chunks: it goes by the relay's chunks.
@@ -72,7 +72,7 @@ pub enum Reader {
         bytes: usize,
         /// How long it waits then.
         pause: Duration,
-        /// Its receive buffer; `None`: as the kernel has it.
+        /// The receive buffer; `None`: as the kernel has it.
         window: Option<usize>,
     },
     /// Reads nothing, and after so long both leave and begin again with the same session.

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 /// How long a connection may stand still, unless the client knows better.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is spoken.
+/// The protocol of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP.
@@ -29,7 +29,7 @@ pub enum Transport {
     Tls,
 }
 
-/// Whose connection it is.
+/// The party whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A client at this address.
@@ -61,7 +61,7 @@ impl Target {
         let config = directory.path().join("attack.toml");
         fs::write(&config, configuration(transport))?;
         let errors = fs::File::create(directory.path().join("stderr"))?;
-        // It ends with us, however that comes.
+        // The relay ends with us, even if we are killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program);
         command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
@@ -80,7 +80,7 @@ impl Target {
         Ok(Self { master, _directory: directory, client, forgetful, direct, balanced })
     }
 
-    /// What is spoken.
+    /// The protocol of this target.
     #[must_use]
     pub fn transport(&self) -> Transport {
         if self.client.is_some() { Transport::Tls } else { Transport::Plain }
@@ -100,7 +100,7 @@ impl Target {
     /// Connects an attacker; `window` is the size of its receive buffer.
     pub(crate) fn attack(&self, source: Source, window: Option<usize>) -> io::Result<Line> {
         let socket = self.socket(source, window)?;
-        // Its port is free again at once: what is tested is not this machine's table of connections.
+        // The port is free again at once: the table of connections of this machine is not under test.
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
         Line::new(socket, self.client.clone())
     }
@@ -166,7 +166,7 @@ fn listeners(said: impl io::Read + Send + 'static) -> Option<[SocketAddr; 2]> {
         })
     };
     let both = [next()?, next()?];
-    // What else it says finds a reader.
+    // A thread reads whatever else the program says.
     thread::spawn(move || lines.for_each(drop));
     Some(both)
 }

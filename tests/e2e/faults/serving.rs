@@ -1,5 +1,7 @@
-//! A serving worker with calls that fail: a request or a connection is lost for it, never the worker nor whom it serves
-//! beside that one; it does not spin, and keeps nothing.
+//! A serving worker with calls that fail: a failed call costs the worker one request or connection at most. The worker
+//! goes on, serves all others, does not spin, and keeps nothing.
+//!
+//! Not run again over HTTPS: processes, files and sockets do not depend on TLS.
 
 use std::process::Command;
 use std::thread;
@@ -28,7 +30,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("ioctl", "ENOMEM"),
 ];
 
-/// Asks for a session and a transfer in it, and takes whatever comes of that.
+/// Asks for a session and a transfer in it, and accepts any outcome.
 fn attempt(relay: &Relay, session: &Session) {
     let client = || {
         let raw = relay.connect();
@@ -104,7 +106,7 @@ fn a_later_call_that_fails_harms_one_client_at_most() {
 
 #[test]
 fn calls_that_go_on_failing_make_nobody_spin_and_are_forgiven() {
-    // To leave an epoll needs no memory: that it fails on and on is not in the kernel's power.
+    // Removing a socket from an epoll needs no memory, so the kernel cannot fail it again and again.
     let faults: Vec<_> = FAULTS.iter().copied().filter(|it| it.0 != "epoll_ctl").collect();
     try_all(&faults, "1+");
 }
@@ -113,7 +115,7 @@ fn calls_that_go_on_failing_make_nobody_spin_and_are_forgiven() {
 fn a_worker_without_descriptors_goes_on_with_what_it_has() {
     let directory = tempfile::tempdir().unwrap();
     let log = format!("log.access = {:?}", directory.path().join("access.log"));
-    // Limits are set by the same user alone.
+    // Only a process of the same user can set limits.
     let relay = Relay::with(1, &[&log, "user = \"root\""]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
@@ -141,7 +143,7 @@ fn a_worker_without_descriptors_goes_on_with_what_it_has() {
     assert!(share < 10, "{share} %");
     assert!(relay.request("reopen").output().unwrap().status.success());
     eventually("it says that it goes on in the old log", || {
-        relay.errors().contains("the access log stays the old one").then_some(())
+        relay.errors().contains("cannot switch to the reopened access log").then_some(())
     });
     limit("1024");
     late.read_response().expect(200);

@@ -1,5 +1,7 @@
-//! A start with a call that fails: it ends, with a line that says what has failed and nothing left behind, or goes on
-//! without what is not needed.
+//! A start with a call that fails: the program ends, with a line about the failure and nothing left behind, or goes on
+//! without an optional part.
+//!
+//! Not run again over HTTPS: processes, files and sockets do not depend on TLS.
 
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
@@ -15,7 +17,8 @@ use crate::harness::{BINARY, Fault, Pid, eventually};
 
 /// How soon a start must have failed.
 const FAILS_WITHIN: Duration = Duration::from_secs(5);
-/// Lines for each of both workers that fail: why, that it died, and that it could not be told to end.
+/// Lines for each of both workers that fail: the reason, its death, and that the master could not send it an order to
+/// end.
 const LINES_OF_WORKERS: usize = 6;
 
 /// The program with two workers and a socket of each kind, which meets a fault from its first call on.
@@ -38,7 +41,7 @@ impl Start {
         );
         fs::write(path("test.toml"), text).unwrap();
         let mut command = fault.command(&path("trace"));
-        // Where the loader looks depends on who runs the test.
+        // The loader's search path depends on the user who runs the test.
         command.env_remove("LD_LIBRARY_PATH");
         command.arg(BINARY).arg("-c").arg(path("test.toml")).stdin(Stdio::null());
         command.stdout(File::create(path("stdout")).unwrap());
@@ -85,16 +88,16 @@ impl Drop for Start {
     }
 }
 
-/// Calls, how they fail, which of them one by one, and what is said of it at least once.
+/// Calls, how they fail, which of them fail one by one, and the message that at least one of them causes.
 type Case = (&'static str, &'static str, RangeInclusive<usize>, &'static str);
 
-/// What came of a start.
+/// The outcome of a start.
 #[derive(Debug, PartialEq)]
 enum Tried {
     /// There are fewer such calls.
     Nothing,
     Served,
-    /// It has ended, and this was said.
+    /// The program has ended, and wrote this to stderr.
     Failed(String),
 }
 
@@ -111,7 +114,7 @@ fn try_case(calls: &str, error: &str, number: usize, lines_max: usize) -> Tried 
     if let Some(status) = outcome {
         assert!(begun.elapsed() < FAILS_WITHIN, "{what}: {:?}", begun.elapsed());
         start.expect_nothing_left(&what);
-        // Before our first line the loader and the runtime say in their own way what they lack.
+        // Before the program's first line the loader and the runtime report in their own way what they lack.
         let is_ours = !["mmap", "openat"].contains(&calls) || said.contains("idontstore: cannot");
         if is_ours {
             assert!(matches!(status.code(), Some(1 | 78)), "{what}: {status:?}\n{said}");
@@ -151,7 +154,7 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("eventfd2", "EMFILE", 1..=1, "cannot make an eventfd: Too many open files"),
         ("eventfd2", "ENFILE", 256..=256, "cannot make an eventfd"),
         ("getrandom", "EIO", 1..=60, "cannot draw random numbers"),
-        // The first two are a worker's as well.
+        // A worker makes the first two of these calls as well.
         ("fcntl", "EINVAL", 3..=60, "sealing the segment"),
         ("socket", "ENFILE", 1..=3, "cannot listen on 127.0.0.1:0"),
         ("socket", "EMFILE", 1..=3, "cannot open the admin listener"),
@@ -163,7 +166,7 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
         ("poll", "ENOMEM", 2..=4, ""),
         ("recvmsg", "ENOMEM", 1..=2, ""),
         ("pipe2", "ENFILE", 1..=1, ""),
-        // By the child that makes the pipes, or for it.
+        // The child that makes the pipes makes the following calls, or the master makes them for it.
         ("clone,clone3", "EAGAIN", 1..=1, ""),
         ("pidfd_open", "EMFILE", 1..=1, ""),
         ("splice", "EPERM", 1..=2, ""),
@@ -183,7 +186,7 @@ fn a_master_that_lacks_something_says_so_and_leaves_nothing() {
 #[test]
 fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
     let forks: &[Case] = &[
-        // The first two are made for the pipes.
+        // The master makes the first two pairs for the pipes.
         ("socketpair", "EMFILE", 3..=4, "cannot fork a worker: Too many open files"),
         // The first asks for the user, and the child's first two are the pipes.
         ("pipe2", "EMFILE", 3..=3, "cannot fork a worker: Too many open files"),
@@ -200,7 +203,7 @@ fn a_worker_that_cannot_begin_ends_the_start_with_a_reason() {
     ];
     try_all(forks, 1);
     let works: &[Case] = &[
-        ("prctl", "EPERM", 1..=1, "die with its parent"),
+        ("prctl", "EPERM", 1..=1, "bind a child's life to its parent's"),
         ("epoll_create1", "EMFILE", 1..=1, "making an epoll instance: Too many open files"),
         ("epoll_ctl", "ENOMEM", 1..=1, "watching the master: Cannot allocate memory"),
         ("epoll_ctl", "ENOSPC", 2..=4, "watching the listeners: No space left"),

@@ -1,4 +1,6 @@
 //! A running master with calls that fail: workers come late, reloads and upgrades are refused, and it goes on.
+//!
+//! Not run again over HTTPS: processes, files and sockets do not depend on TLS.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::cpu_share;
 use crate::harness::{Fault, Payload, Relay, Shape, Strace, eventually};
-use crate::reload::{exchange, expect_children, expect_failure};
+use crate::processes::reload::{exchange, expect_children, expect_failure};
 
 /// How forks fail.
 const FORKS: &[(&str, &str)] = &[
@@ -31,7 +33,7 @@ fn a_worker_that_cannot_be_forked_comes_with_patience() {
         let begun = Instant::now();
         relay.worker_pids()[0].signal(Signal::SIGKILL);
         eventually("four attempts", || (strace.injected() >= 4).then_some(()));
-        // At once, and after 100, 200 and 400 ms.
+        // The master tries at once, and after 100, 200 and 400 ms.
         assert!(begun.elapsed() > Duration::from_millis(600), "{calls}: {:?}", begun.elapsed());
         relay.session().transfer(&Payload::new(1, 100_000), Shape::Length);
         strace.detach();

@@ -1,5 +1,5 @@
-//! The access log of the relay under test, read strictly: what a lenient reader would take is a failed test. Called by
-//! the tests of logs.
+//! The access log of the relay under test, read strictly: a line that only a lenient reader accepts fails the test.
+//! Called by the tests of logs.
 
 use std::fs;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(crate) struct AccessLog {
     is_json: bool,
 }
 
-/// One line of it, in either format. `None` for what is left open.
+/// A line of the log, in either format. `None` stands for an absent value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) client: IpAddr,
@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) role: Option<String>,
     pub(crate) api: Option<String>,
     pub(crate) payload: Option<u64>,
+    pub(crate) offset: Option<u64>,
+    pub(crate) skipped: Option<u64>,
     pub(crate) wait: Option<f64>,
     pub(crate) transfer: Option<f64>,
     pub(crate) end: Option<String>,
@@ -58,7 +60,7 @@ impl AccessLog {
         fs::read_to_string(self.path()).expect("a log in ASCII")
     }
 
-    /// What is in it once that is `count` lines; no more may be there.
+    /// Waits until the log has `count` lines, and returns them; more lines fail the test.
     #[track_caller]
     pub(crate) fn entries(&self, count: usize) -> Vec<Entry> {
         let text = eventually(&format!("{count} lines in the access log"), || {
@@ -70,7 +72,7 @@ impl AccessLog {
         entries
     }
 
-    /// Reads what was once the log, and was moved away.
+    /// Reads a log that was moved away.
     pub(crate) fn entries_of(&self, path: &Path) -> Vec<Entry> {
         let text = fs::read_to_string(path).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'), "a torn end: {text}");
@@ -121,6 +123,8 @@ impl Entry {
             role: extra("role")?,
             api: extra("api")?,
             payload: extra("payload")?.map(|it| it.parse().unwrap()),
+            offset: extra("offset")?.map(|it| it.parse().unwrap()),
+            skipped: extra("skipped")?.map(|it| it.parse().unwrap()),
             wait: extra("wait")?.map(|it| it.parse().unwrap()),
             transfer: extra("transfer")?.map(|it| it.parse().unwrap()),
             end: extra("end")?,
@@ -130,7 +134,7 @@ impl Entry {
 
     fn of_json(line: &str) -> Option<Self> {
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).ok()?;
-        assert_eq!(object.len(), 14, "{line}");
+        assert_eq!(object.len(), 16, "{line}");
         let get = |name: &str| object.get(name).unwrap_or_else(|| panic!("no {name} in {line}"));
         let text = |name: &str| get(name).as_str().map(str::to_owned);
         Some(Self {
@@ -145,6 +149,8 @@ impl Entry {
             role: text("role"),
             api: text("api"),
             payload: get("payload").as_u64(),
+            offset: get("offset").as_u64(),
+            skipped: get("skipped").as_u64(),
             wait: get("wait").as_f64(),
             transfer: get("transfer").as_f64(),
             end: text("end"),

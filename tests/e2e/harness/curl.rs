@@ -27,7 +27,7 @@ pub(crate) struct RunningCurl {
     stderr: Option<JoinHandle<Vec<u8>>>,
 }
 
-/// What curl left: its exit code (-1: killed by a signal) and what it wrote.
+/// The result of curl: its exit code (-1: killed by a signal) and what it wrote.
 #[derive(Debug)]
 pub(crate) struct CurlOutcome {
     pub(crate) code: i32,
@@ -61,12 +61,17 @@ impl Curl {
         self
     }
 
+    pub(crate) fn args<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
     pub(crate) fn within(mut self, directory: &Path) -> Self {
         self.0.current_dir(directory);
         self
     }
 
-    /// What it reads on stdin; nothing, unless told.
+    /// Gives curl this on stdin; without it, curl reads nothing.
     pub(crate) fn stdin(mut self, input: impl Into<Stdio>) -> Self {
         self.0.stdin(input);
         self

@@ -25,7 +25,7 @@ pub(crate) struct MessageSession {
     pub(crate) token: String,
 }
 
-/// Who holds the token, and who does not.
+/// The two roles: the host holds the token, the guest does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Host,
@@ -61,7 +61,7 @@ impl Relay {
         self.message_session_by(MOUNT, &[])
     }
 
-    /// What a `PUT` of `target` with these fields gives, on a connection of its own.
+    /// Asks for a session by a `PUT` of `target` with these fields, on a connection of its own.
     pub(crate) fn message_session_by(
         &self,
         target: &str,
@@ -104,7 +104,7 @@ impl MessageSession {
         self.host().ask("DELETE", &[]).read_response()
     }
 
-    /// One message from one party to the other, on connections of their own.
+    /// Passes one message from one party to the other, on connections of their own.
     #[track_caller]
     pub(crate) fn pass(&self, from: Role, body: &[u8]) {
         let mut receiver = self.party(from.other());
@@ -138,13 +138,13 @@ impl Head {
         };
         let mut parts = value.split("; ");
         let token = quoted(parts.next(), "token=");
-        // Quotes would be a part of it to most clients.
+        // Most clients would take quotes as a part of the path.
         let path =
             parts.next().and_then(|p| p.strip_prefix("Path=")).filter(|p| p.starts_with('/'));
         let expires = parts.next().and_then(|p| p.strip_prefix("Expires="));
         let expires = expires.and_then(|date| httpdate::parse_http_date(date).ok());
         let seconds = parts.next().and_then(|p| p.strip_prefix("Max-Age=")?.parse::<u64>().ok());
-        // Over HTTPS it says one thing more.
+        // Over HTTPS the cookie has one attribute more.
         let rest = parts.next().filter(|rest| *rest != "Secure" || !tls::is_spoken());
         match (token, path, expires.zip(seconds), rest.or(parts.next())) {
             (Some(token), Some(path), Some((expires, seconds)), None) => {
@@ -158,13 +158,13 @@ impl Head {
 }
 
 impl Head {
-    /// From the answer's date; 0: it is over.
+    /// Counts from the answer's date; 0: the cookie has expired.
     fn seconds_until(&self, expires: SystemTime) -> u64 {
         let date = httpdate::parse_http_date(self.must("Date")).unwrap();
         expires.duration_since(date).unwrap_or_default().as_secs()
     }
 
-    /// What the relay takes the client for.
+    /// The role in which the relay sees the client.
     #[track_caller]
     pub(crate) fn role(&self) -> Role {
         match self.must("X-Role") {
@@ -176,7 +176,7 @@ impl Head {
 }
 
 impl TokenCookie {
-    /// What a client is told to forget its token by.
+    /// The cookie of an answer that lets a client forget its token.
     pub(crate) fn expired(path: &str) -> Self {
         let expires = SystemTime::UNIX_EPOCH;
         Self { token: String::new(), path: path.to_owned(), expires }
@@ -222,7 +222,7 @@ impl Party {
         self.ask("POST", &fields)
     }
 
-    /// The host says a wrong token, or a token in another form.
+    /// Sends another cookie from now on: a wrong token, or a token in another form.
     pub(crate) fn says_cookie(mut self, cookie: impl Into<String>) -> Self {
         self.cookie = Some(cookie.into());
         self
@@ -236,7 +236,6 @@ impl Party {
         answer
     }
 
-    /// Its connection alone.
     pub(crate) fn into_raw(self) -> Raw {
         self.raw
     }
@@ -268,7 +267,7 @@ impl Coming {
         assert!(came == bytes, "other bytes than were sent");
     }
 
-    /// What is left, how it ended, and what was said behind it.
+    /// Reads the rest of the body; returns it, how it ended, and the trailer.
     pub(crate) fn rest(mut self, raw: &mut Raw) -> (Vec<u8>, Ending, Vec<(String, String)>) {
         let mut rest = Vec::new();
         let mut buffer = vec![0; 64 << 10];
@@ -280,7 +279,7 @@ impl Coming {
         }
     }
 
-    /// Panics unless no byte more comes, and it can be told that not all did.
+    /// Panics unless no more bytes come, and the answer shows that the body is not whole.
     #[track_caller]
     pub(crate) fn expect_cut(self, raw: &mut Raw) {
         let (rest, ending, trailer) = self.rest(raw);

@@ -1,5 +1,5 @@
-//! What `/metrics` says, read strictly: by the rules of the OpenMetrics text format, so that what a lenient reader would
-//! take is a failed test all the same. Also the way to the admin listener of the relay under test.
+//! Reads `/metrics` strictly, by the rules of the OpenMetrics text format: a line that only a lenient reader accepts
+//! fails the test. Also reaches the admin listener of the relay under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ pub(crate) const ADMIN: &str = "admin.listen = \"127.0.0.1:0\"";
 
 const PREFIX: &str = "idontstore_";
 
-/// One family: what is said of a metric, apart from its values.
+/// A family: the name, type and help of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Family {
     pub(crate) kind: String,
@@ -25,23 +25,23 @@ pub(crate) struct Family {
     pub(crate) sample: String,
 }
 
-/// Everything that was exposed at one moment.
+/// All samples of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metrics {
     pub(crate) families: BTreeMap<String, Family>,
-    /// By name with labels, as written.
+    /// Values by name with labels, as written.
     values: BTreeMap<String, u64>,
 }
 
 impl Relay {
-    /// Where its admin listener is, on TCP.
+    /// The address of the admin listener, on TCP.
     pub(crate) fn admin(&self) -> SocketAddr {
         let said = self.wait_for_output("admin listener on ");
         let line = said.lines().find_map(|line| line.strip_prefix("admin listener on "));
         line.expect("an admin listener").parse().expect("one on TCP")
     }
 
-    /// What the admin listener answers to a `GET`.
+    /// Returns the admin listener's answer to a `GET`.
     pub(crate) fn ask_admin(&self, path: &str) -> Response {
         Raw::connect(self.admin()).get(path).read_response()
     }
@@ -144,7 +144,7 @@ impl Metrics {
         *value.unwrap_or_else(|| panic!("no {series} in {:#?}", self.values))
     }
 
-    /// By how much each counter has grown since `before`; those that have not are left out.
+    /// The growth of each counter since `before`; counters that have not grown are left out.
     #[track_caller]
     pub(crate) fn since(&self, before: &Self) -> BTreeMap<&str, u64> {
         let counters = self.values.iter().filter(|(series, _)| series.contains("_total"));
@@ -162,7 +162,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(lower)
 }
 
-/// The name in `name="value"`, whose value is one that nothing needs to be escaped in.
+/// The name in `name="value"`; panics if the value contains a character that must be escaped.
 fn label_name(label: &str) -> String {
     let (name, value) = label.split_once('=').unwrap_or_else(|| panic!("label {label:?}"));
     let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));

@@ -1,12 +1,13 @@
-//! Networks of a test's own: two namespaces with a line between them that can be cut, so that a machine can be lost
-//! without a word. And what the kernel's table says of the timers of a connection.
+//! Networks of a test's own: two namespaces with a line between them that a test can cut, so that a machine is lost
+//! without a FIN or a reset. Also reads the timers of a connection from the kernel's table.
 //!
-//! A namespace lives as long as a process in it, and the one that holds it ends with the pipe from this test: nothing is
-//! left behind, whatever happens to the test.
+//! A namespace lives as long as a process in it. The process that holds it ends with the pipe from this test, so nothing
+//! is left behind, whatever happens to the test.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use super::needs::needs;
 use super::patience::eventually;
 use super::proc::Pid;
 
@@ -29,10 +30,9 @@ pub(crate) struct Machine {
 }
 
 impl Line {
-    /// `None`, and a word about it, where this process may not make namespaces.
+    /// Lays a line between two new machines. Where this process may not make namespaces, notes so and returns `None`.
     pub(crate) fn lay() -> Option<Self> {
-        if let Err(why) = Machine::probe() {
-            eprintln!("skipped: no network namespaces can be made here: {why}");
+        if !needs("namespaces", Machine::can_be_made()) {
             return None;
         }
         let line = Self { near: Machine::start(), far: Machine::start() };
@@ -50,17 +50,16 @@ impl Line {
         Some(line)
     }
 
-    /// From now on, nothing comes through, and nobody is told.
+    /// Cuts the line: from now on nothing comes through, and neither machine is told.
     pub(crate) fn cut(&self) {
         self.far.ip(&["link", "set", "dev", "line", "down"]);
     }
 }
 
 impl Machine {
-    fn probe() -> Result<(), String> {
+    fn can_be_made() -> bool {
         let made = Command::new("unshare").args(["--net", "true"]).output();
-        let made = made.map_err(|error| error.to_string())?;
-        if made.status.success() { Ok(()) } else { Err(text(&made.stderr)) }
+        made.is_ok_and(|it| it.status.success())
     }
 
     fn start() -> Self {
@@ -68,7 +67,7 @@ impl Machine {
         command.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let machine = Self { holder: command.spawn().expect("starting unshare") };
         let pid = Pid(i32::try_from(machine.holder.id()).unwrap());
-        // It is another program only once the namespace is made.
+        // `unshare` becomes `cat` only once the namespace is made.
         eventually("a namespace", || (pid.title() == "cat").then_some(()));
         machine
     }
@@ -113,7 +112,7 @@ fn text(bytes: &[u8]) -> String {
 pub(crate) struct Timer {
     /// 2: keep-alive.
     pub(crate) kind: u8,
-    /// Until it fires.
+    /// Hundredths of a second until the timer fires.
     pub(crate) hundredths: u64,
 }
 

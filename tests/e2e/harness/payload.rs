@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// Block size of small payloads, bytes. Prime: no chunk size is a multiple of it.
 const BLOCK_BYTES: usize = 65_521;
-/// Block size of payloads above [`LARGE_BYTES`]: long slices, so that a test's own speed is not what is measured.
+/// Block size of payloads above [`LARGE_BYTES`]: long slices, so that a test does not measure its own speed.
 const LARGE_BLOCK_BYTES: usize = 1_048_573;
 const LARGE_BYTES: u64 = 16 << 20;
 
@@ -34,7 +34,7 @@ impl Payload {
         Self { block: block.into(), len }
     }
 
-    /// One that says `mark` again and again.
+    /// A payload that repeats `mark`.
     pub(crate) fn of(mark: &[u8], len: u64) -> Self {
         Self { block: mark.repeat(LARGE_BLOCK_BYTES / mark.len()).into(), len }
     }
@@ -51,7 +51,7 @@ impl Payload {
         &slice[..slice.len().min(usize::try_from(left).unwrap_or(usize::MAX))]
     }
 
-    /// The offset of the first byte of `bytes` that is not what this payload has there.
+    /// The offset of the first byte of `bytes` that differs from this payload's byte there.
     pub(crate) fn first_difference(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
         let mut done = 0;
         while done < bytes.len() {

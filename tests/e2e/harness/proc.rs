@@ -1,4 +1,4 @@
-//! What `/proc` says about a process and its sockets. Called by `relay` and by the tests that measure memory, fds and
+//! Reads what `/proc` says about a process and its sockets. Called by `relay` and by the tests that measure memory, fds and
 //! queues. A process that is gone gives empty answers, never a panic: tests kill things.
 
 use std::fs;
@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 
+use super::needs::needs;
 use super::patience::eventually;
 
 /// A process that this test started, or a child of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Pid(pub(crate) i32);
 
-/// Whether this process may look into those under the sandbox, as most tests have to: it takes `CAP_SYS_PTRACE`.
+/// Whether this process may look into sandboxed processes, as most tests have to. This takes `CAP_SYS_PTRACE`.
 pub(crate) fn may_look_in() -> bool {
     const SYS_PTRACE: u32 = 19;
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -24,13 +25,10 @@ pub(crate) fn may_look_in() -> bool {
     u64::from_str_radix(ours, 16).unwrap() & (1 << SYS_PTRACE) != 0
 }
 
-/// The same, with a word about what is skipped where it may not, or is not root.
-pub(crate) fn is_root_and_may_look_in() -> bool {
-    let may = nix::unistd::geteuid().is_root() && may_look_in();
-    if !may {
-        eprintln!("skipped: only root may look into processes under the sandbox");
-    }
-    may
+/// Returns whether root runs this test and may look into processes under the sandbox; if not, notes that it is skipped.
+#[track_caller]
+pub(crate) fn needs_root_to_look_in() -> bool {
+    needs("root", nix::unistd::geteuid().is_root() && may_look_in())
 }
 
 /// User memory of a process, KiB.
@@ -38,7 +36,7 @@ pub(crate) fn is_root_and_may_look_in() -> bool {
 pub(crate) struct MemoryUse {
     pub(crate) private_kib: u64,
     pub(crate) pss_kib: u64,
-    /// What it has written to of its own, though others may still see the same pages since a fork.
+    /// Pages that the process has written to, though others may still see the same pages since a fork.
     pub(crate) anonymous_kib: u64,
 }
 
@@ -81,7 +79,7 @@ impl Pid {
         children
     }
 
-    /// Those that are alive in the process group that it leads, or has led.
+    /// Lists the living processes of the group that this process leads, or has led.
     pub(crate) fn group(self) -> Vec<Pid> {
         let leader = Some(nix::unistd::Pid::from_raw(self.0));
         let group = |p: &Pid| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(p.0))).ok();
@@ -95,7 +93,7 @@ impl Pid {
         }
     }
 
-    /// What each open descriptor is, as its link says.
+    /// Lists the open descriptors, each with its link.
     pub(crate) fn fds(self) -> Vec<(u32, String)> {
         let Ok(entries) = fs::read_dir(self.file("fd")) else { return Vec::new() };
         let link = |e: fs::DirEntry| {
@@ -160,7 +158,7 @@ fn all() -> impl Iterator<Item = Pid> {
     entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok().map(Pid))
 }
 
-/// Processes that stand still; they go on when this goes, also when the test fails.
+/// Stopped processes; they go on when this is dropped, also when the test fails.
 #[derive(Debug)]
 pub(crate) struct Stopped(Vec<Pid>);
 
@@ -180,7 +178,7 @@ impl Drop for Stopped {
     }
 }
 
-/// Bytes that have come to sockets whose own end is `local` and that nobody has read.
+/// Unread bytes in sockets whose own end is `local`.
 pub(crate) fn tcp_unread(local: SocketAddr) -> u64 {
     tcp_rows().filter(|row| row.local == hex(local)).map(|row| row.unread).sum()
 }

@@ -1,5 +1,5 @@
 //! A real reverse proxy before a relay, with the very text of `conf/proxies`: only addresses and files in it are
-//! others. It ends with the test.
+//! replaced. The proxy ends with the test.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ use super::tls::{self, Certificate};
 
 const CONF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/proxies");
 
-/// Which proxy, and how it is used.
+/// The proxy, and how it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
@@ -81,12 +81,12 @@ impl Front {
         Raw::connect(self.address)
     }
 
-    /// What a client is told its URLs begin with.
+    /// The beginning of the URLs in answers to a client.
     pub(crate) fn origin(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// A session that was asked for at the proxy, and is used there.
+    /// Asks the proxy for a session; its clients reach it through the proxy.
     pub(crate) fn session(&self) -> Session {
         let answer = self.connect().request("POST", "/", &[]).read_response().expect(201);
         let url = answer.head.must("Location").to_owned();
@@ -114,14 +114,14 @@ impl Front {
         proxy.children().into_iter().chain([proxy]).collect()
     }
 
-    /// Files that the proxy holds open to keep bodies in, also those that have no name any more.
+    /// Files that the proxy holds open to keep bodies in, also files that have no name any more.
     pub(crate) fn spooled(&self) -> Vec<String> {
         let place = self.path("spool").display().to_string();
         let links = self.pids().into_iter().flat_map(|pid| pid.fds()).map(|(_, link)| link);
         links.filter(|link| link.starts_with(&place)).collect()
     }
 
-    /// What the proxy wrote to stderr.
+    /// Reads what the proxy wrote to stderr.
     pub(crate) fn errors(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
@@ -138,7 +138,7 @@ impl Drop for Front {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // It has children that it must end.
+        // The proxy must end its own children, so it gets SIGTERM first.
         let pid = Pid(i32::try_from(self.0.id()).unwrap());
         pid.signal(Signal::SIGTERM);
         if !pid.is_gone_within(Duration::from_secs(5)) {
@@ -149,7 +149,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A port that the kernel gives nobody else, and on which whoever sets `SO_REUSEADDR` can listen.
+/// A port that the kernel gives nobody else. A program that sets `SO_REUSEADDR` can listen on it.
 fn free_port() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -167,7 +167,7 @@ fn relay(kind: Kind, lines: &[&str]) -> Relay {
     Relay::https(2, &[&lines[..], &[&listener]].concat())
 }
 
-/// Panics when a word is not there: a test would be about something else.
+/// Panics if a word is missing: the test would test something else.
 fn edit<S: AsRef<str>>(mut text: String, edits: &[(&str, S)]) -> String {
     for (from, to) in edits {
         assert!(text.contains(from), "{from:?} in {text}");
@@ -186,7 +186,7 @@ impl Kind {
         fs::read_to_string(Path::new(CONF).join(name)).unwrap()
     }
 
-    /// What is another in a test: the addresses and the certificates.
+    /// The words that a test replaces, each with its substitute: the addresses and the certificates.
     fn substitutes(
         self,
         relay: &Relay,
@@ -225,7 +225,7 @@ impl Kind {
         }
     }
 
-    /// Runs it with this configuration, in the foreground.
+    /// Runs the proxy with this configuration, in the foreground.
     fn start(self, text: &str, directory: &Path) -> Child {
         let config = directory.join("config");
         let mut command = match self {
@@ -256,7 +256,7 @@ impl Kind {
     }
 }
 
-/// What stands around the block `http` of whoever includes the file.
+/// The configuration around the file, as an operator who includes it in a block `http` has it.
 fn nginx(text: &str, directory: &Path) -> String {
     let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let spool = directory.join("spool");
@@ -270,7 +270,7 @@ fn nginx(text: &str, directory: &Path) -> String {
     )
 }
 
-/// What a system's own files have that include the file: modules, as they are where Debian has them, and places.
+/// The configuration around the file, as a system's own files have it: modules, from where Debian keeps them, and paths.
 fn apache(text: &str, directory: &Path) -> String {
     let listen = text.split("<VirtualHost ").nth(1).and_then(|rest| rest.split('>').next());
     let modules = [

@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::config::{self, configure, listener_address};
 use super::network::Machine;
 use super::patience::{PATIENCE, eventually};
-use super::proc::{Pid, Stopped, may_look_in};
+use super::proc::{Pid, Stopped};
 use super::raw::Raw;
 use super::segment::Segment;
 use super::tls::{self, Certificate};
@@ -28,9 +29,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_idontstore");
 /// The minimum rate holds whether others need the room or not.
 pub(crate) const FIRM: &str = "limits.patience_connections_max = 0";
 
-/// Where the first listener is, unless the test has it.
+/// The first listener's address, unless the test opens that listener.
 const ANY: &str = "127.0.0.1:0";
-/// The program, which may not open anew what it is given as descriptor `number`, as if that were another user's.
+/// The program, which may not open descriptor `number` anew, as if another user's file were behind it.
 pub(crate) fn shut_out(number: u32) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("chmod 0 /proc/self/fd/{number} && exec \"$@\""), "sh"]);
@@ -50,14 +51,14 @@ pub(crate) struct Relay {
     address: Option<SocketAddr>,
     /// The first listener's, if it speaks HTTPS.
     certificates: Option<Certificates>,
-    /// Where its configuration has the first listener.
+    /// The first listener's address in the configuration.
     own: String,
     workers: AtomicUsize,
-    /// What it wrote to stdout so far.
+    /// All that the program wrote to stdout so far.
     said: Arc<Mutex<String>>,
 }
 
-/// What a listener shows, now and after an exchange.
+/// The certificates of a listener, now and after an exchange.
 #[derive(Debug)]
 struct Certificates {
     first: Certificate,
@@ -77,7 +78,7 @@ pub(crate) struct Session {
 }
 
 impl Relay {
-    /// One worker and the defaults.
+    /// Starts a relay with one worker and the defaults.
     pub(crate) fn start() -> Self {
         Self::with(1, &[])
     }
@@ -87,7 +88,7 @@ impl Relay {
         Self::run(unread(BINARY), workers, lines, None)
     }
 
-    /// The same, but what it says on stderr goes elsewhere, and `environment` is added to its own.
+    /// The same, but stderr goes to `errors`, and `environment` is added to the program's own.
     pub(crate) fn saying(
         errors: impl Into<Stdio>,
         environment: &[(&str, &str)],
@@ -104,19 +105,19 @@ impl Relay {
         Self::run(machine.command(BINARY), workers, lines, None)
     }
 
-    /// The same of a program that is installed elsewhere.
+    /// The same with a program that is installed elsewhere.
     pub(crate) fn of(program: &Path, workers: usize, lines: &[&str]) -> Self {
         Self::run(unread(program), workers, lines, None)
     }
 
-    /// Its first listener speaks HTTPS.
+    /// The same with a first listener that speaks HTTPS.
     pub(crate) fn https(workers: usize, lines: &[&str]) -> Self {
         let mut relay = None;
         tls::over_tls(|| relay = Some(Self::with(workers, lines)));
         relay.unwrap()
     }
 
-    /// The same of a program whose first listener is opened and kept by the test, as by a service manager.
+    /// The same with a program whose first listener the test opens and keeps, as a service manager does.
     pub(crate) fn activated(
         program: &Path,
         listener: &TcpListener,
@@ -127,7 +128,7 @@ impl Relay {
         Self::run_at(own, handed(program, listener, 1), workers, lines, None)
     }
 
-    /// The same of a command that becomes the program; where it says nothing else, stderr goes to a file.
+    /// The same with a command that becomes the program; without `errors`, stderr goes to a file.
     pub(crate) fn run(
         command: Command,
         workers: usize,
@@ -144,6 +145,7 @@ impl Relay {
         lines: &[&str],
         errors: Option<Stdio>,
     ) -> Self {
+        let workers = config::workers(workers);
         let make = || Certificates { first: Certificate::new(), next: Certificate::new() };
         let certificates = tls::is_over_tls().then(make);
         let directory = tempfile::tempdir().unwrap();
@@ -177,7 +179,8 @@ impl Relay {
         relay
     }
 
-    /// Where it listens, if it says so in JSON, on stderr. What it would have said on stdout is noted as if it had.
+    /// The first listener's address, if the program logs it as JSON on stderr. Notes the lines of stdout that the program
+    /// writes otherwise.
     fn told_in_json(&self) -> Option<SocketAddr> {
         let log = self.errors();
         let mut events =
@@ -190,7 +193,8 @@ impl Relay {
         listener_address(lines.first()?)?.parse().ok()
     }
 
-    /// Every worker has made its poll, which it does once it has closed what is not its own.
+    /// Waits until every worker has made its epoll, which it does once it has closed the descriptors that are not its
+    /// own.
     fn wait_until_served(&self) {
         let ready = |p: &Pid| p.fds().iter().any(|(_, link)| link.contains("eventpoll"));
         let workers = self.workers.load(Ordering::Relaxed);
@@ -214,14 +218,13 @@ impl Relay {
         command
     }
 
-    /// Reloads with another configuration, and waits until all workers are those of the new one, and the old ones
-    /// know.
+    /// Reloads with another configuration, and waits until all its workers serve and the old ones drain.
     #[track_caller]
     pub(crate) fn reload(&self, workers: usize, lines: &[&str]) {
         self.renew("reload", workers, lines);
     }
 
-    /// Upgrades to what is installed, likewise.
+    /// Upgrades to the installed program, and waits likewise.
     #[track_caller]
     pub(crate) fn upgrade(&self, workers: usize, lines: &[&str]) {
         self.renew("upgrade", workers, lines);
@@ -229,6 +232,7 @@ impl Relay {
 
     #[track_caller]
     fn renew(&self, request: &str, workers: usize, lines: &[&str]) {
+        let workers = config::workers(workers);
         let before = self.worker_pids();
         self.configure(workers, lines);
         let output = self.request(request).output().unwrap();
@@ -244,12 +248,12 @@ impl Relay {
         self.address.expect("it listens")
     }
 
-    /// What the first listener shows.
+    /// The certificate that the first listener shows.
     pub(crate) fn certificate(&self) -> &Certificate {
         &self.certificates.as_ref().expect("it speaks HTTPS").first
     }
 
-    /// Puts the next certificate in place for a reload, if it speaks HTTPS.
+    /// Puts the next certificate in place for a reload, if the relay speaks HTTPS.
     pub(crate) fn exchange_certificate(&self) {
         if let Some(Certificates { next, .. }) = &self.certificates {
             next.write(self.directory());
@@ -278,7 +282,7 @@ impl Relay {
         self.directory.path().join(name)
     }
 
-    /// Everything on stdout once `word` is in it.
+    /// Waits until `word` is on stdout, and returns all that is there.
     #[track_caller]
     pub(crate) fn wait_for_output(&self, word: &str) -> String {
         eventually(&format!("{word:?} on stdout"), || {
@@ -291,7 +295,7 @@ impl Relay {
         self.path("test.toml")
     }
 
-    /// What the program wrote to stderr so far.
+    /// Reads what the program wrote to stderr so far.
     pub(crate) fn errors(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
@@ -300,7 +304,7 @@ impl Relay {
         Pid(i32::try_from(self.master.id()).unwrap())
     }
 
-    /// The workers by their number in the title; dead, draining and not yet titled ones left out.
+    /// The workers by their number in the title, without those that are dead, drain, or have no title yet.
     pub(crate) fn worker_pids(&self) -> Vec<Pid> {
         let number =
             |p: &Pid| p.title().strip_prefix("idontstore: worker process ")?.parse::<u32>().ok();
@@ -318,7 +322,7 @@ impl Relay {
         Raw::connect(self.address())
     }
 
-    /// One `POST /`, on a connection of its own.
+    /// Asks for a session by `POST /`, on a connection of its own.
     pub(crate) fn session(&self) -> Session {
         let mut raw = self.connect();
         let answer =
@@ -346,7 +350,7 @@ impl Relay {
         self.worker_pids().iter().map(|p| p.fds().len()).collect()
     }
 
-    /// Nothing of any transfer is left: no connection, chunk or place, and the descriptors of before.
+    /// Checks that nothing of any transfer is left: no connection, chunk or place, and the descriptors of before.
     #[track_caller]
     pub(crate) fn expect_nothing_held(&self, segment: &Segment, fds_before: &[usize]) {
         let held =
@@ -422,41 +426,6 @@ pub(crate) fn handed(program: &Path, socket: &impl AsFd, count: usize) -> Comman
     let socket: OwnedFd = socket.as_fd().try_clone_to_owned().unwrap();
     command.args(["-c", hand]).arg(program).env("LISTEN_FDS", count.to_string()).stdin(socket);
     command
-}
-
-/// Writes the configuration file: the lines, and a control socket.
-fn configure(directory: &Path, own: &str, workers: usize, lines: &[&str], is_https: bool) {
-    let control = format!("control_socket = {:?}", directory.join("control"));
-    // Tests stop workers for as long as they like.
-    let patience = "timeouts.hang_timeout = \"1h\"";
-    let is_patient = !lines.iter().any(|line| line.contains("hang_timeout"));
-    let is_open = !may_look_in() && !lines.iter().any(|line| line.starts_with("sandbox"));
-    // A user may have no more than 64 of full size, and many tests run at a time.
-    let has_default_pipes = !lines.iter().any(|line| line.contains("memory"));
-    let added = [
-        is_patient.then_some(patience),
-        is_open.then_some("sandbox = \"off\""),
-        has_default_pipes.then_some("memory.pipes = 4"),
-    ];
-    let added = [control.as_str()].into_iter().chain(added.into_iter().flatten());
-    let lines: Vec<_> = lines.iter().copied().chain(added).collect();
-    fs::write(directory.join("test.toml"), config_text(own, workers, &lines, is_https)).unwrap();
-}
-
-/// The test's own listener comes first; whole tables after it.
-fn config_text(own: &str, workers: usize, lines: &[&str], is_https: bool) -> String {
-    let (tables, keys): (Vec<_>, Vec<_>) = lines.iter().partition(|l| l.starts_with('['));
-    let tls = "tls = { certificate = 'certificate.pem', key = 'key.pem' }";
-    let address = format!("address = \"{own}\"");
-    let own = ["[[listener]]", &address, if is_https { tls } else { "" }];
-    let lines = keys.into_iter().copied().chain(own).chain(tables.into_iter().copied());
-    lines.fold(format!("workers = {workers}\n"), |text, line| text + line + "\n")
-}
-
-/// The address in a line that tells of a listener.
-fn listener_address(line: &str) -> Option<&str> {
-    let url = line.strip_prefix("listening on ")?;
-    url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))
 }
 
 /// Reads the program's stdout into `said` for as long as it writes; hands over the listeners' addresses.

@@ -1,5 +1,5 @@
-//! A response as a strict client reads it: every leniency is left out, because what the relay emits must be right for
-//! the least tolerant peer. Called by `raw`; a malformed response is a failed test, so it panics with the bytes.
+//! A response as a strict client reads it: every leniency is left out, because the relay's answers must be right for the
+//! least tolerant peer. Called by `raw`; a malformed response is a failed test, so it panics with the bytes.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(crate) struct Head {
 /// How a response ended, as the client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The framing says it is whole.
+    /// The body is whole by its framing.
     Complete,
     /// The peer closed before the framing was satisfied.
     Truncated,
@@ -127,7 +127,7 @@ impl Head {
             return if to_head_request { BodyFraming::None } else { BodyFraming::Chunked };
         }
         let Some(length) = length else {
-            // What GET would give need not be known.
+            // The relay need not know the answer to GET.
             assert!(to_head_request, "delimited by close: {self:#?}");
             return BodyFraming::None;
         };
@@ -166,7 +166,7 @@ impl Response {
         self
     }
 
-    /// [`Response::expect`] for an answer that has nothing to say but its head.
+    /// [`Response::expect`] for an answer without a body.
     #[track_caller]
     pub(crate) fn expect_empty(self, status: u16) -> Self {
         let response = self.expect(status);

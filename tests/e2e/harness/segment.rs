@@ -57,6 +57,7 @@ impl Segment {
             open: a.open + b.open,
             bytes_in: a.bytes_in + b.bytes_in,
             bytes_out: a.bytes_out + b.bytes_out,
+            bytes_skipped: a.bytes_skipped + b.bytes_skipped,
         })
     }
 
@@ -65,13 +66,20 @@ impl Segment {
         self.mapped.ticket_keys().current()
     }
 
-    /// Draws another one, as the master does every six hours.
+    /// Puts another key in place, as the master does every six hours.
     pub(crate) fn put_ticket_key(&self, byte: u8) {
         self.mapped.ticket_keys().put(&[byte; shm::TICKET_KEY_BYTES], 0);
     }
 
     fn census(&self) -> Census {
         self.mapped.shared().census()
+    }
+
+    /// Returns which worker has the place of `role` in a transfer that is running.
+    pub(crate) fn worker_of(&self, role: shm::Role) -> Option<usize> {
+        let slots = self.mapped.shared().slots().flat_map(|slot| slot.lanes).flatten();
+        let mut running = slots.filter(|lane| lane.word.begun);
+        running.next().map(|lane| lane.word.place(role).owner.worker.index())
     }
 
     /// Chunks that lanes hold.
@@ -100,13 +108,13 @@ impl Segment {
 
     /// Payload bytes that are acknowledged in the transfers that run, as far as it was stored.
     pub(crate) fn delivered_bytes(&self) -> u64 {
-        let sights = self.mapped.shared().survey();
-        sights.flat_map(|sight| sight.lanes).flatten().map(|lane| lane.delivered_bytes).sum()
+        let slots = self.mapped.shared().slots();
+        slots.flat_map(|slot| slot.lanes).flatten().map(|lane| lane.delivered_bytes).sum()
     }
 
     /// Receivers whose sockets have taken some payload in transfers that run.
     pub(crate) fn receiving(&self) -> usize {
-        let lanes = self.mapped.shared().survey().flat_map(|sight| sight.lanes).flatten();
+        let lanes = self.mapped.shared().slots().flat_map(|slot| slot.lanes).flatten();
         lanes.filter(|lane| lane.taken_bytes > 0).count()
     }
 
@@ -130,8 +138,8 @@ impl Segment {
         self.mapped.geometry().chunk_bytes as u64
     }
 
-    /// The words of the first lane of the first session that was issued. Which they are is found out in a segment of
-    /// the same shape: those that change when they are written.
+    /// The words of the first lane of the first session that was issued. A segment of the same shape shows where they
+    /// are: writes change them there.
     pub(crate) fn lane_words(&self) -> LaneWords {
         let shape = Geometry { chunks: 1, ..self.mapped.geometry() };
         let scratch = shm::Segment::create(&shape).unwrap();
@@ -152,18 +160,20 @@ impl Segment {
         let at = shared.issue(owner, &terms, 0).unwrap().lane(Direction::Forth);
         let mut receiver = shared.take_receiver(at, owner, false).unwrap();
         let mut sender = shared.take_sender(at, owner, false).unwrap();
-        let filling = sender.reserve(shared).unwrap().unwrap();
-        let _ = sender.publish(shared, filling, 0..1).unwrap();
+        let mut sender = sender.attach(shared).unwrap();
+        let reserved = sender.reserve().unwrap().unwrap();
+        let _ = sender.publish(reserved, 0..1);
+        let mut receiver = receiver.attach(shared).unwrap();
         let before = snapshot();
-        receiver.take_pipes(shared).unwrap();
+        receiver.take_pipes();
         let takes_pipes = changed_since(before);
-        let piece = receiver.next(shared).unwrap().expect("what was published");
+        let piece = receiver.next_published().unwrap().expect("what was published");
         let before = snapshot();
-        let _ = piece.ack_recv(shared).unwrap();
-        LaneWords { takes_pipes, acked: changed_since(before) }
+        let _ = piece.ack_recv();
+        LaneWords { takes_pipes, released: changed_since(before) }
     }
 
-    /// Adds to a word of the segment, as somebody does who heeds no protocol.
+    /// Adds to a word of the segment, as a process does that heeds no protocol.
     pub(crate) fn forge(&self, word: u64, added: u64) {
         let (file, mut bytes) = (self.file(), [0; 8]);
         file.read_exact_at(&mut bytes, word).unwrap();
@@ -175,8 +185,8 @@ impl Segment {
 /// Words of a lane, by where they are in the segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneWords {
-    /// 1: its receiver says that it takes pipes.
+    /// 1: the receiver says that it takes pipes.
     pub(crate) takes_pipes: u64,
-    /// AckRecv was set for so many.
-    pub(crate) acked: u64,
+    /// Chunks that the receiver has released by AckRecv.
+    pub(crate) released: u64,
 }

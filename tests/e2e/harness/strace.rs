@@ -14,14 +14,14 @@ use super::segment::MEMFD_NAME;
 
 const CALLS: &str = "recvfrom,recvmsg,read,readv,sendto,sendmsg,write,writev,splice,sendfile";
 
-/// What is done to calls of a process.
+/// A fault that strace injects into calls of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault<'a> {
-    /// Which calls, by name, with commas between them.
+    /// The calls by name, with commas between them.
     pub(crate) calls: &'a str,
     /// As strace has it: `error=EMFILE`, `signal=SIGSTOP`.
     pub(crate) effect: &'a str,
-    /// Which of them, counted from 1 in each process: `3`, `1..3`, `1+`.
+    /// The occurrences, counted from 1 in each process: `3`, `1..3`, `1+`.
     pub(crate) when: &'a str,
 }
 
@@ -32,8 +32,9 @@ impl Fault<'_> {
         ["-e".to_owned(), format!("trace={calls}"), "-e".to_owned(), inject]
     }
 
-    /// A program that meets it from its start, and so do its children, each for itself; to be completed by the
-    /// program. What runs is the program, strace is nobody's parent and ends with the last of them.
+    /// A command to be completed by a program. The program meets the fault from its start, and so does each of its
+    /// children, counting its own calls. The started process becomes the program; strace runs beside it, is nobody's
+    /// parent, and ends with the last of them.
     pub(crate) fn command(&self, output: &Path) -> Command {
         let mut command = Command::new("strace");
         command.args(["-DD", "-f", "-qq"]).args(self.arguments()).arg("-o").arg(output);
@@ -41,11 +42,11 @@ impl Fault<'_> {
     }
 }
 
-/// strace on some processes; it lets go of them when it ends.
+/// strace on some processes; they go on untraced when it ends.
 #[derive(Debug)]
 pub(crate) struct Strace {
     child: Child,
-    /// Where it writes; with `-ff` one file a process: this name, a dot and the pid.
+    /// The file that strace writes; with `-ff` a file for each process: this name, a dot and the pid.
     output: PathBuf,
 }
 
@@ -88,7 +89,7 @@ impl Strace {
         Self::run(command, &[pid], output)
     }
 
-    /// How many calls did not do what they were to.
+    /// How many faults strace has injected.
     pub(crate) fn injected(&self) -> usize {
         fs::read_to_string(&self.output).unwrap_or_default().matches("(INJECTED)").count()
     }
@@ -121,7 +122,7 @@ impl Strace {
         eventually("strace ends", || child.try_wait().unwrap());
     }
 
-    /// What `pid` did while it was traced.
+    /// Returns the calls of `pid` while it was traced.
     pub(crate) fn calls(&self, pid: Pid) -> Vec<Call> {
         self.text(pid).lines().filter_map(Call::parse).collect()
     }

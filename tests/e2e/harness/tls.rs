@@ -1,5 +1,5 @@
-//! TLS in the tests: a certificate made for the occasion, and a client's side of a connection that says what its line
-//! did. Whoever connects to a relay's HTTPS port speaks TLS by itself: the ports are remembered here.
+//! TLS in the tests: a certificate made for the test, and a client's side of a connection, which counts the bytes of its
+//! line. A client that connects to a relay's HTTPS port speaks TLS by itself: this file remembers the ports.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ pub(crate) struct Certificate {
     der: CertificateDer<'static>,
 }
 
-/// What the client of a port trusts, and where curl reads it.
+/// The certificates that the client of a port trusts, and where curl reads them.
 #[derive(Clone, Debug)]
 struct Port {
     client: Arc<ClientConfig>,
@@ -44,7 +44,7 @@ pub(super) fn is_over_tls() -> bool {
     OVER_TLS.get()
 }
 
-/// The one certificate that curl is to trust, if a relay has one.
+/// The certificate that curl must trust, if a relay has one.
 pub(crate) fn trusted_by_curl() -> Option<PathBuf> {
     PORTS.lock().unwrap().values().map(|port| port.certificate.clone()).next()
 }
@@ -58,8 +58,8 @@ pub(super) fn client_of(address: SocketAddr) -> Option<Arc<ClientConfig>> {
     PORTS.lock().unwrap().get(&address).map(|port| Arc::clone(&port.client))
 }
 
-/// From now on `address` speaks TLS with the certificate that lies in `file`. Whoever connects trusts that `next` as well:
-/// a handshake may come long after its client was made.
+/// Notes that `address` speaks TLS with the certificate in `file`. Clients that connect trust `next` as well: a handshake
+/// may come long after its client was made.
 pub(super) fn open_port(address: SocketAddr, [certificate, next]: [&Certificate; 2], file: &Path) {
     let client = Certificate::client_of(&[certificate, next], rustls::ALL_VERSIONS);
     let port = Port { client, certificate: file.to_owned() };
@@ -81,13 +81,13 @@ impl Certificate {
         }
     }
 
-    /// Puts it where a relay in `directory` reads it.
+    /// Writes the certificate where a relay in `directory` reads it.
     pub(crate) fn write(&self, directory: &Path) {
         std::fs::write(directory.join("certificate.pem"), &self.certificate).unwrap();
         std::fs::write(directory.join("key.pem"), &self.key).unwrap();
     }
 
-    /// A client that trusts it alone, and remembers its sessions.
+    /// A client that trusts this certificate alone, and remembers its sessions.
     pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -136,7 +136,7 @@ impl Transport {
         self.tls.as_deref_mut()
     }
 
-    /// The end of what we say, said at every level.
+    /// Ends this side's stream at every level: `close_notify` and FIN.
     pub(super) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -191,7 +191,7 @@ impl Read for Transport {
         self.shake()?;
         let mut line = Counted { tcp: &self.tcp, taken_bytes: &mut self.taken_bytes };
         let Some(tls) = &mut self.tls else { return line.read(room) };
-        // What is left to be written is not tried first: the answer may say why it cannot be.
+        // Reads before the rest is written: if the peer takes no more, its answer may say why.
         loop {
             match tls.reader().read(room) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
@@ -209,7 +209,7 @@ impl Write for Transport {
         let Some(tls) = &mut self.tls else { return line.write(bytes) };
         let mut stream = rustls::Stream::new(tls.as_mut(), &mut line);
         let taken = stream.write(bytes)?;
-        // What was taken is to be on the line, as with a plain socket.
+        // Bytes that were taken must be on the line, as with a plain socket.
         match stream.flush() {
             Err(e) if e.kind() == ErrorKind::Interrupted => Ok(taken),
             flushed => flushed.map(|()| taken),

@@ -18,18 +18,18 @@ pub(crate) enum Shape {
     Length,
     /// `Transfer-Encoding: chunked`, in chunks of at most this many bytes.
     Chunked(usize),
-    /// One file part of a form that has a length.
+    /// A form with one file part and a length.
     Form,
 }
 
-/// Which workers serve a transfer.
+/// The workers that serve a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     SameWorker,
     TwoWorkers,
 }
 
-/// What a checking receiver saw.
+/// The result of a receiver that checks.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) head: Head,
@@ -40,7 +40,7 @@ pub(crate) struct Checked {
 
 const BOUNDARY: &str = "----a-boundary-of-the-tests";
 
-/// Sends the request's head and the whole payload; stops early, with the error, when the relay closes on it.
+/// Sends the request's head and the whole payload; stops early, with the error, when the relay closes the connection.
 pub(crate) fn send_payload(
     raw: &mut Raw,
     path: &str,
@@ -217,7 +217,7 @@ impl Checked {
         assert_eq!((self.bytes, self.ending), (payload.len(), Ending::Complete));
     }
 
-    /// Panics unless what arrived is right as far as it goes and visibly not all.
+    /// Panics unless the bytes that arrived are right and the answer shows that they are not all.
     #[track_caller]
     pub(crate) fn expect_cut(&self) {
         assert_eq!(self.head.status, 200, "{:#?}", self.head);
@@ -244,7 +244,7 @@ impl Session {
         thread::spawn(move || raw.read_checked(&payload))
     }
 
-    /// A sender on a thread; its answer.
+    /// A sender on a thread, which returns its answer.
     pub(crate) fn sender(&self, payload: &Payload, shape: Shape) -> JoinHandle<Response> {
         let mut raw = self.connect();
         let (path, payload) = (self.path.clone(), payload.clone());
@@ -255,7 +255,7 @@ impl Session {
         })
     }
 
-    /// One transfer from end to end on a socket each; panics unless all of it went right.
+    /// Makes one transfer from end to end, on a socket each; panics unless all of it went right.
     #[track_caller]
     pub(crate) fn transfer(&self, payload: &Payload, shape: Shape) {
         let receiver = self.receiver(payload);
@@ -288,7 +288,7 @@ impl Placement {
 }
 
 impl Relay {
-    /// One connection on the worker of each role: (receiver, sender).
+    /// Opens a connection on the worker of each role: (receiver, sender).
     pub(crate) fn pair(&self, segment: &Segment, placement: Placement) -> (Raw, Raw) {
         let (receiver, sender) = placement.workers();
         let receiver = self.on_worker(receiver, segment, || self.connect());

@@ -1,4 +1,6 @@
 //! Sessions asked for, and the paths of the message API: its mount, its methods, and the keys of either API.
+//!
+//! Not run again over HTTPS: TLS does not change requests and answers.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -176,7 +178,7 @@ fn a_key_works_only_through_the_api_that_issued_it() {
 
 #[test]
 fn the_mount_is_matched_before_keys_and_only_as_a_whole() {
-    // As long as a key and of its letters.
+    // This mount is as long as a key, and of the same letters.
     let mount = "/AAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let relay = Relay::with(1, &[&format!("messages.mount = \"{mount}\"")]);
     let session = relay.message_session_by(mount, &[]);

@@ -1,9 +1,11 @@
-//! Clients with jars of their own, as people have them: each finds its way back to every session that it is the host of,
-//! with several at a time, whatever its clock says; and one that has lost its token is told so.
+//! Clients with cookie jars of their own, as people have them: each finds its way back to every session that it is the
+//! host of, with several at a time, whatever its clock says. A client that has lost its token is told so.
+//!
+//! Not run again over HTTPS: TLS does not change requests and answers.
 
 use std::process::{Command, Stdio};
 
-use crate::harness::{Curl, MOUNT, MessageSession, Party, Relay, Role, RunningCurl};
+use crate::harness::{Curl, MOUNT, MessageSession, Party, Relay, Role, RunningCurl, needs};
 
 /// Where `scripts/test` puts Python's packages, if the system's Python has not got them.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python3");
@@ -12,11 +14,10 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/messages/cl
 /// Clocks of clients, as `faketime` has them: right, and two hours wrong, twice as much as a cookie lasts.
 const CLOCKS: [Option<&str>; 3] = [None, Some("+2h"), Some("-2h")];
 
-/// A command of a client whose clock is wrong; `None`, and a word about it, where that cannot be.
+/// A command of a client with this clock. Where this machine has no `faketime`, notes so and returns `None`.
 fn by_clock(clock: Option<&str>, program: &str) -> Option<Command> {
     let Some(offset) = clock else { return Some(Command::new(program)) };
-    if Command::new("faketime").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no faketime here");
+    if !needs("faketime", Command::new("faketime").arg("--version").output().is_ok()) {
         return None;
     }
     let mut command = Command::new("faketime");
@@ -29,10 +30,9 @@ fn expect_python_to_converse(library: &str, package: &str) {
         let import = Command::new(python).args(["-c", &format!("import {package}")]).output();
         import.is_ok_and(|done| done.status.success())
     };
-    let Some(python) = [PYTHON, "python3"].into_iter().find(|it| has_package(it)) else {
-        eprintln!("skipped: there is no Python with {package} here");
-        return;
-    };
+    let python = [PYTHON, "python3"].into_iter().find(|it| has_package(it));
+    needs("python", python.is_some());
+    let Some(python) = python else { return };
     let relay = Relay::with(2, &[]);
     for clock in CLOCKS {
         let Some(mut command) = by_clock(clock, python) else { continue };
@@ -53,7 +53,7 @@ fn pythons_standard_library_finds_back_to_its_sessions() {
     expect_python_to_converse("urllib", "urllib.request");
 }
 
-/// A curl of the client with the one jar, which tells the status, the role and what the answer's body is.
+/// A curl of the client that has the jar; prints the answer's body, status, role and location.
 fn curl(relay: &Relay, clock: Option<&str>, target: &str, arguments: &str) -> Option<Curl> {
     let jar = "-sS -b jar -c jar -w |%{http_code}|%header{x-role}|%header{location}";
     let curl = Curl::with(by_clock(clock, "curl")?, jar).within(relay.directory());
@@ -99,7 +99,7 @@ fn curl_finds_back_to_its_sessions() {
     }
 }
 
-/// Who a client can be, and what it is taken for: who has the token, who has none, and who has another.
+/// The clients, and the roles they get: one with the token, one without, and one with another.
 fn clients(session: &MessageSession) -> Vec<(Party, Role)> {
     let bearer = |token: &str| format!("x=y\r\nAuthorization: Bearer {token}");
     let guest = || session.guest();
@@ -117,7 +117,7 @@ fn clients(session: &MessageSession) -> Vec<(Party, Role)> {
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// Requests to a session, and with which status they are answered: to its host, and to a guest.
+/// Requests to a session, each with the status of its answer: to the host, and to a guest.
 const ANSWERED_AT_ONCE: [(&str, Fields, [u16; 2]); 12] = [
     ("HEAD", &[], [200, 200]),
     ("GET", &[("X-Timeout", "0")], [400, 400]),

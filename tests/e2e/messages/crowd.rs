@@ -1,4 +1,6 @@
 //! Many sessions chatting at once over four workers.
+//!
+//! Not run again over HTTPS: load is tested once.
 
 use std::net::Ipv4Addr;
 use std::sync::Barrier;
@@ -7,17 +9,17 @@ use std::thread;
 use crate::harness::{MessageSession, Party, Relay, Role};
 
 const SESSIONS: usize = 500;
-/// What each party of a session says, and hears.
+/// The messages that each party of a session sends and receives.
 const LINES: usize = 20;
 /// A thread of this test needs little.
 const STACK_BYTES: usize = 256 << 10;
 
-/// What a party says: nobody else says the same.
+/// A line of a party, which no other party sends.
 fn line(session: usize, from: Role, number: usize) -> Vec<u8> {
     format!("session {session}, {from:?}, line {number}\n").repeat(1 + number * session % 40).into()
 }
 
-/// A conversation as one of both has it: the host begins.
+/// The part of a party in a conversation, which the host begins.
 fn chat(mut party: Party, role: Role, session: usize) {
     for number in 0..LINES {
         for from in Role::BOTH {
@@ -40,7 +42,7 @@ fn party(sessions: &[MessageSession], number: usize, role: Role) -> Party {
 
 #[test]
 fn heavy_five_hundred_sessions_chat_at_once() {
-    // A thousand parties of one address.
+    // The thousand parties share a hundred addresses.
     let relay = Relay::with(4, &["limits.connections_per_address_max = 4096"]);
     let segment = relay.segment();
     let fds = relay.fd_counts();

@@ -4,12 +4,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use protocols::{over_both, over_http};
+
 use crate::harness::{Ending, MOUNT, MessageSession, Party, Relay, Role, TokenCookie};
 
-/// Within what a pending operation is answered.
+/// The time within which a pending operation is answered.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
-/// All that can be pending in one session: a receiver and a sender of each role, none of which has said a byte.
+/// All operations that can be pending in one session: a receiver and a sender of each role, none of which has sent a byte
+/// of a body.
 fn four_pending(session: &MessageSession) -> Vec<Party> {
     let mut pending = Vec::new();
     for role in Role::BOTH {
@@ -21,7 +24,7 @@ fn four_pending(session: &MessageSession) -> Vec<Party> {
     pending
 }
 
-/// One long poll of each role.
+/// Starts a long poll of each role.
 fn two_polls(session: &MessageSession) -> Vec<Party> {
     Role::BOTH
         .map(|role| {
@@ -32,7 +35,7 @@ fn two_polls(session: &MessageSession) -> Vec<Party> {
         .into()
 }
 
-/// Asks on `host` for the end of a session, and says how long the slowest of `pending` then took.
+/// Asks on `host` for the end of a session; returns how long the slowest of `pending` then took.
 fn slowest_after_delete(host: &mut Party, pending: &mut [Party]) -> Duration {
     let begun = Instant::now();
     host.ask("DELETE", &[]);
@@ -46,7 +49,7 @@ fn slowest_after_delete(host: &mut Party, pending: &mut [Party]) -> Duration {
     took
 }
 
-#[test]
+#[over_http("load is tested once")]
 fn heavy_delete_answers_a_hundred_pending_operations_at_once() {
     let relay = Relay::with(4, &[]);
     let segment = relay.segment();
@@ -60,8 +63,8 @@ fn heavy_delete_answers_a_hundred_pending_operations_at_once() {
     assert_eq!(segment.places_held(), 0);
 }
 
-#[test]
-pub(crate) fn heavy_deleting_fifty_sessions_answers_a_hundred_polls_at_once() {
+#[over_both]
+fn heavy_deleting_fifty_sessions_answers_a_hundred_polls_at_once() {
     let relay = Relay::with(4, &[]);
     let segment = relay.segment();
     let sessions: Vec<_> = (0..50).map(|_| relay.message_session()).collect();
@@ -83,7 +86,7 @@ pub(crate) fn heavy_deleting_fifty_sessions_answers_a_hundred_polls_at_once() {
     }
 }
 
-#[test]
+#[over_http("load is tested once")]
 fn heavy_each_of_a_hundred_sessions_ends_at_once_in_a_burst() {
     let relay = Relay::with(4, &[]);
     let segment = relay.segment();
@@ -116,8 +119,8 @@ fn heavy_each_of_a_hundred_sessions_ends_at_once_in_a_burst() {
     }
 }
 
-#[test]
-pub(crate) fn a_deleted_session_is_unknown_and_its_cookie_is_taken_back() {
+#[over_both]
+fn a_deleted_session_is_unknown_and_its_cookie_is_taken_back() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let answer = session.delete().expect_empty(200);
@@ -125,7 +128,7 @@ pub(crate) fn a_deleted_session_is_unknown_and_its_cookie_is_taken_back() {
     expect_unknown(&session);
 }
 
-/// `404` and an expired cookie, whatever is asked, whoever asks.
+/// Checks that every request of either role gets `404` and an expired cookie.
 #[track_caller]
 fn expect_unknown(session: &MessageSession) {
     for role in Role::BOTH {
@@ -140,7 +143,7 @@ fn expect_unknown(session: &MessageSession) {
     }
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_key_never_issued_is_answered_as_one_that_is_dead() {
     let relay = Relay::with(1, &[]);
     let mut never = relay.message_session();
@@ -157,8 +160,8 @@ fn a_key_never_issued_is_answered_as_one_that_is_dead() {
     assert_eq!(answer(&never), answer(&dead));
 }
 
-#[test]
-pub(crate) fn only_the_host_deletes() {
+#[over_both]
+fn only_the_host_deletes() {
     let relay = Relay::with(1, &[]);
     let (session, other) = (relay.message_session(), relay.message_session());
     let wrong =
@@ -171,7 +174,7 @@ pub(crate) fn only_the_host_deletes() {
     session.pass(Role::Guest, b"still there");
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn the_token_is_known_in_each_of_its_forms() {
     let relay = Relay::with(1, &[]);
     for form in ["token=\"TOKEN\"", "token=TOKEN", "a=b; token=\"TOKEN\"; c=d"] {
@@ -185,8 +188,8 @@ fn the_token_is_known_in_each_of_its_forms() {
     host.ask("DELETE", &[("Authorization", &bearer)]).read_response().expect_empty(200);
 }
 
-#[test]
-pub(crate) fn a_message_on_its_way_is_cut_visibly() {
+#[over_both]
+fn a_message_on_its_way_is_cut_visibly() {
     let relay = Relay::with(2, &[]);
     for in_chunks in [false, true] {
         let session = relay.message_session();
@@ -206,8 +209,8 @@ pub(crate) fn a_message_on_its_way_is_cut_visibly() {
     }
 }
 
-#[test]
-pub(crate) fn expiry_ends_every_wait_with_410() {
+#[over_both]
+fn expiry_ends_every_wait_with_410() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let target = format!("{MOUNT}?timeout=2");
@@ -228,8 +231,8 @@ pub(crate) fn expiry_ends_every_wait_with_410() {
     expect_unknown(&session);
 }
 
-#[test]
-pub(crate) fn waiting_does_not_prolong_a_session_and_a_message_does() {
+#[over_both]
+fn waiting_does_not_prolong_a_session_and_a_message_does() {
     let relay = Relay::with(2, &["timeouts.session_lifetime = \"3s\""]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -250,10 +253,10 @@ pub(crate) fn waiting_does_not_prolong_a_session_and_a_message_does() {
     expect_unknown(&session);
 }
 
-/// A message that runs is not cut by the end of the lifetime, and keeps the session alive: for those that
-/// wait in the other lane, and for the host.
-#[test]
-pub(crate) fn a_session_lives_while_a_message_runs() {
+/// The end of the lifetime does not cut a running message, which keeps the session alive: for clients that wait in the
+/// other lane, and for the host.
+#[over_both]
+fn a_session_lives_while_a_message_runs() {
     let relay = Relay::with(2, &[]);
     let target = format!("{MOUNT}?timeout=1");
     let session = relay.message_session_by(&target, &[]);
@@ -270,7 +273,7 @@ pub(crate) fn a_session_lives_while_a_message_runs() {
     assert_eq!(message.rest(&mut receiver).1, Ending::Complete);
     session.host().post("text/plain", b"still here").expect_delivered(10);
     assert_eq!(waits.read_response().expect(200).body, b"still here");
-    // Another one, at the end of which the session is deleted.
+    // The session is deleted at the end of another message.
     receiver.poll();
     sender.post_in_chunks().send_chunk(b"hello");
     let mut message = receiver.read_coming();

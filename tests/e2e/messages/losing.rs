@@ -1,17 +1,18 @@
-//! One of two is lost in the midst of a message: the other is told, honestly, and the lane is free again.
+//! A party is lost in the midst of a message: the other gets an honest answer, and the lane is free again.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use protocols::over_both;
 
 use crate::harness::{Ending, Party, Raw, Relay, Role, TRUNCATED, eventually};
 
 /// The ways a party may go midway.
 const DEPARTURES: [fn(Raw); 2] = [drop, Raw::reset];
 
-#[test]
-pub(crate) fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
+#[over_both]
+fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for from in Role::BOTH {
@@ -30,8 +31,8 @@ pub(crate) fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
     }
 }
 
-#[test]
-pub(crate) fn a_malformed_chunk_is_told_to_both() {
+#[over_both]
+fn a_malformed_chunk_is_told_to_both() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let (mut receiver, mut sender) = (session.host(), session.guest());
@@ -45,8 +46,8 @@ pub(crate) fn a_malformed_chunk_is_told_to_both() {
     session.pass(Role::Guest, b"the lane is free");
 }
 
-#[test]
-pub(crate) fn a_sender_lost_short_of_its_length_cuts_the_message() {
+#[over_both]
+fn a_sender_lost_short_of_its_length_cuts_the_message() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for leave in DEPARTURES {
@@ -62,8 +63,8 @@ pub(crate) fn a_sender_lost_short_of_its_length_cuts_the_message() {
     }
 }
 
-#[test]
-pub(crate) fn a_lost_receiver_is_502_with_the_count_and_the_lane_is_free() {
+#[over_both]
+fn a_lost_receiver_is_502_with_the_count_and_the_lane_is_free() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -94,9 +95,9 @@ fn expect_lost(sender: &mut Party, delivered: RangeInclusive<u64>) {
     assert!(answer.head.closes());
 }
 
-#[test]
-pub(crate) fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
-    // A FIN alone may be a half-close: only bytes that go to nobody tell.
+#[over_both]
+fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
+    // A FIN alone may be a half-close: only bytes that cannot be delivered show that the client left.
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let (mut receiver, mut sender) = (session.guest(), session.host());
@@ -109,8 +110,8 @@ pub(crate) fn a_receiver_that_closes_is_lost_with_the_next_bytes() {
     session.pass(Role::Host, b"the lane is free");
 }
 
-#[test]
-pub(crate) fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
+#[over_both]
+fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let fds = relay.fd_counts();
@@ -141,8 +142,8 @@ pub(crate) fn a_worker_that_dies_ends_its_messages_and_harms_no_session() {
     relay.expect_nothing_held(&segment, &fds);
 }
 
-#[test]
-pub(crate) fn a_poll_of_a_dead_worker_is_replaced() {
+#[over_both]
+fn a_poll_of_a_dead_worker_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();

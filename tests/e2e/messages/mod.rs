@@ -1,15 +1,15 @@
-//! The message API, line by line, and what it must stand.
+//! The message API, line by line, and the loads and losses that it must withstand.
 
 mod allocating;
 mod clients;
 mod crowd;
-pub(crate) mod ending;
-pub(crate) mod losing;
-pub(crate) mod order;
-pub(crate) mod passing;
-pub(crate) mod receipt;
-pub(crate) mod replacing;
-pub(crate) mod roles;
-pub(crate) mod secure;
-pub(crate) mod timeout;
-pub(crate) mod transcript;
+mod ending;
+mod losing;
+mod order;
+mod passing;
+mod receipt;
+mod replacing;
+mod roles;
+mod secure;
+mod timeout;
+mod transcript;

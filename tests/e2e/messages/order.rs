@@ -2,15 +2,17 @@
 
 use std::thread;
 
+use protocols::{over_both, over_http};
+
 use crate::harness::{MessageSession, Party, Payload, Placement, Relay, Role, Segment};
 
 const MESSAGES: u64 = 10_000;
 /// Bodies go up to this many bytes.
 const BODY_BYTES_MAX: u64 = 64 << 10;
-/// Different bodies that there are to choose from; prime, so that no period of the relay's fits it.
+/// The number of different bodies; prime, so that it fits no period of the relay.
 const BODIES: u64 = 251;
 
-/// All that may be sent: sizes of every magnitude, both ends for certain. No two have the same bytes.
+/// All bodies: sizes of every magnitude, the smallest and the largest among them. No two have the same bytes.
 struct Bodies(Vec<Vec<u8>>);
 
 impl Bodies {
@@ -33,7 +35,7 @@ impl Bodies {
         sender.post(&kind(from, number), self.of(from, number));
     }
 
-    /// Message `number`, and not another, not a byte of another.
+    /// Checks that message `number` comes, without a byte of another.
     #[track_caller]
     fn expect(&self, receiver: &mut Party, from: Role, number: u64) {
         let answer = receiver.read_response().expect(200);
@@ -50,7 +52,7 @@ fn kind(from: Role, number: u64) -> String {
     format!("application/x-numbered; from={from:?}; number={number}")
 }
 
-/// Sends its share, one after the other.
+/// Sends the messages of `from`, one after the other.
 fn sends(mut sender: Party, from: Role, bodies: &Bodies, count: u64) {
     for number in 0..count {
         bodies.send(&mut sender, from, number);
@@ -63,7 +65,7 @@ fn receives(mut receiver: Party, from: Role, bodies: &Bodies, count: u64) {
         receiver.poll();
         bodies.expect(&mut receiver, from, number);
     }
-    // One too many would be here now, or come to whoever asks next.
+    // A surplus message would have come by now, or would come to this request.
     receiver.ask("GET", &[("X-Timeout", "1")]).read_response().expect_empty(504);
 }
 
@@ -80,8 +82,8 @@ fn parties(
     Role::BOTH.map(pair).into()
 }
 
-#[test]
-pub(crate) fn heavy_ten_thousand_messages_in_both_directions_at_once() {
+#[over_both]
+fn heavy_ten_thousand_messages_in_both_directions_at_once() {
     let bodies = Bodies::new();
     for placement in [Placement::SameWorker, Placement::TwoWorkers] {
         let relay = Relay::with(2, &[]);
@@ -103,7 +105,7 @@ pub(crate) fn heavy_ten_thousand_messages_in_both_directions_at_once() {
     }
 }
 
-#[test]
+#[over_http("load is tested once")]
 fn heavy_ten_thousand_messages_back_and_forth() {
     let bodies = Bodies::new();
     let relay = Relay::with(2, &[]);
@@ -134,15 +136,15 @@ fn heavy_ten_thousand_messages_back_and_forth() {
     }
 }
 
-#[test]
-pub(crate) fn a_hundred_messages_on_fresh_connections() {
+#[over_both]
+fn a_hundred_messages_on_fresh_connections() {
     let relay = Relay::with(2, &[]);
     let bodies = Bodies::new();
     let session = relay.message_session();
     for number in 0..100 {
         for from in Role::BOTH {
             let (mut sender, mut receiver) = (session.party(from), session.party(from.other()));
-            // Who comes first is told by the number.
+            // The number decides whether the receiver or the sender comes first.
             if number % 2 == 0 {
                 receiver.poll();
                 bodies.send(&mut sender, from, number);

@@ -1,12 +1,14 @@
-//! What passes from one party to the other: bodies and their type as they were sent, pieces at once, and an honest end.
+//! Messages from one party to the other: bodies and their type unaltered, pieces passed on at once, and an honest end.
 
 use std::thread;
 use std::time::Duration;
 
+use protocols::{over_both, over_http};
+
 use crate::harness::{Ending, Payload, Relay, Role, TRUNCATED};
 
-#[test]
-pub(crate) fn type_and_length_pass_as_they_are() {
+#[over_both]
+fn type_and_length_pass_as_they_are() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let kinds = ["text/plain", "application/json; charset=\"utf-8\"", "image/png", "x/y;a=b , c"];
@@ -26,7 +28,7 @@ pub(crate) fn type_and_length_pass_as_they_are() {
     host.expect_delivered(4);
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_relayed_answer_is_not_run_cached_or_sniffed() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
@@ -45,8 +47,8 @@ fn a_relayed_answer_is_not_run_cached_or_sniffed() {
     }
 }
 
-#[test]
-pub(crate) fn an_empty_message_is_a_message() {
+#[over_both]
+fn an_empty_message_is_a_message() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for from in Role::BOTH {
@@ -59,8 +61,8 @@ pub(crate) fn an_empty_message_is_a_message() {
     }
 }
 
-#[test]
-pub(crate) fn a_form_passes_as_it_is() {
+#[over_both]
+fn a_form_passes_as_it_is() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let kind = "multipart/form-data; boundary=b";
@@ -74,8 +76,8 @@ pub(crate) fn a_form_passes_as_it_is() {
     assert_eq!(answer.head.field("Content-Disposition"), None);
 }
 
-#[test]
-pub(crate) fn pieces_pass_at_once() {
+#[over_both]
+fn pieces_pass_at_once() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for (receiving, sending) in [(0, 0), (0, 1)] {
@@ -90,7 +92,7 @@ pub(crate) fn pieces_pass_at_once() {
         assert_eq!(message.head.must("Trailer"), TRUNCATED[0]);
         message.expect(&mut receiver, b"piece 0");
         for number in 1..50 {
-            // None is sent before the one before it was seen.
+            // Each is sent only after the one before it was seen.
             let piece = format!("piece {number}").repeat(number * number).into_bytes();
             sender.send_chunk(&piece);
             message.expect(&mut receiver, &piece);
@@ -104,8 +106,8 @@ pub(crate) fn pieces_pass_at_once() {
     }
 }
 
-#[test]
-pub(crate) fn only_a_chunked_message_is_told_what_was_relayed() {
+#[over_both]
+fn only_a_chunked_message_is_told_what_was_relayed() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut guest = session.guest();
@@ -115,8 +117,8 @@ pub(crate) fn only_a_chunked_message_is_told_what_was_relayed() {
     assert_eq!(guest.read_response().expect(200).head.field("Trailer"), None);
 }
 
-#[test]
-pub(crate) fn a_large_message_passes_in_either_shape() {
+#[over_both]
+fn a_large_message_passes_in_either_shape() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let body = Payload::new(1, 20 << 20).bytes();
@@ -138,8 +140,8 @@ pub(crate) fn a_large_message_passes_in_either_shape() {
     }
 }
 
-#[test]
-pub(crate) fn an_old_receiver_of_a_chunked_message_is_told_505_and_the_sender_waits_on() {
+#[over_both]
+fn an_old_receiver_of_a_chunked_message_is_told_505_and_the_sender_waits_on() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut sender = session.host();
@@ -153,8 +155,8 @@ pub(crate) fn an_old_receiver_of_a_chunked_message_is_told_505_and_the_sender_wa
     sender.expect_delivered(5);
 }
 
-#[test]
-pub(crate) fn an_old_receiver_gets_a_message_of_known_length() {
+#[over_both]
+fn an_old_receiver_gets_a_message_of_known_length() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut old = relay.connect();
@@ -165,8 +167,8 @@ pub(crate) fn an_old_receiver_gets_a_message_of_known_length() {
     old.expect_close();
 }
 
-#[test]
-pub(crate) fn a_sender_that_asks_first_is_answered_100_once_somebody_listens() {
+#[over_both]
+fn a_sender_that_asks_first_is_answered_100_once_somebody_listens() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let (mut receiver, mut sender) = (session.guest(), session.host());
@@ -179,7 +181,7 @@ pub(crate) fn a_sender_that_asks_first_is_answered_100_once_somebody_listens() {
     sender.expect_delivered(5);
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_service_worker_is_not_served() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();

@@ -1,11 +1,13 @@
-//! What a delivery report of a message says, and what it waits for.
+//! The delivery report of a message: its words, and what it waits for.
 
 use std::time::Duration;
 
+use protocols::over_both;
+
 use crate::harness::{Payload, Raw, Relay, Role};
 
-#[test]
-pub(crate) fn the_receipt_level_is_sent_unless_asked_or_configured() {
+#[over_both]
+fn the_receipt_level_is_sent_unless_asked_or_configured() {
     for (configured, default) in [(None, "sent"), (Some("messages.receipt = \"acked\""), "acked")] {
         let lines: Vec<_> = configured.into_iter().collect();
         let relay = Relay::with(1, &lines);
@@ -28,8 +30,8 @@ pub(crate) fn the_receipt_level_is_sent_unless_asked_or_configured() {
     }
 }
 
-#[test]
-pub(crate) fn acked_waits_for_the_acknowledgement_and_sent_does_not() {
+#[over_both]
+fn acked_waits_for_the_acknowledgement_and_sent_does_not() {
     let relay = Relay::with(2, &["timeouts.ack_timeout = \"60s\""]);
     let session = relay.message_session();
     let body = Payload::new(6, 100_000).bytes();

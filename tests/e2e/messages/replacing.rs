@@ -1,7 +1,10 @@
-//! Whoever was killed while it waited is replaced at once, through either API: nobody meets a `409` of the dead.
+//! A client that was killed while it waited is replaced at once, through either API: no client gets a `409` because of a
+//! dead one.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+use protocols::over_both;
 
 use crate::harness::{
     Curl, MessageSession, Payload, Raw, Relay, Role, Segment, Session, eventually, stays,
@@ -76,7 +79,7 @@ impl Lane {
         sender.read_response().expect(200);
     }
 
-    /// A new receiver gets from a sender that already waits.
+    /// A new receiver gets the message of a sender that already waits.
     #[track_caller]
     fn expect_passes_from(&self, relay: &Relay, mut sender: Raw, body: &[u8]) {
         let mut receiver = self.receives(relay.connect());
@@ -85,8 +88,8 @@ impl Lane {
     }
 }
 
-/// Somebody new, who asks on a new connection at once for what `gone` has left; and then waits until the relay is done
-/// with the one that is gone.
+/// Lets a new client ask, on a new connection, for the place of a client that has just left; then waits until the relay
+/// has closed the connection of the one that left.
 fn replaced(relay: &Relay, segment: &Segment, ask: impl FnOnce(Raw) -> Raw) -> Raw {
     let accepted = segment.sum().accepted;
     let next = ask(relay.connect());
@@ -103,8 +106,8 @@ fn wait_until_stalled(relay: &Relay) {
     stays("it stalls", Duration::from_millis(300), || tcp_unread(relay.address()));
 }
 
-#[test]
-pub(crate) fn a_waiting_receiver_that_is_gone_is_replaced() {
+#[over_both]
+fn a_waiting_receiver_that_is_gone_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for _ in 0..5 {
@@ -132,8 +135,8 @@ fn after_a_receiver(relay: &Relay, lane: &Lane, worker: usize, leave: fn(Raw)) -
     next
 }
 
-#[test]
-pub(crate) fn it_is_replaced_on_its_own_worker_and_on_another() {
+#[over_both]
+fn it_is_replaced_on_its_own_worker_and_on_another() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for worker in [0, 1] {
@@ -147,8 +150,8 @@ pub(crate) fn it_is_replaced_on_its_own_worker_and_on_another() {
     }
 }
 
-#[test]
-pub(crate) fn nothing_is_delivered_to_a_receiver_that_has_left() {
+#[over_both]
+fn nothing_is_delivered_to_a_receiver_that_has_left() {
     let relay = Relay::with(2, &[]);
     for worker in [0, 1] {
         for leave in Raw::DEPARTURES {
@@ -159,7 +162,7 @@ pub(crate) fn nothing_is_delivered_to_a_receiver_that_has_left() {
                 let mut receiver = lane.receives(relay.connect());
                 let answer = sender.read_response();
                 if answer.status() == 502 && worker != 0 {
-                    // It began before the other worker had seen the receiver leave, and is told so.
+                    // The sender began before the other worker had seen the receiver leave, and its answer says so.
                     assert_eq!(answer.head.delivered_bytes(), 0);
                     lane.expect_passes_to(&relay, receiver, b"hello");
                 } else {
@@ -171,8 +174,8 @@ pub(crate) fn nothing_is_delivered_to_a_receiver_that_has_left() {
     }
 }
 
-#[test]
-pub(crate) fn a_waiting_sender_that_is_gone_is_replaced() {
+#[over_both]
+fn a_waiting_sender_that_is_gone_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for leave in Raw::DEPARTURES {
@@ -190,8 +193,8 @@ pub(crate) fn a_waiting_sender_that_is_gone_is_replaced() {
     }
 }
 
-#[test]
-pub(crate) fn a_killed_curl_that_waits_is_replaced() {
+#[over_both]
+fn a_killed_curl_that_waits_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for lane in Lane::of_each(&relay) {
@@ -204,8 +207,8 @@ pub(crate) fn a_killed_curl_that_waits_is_replaced() {
     }
 }
 
-#[test]
-pub(crate) fn a_killed_curl_whose_body_fills_every_buffer_is_replaced() {
+#[over_both]
+fn a_killed_curl_whose_body_fills_every_buffer_is_replaced() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     Payload::new(1, LARGE_BYTES).write_file(&relay.path("large"));
@@ -220,7 +223,7 @@ pub(crate) fn a_killed_curl_whose_body_fills_every_buffer_is_replaced() {
     }
 }
 
-/// A sender that lives, whose body fills every buffer.
+/// A sender that is alive, whose body fills every buffer.
 fn stalled(relay: &Relay, lane: &Lane) -> Raw {
     let mut sender = lane.sends(relay.connect(), LARGE_BYTES);
     sender.patience(Duration::from_millis(500));
@@ -228,8 +231,8 @@ fn stalled(relay: &Relay, lane: &Lane) -> Raw {
     sender
 }
 
-#[test]
-pub(crate) fn one_with_an_unread_body_gives_way_to_the_same_address_and_is_told() {
+#[over_both]
+fn one_with_an_unread_body_gives_way_to_the_same_address_and_is_told() {
     let relay = Relay::with(2, &[]);
     for lane in Lane::of_each(&relay) {
         let mut first = stalled(&relay, &lane);
@@ -241,8 +244,8 @@ pub(crate) fn one_with_an_unread_body_gives_way_to_the_same_address_and_is_told(
     }
 }
 
-#[test]
-pub(crate) fn one_with_an_unread_body_gives_way_to_no_other_address() {
+#[over_both]
+fn one_with_an_unread_body_gives_way_to_no_other_address() {
     let relay = Relay::with(2, &[]);
     for lane in Lane::of_each(&relay) {
         let mut first = stalled(&relay, &lane);
@@ -254,10 +257,10 @@ pub(crate) fn one_with_an_unread_body_gives_way_to_no_other_address() {
     }
 }
 
-/// What a client has read is read before the relay knows of it: its next poll, on another connection
-/// and worker, finds its last one in the place still, and waits for it.
-#[test]
-pub(crate) fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
+/// A client has read a message before the relay knows of it. So the client's next poll, on another connection and worker,
+/// finds its last one still in the place, and waits for it.
+#[over_both]
+fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connection() {
     let relay = Relay::with(4, &[]);
     let session = relay.message_session();
     let level = [("X-Receipt", "acked"), ("Content-Length", "5")];
@@ -277,9 +280,9 @@ pub(crate) fn a_receiver_that_has_it_all_polls_again_at_once_on_another_connecti
     }
 }
 
-/// Only where a FIN might go unseen is a sender that waits taken for dead.
-#[test]
-pub(crate) fn one_whose_body_has_come_in_small_part_gives_way_to_nobody() {
+/// The relay takes a waiting sender for dead only where a FIN might go unseen.
+#[over_both]
+fn one_whose_body_has_come_in_small_part_gives_way_to_nobody() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     for lane in Lane::of_each(&relay) {

@@ -1,33 +1,38 @@
-//! Host and guest: who answers whom, who is told that a place is taken, and whose cookie is renewed.
+//! Host and guest: which party gets whose messages, which is told that a place is taken, and whose cookie is renewed.
 
 use std::time::{Duration, SystemTime};
+
+use protocols::{over_both, over_http};
 
 use crate::harness::{MOUNT, MessageSession, Relay, Role};
 
 const MEANWHILE: Duration = Duration::from_millis(150);
 
-#[test]
-pub(crate) fn each_partys_message_answers_the_others_poll() {
+#[over_both]
+fn each_partys_message_answers_the_others_poll() {
     let relay = Relay::with(2, &[]);
-    let session = relay.message_session();
+    let (segment, session) = (relay.segment(), relay.message_session());
     for from in Role::BOTH {
         for sender_first in [false, true] {
             let (mut receiver, mut sender) = (session.party(from.other()), session.party(from));
             if sender_first {
-                sender.post("text/plain", b"hello").expect_silence(MEANWHILE);
+                sender.post("text/plain", b"hello");
+                segment.wait_until_held(1);
                 receiver.poll();
             } else {
-                receiver.poll().expect_silence(MEANWHILE);
+                receiver.poll();
+                segment.wait_until_held(1);
                 sender.post("text/plain", b"hello");
             }
             assert_eq!(receiver.read_response().expect(200).body, b"hello");
             sender.expect_delivered(5);
+            segment.wait_until_held(0);
         }
     }
 }
 
-#[test]
-pub(crate) fn nobody_hears_himself() {
+#[over_both]
+fn nobody_hears_himself() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     for role in Role::BOTH {
@@ -44,8 +49,8 @@ pub(crate) fn nobody_hears_himself() {
     }
 }
 
-#[test]
-pub(crate) fn a_party_may_receive_and_send_at_the_same_time() {
+#[over_both]
+fn a_party_may_receive_and_send_at_the_same_time() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -73,8 +78,8 @@ pub(crate) fn a_party_may_receive_and_send_at_the_same_time() {
     segment.wait_until_held(0);
 }
 
-#[test]
-pub(crate) fn a_wrong_token_is_a_guests() {
+#[over_both]
+fn a_wrong_token_is_a_guests() {
     let relay = Relay::with(1, &[]);
     let (session, other) = (relay.message_session(), relay.message_session());
     for cookie in ["token=\"\"", "token=", "token=\"x\"", &format!("token=\"{}\"", other.token)] {
@@ -89,8 +94,8 @@ pub(crate) fn a_wrong_token_is_a_guests() {
     }
 }
 
-#[test]
-pub(crate) fn a_second_receiver_is_told_409() {
+#[over_both]
+fn a_second_receiver_is_told_409() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -111,8 +116,8 @@ pub(crate) fn a_second_receiver_is_told_409() {
     }
 }
 
-#[test]
-pub(crate) fn who_has_read_a_message_may_ask_for_the_next_on_another_connection() {
+#[over_both]
+fn who_has_read_a_message_may_ask_for_the_next_on_another_connection() {
     let relay = Relay::with(2, &[]);
     for (level, in_chunks) in [("sent", false), ("sent", true), ("acked", false), ("acked", true)] {
         let session = relay.message_session();
@@ -136,8 +141,8 @@ pub(crate) fn who_has_read_a_message_may_ask_for_the_next_on_another_connection(
     }
 }
 
-#[test]
-pub(crate) fn a_second_sender_is_told_409() {
+#[over_both]
+fn a_second_sender_is_told_409() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = relay.message_session();
@@ -159,8 +164,8 @@ fn renewed_for(session: &MessageSession, head: &crate::harness::Head) -> Option<
     Some(cookie.expires.duration_since(SystemTime::now()).expect("a time to come").as_secs())
 }
 
-#[test]
-pub(crate) fn the_hosts_cookie_is_renewed_and_a_guest_gets_none() {
+#[over_both]
+fn the_hosts_cookie_is_renewed_and_a_guest_gets_none() {
     let relay = Relay::with(2, &["timeouts.session_lifetime = \"100s\""]);
     let lifetime = 97..=101;
     let session = relay.message_session();
@@ -190,7 +195,7 @@ pub(crate) fn the_hosts_cookie_is_renewed_and_a_guest_gets_none() {
     }
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_cookie_lasts_as_long_as_its_session_was_asked_for() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session_by(&format!("{MOUNT}?timeout=50"), &[]);
@@ -199,8 +204,8 @@ fn a_cookie_lasts_as_long_as_its_session_was_asked_for() {
     assert!(renewed.is_some_and(|seconds| (46..=51).contains(&seconds)), "{renewed:?}");
 }
 
-/// A client may keep a stale cookie of the same name, or say the token otherwise.
-#[test]
+/// A client may keep a stale cookie of the same name, or send the token in another form.
+#[over_http("TLS does not change requests and answers")]
 fn the_token_is_found_beside_others() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();

@@ -1,6 +1,8 @@
-//! Secure sessions: nobody but the host and the one address that it permits.
+//! Secure sessions: only the host and the one address that it permits may use them.
 
 use std::net::Ipv4Addr;
+
+use protocols::{over_both, over_http};
 
 use crate::harness::{MOUNT, MessageSession, Relay, Role, Stopped};
 
@@ -45,8 +47,8 @@ fn expect_passes(session: &MessageSession, guest: Ipv4Addr) {
     }
 }
 
-#[test]
-pub(crate) fn a_secure_session_refuses_every_other_address() {
+#[over_both]
+fn a_secure_session_refuses_every_other_address() {
     let relay = Relay::with(2, &[]);
     let session = secure(&relay);
     expect_refused(&session, 1..8);
@@ -55,7 +57,7 @@ pub(crate) fn a_secure_session_refuses_every_other_address() {
     expect_passes(&session, local(3));
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn the_host_is_refused_nowhere() {
     let relay = Relay::with(2, &[]);
     let session = secure(&relay);
@@ -69,7 +71,7 @@ fn the_host_is_refused_nowhere() {
     }
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_second_permit_replaces_the_first() {
     let relay = Relay::with(2, &[]);
     let session = secure(&relay);
@@ -80,8 +82,8 @@ fn a_second_permit_replaces_the_first() {
     }
 }
 
-#[test]
-pub(crate) fn a_guest_that_waits_is_sent_away_when_another_is_permitted() {
+#[over_both]
+fn a_guest_that_waits_is_sent_away_when_another_is_permitted() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let session = secure(&relay);
@@ -97,7 +99,7 @@ pub(crate) fn a_guest_that_waits_is_sent_away_when_another_is_permitted() {
     expect_passes(&session, local(3));
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn an_address_of_the_other_family_permits_nobody_here() {
     let relay = Relay::with(1, &[]);
     let session = secure(&relay);
@@ -107,7 +109,7 @@ fn an_address_of_the_other_family_permits_nobody_here() {
     }
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_malformed_or_missing_address_is_400_and_changes_nothing() {
     let relay = Relay::with(1, &[]);
     let session = secure(&relay);
@@ -122,7 +124,7 @@ fn a_malformed_or_missing_address_is_400_and_changes_nothing() {
     expect_refused(&session, 3..4);
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn only_the_host_permits() {
     let relay = Relay::with(1, &[]);
     let session = secure(&relay);
@@ -135,7 +137,7 @@ fn only_the_host_permits() {
     expect_refused(&session, 1..2);
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn a_basic_session_permits_nobody_as_it_refuses_nobody() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
@@ -144,7 +146,7 @@ fn a_basic_session_permits_nobody_as_it_refuses_nobody() {
     expect_passes(&session, local(5));
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn secure_can_be_asked_for_in_the_query() {
     let relay = Relay::with(1, &[]);
     let mut raw = relay.connect();
@@ -158,7 +160,7 @@ fn secure_can_be_asked_for_in_the_query() {
 }
 
 /// The host need not wait for the old guest to hear of it: its next message is for the new one.
-#[test]
+#[over_http("a client of TLS sends no request before its handshake")]
 fn a_message_right_after_a_permit_waits_for_the_new_guest() {
     let relay = Relay::with(1, &[]);
     let segment = relay.segment();
@@ -169,7 +171,7 @@ fn a_message_right_after_a_permit_waits_for_the_new_guest() {
         old.poll();
         segment.wait_until_held(1);
         let mut host = session.host();
-        // Both are served in one turn, before the old guest has its own.
+        // The worker serves both requests in one turn, before the old guest has its turn.
         let stopped = Stopped::hold(&relay.worker_pids());
         host.ask("PUT", &[("X-Peer-Address", "127.0.0.3")]).post("text/plain", b"for the new one");
         drop(stopped);

@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use protocols::{over_both, over_http};
+
 use crate::harness::{MessageSession, Relay, Response, Role};
 
 /// How far from the time asked for an answer may come.
@@ -16,7 +18,7 @@ enum Said {
     Nowhere,
 }
 
-/// One wait that nobody ends: the answer and the time it took.
+/// Waits with no other party; returns the answer and the time it took.
 fn wait(
     session: &MessageSession,
     role: Role,
@@ -48,7 +50,7 @@ fn expect_504_after(answer: Response, took: Duration, asked: Duration) {
     assert_eq!(answer.head.field("X-Bytes-Delivered"), None, "nothing was");
 }
 
-#[test]
+#[over_http("load is tested once")]
 fn heavy_a_wait_lasts_as_long_as_it_asks() {
     let relay = Relay::with(2, &[]);
     let sessions: Vec<_> = (0..24).map(|_| relay.message_session()).collect();
@@ -68,7 +70,7 @@ fn heavy_a_wait_lasts_as_long_as_it_asks() {
     sessions.iter().for_each(|session| session.pass(Role::Guest, b"still there"));
 }
 
-#[test]
+#[over_http("load is tested once")]
 fn heavy_the_configuration_says_how_long_others_wait_and_at_most() {
     let relay =
         Relay::with(2, &["timeouts.wait_timeout = \"1s\"", "messages.wait_timeout_max = \"2s\""]);
@@ -91,7 +93,7 @@ fn heavy_the_configuration_says_how_long_others_wait_and_at_most() {
     });
 }
 
-#[test]
+#[over_http("TLS does not change requests and answers")]
 fn what_is_no_number_of_seconds_is_400() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
@@ -108,8 +110,8 @@ fn what_is_no_number_of_seconds_is_400() {
     session.pass(Role::Host, b"no place was taken");
 }
 
-#[test]
-pub(crate) fn a_message_that_comes_in_time_is_no_timeout() {
+#[over_both]
+fn a_message_that_comes_in_time_is_no_timeout() {
     let relay = Relay::with(2, &[]);
     let session = relay.message_session();
     let mut guest = session.guest();
@@ -118,8 +120,8 @@ pub(crate) fn a_message_that_comes_in_time_is_no_timeout() {
     assert_eq!(guest.read_response().expect(200).body, b"hello");
 }
 
-#[test]
-pub(crate) fn after_a_timeout_the_connection_goes_on() {
+#[over_both]
+fn after_a_timeout_the_connection_goes_on() {
     let relay = Relay::with(1, &[]);
     let session = relay.message_session();
     let mut guest = session.guest();

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 
-const CALL_BYTES: usize = 256 << 10;
-
-pub(super) fn serve(listener: &TcpListener, ready: impl Fn()) -> io::Result<Infallible> {
-    let mut buffer = vec![0; CALL_BYTES];
+pub(super) fn serve(
+    listener: &TcpListener,
+    call_bytes: usize,
+    ready: impl Fn(),
+) -> io::Result<Infallible> {
+    let mut buffer = vec![0; call_bytes];
     ready();
     loop {
         let (mut receiver, _) = listener.accept()?;

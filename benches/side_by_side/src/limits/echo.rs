@@ -34,8 +34,8 @@ fn map(file: impl AsFd) -> io::Result<&'static Shared> {
     Ok(unsafe { address.cast::<Shared>().as_ref() })
 }
 
-/// The process that reads. What the second one listens on comes through its stdout, the eventfd is its
-/// stdin. Prints its own address once both are ready, and the second one's goes to whoever connects.
+/// The process that reads. The second process has the eventfd as its stdin, and prints the address that it listens on.
+/// The first process prints its own address once both are ready, and sends the second one's to each client that connects.
 pub(super) fn serve_first(listener: &TcpListener, ready: impl Fn()) -> io::Result<Infallible> {
     let memory = memfd_create("echo", MFdFlags::empty())?;
     ftruncate(&memory, i64::try_from(size_of::<Shared>()).map_err(io::Error::other)?)?;

@@ -1,6 +1,6 @@
-//! *meet*: the barest relay in one process. It pairs a `PUT` and a `GET` of the same path, passes the body on
-//! and answers both; connections are kept alive. It knows one way to write a request, no chunked body, no
-//! deadline and no error: whatever else comes, it closes the connection.
+//! *meet*: the barest relay in one process. The process pairs a `PUT` and a `GET` of the same path, passes the body
+//! on and answers both; connections are kept alive. The parser knows one way to write a request, no chunked body, no
+//! deadline and no error: at anything else it closes the connection.
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ struct Client {
     request: Vec<u8>,
 }
 
-/// Who waits for the other side of a path.
+/// The client that waits for the other side of a path.
 enum Waiting {
     Receiver(u64),
     Sender(u64, Vec<u8>),

@@ -1,5 +1,5 @@
-//! What the work costs at least: this program once more, as a process that does one thing in the barest
-//! way. Each limit prints its address, and dies with the one that started it.
+//! The least that the work costs: this program once more, as a process that does one thing in the barest way. Each
+//! limit prints its address, and dies with the process that started it.
 
 mod copy;
 mod echo;
@@ -15,14 +15,14 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-/// What the command line says to make this program a limit.
+/// The argument that makes this program a limit.
 const ARGUMENT: &str = "--limit";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// One process, one blocking loop that receives and sends 256 KiB.
-    Copy,
-    /// One process, one blocking loop from a socket to a pipe to a socket; no byte is copied out of the
+    /// A single process with a blocking loop that receives and sends so many KiB.
+    Copy(usize),
+    /// A single process with a blocking loop from a socket to a pipe to a socket; no byte is copied out of the
     /// kernel.
     Splice,
     /// The barest relay in one process that pairs a `PUT` and a `GET` by path; small bodies only.
@@ -32,21 +32,32 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 4] = [Self::Copy, Self::Splice, Self::Meet, Self::Echo];
+    const ALL: [Self; 5] = [Self::Copy(256), Self::Copy(512), Self::Splice, Self::Meet, Self::Echo];
 
     fn processes(self) -> usize {
         if self == Self::Echo { 2 } else { 1 }
+    }
+
+    pub(crate) fn settings(self) -> String {
+        match self {
+            Self::Copy(kib) => format!("one blocking process, {kib} KiB a call; no HTTP"),
+            Self::Splice => {
+                "one blocking process, 1 MiB a call through a pipe of 1 MiB; no HTTP".to_owned()
+            }
+            Self::Meet => "one process; no session, no deadline, small bodies only".to_owned(),
+            Self::Echo => "two processes, one message at a time; no HTTP".to_owned(),
+        }
     }
 }
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Copy => "copy",
-            Self::Splice => "splice",
-            Self::Meet => "meet",
-            Self::Echo => "echo",
-        })
+        match self {
+            Self::Copy(kib) => write!(f, "copy {kib} KiB"),
+            Self::Splice => f.write_str("splice"),
+            Self::Meet => f.write_str("meet"),
+            Self::Echo => f.write_str("echo"),
+        }
     }
 }
 
@@ -66,7 +77,7 @@ pub(crate) fn serve(arguments: &[String]) -> Outcome<bool> {
         println!("{}", listener.local_addr().map_or_else(|it| it.to_string(), |it| it.to_string()))
     };
     let never = match limit.ok_or("no such limit")? {
-        Limit::Copy => copy::serve(&listener, say)?,
+        Limit::Copy(kib) => copy::serve(&listener, kib << 10, say)?,
         Limit::Splice => splice::serve(&listener, say)?,
         Limit::Meet => meet::serve(&listener, say)?,
         Limit::Echo => echo::serve_first(&listener, say)?,
@@ -78,6 +89,7 @@ pub(crate) fn serve(arguments: &[String]) -> Outcome<bool> {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) tree: Tree,
+    pub(crate) limit: Limit,
     pub(crate) address: SocketAddr,
 }
 
@@ -91,6 +103,6 @@ impl Running {
         BufReader::new(stdout).read_line(&mut line)?;
         let address = line.trim().parse().map_err(|_| format!("{limit} did not start: {line}"))?;
         tree.settle_at(limit.processes())?;
-        Ok(Self { tree, address })
+        Ok(Self { tree, limit, address })
     }
 }

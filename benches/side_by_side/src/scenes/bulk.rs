@@ -1,8 +1,8 @@
 //! Payload in bulk: one transfer, and many at once.
 
 use super::{
-    CHUNKS_ONE, CHUNKS_TWO, Contender, MULTIPART_ONE, MULTIPART_TWO, ONE_WORKER, PIPING, Scene,
-    TWO_WORKERS,
+    CHUNKS_ONE, CHUNKS_TWO, COPY, Contender, HAPROXY, LANDED, MULTIPART_ONE, MULTIPART_TWO, NGINX,
+    ONE_WORKER, PACKAGED, PIPING, Scene, TWO_WORKERS,
 };
 use crate::Outcome;
 use crate::carry::carry;
@@ -11,17 +11,40 @@ use crate::plan::{Stage, is_there};
 use crate::sample::Metric;
 use crate::targets::limit::Direct;
 use crate::targets::piping::Piping;
-use crate::targets::proxy::{Directed, Direction, Kind, Proxy};
-use crate::targets::relay::{Placed, Placement, Relay, Setup};
+use crate::targets::proxy::{Directed, Direction, Kind, Proxy, Shape};
+use crate::targets::relay::{Placed, Placement, Relay};
+use crate::targets::setup::Setup;
 use crate::targets::{Carrier, Form};
 use std::rc::Rc;
+
+const PACKAGED_PIPES_64: &str = "idontstore, as packaged, 64 pipes";
+const LANDED_CHUNKS: &str = "idontstore, as they land, chunks";
+const LANDED_CHUNKS_256: &str = "idontstore, as they land, chunks of 256 KiB";
+const LANDED_PIPES_256: &str = "idontstore, as they land, 256 pipes";
 
 pub(crate) const ALONE: Scene = Scene {
     name: "bulk",
     title: "One bulk transfer",
-    metrics: &[Metric::CpuPerGib, Metric::GibPerSecond, Metric::AllCpuPerGib, Metric::PeakMib],
-    limit: "copy",
-    ratios: &[Metric::CpuPerGib, Metric::GibPerSecond],
+    remarks: "All: one request that says its length, and for idontstore one before the clock starts, which asks for the \
+              session on a connection of its own. Proxies know where to connect to, and have had the client's head by then.",
+    metrics: &[
+        Metric::CpuPerGib,
+        Metric::GibPerSecond,
+        Metric::AllCpuPerGib,
+        Metric::PeakMib,
+        Metric::PipesMib,
+    ],
+    ratios: &[
+        (Metric::CpuPerGib, COPY),
+        (Metric::GibPerSecond, COPY),
+        (Metric::CpuPerGib, PIPING),
+        (Metric::GibPerSecond, PIPING),
+        (Metric::CpuPerGib, NGINX),
+        (Metric::GibPerSecond, NGINX),
+        (Metric::CpuPerGib, HAPROXY),
+        (Metric::GibPerSecond, HAPROXY),
+    ],
+    round_seconds: 42.0,
     start: alone,
 };
 
@@ -34,26 +57,36 @@ pub(crate) const CROWD: Scene = Scene {
         Metric::AllCpuPerGib,
         Metric::Fairness,
         Metric::PeakMib,
+        Metric::PipesMib,
     ],
-    limit: PIPING,
-    ratios: &[Metric::CpuPerGib, Metric::GibPerSecond],
+    ratios: &[
+        (Metric::CpuPerGib, PIPING),
+        (Metric::GibPerSecond, PIPING),
+        (Metric::CpuPerGib, NGINX),
+        (Metric::GibPerSecond, NGINX),
+        (Metric::CpuPerGib, HAPROXY),
+        (Metric::GibPerSecond, HAPROXY),
+    ],
+    round_seconds: 45.0,
     start: crowd,
+    ..ALONE
 };
 
 fn alone(stage: &Stage) -> Outcome<Vec<Contender>> {
-    let limit = |limit: Limit| Running::start(limit).map(|it| (limit.to_string(), boxed(it)));
-    let mut carriers = vec![("no relay".to_owned(), boxed(Direct)), limit(Limit::Copy)?];
-    carriers.push(limit(Limit::Splice)?);
-    carriers.extend(ours(stage, true)?);
-    carriers.extend(peers(stage)?);
+    let mut carriers = vec![("no relay".to_owned(), boxed(Direct))];
+    for limit in [Limit::Copy(256), Limit::Copy(512), Limit::Splice] {
+        carriers.push((limit.to_string(), boxed(Running::start(limit)?)));
+    }
+    carriers.extend(ours_alone(stage)?);
+    carriers.extend(peers(stage, PROXIES_ALONE)?);
     Ok(contenders(stage, carriers, 1, stage.plan.bulk_bytes))
 }
 
 /// The limits serve one transfer at a time: they take no part.
 fn crowd(stage: &Stage) -> Outcome<Vec<Contender>> {
     let mut carriers = vec![("no relay".to_owned(), boxed(Direct))];
-    carriers.extend(ours(stage, false)?);
-    carriers.extend(peers(stage)?);
+    carriers.extend(ours_in_crowd(stage)?);
+    carriers.extend(peers(stage, PROXIES_IN_CROWD)?);
     Ok(contenders(stage, carriers, stage.plan.crowd, stage.plan.crowd_bytes))
 }
 
@@ -66,49 +99,117 @@ fn boxed(carrier: impl Carrier + 'static) -> Box<dyn Carrier> {
 fn contenders(stage: &Stage, carriers: Vec<Named>, transfers: usize, bytes: u64) -> Vec<Contender> {
     let verifies = stage.plan.verifies;
     let contender = |(name, carrier): Named| {
-        Contender::new(name, move || carry(carrier.as_ref(), transfers, bytes, verifies))
+        let settings = carrier.settings();
+        Contender::new(name, settings, move || carry(carrier.as_ref(), transfers, bytes, verifies))
     };
     carriers.into_iter().map(contender).collect()
 }
 
-/// One relay with two workers, and another without pipes.
-fn ours(stage: &Stage, with_forms: bool) -> Outcome<Vec<Named>> {
-    let relay = Rc::new(Relay::start(stage.relay(), 2, &Setup::default())?);
-    let chunks = Setup { more: "[memory]\npipes = 0\n", ..Setup::default() };
-    let chunks = Rc::new(Relay::start(stage.relay(), 2, &chunks)?);
-    let ways = [
-        (ONE_WORKER, &relay, Placement::OneWorker, Form::Raw),
-        (TWO_WORKERS, &relay, Placement::TwoWorkers, Form::Raw),
-        (CHUNKS_ONE, &chunks, Placement::OneWorker, Form::Raw),
-        (CHUNKS_TWO, &chunks, Placement::TwoWorkers, Form::Raw),
-        (MULTIPART_ONE, &relay, Placement::OneWorker, Form::Multipart),
-        (MULTIPART_TWO, &relay, Placement::TwoWorkers, Form::Multipart),
-    ];
-    let ways = ways.into_iter().filter(|(.., form)| with_forms || *form == Form::Raw);
-    let placed = ways.map(|(name, relay, placement, form)| {
-        (name.to_owned(), boxed(Placed { relay: Rc::clone(relay), placement, form }))
+type Way<'a> = (&'static str, &'a Rc<Relay>, Placement, Form);
+
+fn placed(ways: &[Way<'_>]) -> Vec<Named> {
+    let placed = ways.iter().map(|(name, relay, placement, form)| {
+        let (relay, placement, form) = (Rc::clone(relay), *placement, *form);
+        ((*name).to_owned(), boxed(Placed { relay, placement, form }))
     });
-    Ok(placed.collect())
+    placed.collect()
 }
 
-/// Those that are installed.
-fn peers(stage: &Stage) -> Outcome<Vec<Named>> {
+fn relay(stage: &Stage, setup: &Setup<'_>) -> Outcome<Rc<Relay>> {
+    Ok(Rc::new(Relay::start(stage.relay(), setup)?))
+}
+
+fn with(more: &str) -> Setup<'_> {
+    Setup { more, ..Setup::default() }
+}
+
+/// The package's, one with its defaults, and two without pipes.
+fn ours_alone(stage: &Stage) -> Outcome<Vec<Named>> {
+    use Form::{Multipart, Raw};
+    use Placement::{AsTheyLand, OneWorker, TwoWorkers};
+    let packaged = relay(stage, &Setup { packaged: true, ..Setup::default() })?;
+    let default = relay(stage, &Setup::default())?;
+    let chunks = relay(stage, &with("[memory]\npipes = 0\n"))?;
+    let small = relay(stage, &with("[memory]\npipes = 0\nchunk_bytes = \"256KiB\"\n"))?;
+    Ok(placed(&[
+        (PACKAGED, &packaged, AsTheyLand, Raw),
+        (LANDED, &default, AsTheyLand, Raw),
+        (LANDED_CHUNKS, &chunks, AsTheyLand, Raw),
+        (LANDED_CHUNKS_256, &small, AsTheyLand, Raw),
+        (ONE_WORKER, &default, OneWorker, Raw),
+        (TWO_WORKERS, &default, TwoWorkers, Raw),
+        (CHUNKS_ONE, &chunks, OneWorker, Raw),
+        (CHUNKS_TWO, &chunks, TwoWorkers, Raw),
+        (MULTIPART_ONE, &default, OneWorker, Multipart),
+        (MULTIPART_TWO, &default, TwoWorkers, Multipart),
+    ]))
+}
+
+/// Also one with as many pipes as a user without privilege may have, and one with as many as a crowd has use for.
+fn ours_in_crowd(stage: &Stage) -> Outcome<Vec<Named>> {
+    use Form::Raw;
+    use Placement::{AsTheyLand, OneWorker, TwoWorkers};
+    let packaged = relay(stage, &Setup { packaged: true, ..Setup::default() })?;
+    let default = relay(stage, &Setup::default())?;
+    let most = Setup { packaged: true, ..with("[memory]\npipes = 64\n") };
+    let most = relay(stage, &most)?;
+    let pipes = relay(stage, &with("[memory]\npipes = 256\n"))?;
+    let chunks = relay(stage, &with("[memory]\npipes = 0\n"))?;
+    Ok(placed(&[
+        (PACKAGED, &packaged, AsTheyLand, Raw),
+        (PACKAGED_PIPES_64, &most, AsTheyLand, Raw),
+        (LANDED, &default, AsTheyLand, Raw),
+        (LANDED_PIPES_256, &pipes, AsTheyLand, Raw),
+        (LANDED_CHUNKS, &chunks, AsTheyLand, Raw),
+        (ONE_WORKER, &default, OneWorker, Raw),
+        (TWO_WORKERS, &default, TwoWorkers, Raw),
+    ]))
+}
+
+const COPIES: Kind = Kind::HaProxy { splices: false };
+const SPLICES: Kind = Kind::HaProxy { splices: true };
+const UPLOAD: &[Direction] = &[Direction::Upload];
+const BOTH: &[Direction] = &[Direction::Upload, Direction::Download];
+
+/// A proxy, the size of its buffers in KiB if it is told one, and in which directions it runs.
+type ProxyWay = (Kind, Option<usize>, &'static [Direction]);
+
+const PROXIES_ALONE: &[ProxyWay] = &[
+    (Kind::Nginx, None, UPLOAD),
+    (Kind::Nginx, Some(256), BOTH),
+    (Kind::Nginx, Some(512), BOTH),
+    (COPIES, None, UPLOAD),
+    (COPIES, Some(256), UPLOAD),
+    (COPIES, Some(512), BOTH),
+    (SPLICES, Some(256), UPLOAD),
+    (SPLICES, Some(512), BOTH),
+];
+
+const PROXIES_IN_CROWD: &[ProxyWay] = &[
+    (Kind::Nginx, Some(256), UPLOAD),
+    (Kind::Nginx, Some(512), BOTH),
+    (COPIES, Some(256), UPLOAD),
+    (COPIES, Some(512), UPLOAD),
+    (SPLICES, Some(256), UPLOAD),
+    (SPLICES, Some(512), UPLOAD),
+];
+
+/// The peers that are installed.
+fn peers(stage: &Stage, ways: &[ProxyWay]) -> Outcome<Vec<Named>> {
     let mut peers = Vec::new();
     if let Some(script) = &stage.plan.piping {
         peers.push((PIPING.to_owned(), boxed(Piping::start(script, None)?)));
     }
-    if is_there("nginx") {
-        let proxy = Rc::new(Proxy::start(Kind::Nginx)?);
-        for direction in [Direction::Upload, Direction::Download] {
-            let proxy = Rc::clone(&proxy);
-            peers.push((format!("nginx, {direction}"), boxed(Directed { proxy, direction })));
+    for (kind, buffer_kib, directions) in ways {
+        if !is_there(kind.program()) {
+            continue;
         }
-    }
-    if is_there("haproxy") {
-        for (name, splices) in [("HAProxy", false), ("HAProxy, splice", true)] {
-            let proxy = Rc::new(Proxy::start(Kind::HaProxy { splices })?);
-            let direction = Direction::Upload;
-            peers.push((format!("{name}, {direction}"), boxed(Directed { proxy, direction })));
+        let shape = Shape::new(*kind, *buffer_kib);
+        let proxy = Rc::new(Proxy::start(&shape)?);
+        for direction in *directions {
+            let (proxy, direction) = (Rc::clone(&proxy), *direction);
+            let name = format!("{}, {direction}", shape.name());
+            peers.push((name, boxed(Directed { proxy, direction })));
         }
     }
     Ok(peers)

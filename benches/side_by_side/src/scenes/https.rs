@@ -1,16 +1,18 @@
-//! One bulk transfer over HTTPS on both sides, TLS 1.3 with AES-128-GCM; and what it must cost: *copy*, and
+//! A bulk transfer over HTTPS on both sides, TLS 1.3 with AES-128-GCM; and the least that it can cost: *copy*, and
 //! the TLS library's own time for opening what one side sealed and sealing it for the other.
 
-use super::{Contender, ONE_WORKER, PIPING, Scene, TLS_ALONE, TWO_WORKERS};
+use super::{Contender, HAPROXY, LANDED, NGINX, ONE_WORKER, PIPING, Scene, TLS_ALONE, TWO_WORKERS};
 use crate::Outcome;
 use crate::carry::carry;
 use crate::limits::{Limit, Running};
 use crate::payload;
-use crate::plan::Stage;
+use crate::plan::{Stage, is_there};
 use crate::sample::{Metric, Sample};
-use crate::targets::Form;
 use crate::targets::piping::Piping;
-use crate::targets::relay::{Placed, Placement, Relay, Setup};
+use crate::targets::proxy::{Directed, Direction, Kind, Proxy, Shape};
+use crate::targets::relay::{Placed, Placement, Relay};
+use crate::targets::setup::Setup;
+use crate::targets::{Carrier, Form};
 use nix::time::{ClockId, clock_gettime};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData};
@@ -20,40 +22,85 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const GIB: f64 = (1u64 << 30) as f64;
-/// What is sealed at a time.
+/// Bytes that are sealed at a time.
 const CALL_BYTES: usize = 128 << 10;
 
 pub(crate) const SCENE: Scene = Scene {
     name: "https",
     title: "One bulk transfer over HTTPS, AES-128-GCM",
+    remarks: "All but *copy*: TLS 1.3 with AES-128-GCM, which is all that the generator offers and takes; all sessions \
+              are new, and shake hands before the clock starts. A proxy's connection to its origin is TLS as well, and it \
+              does not verify the origin. idontstore and Piping Server open the sender's records and seal the receiver's, \
+              as a proxy does.",
     metrics: &[Metric::CpuPerGib, Metric::GibPerSecond, Metric::AllCpuPerGib, Metric::PeakMib],
-    limit: PIPING,
-    ratios: &[Metric::CpuPerGib, Metric::GibPerSecond],
+    ratios: &[
+        (Metric::CpuPerGib, PIPING),
+        (Metric::GibPerSecond, PIPING),
+        (Metric::CpuPerGib, NGINX),
+        (Metric::GibPerSecond, NGINX),
+        (Metric::CpuPerGib, HAPROXY),
+        (Metric::GibPerSecond, HAPROXY),
+    ],
+    round_seconds: 30.0,
     start,
 };
 
 fn start(stage: &Stage) -> Outcome<Vec<Contender>> {
     let (bytes, verifies) = (stage.plan.https_bytes, stage.plan.verifies);
-    let mut contenders = Vec::new();
-    let copy = Running::start(Limit::Copy)?;
-    contenders.push(Contender::new("copy", move || carry(&copy, 1, bytes, verifies)));
+    let carries = move |name: String, carrier: Box<dyn Carrier>| {
+        let settings = carrier.settings();
+        Contender::new(name, settings, move || carry(carrier.as_ref(), 1, bytes, verifies))
+    };
     let certificate = &stage.certificate;
     let configurations = (Arc::clone(&certificate.client), Arc::clone(&certificate.server));
-    contenders.push(Contender::new(TLS_ALONE, move || alone(&configurations, bytes)));
+    let mut contenders =
+        vec![Contender::new(TLS_ALONE, "records in memory, without a socket", move || {
+            alone(&configurations, bytes)
+        })];
+    for limit in [Limit::Copy(256), Limit::Copy(512)] {
+        contenders.push(carries(limit.to_string(), Box::new(Running::start(limit)?)));
+    }
     let files = (certificate.certificate_file(), certificate.key_file());
     let tls = Some((&certificate.client, files.0.as_path(), files.1.as_path()));
-    let relay = Rc::new(Relay::start(stage.relay(), 2, &Setup { tls, more: "" })?);
-    for (name, placement) in
-        [(ONE_WORKER, Placement::OneWorker), (TWO_WORKERS, Placement::TwoWorkers)]
-    {
+    let relay = Rc::new(Relay::start(stage.relay(), &Setup { tls, ..Setup::default() })?);
+    for (name, placement) in [
+        (LANDED, Placement::AsTheyLand),
+        (ONE_WORKER, Placement::OneWorker),
+        (TWO_WORKERS, Placement::TwoWorkers),
+    ] {
         let placed = Placed { relay: Rc::clone(&relay), placement, form: Form::Raw };
-        contenders.push(Contender::new(name, move || carry(&placed, 1, bytes, verifies)));
+        contenders.push(carries(name.to_owned(), Box::new(placed)));
     }
     if let Some(script) = &stage.plan.piping {
         let piping = Piping::start(script, tls)?;
-        contenders.push(Contender::new(PIPING, move || carry(&piping, 1, bytes, verifies)));
+        contenders.push(carries(PIPING.to_owned(), Box::new(piping)));
+    }
+    for (name, directed) in proxies(stage)? {
+        contenders.push(carries(name, Box::new(directed)));
     }
     Ok(contenders)
+}
+
+/// The proxies that are installed, with buffers of their own choice, of 256 and of 512 KiB. TLS payload cannot be
+/// spliced.
+fn proxies(stage: &Stage) -> Outcome<Vec<(String, Directed)>> {
+    let mut proxies = Vec::new();
+    for kind in [Kind::Nginx, Kind::HaProxy { splices: false }] {
+        if !is_there(kind.program()) {
+            continue;
+        }
+        for buffer_kib in [None, Some(256), Some(512)] {
+            let shape = Shape { tls: Some(&stage.certificate), ..Shape::new(kind, buffer_kib) };
+            let proxy = Rc::new(Proxy::start(&shape)?);
+            for direction in [Direction::Upload, Direction::Download] {
+                if buffer_kib == Some(512) || direction == Direction::Upload {
+                    let name = format!("{}, {direction}", shape.name());
+                    proxies.push((name, Directed { proxy: Rc::clone(&proxy), direction }));
+                }
+            }
+        }
+    }
+    Ok(proxies)
 }
 
 type Configurations = (Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>);

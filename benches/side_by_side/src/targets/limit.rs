@@ -26,6 +26,10 @@ impl Carrier for Running {
         Some(&self.tree)
     }
 
+    fn settings(&self) -> String {
+        self.limit.settings()
+    }
+
     fn open(&self, bytes: u64) -> Outcome<Ends> {
         let receiver = TcpStream::connect(self.address)?;
         bare(TcpStream::connect(self.address)?, receiver, bytes)
@@ -39,6 +43,10 @@ pub(crate) struct Direct;
 impl Carrier for Direct {
     fn tree(&self) -> Option<&Tree> {
         None
+    }
+
+    fn settings(&self) -> String {
+        "the sender's connection is the receiver's; no HTTP".to_owned()
     }
 
     fn open(&self, bytes: u64) -> Outcome<Ends> {

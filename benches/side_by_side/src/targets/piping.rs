@@ -62,9 +62,16 @@ impl Piping {
     }
 }
 
+/// As it comes: node runs it in one thread.
+pub(crate) const SETTINGS: &str = "as it comes; what it logs of each request goes to /dev/null";
+
 impl Carrier for Piping {
     fn tree(&self) -> Option<&Tree> {
         Some(&self.tree)
+    }
+
+    fn settings(&self) -> String {
+        SETTINGS.to_owned()
     }
 
     fn open(&self, bytes: u64) -> Outcome<Ends> {

@@ -22,7 +22,7 @@ fn the_old_generation_drains_once_all_of_the_new_one_serve() {
         assert!(world.tell());
     }
     assert_eq!(world.serving, Some(new));
-    let told = |it: &Process| if it.generation == old { Some(Order::Drain) } else { None };
+    let told = |it: &Process| if it.generation == old { Some(Command::Drain) } else { None };
     assert!(world.processes.values().all(|it| it.told == told(it)));
     assert!(!world.answered.contains_key(&asker), "the old workers may still accept");
     world.settle();
@@ -93,7 +93,7 @@ fn a_reload_that_lacks_records_waits_for_those_who_drain() {
                     Action::Fork { record, .. } => {
                         events.extend([Event::Forked(record), Event::Serves(record)]);
                     }
-                    Action::Send { record, .. } => events.push_back(Event::Closed(record)),
+                    Action::Send { record, .. } => events.push_back(Event::Draining(record)),
                     Action::Answer(asker, outcome) => answers.push((asker, outcome)),
                     _ => {}
                 }
@@ -131,7 +131,7 @@ fn a_reload_that_waits_too_long_ends_the_oldest_who_drain() {
     world.happens(Event::Reload(Some(asker)));
     world.settle();
     let before = world.now_ms;
-    assert!(world.processes.values().all(|it| it.told != Some(Order::Kill)));
+    assert!(world.processes.values().all(|it| it.told != Some(Command::Kill)));
     world.calm_down(false);
     assert!(world.now_ms >= before + 1000, "it did not wait");
     assert!(matches!(world.answered[&asker], Outcome::Reloaded { .. }));
@@ -163,7 +163,7 @@ fn of_two_upgrades_the_second_is_refused() {
     world.happens(Event::Upgrade(Some(first)));
     let second = world.ask();
     world.happens(Event::Upgrade(Some(second)));
-    let refused = Outcome::Failed("an upgrade is under way already".to_owned());
+    let refused = Outcome::Failed("another upgrade is in progress".to_owned());
     assert_eq!(world.answered.get(&second), Some(&refused));
     world.calm_down(true);
     assert!(matches!(world.answered[&first], Outcome::Reloaded { .. }));
@@ -219,8 +219,8 @@ fn a_worker_that_dies_while_it_drains_is_not_replaced() {
     let mut world = calm_world();
     world.happens(Event::Reload(None));
     world.settle();
-    let leaving = world.processes.iter().find(|(_, it)| it.told.is_some()).map(|it| *it.0);
-    world.dies(leaving.unwrap());
+    let draining = world.processes.iter().find(|(_, it)| it.told.is_some()).map(|it| *it.0);
+    world.dies(draining.unwrap());
     assert!(world.under_way.is_empty());
     world.calm_down(true);
     world.expect_one_generation();

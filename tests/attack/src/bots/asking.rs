@@ -3,11 +3,12 @@
 use super::Bot;
 use crate::line::Line;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Requests that are sent before an answer is read, by those that want sessions quickly.
 const IN_A_ROW: usize = 16;
-/// What all attackers take before they hammer.
+/// Sessions that all attackers take before they hammer.
 const ALL_SESSIONS: usize = 16_000;
 /// The bytes of a head that come one by one: the rest of `head_bytes_max` as it is by default.
 const HEAD_BYTES: usize = (16 << 10) - 200;
@@ -75,6 +76,7 @@ impl Bot<'_> {
     /// Agrees on new keys, and leaves.
     pub(super) fn shake(self) -> io::Result<()> {
         let mut line = self.storm.target.attack_anew(self.source())?;
+        self.storm.opened.fetch_add(1, Ordering::Relaxed);
         line.patience(super::LOOK)?;
         let shaken = self.patiently(|| line.shake());
         self.count(shaken.is_ok());

@@ -28,7 +28,7 @@ impl Bot<'_> {
         Ok(())
     }
 
-    /// Keeps `count` connections, each in another state. With `crowds` it opens more, which can only be turned away.
+    /// Keeps `count` connections, each in another state. If `crowds` is set, opens more, which can only be turned away.
     pub(super) fn keep(self, count: usize, crowds: bool) -> io::Result<()> {
         let mut kept: Vec<Option<Line>> = (0..count).map(|_| None).collect();
         while !self.is_over() {
@@ -55,7 +55,7 @@ impl Bot<'_> {
             Some(line) => Ok(line),
             None => self.connect().and_then(|mut line| {
                 match index % 3 {
-                    // It says nothing at all.
+                    // This one says nothing at all.
                     0 => {}
                     1 => line.send(b"GET / HTTP/1.1\r\nHost: relay\r\nX: ")?,
                     _ => {

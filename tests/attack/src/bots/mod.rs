@@ -24,11 +24,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// However long the honest clients take, no attack lasts longer than this and its scene's time.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What the attackers did.
+/// The work of the attackers, counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Acted {
     /// How many attackers there were.
-    pub attackers: usize,
+    pub attackers: u64,
+    /// Connections that they opened.
+    pub opened: u64,
     /// Requests that were answered as they wished: sessions issued, for instance.
     pub done: u64,
     /// Requests that were refused.
@@ -37,13 +39,14 @@ pub struct Acted {
     pub broken: u64,
 }
 
-/// What all attackers of a scene share.
+/// State that all attackers of a scene share.
 struct Storm<'s> {
     target: &'s Target,
     scene: &'s Scene,
     attackers: usize,
     is_over: &'s AtomicBool,
     ends: Instant,
+    opened: AtomicU64,
     done: AtomicU64,
     refused: AtomicU64,
     broken: AtomicU64,
@@ -51,7 +54,7 @@ struct Storm<'s> {
     common: OnceLock<String>,
 }
 
-/// One of them.
+/// An attacker.
 #[derive(Clone, Copy)]
 struct Bot<'s> {
     storm: &'s Storm<'s>,
@@ -68,13 +71,12 @@ pub(crate) fn storm(target: &Target, scene: &Scene, scale: &Scale, is_over: &Ato
         attackers,
         is_over,
         ends: Instant::now() + scale.duration + GRACE,
+        opened: counts(),
         done: counts(),
         refused: counts(),
         broken: counts(),
         common: OnceLock::new(),
     };
-    // Threads inherit it.
-    let _ = rustix::process::nice(scale.nice);
     thread::scope(|scope| {
         for number in 0..attackers {
             let bot = Bot { storm: &storm, number };
@@ -84,9 +86,10 @@ pub(crate) fn storm(target: &Target, scene: &Scene, scale: &Scale, is_over: &Ato
             }
         }
     });
-    let [done, refused, broken] =
-        [&storm.done, &storm.refused, &storm.broken].map(|count| count.load(Ordering::Relaxed));
-    Acted { attackers, done, refused, broken }
+    let [opened, done, refused, broken] =
+        [&storm.opened, &storm.done, &storm.refused, &storm.broken]
+            .map(|count| count.load(Ordering::Relaxed));
+    Acted { attackers: attackers.try_into().unwrap_or(u64::MAX), opened, done, refused, broken }
 }
 
 impl Bot<'_> {
@@ -110,7 +113,7 @@ impl Bot<'_> {
         }
     }
 
-    /// Its part of `all`.
+    /// The part of `all` that this attacker has.
     fn share(self, all: usize) -> usize {
         all.div_ceil(self.storm.attackers.max(1))
     }
@@ -138,6 +141,7 @@ impl Bot<'_> {
 
     fn connect_with(self, window: Option<usize>) -> io::Result<Line> {
         let line = self.storm.target.attack(self.source(), window)?;
+        self.storm.opened.fetch_add(1, Ordering::Relaxed);
         line.patience(LOOK)?;
         Ok(line)
     }

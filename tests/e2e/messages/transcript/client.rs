@@ -1,11 +1,11 @@
-//! What plays the transcript: a client's requests, its answers, and what it must be able to do.
+//! A client that plays the transcript: its requests, its answers, and the operations that it must have.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::harness::{Head, Relay};
 
-/// What an endless body consists of.
+/// The byte that an endless body repeats.
 pub(super) const ENDLESS: u8 = b'e';
 
 /// A request of the transcript.
@@ -21,7 +21,7 @@ pub(super) enum Body<'r> {
     None,
     Whole(&'r [u8]),
     Chunks(Vec<&'r [u8]>),
-    /// In chunks, until somebody goes.
+    /// A chunked body that goes on until one of the parties leaves.
     Endless,
 }
 
@@ -33,19 +33,19 @@ pub(super) struct Answer {
     pub(super) trailer: Vec<(String, String)>,
 }
 
-/// One who plays a role, with at most one request at a time.
+/// A client that plays a role, with at most one request at a time.
 pub(super) trait Client: Sized {
-    /// One that keeps cookies.
+    /// A client that keeps cookies.
     fn host(relay: &Relay) -> Self;
-    /// One that keeps none.
+    /// A client that keeps no cookies.
     fn guest(relay: &Relay) -> Self;
-    /// Another one, who has the cookies of the first.
+    /// Another client, with the cookies of the first.
     fn host_like(relay: &Relay, first: &Self) -> Self;
     fn ask(&mut self, request: &Request<'_>);
     fn answer(&mut self) -> Answer;
-    /// Waits for some bytes of a message; how many have come and are acknowledged when it leaves.
+    /// Waits for some bytes of a message; returns how many have come and are acknowledged when the client leaves.
     fn read_some(&mut self) -> u64;
-    /// Goes in the midst of what was asked for.
+    /// Leaves in the midst of its request.
     fn leave(self);
     fn has_cookie_for(&self, location: &str) -> bool;
 }
@@ -60,8 +60,8 @@ impl<'r> Request<'r> {
     }
 }
 
-/// A field as it has to be compared: of a cookie what a parser makes of it, which knows no order and takes quotes off, and
-/// without its times, of which only that they are there is the same each time.
+/// A field in the form in which it is compared. A cookie is parsed: its attributes have no order and lose their quotes.
+/// The word `DATE` replaces its expiry, which differs each time.
 pub(super) fn parsed(field: &str) -> String {
     let Some(cookie) = field.strip_prefix("Set-Cookie: ") else { return field.to_owned() };
     let parts = cookie.split(';').map(|part| {
@@ -70,7 +70,7 @@ pub(super) fn parsed(field: &str) -> String {
         let value = if name == "expires" { "DATE" } else { value.trim_matches('"') };
         (name, value.to_owned())
     });
-    // Beside the date, and over HTTPS, there is more than the transcript has.
+    // The relay adds two attributes that the transcript lacks: `Max-Age` beside `Expires`, and `Secure` over HTTPS.
     let is_ours = |name: &str| ["max-age", "secure"].contains(&name);
     let parts: BTreeMap<_, _> = parts.filter(|(name, _)| !is_ours(name)).collect();
     format!("Set-Cookie: {parts:?}")
@@ -86,7 +86,7 @@ fn without_origin(url: &str) -> String {
 }
 
 impl Answer {
-    /// The fields as lines, with what differs from run to run, and from cama, replaced by a word.
+    /// The fields as lines; a word replaces each value that differs from run to run, or from cama.
     pub(super) fn masked_fields(&self) -> Vec<String> {
         let token = self.head.token_cookie().map(|cookie| cookie.token).unwrap_or_default();
         let location = self.head.field("Location").map(str::to_owned);

@@ -16,7 +16,7 @@ pub(super) struct OverCurl {
     directory: PathBuf,
     url: String,
     jar: Option<String>,
-    /// The one that runs, and the name its files begin with.
+    /// The curl that runs, and the name its files begin with.
     running: Option<(RunningCurl, String)>,
 }
 
@@ -110,7 +110,7 @@ impl Client for OverCurl {
             })
         };
         let some = has_come(1);
-        // What is a megabyte back was acknowledged.
+        // Bytes a megabyte behind the newest are acknowledged.
         has_come(some + (1 << 20));
         some
     }

@@ -1,20 +1,21 @@
 //! The transcript that cama's documentation gives of its API, replayed from its first section to its last: once over
 //! bare sockets and once over curl with a cookie jar.
 //!
-//! Keys, tokens, dates, `Server` and what URLs of this relay begin with are masked. Three slips of the transcript are put right: `Location` of a secure
-//! session was written `Localhost`, its cookie's name stood twice in the line, and the cookie that takes the token back
-//! has the path that it needs for that. The wait of section 4 is 2 s, where the transcript has 30.
+//! Keys, tokens, dates, `Server` and the origin of this relay's URLs are masked. Three slips of the transcript are put
+//! right: `Location` of a secure session was written `Localhost`, its cookie's name stood twice in the line, and the
+//! cookie that takes the token back has the path that it needs for that. The wait of section 4 is 2 s, where the
+//! transcript has 30.
 //!
-//! Where this program says more than cama did, the fields are listed apart, as what is `beyond`; either list is exact:
-//! - `Cache-Control: no-store` and `X-Role`, what the client is taken for, on every answer;
+//! Where this program says more than cama did, the fields are listed apart, as `beyond`; either list is exact:
+//! - `Cache-Control: no-store` and `X-Role`, the client's role, on every answer;
 //! - `Max-Age` beside a cookie's `Expires`, and its path without quotes, which to a parser is the same;
 //! - `X-Receipt` on a delivery report, and on one of a chunked message `X-Bytes-Delivered` too, beside cama's
 //!   `X-Bytes-Relayed`, as cama uses both names for the one count;
 //! - the host's cookie, renewed with each answer to its `GET` and `POST`, as cama's code did in part;
-//! - on a relayed message what keeps a browser from running, sniffing or indexing it;
-//! - `Trailer` on a chunked one, so that its last chunk can say that it is not the end;
+//! - on a relayed message, fields that keep a browser from running, sniffing or indexing it;
+//! - `Trailer` on a chunked message, so that its trailer can say that the message is not whole;
 //! - a line of text with errors;
-//! - scheme and host in `Location`, which cama's is the path of; the cookie's path is that path alone.
+//! - scheme and host in `Location`, where cama sent the path alone; the cookie's path is that path.
 
 mod client;
 mod curl;
@@ -24,6 +25,7 @@ use std::collections::BTreeSet;
 
 use client::{Answer, Body, Client, ENDLESS, Request, parsed};
 use curl::OverCurl;
+use protocols::over_both;
 use sockets::OverSockets;
 
 use crate::harness::Relay;
@@ -37,9 +39,9 @@ const EMPTY: &str = "Content-Length: 0";
 const HOST: &str = "X-Role: host";
 const GUEST: &str = "X-Role: guest";
 
-/// What this program says with every answer.
+/// The field that this program adds to every answer.
 const ALWAYS: &str = "Cache-Control: no-store";
-/// What it says with every message.
+/// The fields that it adds to every message.
 const RELAYED: [&str; 5] = [
     ALWAYS,
     "X-Content-Type-Options: nosniff",
@@ -105,7 +107,7 @@ fn relay_hello(receiver: &mut impl Client, sender: &mut impl Client, location: &
     Expected { status: 200, cama: &cama, beyond: &beyond, body: b"" }.check(&sender.answer());
 }
 
-/// Which of the two the host is.
+/// Tells whether the host receives or sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Host {
     Receives,
@@ -142,7 +144,7 @@ fn relay_chunks(host: &mut impl Client, guest: &mut impl Client, location: &str)
     Expected { status: 200, cama: &cama, beyond: &beyond, body: &body }.check(&host.answer());
 }
 
-/// Section 6: one of them goes in the midst of a chunked message.
+/// Section 6: one party leaves in the midst of a chunked message.
 fn lose_one<C: Client>(relay: &Relay, host: &mut C, location: &str) {
     let binary = [("Content-Type", "application/binary")];
     let endless = || Request::new("POST", location, &binary).with(Body::Endless);
@@ -188,7 +190,7 @@ fn be_secure(host: &mut impl Client, guest: &mut impl Client) {
     relay_hello(host, guest, &location, Host::Receives);
 }
 
-/// Section 8: the end, also of what is pending.
+/// Section 8: the end, also of pending operations.
 fn delete(host: &mut impl Client, guest: &mut impl Client, location: &str, relay: &Relay) {
     let segment = relay.segment();
     guest.ask(&get(location));
@@ -218,12 +220,12 @@ fn replay<C: Client>() {
     delete(&mut host, &mut guest, &location, &relay);
 }
 
-#[test]
-pub(crate) fn over_bare_sockets() {
+#[over_both]
+fn over_bare_sockets() {
     replay::<OverSockets>();
 }
 
-#[test]
-pub(crate) fn over_curl_with_a_cookie_jar() {
+#[over_both]
+fn over_curl_with_a_cookie_jar() {
     replay::<OverCurl>();
 }

@@ -12,7 +12,7 @@ use crate::harness::{Coming, Ending, Head, Raw, Relay};
 pub(super) struct OverSockets {
     address: SocketAddr,
     raw: Raw,
-    /// Tokens by path; `None` for one who keeps no cookies.
+    /// Tokens by path; `None` for a client that keeps no cookies.
     jar: Option<BTreeMap<String, String>>,
     coming: Option<(Coming, Vec<u8>)>,
 }
