@@ -155,7 +155,8 @@ fn revoking_in_the_midst_of_arrivals_leaves_nothing() {
 
 #[over_http("load is tested once")]
 fn heavy_transfers_of_one_size_finish_together() {
-    let relay = Relay::with(2, &[]);
+    // The kernel deals connections to workers unevenly, so a pair that is alone on its worker is done long before others.
+    let relay = Relay::with(1, &[]);
     let payload = Payload::new(7, 64 << 20);
     let sessions: Vec<_> = (0..20).map(|_| relay.session()).collect();
     let start = Barrier::new(20);
@@ -176,11 +177,11 @@ fn heavy_transfers_of_one_size_finish_together() {
             .collect();
         runs.into_iter().map(|r| r.join().unwrap()).collect()
     });
-    // The relay is fair if no transfer is done while another has hardly begun. Draining each socket to its end would let
-    // the first be done at a twentieth of the last one's time.
+    // A worker is fair if none of its transfers is done while another has hardly begun. Draining each socket to its end
+    // would let the first be done at a twentieth of the last one's time.
     let (first, last) = times.iter().fold((f64::MAX, 0.0_f64), |(a, b), t| (a.min(*t), b.max(*t)));
     println!("first {first:.3} s, last {last:.3} s");
-    assert!(first * 8.0 > last, "first {first:.3} s, last {last:.3} s");
+    assert!(first * 3.0 > last, "first {first:.3} s, last {last:.3} s");
 }
 
 #[over_http("load is tested once")]
