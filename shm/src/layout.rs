@@ -2,7 +2,7 @@
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
 //! bitmaps of holdings, session slots, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every
-//! part begins on a cache line, the chunks on a page.
+//! part begins on a cache line, the chunks in the middle of a page: `docs/internals/copies.md` says why.
 
 use crate::doorbell::WORD_BITS;
 use crate::fingerprint;
@@ -35,6 +35,9 @@ const GUESS_WORDS: usize = 4096;
 /// Words that the reserved bandwidth of addresses is kept in.
 const BANDWIDTH_WORDS: usize = 4096;
 const PAGE: usize = 4096;
+/// Where in a page chunks begin. The kernel's copies begin near the start of a page of its own, and some CPUs copy ten
+/// times slower to a place that is up to 31 bytes behind the source within the page.
+const CHUNKS_PAGE_OFFSET: usize = PAGE / 2;
 /// Chunks and pipes have 22 bits of a descriptor.
 const CHUNKS_BELOW: u32 = (1 << 22) - PIPES_MAX;
 
@@ -215,7 +218,10 @@ impl Layout {
         let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
         let bandwidth = part(guesses.end.next_multiple_of(LINE), BANDWIDTH_WORDS * 8);
         let tags = part(bandwidth.end.next_multiple_of(LINE), 2 * (chunks + pipes) * 8);
-        let chunks = part(tags.end.next_multiple_of(PAGE), chunks * geometry.chunk_bytes);
+        let chunks = part(
+            tags.end.next_multiple_of(PAGE) + CHUNKS_PAGE_OFFSET,
+            chunks * geometry.chunk_bytes,
+        );
         let total = chunks.end;
         let geometry = *geometry;
         Self {
