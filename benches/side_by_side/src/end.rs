@@ -12,6 +12,8 @@ pub(crate) enum Step {
     Say(Vec<u8>),
     /// Sends a payload of so many bytes.
     Payload(u64),
+    /// Sends chunks of a chunked coding that take so many bytes.
+    Chunks(u64),
     /// Sends no more.
     Shutdown,
     Hear(Expect),
@@ -84,6 +86,7 @@ impl End {
                 (&bytes[said..], bytes.len() as u64)
             }
             Some(Step::Payload(total)) => (payload::at(self.said, *total), *total),
+            Some(Step::Chunks(total)) => (payload::chunks_at(self.said, *total), *total),
             _ => {
                 self.stream.shutdown()?;
                 return Ok(None);

@@ -4,9 +4,10 @@
 use crate::machine::Distance;
 use crate::sample::{Metric, ROUNDS_MIN, Runs, is_of};
 use crate::scenes::{
-    CHUNKS_ONE, CHUNKS_TWO, COPY, EXCHANGES, HAPROXY, LANDED, MESSAGES, MULTIPART_ONE,
-    MULTIPART_TWO, NGINX, NGINX_ANSWER, ONE_WORKER, PACKAGED, PIPING, RELAY, SPLICE, TLS_ALONE,
-    TWO_WORKERS,
+    CHUNKED, CHUNKED_CHUNKS_ONE, CHUNKED_CHUNKS_TWO, CHUNKED_ONE, CHUNKED_TWO, CHUNKING_COPY,
+    CHUNKS_ONE, CHUNKS_TWO, COPY, EXCHANGES, FORMS, HAPROXY, LANDED, MESSAGES, MULTIPART_ONE,
+    MULTIPART_TWO, NGINX, NGINX_ANSWER, ONE_WORKER, PACKAGED, PIPING, PLAIN, RELAY, SPLICE,
+    TLS_ALONE, TWO_WORKERS,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +83,7 @@ impl Goal {
 
 const BULK_COPY: &[Of] = &[("bulk", COPY)];
 const BULK_HAPROXY: &[Of] = &[("bulk", HAPROXY)];
+const CHUNKING: &[Of] = &[("framed", CHUNKING_COPY)];
 const MEET_16: &[Of] = &[("kept-16", "meet")];
 const PIPING_16: &[Of] = &[("kept-16", PIPING)];
 /// Contenders on fresh connections with the default receipt. Asking for the session is part of the work, unless it is
@@ -101,7 +103,7 @@ const fn far(goal: Goal) -> Goal {
 use Bound::{AtLeast, AtMost};
 use Metric::{
     AllCpuPerGib, BytesEach, CpuEach, CpuPerGib, Fairness, GibPerSecond, Got50, IdleCpu, PeakMib,
-    PerCpuSecond, PerSecond,
+    PerCpuSecond, PerSecond, Spread,
 };
 
 pub(crate) const GOALS: &[Goal] = &[
@@ -193,15 +195,92 @@ pub(crate) const GOALS: &[Goal] = &[
     goal(
         "multipart, two workers: CPU / raw by chunks",
         CpuPerGib,
-        ("bulk", MULTIPART_TWO),
-        &[("bulk", CHUNKS_TWO)],
+        ("framed", MULTIPART_TWO),
+        &[("framed", CHUNKS_TWO)],
         AtMost(1.15),
     ),
     goal(
         "multipart, one worker: CPU / raw by chunks",
         CpuPerGib,
-        ("bulk", MULTIPART_ONE),
-        &[("bulk", CHUNKS_ONE)],
+        ("framed", MULTIPART_ONE),
+        &[("framed", CHUNKS_ONE)],
+        AtMost(1.15),
+    ),
+    goal(
+        "multipart, two workers: CPU / chunking copy",
+        CpuPerGib,
+        ("framed", MULTIPART_TWO),
+        CHUNKING,
+        AtMost(0.9),
+    ),
+    goal(
+        "multipart, one worker: CPU / chunking copy",
+        CpuPerGib,
+        ("framed", MULTIPART_ONE),
+        CHUNKING,
+        AtMost(0.9),
+    ),
+    goal(
+        "chunked, two workers, chunks: CPU / raw by chunks",
+        CpuPerGib,
+        ("framed", CHUNKED_CHUNKS_TWO),
+        &[("framed", CHUNKS_TWO)],
+        AtMost(1.15),
+    ),
+    goal(
+        "chunked, one worker, chunks: CPU / raw by chunks",
+        CpuPerGib,
+        ("framed", CHUNKED_CHUNKS_ONE),
+        &[("framed", CHUNKS_ONE)],
+        AtMost(1.15),
+    ),
+    goal(
+        "chunked, two workers, chunks: CPU / chunking copy",
+        CpuPerGib,
+        ("framed", CHUNKED_CHUNKS_TWO),
+        CHUNKING,
+        AtMost(0.9),
+    ),
+    goal(
+        "chunked, one worker, chunks: CPU / chunking copy",
+        CpuPerGib,
+        ("framed", CHUNKED_CHUNKS_ONE),
+        CHUNKING,
+        AtMost(0.9),
+    ),
+    goal(
+        "chunked, two workers: CPU / copy",
+        CpuPerGib,
+        ("framed", CHUNKED_TWO),
+        &[("framed", COPY)],
+        AtMost(0.7),
+    ),
+    goal(
+        "chunked, one worker: CPU / copy",
+        CpuPerGib,
+        ("framed", CHUNKED_ONE),
+        &[("framed", COPY)],
+        AtMost(0.7),
+    ),
+    goal(
+        "lengths of heads, plain bodies by chunk: the dearest / the cheapest",
+        Spread,
+        ("alignment", PLAIN),
+        &[],
+        AtMost(1.15),
+    ),
+    goal(
+        "lengths of heads, chunked bodies by chunk: the dearest / the cheapest",
+        Spread,
+        ("alignment", CHUNKED),
+        &[],
+        AtMost(1.15),
+    ),
+    goal(
+        "lengths of heads, forms: the dearest / the cheapest",
+        Spread,
+        ("alignment", FORMS),
+        &[],
         AtMost(1.15),
     ),
     goal(

@@ -17,6 +17,8 @@ pub(crate) enum Expect {
     Request,
     /// No HTTP: a payload of so many bytes, then the end.
     Bare(u64),
+    /// No head: a payload of so many bytes in a chunked coding.
+    Chunks(u64),
 }
 
 #[derive(Debug)]
@@ -81,7 +83,11 @@ impl Head {
 
 impl Hearing {
     pub(crate) fn new(expect: Expect, verifies: bool) -> Self {
-        let state = if matches!(expect, Expect::Bare(_)) { State::Bare } else { State::Head };
+        let state = match expect {
+            Expect::Bare(_) => State::Bare,
+            Expect::Chunks(_) => State::ChunkLine,
+            _ => State::Head,
+        };
         Self { expect, state, head: Head::default(), line: Vec::new(), body: 0, verifies }
     }
 
@@ -158,7 +164,9 @@ impl Hearing {
 
     fn take_body(&mut self, bytes: &[u8], most: u64) -> Outcome<usize> {
         let taken = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        if self.verifies && matches!(self.expect, Expect::Payload(_) | Expect::Bare(_)) {
+        let is_payload =
+            matches!(self.expect, Expect::Payload(_) | Expect::Bare(_) | Expect::Chunks(_));
+        if self.verifies && is_payload {
             payload::verify(self.body, &bytes[..taken])?;
         }
         self.body += taken as u64;
@@ -202,7 +210,7 @@ impl Hearing {
     /// The message is whole, if it is what was expected.
     fn over(&self) -> Outcome<State> {
         match self.expect {
-            Expect::Payload(bytes) if bytes != self.body => {
+            Expect::Payload(bytes) | Expect::Chunks(bytes) if bytes != self.body => {
                 Err(format!("{} bytes came, {bytes} were sent", self.body).into())
             }
             _ => Ok(State::Done),

@@ -20,6 +20,8 @@ pub(crate) enum Metric {
     PipesMib,
     /// Jain's fairness index of the transfers' progress when the first one ends: 1 if all are alike.
     Fairness,
+    /// The dearest by the cheapest, in CPU seconds of the target a GiB, of transfers whose heads have different lengths.
+    Spread,
     PerSecond,
     PerCpuSecond,
     /// The target's CPU time for one request or exchange, in microseconds.
@@ -52,6 +54,7 @@ impl Metric {
             Self::PeakMib => "peak MiB",
             Self::PipesMib => "pipes MiB",
             Self::Fairness => "Jain",
+            Self::Spread => "dearest / cheapest",
             Self::PerSecond => "per s",
             Self::PerCpuSecond => "per CPU-s",
             Self::CpuEach => "CPU us each",
@@ -70,7 +73,7 @@ impl Metric {
 
     pub(crate) fn digits(self) -> usize {
         match self {
-            Self::CpuPerGib | Self::AllCpuPerGib | Self::Fairness => 3,
+            Self::CpuPerGib | Self::AllCpuPerGib | Self::Fairness | Self::Spread => 3,
             Self::GibPerSecond | Self::IdleCpu | Self::IdleCpuBefore => 2,
             Self::PeakMib
             | Self::PipesMib

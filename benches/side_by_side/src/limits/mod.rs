@@ -22,6 +22,8 @@ const ARGUMENT: &str = "--limit";
 pub(crate) enum Limit {
     /// A single process with a blocking loop that receives and sends so many KiB.
     Copy(usize),
+    /// The same, with the payload in a chunked coding.
+    CopyChunked(usize),
     /// A single process with a blocking loop from a socket to a pipe to a socket; no byte is copied out of the
     /// kernel.
     Splice,
@@ -32,7 +34,15 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 5] = [Self::Copy(256), Self::Copy(512), Self::Splice, Self::Meet, Self::Echo];
+    const ALL: [Self; 7] = [
+        Self::Copy(256),
+        Self::Copy(512),
+        Self::CopyChunked(256),
+        Self::CopyChunked(512),
+        Self::Splice,
+        Self::Meet,
+        Self::Echo,
+    ];
 
     fn processes(self) -> usize {
         if self == Self::Echo { 2 } else { 1 }
@@ -41,6 +51,9 @@ impl Limit {
     pub(crate) fn settings(self) -> String {
         match self {
             Self::Copy(kib) => format!("one blocking process, {kib} KiB a call; no HTTP"),
+            Self::CopyChunked(kib) => {
+                format!("one blocking process, {kib} KiB a call, each in a chunk; no head")
+            }
             Self::Splice => {
                 "one blocking process, 1 MiB a call through a pipe of 1 MiB; no HTTP".to_owned()
             }
@@ -54,6 +67,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy(kib) => write!(f, "copy {kib} KiB"),
+            Self::CopyChunked(kib) => write!(f, "chunking copy {kib} KiB"),
             Self::Splice => f.write_str("splice"),
             Self::Meet => f.write_str("meet"),
             Self::Echo => f.write_str("echo"),
@@ -78,6 +92,7 @@ pub(crate) fn serve(arguments: &[String]) -> Outcome<bool> {
     };
     let never = match limit.ok_or("no such limit")? {
         Limit::Copy(kib) => copy::serve(&listener, kib << 10, say)?,
+        Limit::CopyChunked(kib) => copy::serve_chunked(&listener, kib << 10, say)?,
         Limit::Splice => splice::serve(&listener, say)?,
         Limit::Meet => meet::serve(&listener, say)?,
         Limit::Echo => echo::serve_first(&listener, say)?,

@@ -1,8 +1,8 @@
 //! Payload in bulk: one transfer, and many at once.
 
 use super::{
-    CHUNKS_ONE, CHUNKS_TWO, COPY, Contender, HAPROXY, LANDED, MULTIPART_ONE, MULTIPART_TWO, NGINX,
-    ONE_WORKER, PACKAGED, PIPING, Scene, TWO_WORKERS,
+    CHUNKS_ONE, CHUNKS_TWO, COPY, Contender, HAPROXY, LANDED, NGINX, ONE_WORKER, PACKAGED, PIPING,
+    Scene, TWO_WORKERS,
 };
 use crate::Outcome;
 use crate::carry::carry;
@@ -21,6 +21,8 @@ const PACKAGED_PIPES_64: &str = "idontstore, as packaged, 64 pipes";
 const LANDED_CHUNKS: &str = "idontstore, as they land, chunks";
 const LANDED_CHUNKS_256: &str = "idontstore, as they land, chunks of 256 KiB";
 const LANDED_PIPES_256: &str = "idontstore, as they land, 256 pipes";
+
+pub(super) const NO_PIPES: &str = "[memory]\npipes = 0\n";
 
 pub(crate) const ALONE: Scene = Scene {
     name: "bulk",
@@ -90,13 +92,18 @@ fn crowd(stage: &Stage) -> Outcome<Vec<Contender>> {
     Ok(contenders(stage, carriers, stage.plan.crowd, stage.plan.crowd_bytes))
 }
 
-type Named = (String, Box<dyn Carrier>);
+pub(super) type Named = (String, Box<dyn Carrier>);
 
-fn boxed(carrier: impl Carrier + 'static) -> Box<dyn Carrier> {
+pub(super) fn boxed(carrier: impl Carrier + 'static) -> Box<dyn Carrier> {
     Box::new(carrier)
 }
 
-fn contenders(stage: &Stage, carriers: Vec<Named>, transfers: usize, bytes: u64) -> Vec<Contender> {
+pub(super) fn contenders(
+    stage: &Stage,
+    carriers: Vec<Named>,
+    transfers: usize,
+    bytes: u64,
+) -> Vec<Contender> {
     let verifies = stage.plan.verifies;
     let contender = |(name, carrier): Named| {
         let settings = carrier.settings();
@@ -105,9 +112,9 @@ fn contenders(stage: &Stage, carriers: Vec<Named>, transfers: usize, bytes: u64)
     carriers.into_iter().map(contender).collect()
 }
 
-type Way<'a> = (&'static str, &'a Rc<Relay>, Placement, Form);
+pub(super) type Way<'a> = (&'static str, &'a Rc<Relay>, Placement, Form);
 
-fn placed(ways: &[Way<'_>]) -> Vec<Named> {
+pub(super) fn placed(ways: &[Way<'_>]) -> Vec<Named> {
     let placed = ways.iter().map(|(name, relay, placement, form)| {
         let (relay, placement, form) = (Rc::clone(relay), *placement, *form);
         ((*name).to_owned(), boxed(Placed { relay, placement, form }))
@@ -115,21 +122,21 @@ fn placed(ways: &[Way<'_>]) -> Vec<Named> {
     placed.collect()
 }
 
-fn relay(stage: &Stage, setup: &Setup<'_>) -> Outcome<Rc<Relay>> {
+pub(super) fn relay(stage: &Stage, setup: &Setup<'_>) -> Outcome<Rc<Relay>> {
     Ok(Rc::new(Relay::start(stage.relay(), setup)?))
 }
 
-fn with(more: &str) -> Setup<'_> {
+pub(super) fn with(more: &str) -> Setup<'_> {
     Setup { more, ..Setup::default() }
 }
 
 /// The package's, one with its defaults, and two without pipes.
 fn ours_alone(stage: &Stage) -> Outcome<Vec<Named>> {
-    use Form::{Multipart, Raw};
+    use Form::Raw;
     use Placement::{AsTheyLand, OneWorker, TwoWorkers};
     let packaged = relay(stage, &Setup { packaged: true, ..Setup::default() })?;
     let default = relay(stage, &Setup::default())?;
-    let chunks = relay(stage, &with("[memory]\npipes = 0\n"))?;
+    let chunks = relay(stage, &with(NO_PIPES))?;
     let small = relay(stage, &with("[memory]\npipes = 0\nchunk_bytes = \"256KiB\"\n"))?;
     Ok(placed(&[
         (PACKAGED, &packaged, AsTheyLand, Raw),
@@ -140,8 +147,6 @@ fn ours_alone(stage: &Stage) -> Outcome<Vec<Named>> {
         (TWO_WORKERS, &default, TwoWorkers, Raw),
         (CHUNKS_ONE, &chunks, OneWorker, Raw),
         (CHUNKS_TWO, &chunks, TwoWorkers, Raw),
-        (MULTIPART_ONE, &default, OneWorker, Multipart),
-        (MULTIPART_TWO, &default, TwoWorkers, Multipart),
     ]))
 }
 
@@ -154,7 +159,7 @@ fn ours_in_crowd(stage: &Stage) -> Outcome<Vec<Named>> {
     let most = Setup { packaged: true, ..with("[memory]\npipes = 64\n") };
     let most = relay(stage, &most)?;
     let pipes = relay(stage, &with("[memory]\npipes = 256\n"))?;
-    let chunks = relay(stage, &with("[memory]\npipes = 0\n"))?;
+    let chunks = relay(stage, &with(NO_PIPES))?;
     Ok(placed(&[
         (PACKAGED, &packaged, AsTheyLand, Raw),
         (PACKAGED_PIPES_64, &most, AsTheyLand, Raw),

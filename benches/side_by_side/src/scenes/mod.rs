@@ -1,6 +1,8 @@
 //! The scenes: the work that is done, the contenders that do it, and the metrics that are told of it.
 
+mod alignment;
 mod bulk;
+mod framed;
 mod https;
 mod idle;
 mod latency;
@@ -13,6 +15,7 @@ use crate::plan::Stage;
 use crate::sample::{Metric, Sample, is_of};
 use std::fmt;
 
+pub(crate) use alignment::{CHUNKED, FORMS, PLAIN};
 pub(crate) use resume::SPLICE;
 
 /// Names that goals speak of, too.
@@ -23,6 +26,10 @@ pub(crate) const ONE_WORKER: &str = "idontstore, one worker";
 pub(crate) const TWO_WORKERS: &str = "idontstore, two workers";
 pub(crate) const CHUNKS_ONE: &str = "idontstore, one worker, chunks";
 pub(crate) const CHUNKS_TWO: &str = "idontstore, two workers, chunks";
+pub(crate) const CHUNKED_ONE: &str = "idontstore, one worker, chunked body";
+pub(crate) const CHUNKED_TWO: &str = "idontstore, two workers, chunked body";
+pub(crate) const CHUNKED_CHUNKS_ONE: &str = "idontstore, one worker, chunked body, chunks";
+pub(crate) const CHUNKED_CHUNKS_TWO: &str = "idontstore, two workers, chunked body, chunks";
 pub(crate) const MULTIPART_ONE: &str = "idontstore, one worker, multipart";
 pub(crate) const MULTIPART_TWO: &str = "idontstore, two workers, multipart";
 pub(crate) const MESSAGES: &str = "idontstore, as they land, sent";
@@ -30,6 +37,7 @@ pub(crate) const EXCHANGES: &str = "idontstore, as they land, exchanges, acked";
 pub(crate) const PIPING: &str = "Piping Server (Node)";
 /// Families, whose contenders' names go on with how they are set up: others are measured in the best of them.
 pub(crate) const COPY: &str = "copy";
+pub(crate) const CHUNKING_COPY: &str = "chunking copy";
 pub(crate) const NGINX: &str = "nginx";
 pub(crate) const HAPROXY: &str = "HAProxy";
 pub(crate) const NGINX_ANSWER: &str = "nginx, same answer";
@@ -87,6 +95,8 @@ pub(crate) struct Scene {
 pub(crate) const SCENES: &[Scene] = &[
     bulk::ALONE,
     bulk::CROWD,
+    framed::SCENE,
+    alignment::SCENE,
     resume::SCENE,
     small::FRESH_1,
     small::FRESH_16,

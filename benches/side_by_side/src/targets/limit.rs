@@ -10,10 +10,10 @@ use crate::stream::Stream;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-fn bare(sender: TcpStream, receiver: TcpStream, bytes: u64) -> Outcome<Ends> {
+fn bare(sender: TcpStream, receiver: TcpStream, bytes: u64, heard: Expect) -> Outcome<Ends> {
     // The end that a sender hears is the relay's, once it has passed everything on.
     let sent = [Step::Payload(bytes), Step::Shutdown, Step::Hear(Expect::Bare(0))];
-    let received = [Step::Hear(Expect::Bare(bytes)), Step::Shutdown];
+    let received = [Step::Hear(heard), Step::Shutdown];
     Ok(Ends {
         sender: End::new(Stream::over(sender, None)?, sent),
         receiver: End::new(Stream::over(receiver, None)?, received),
@@ -32,7 +32,11 @@ impl Carrier for Running {
 
     fn open(&self, bytes: u64) -> Outcome<Ends> {
         let receiver = TcpStream::connect(self.address)?;
-        bare(TcpStream::connect(self.address)?, receiver, bytes)
+        let heard = match self.limit {
+            Limit::CopyChunked(_) => Expect::Chunks(bytes),
+            _ => Expect::Bare(bytes),
+        };
+        bare(TcpStream::connect(self.address)?, receiver, bytes, heard)
     }
 }
 
@@ -52,7 +56,7 @@ impl Carrier for Direct {
     fn open(&self, bytes: u64) -> Outcome<Ends> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let sender = TcpStream::connect(listener.local_addr()?)?;
-        bare(sender, listener.accept()?.0, bytes)
+        bare(sender, listener.accept()?.0, bytes, Expect::Bare(bytes))
     }
 }
 

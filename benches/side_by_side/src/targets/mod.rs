@@ -24,6 +24,8 @@ pub(crate) const WORKERS: usize = 2;
 pub(crate) enum Form {
     /// The body, with its length announced.
     Raw,
+    /// The body in a chunked coding.
+    Chunked,
     /// The file of a multipart form.
     Multipart,
 }

@@ -229,6 +229,51 @@ impl Relay {
         records.map(WorkerRecord::counters)
     }
 
+    /// Both ends of a transfer. The heads of request and answer are `stretch` bytes longer than they might be: by their
+    /// content type, and in a form by its boundary and its file's name.
+    pub(crate) fn open(
+        &self,
+        placement: Placement,
+        form: Form,
+        bytes: u64,
+        stretch: usize,
+    ) -> Outcome<Ends> {
+        let path = self.ask(1)?.pop().ok_or("no session")?;
+        let (receiver, sender) = self.pair(placement)?;
+        let get = [Step::Say(request("GET", &path, "")), Step::Hear(Expect::Payload(bytes))];
+        let stretch = "x".repeat(stretch);
+        let put = |fields: &str| {
+            request("PUT", &path, &format!("Content-Type: text/plain{stretch}\r\n{fields}"))
+        };
+        let mut put = match form {
+            Form::Raw => {
+                let head = put(&format!("Content-Length: {bytes}\r\n"));
+                vec![Step::Say(head), Step::Payload(bytes)]
+            }
+            Form::Chunked => {
+                let (chunks, rest) = payload::chunked(bytes);
+                let head = put("Transfer-Encoding: chunked\r\n");
+                vec![Step::Say(head), Step::Chunks(chunks), Step::Say(rest)]
+            }
+            Form::Multipart => {
+                let boundary = format!("{BOUNDARY}{stretch}");
+                let before = format!(
+                    "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; \
+                     filename=\"f{stretch}\"\r\n\r\n"
+                );
+                let after = format!("\r\n--{boundary}--\r\n");
+                let length = bytes + (before.len() + after.len()) as u64;
+                let fields = format!(
+                    "Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {length}\r\n"
+                );
+                let head = [request("POST", &path, &fields), before.into_bytes()].concat();
+                vec![Step::Say(head), Step::Payload(bytes), Step::Say(after.into_bytes())]
+            }
+        };
+        put.push(Step::Hear(Expect::Report(bytes)));
+        Ok(Ends { sender: End::new(sender, put), receiver: End::new(receiver, get) })
+    }
+
     /// Both ends of a transfer of which the receiver has the first `from` bytes.
     pub(crate) fn open_rest(&self, from: u64, total: u64) -> Outcome<Ends> {
         let path = self.ask(1)?.pop().ok_or("no session")?;
@@ -338,7 +383,11 @@ impl Carrier for Placed {
     }
 
     fn settings(&self) -> String {
-        let form = if self.form == Form::Multipart { "; a multipart form" } else { "" };
+        let form = match self.form {
+            Form::Raw => "",
+            Form::Chunked => "; a chunked body",
+            Form::Multipart => "; a multipart form",
+        };
         format!("{}; {}{form}", self.relay.settings, self.placement)
     }
 
@@ -350,29 +399,7 @@ impl Carrier for Placed {
     }
 
     fn open(&self, bytes: u64) -> Outcome<Ends> {
-        let path = self.relay.ask(1)?.pop().ok_or("no session")?;
-        let (receiver, sender) = self.relay.pair(self.placement)?;
-        let get = [Step::Say(request("GET", &path, "")), Step::Hear(Expect::Payload(bytes))];
-        let mut put = match self.form {
-            Form::Raw => {
-                let head = request("PUT", &path, &format!("Content-Length: {bytes}\r\n"));
-                vec![Step::Say(head), Step::Payload(bytes)]
-            }
-            Form::Multipart => {
-                let before = format!(
-                    "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n"
-                );
-                let after = format!("\r\n--{BOUNDARY}--\r\n");
-                let length = bytes + (before.len() + after.len()) as u64;
-                let fields = format!(
-                    "Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {length}\r\n"
-                );
-                let head = [request("POST", &path, &fields), before.into_bytes()].concat();
-                vec![Step::Say(head), Step::Payload(bytes), Step::Say(after.into_bytes())]
-            }
-        };
-        put.push(Step::Hear(Expect::Report(bytes)));
-        Ok(Ends { sender: End::new(sender, put), receiver: End::new(receiver, get) })
+        self.relay.open(self.placement, self.form, bytes, 0)
     }
 }
 
