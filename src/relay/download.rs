@@ -32,8 +32,8 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// The payload behind the head that `encoder` has written. `takes_pipes`: the payload is neither encrypted nor
-    /// framed, so it may be in pipes.
+    /// The payload behind the head that `encoder` has written. `takes_pipes`: the payload is not encrypted,
+    /// so it may be in pipes.
     pub(super) fn new(encoder: Encoder, takes_pipes: bool, now_ms: u64) -> Self {
         let counts = Counts::new(now_ms);
         Self { encoder, counts, takes_pipes, piece_taken: None, copied: None }
@@ -178,7 +178,7 @@ fn pour(
     left: usize,
 ) -> Result<(SendOutcome, bool), Refusal> {
     if !outbox.is_empty() {
-        return Ok((stream.send(&[IoSlice::new(outbox.rest())]), false));
+        return Ok((stream.send_ahead(outbox.rest()), false));
     }
     let mut failure = None;
     if copied.is_none() {

@@ -8,10 +8,6 @@ use crate::sys::RecvOutcome;
 use crate::sys::pipe::Pipe;
 use shm::{Buffer, PIPE_BYTES_MAX, Refusal, Reserved, SenderEnd};
 
-/// The shortest rest of a body for which a pipe pays. Bodies of 128 to 512 KiB, most of which are in the first chunk,
-/// cost the same with pipes and without; from 1 MiB on they cost less (measured).
-const PIPE_BYTES_MIN: u64 = 64 << 10;
-
 impl Env {
     /// The pipe, if the buffer is one.
     pub(super) fn pipe(&self, buffer: Buffer) -> Option<&'static Pipe> {
@@ -62,8 +58,8 @@ impl Env {
         window: &mut Window,
         most: usize,
     ) -> (RecvOutcome, u64) {
-        let left = usize::try_from(body.remaining_payload().unwrap_or(0)).unwrap_or(usize::MAX);
-        let most = left.min(most).min(PIPE_BYTES_MAX).min(self.budget.turn_bytes());
+        let run = usize::try_from(body.run_bytes().unwrap_or(0)).unwrap_or(usize::MAX);
+        let most = run.min(most).min(PIPE_BYTES_MAX).min(self.budget.turn_bytes());
         let got = stream.recv_into(pipe, most);
         let RecvOutcome::Bytes(bytes) = got else { return (got, 0) };
         body.pass(window, bytes);
@@ -71,9 +67,13 @@ impl Env {
     }
 }
 
-/// Whether the relay need not look at the bytes that come next, and enough come for a pipe. Urgent bytes have to be
-/// left out of a body, so the relay must read it then.
+/// Whether the relay need not look at the bytes that come next, and enough come for a pipe.
 pub(super) fn suits_pipe(body: &Body, stream: &Stream, inbox: &[u8]) -> bool {
-    let is_long = body.remaining_payload().is_some_and(|left| left >= PIPE_BYTES_MIN);
-    is_long && inbox.is_empty() && !stream.is_encrypted() && !stream.has_urgent()
+    body.run_bytes().is_some() && may_go_by_pipe(stream, inbox)
+}
+
+/// Whether the kernel can move the bytes that come next. Urgent bytes have to be left out of a body, so the relay
+/// must read it then.
+pub(super) fn may_go_by_pipe(stream: &Stream, inbox: &[u8]) -> bool {
+    inbox.is_empty() && !stream.is_encrypted() && !stream.has_urgent()
 }

@@ -277,7 +277,7 @@ impl Receiving {
             Some(_) if announced.length != Some(0) => Status::PartialContent,
             _ => Status::Ok,
         };
-        let takes_pipes = announced.length.is_some() && !io.stream.is_encrypted();
+        let takes_pipes = !io.stream.is_encrypted();
         if takes_pipes {
             receiver.take_pipes();
         }

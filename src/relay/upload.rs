@@ -8,7 +8,7 @@ use shm::{Buffer, Refusal, Reserved, SenderEnd, TakenBack};
 
 use super::bandwidth::Bandwidth;
 use super::body::Window;
-use super::pipes::suits_pipe;
+use super::pipes::{may_go_by_pipe, suits_pipe};
 use super::{Body, Cx, Env, Io};
 use crate::http::Fault;
 use crate::sys::RecvOutcome;
@@ -19,6 +19,9 @@ const SKIP_BYTES_MAX: u64 = 1 << 20;
 /// The cost of a byte of framing in bytes of payload: each byte of framing is looked at, and the payload between is
 /// moved.
 const FRAMING_COST: usize = 128;
+
+/// The longest framing between two chunks that is read by itself: the longest size, and some extension.
+const FRAMING_BYTES_MAX: usize = 64;
 
 /// Moves the payload of one sender.
 #[derive(Debug)]
@@ -69,25 +72,49 @@ impl Upload {
         bandwidth.allowance(cx.env, body.remaining_bytes().unwrap_or(u64::MAX), cx.now_ms)
     }
 
-    /// Reserves a chunk or a pipe, if none is being filled. It may be a pipe only once the attempt `has_begun`: the
-    /// first payload is for the receiver that is there by then, so it goes by chunk. `false`: there is no room.
+    /// Reserves a chunk or a pipe, if none is being filled. It is a pipe only if payload may go `by_pipe`. `false`: there
+    /// is no room.
     pub(super) fn reserve(
         &mut self,
         env: &Env,
         end: &mut SenderEnd,
         body: &mut Body,
         io: &Io<'_>,
-        has_begun: bool,
+        by_pipe: bool,
     ) -> Result<bool, Refusal> {
         if self.filling.is_some() {
             return Ok(true);
         }
-        let suits = has_begun && suits_pipe(body, io.stream, io.inbox);
-        let suits = suits && end.attach(env.shared())?.takes_pipes();
+        let suits = suits_pipe(body, io.stream, io.inbox) && by_pipe;
         let Some(mut filling) = env.reserve(end, suits)? else { return Ok(false) };
         let window = body.begin(env.segment.bytes_mut(&mut filling));
         self.filling = Some((filling, window));
         Ok(true)
+    }
+
+    /// Reads the framing between two chunks of a chunked body, and nothing behind it, so that the next chunk's payload
+    /// can go by pipe. `None`: no such framing comes next, or it is read together with payload.
+    pub(super) fn read_framing(
+        &mut self,
+        body: &mut Body,
+        io: &mut Io<'_>,
+    ) -> Option<Result<RecvOutcome, Fault>> {
+        let bytes = body.framing_between()?;
+        if self.filling.is_some() || !may_go_by_pipe(io.stream, io.inbox) {
+            return None;
+        }
+        let mut room = [0; FRAMING_BYTES_MAX];
+        let room = room.get_mut(..bytes)?;
+        let got = io.stream.recv(room);
+        let RecvOutcome::Bytes(bytes) = got else { return Some(Ok(got)) };
+        let framing = match body.read_framing(room.get(..bytes).unwrap_or_default()) {
+            Ok(bytes) => bytes,
+            Err(fault) => return Some(Err(fault)),
+        };
+        // The line is shorter than the last one: what stands behind it is read as if it had come now.
+        io.inbox.extend_from_slice(room.get(framing..bytes).unwrap_or_default());
+        self.count_read(bytes as u64);
+        Some(Ok(got))
     }
 
     /// Moves bytes into the chunk and decodes them there, or into the pipe: `most` of them.

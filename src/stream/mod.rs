@@ -181,6 +181,15 @@ impl Stream {
         }
     }
 
+    /// Writes `bytes`, as far as the socket takes them, ahead of bytes [from a pipe](Self::send_from): the kernel sends
+    /// them together.
+    pub fn send_ahead(&mut self, bytes: &[u8]) -> SendOutcome {
+        match self.tls {
+            None => self.socket.send_ahead(bytes),
+            Some(_) => SendOutcome::Broken,
+        }
+    }
+
     /// Writes what an earlier call has left; `SendOutcome::Bytes` means that nothing is left.
     pub fn flush(&mut self) -> SendOutcome {
         match &mut self.tls {

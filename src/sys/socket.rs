@@ -156,19 +156,29 @@ impl Socket {
 
     /// Writes `parts`, one after the other, as far as the socket takes them.
     pub fn send(&mut self, parts: &[IoSlice<'_>]) -> SendOutcome {
+        let mut filled = parts.iter().filter(|part| !part.is_empty());
+        self.send_by(|socket| match (filled.next(), filled.next()) {
+            // A single range needs no list of ranges.
+            (Some(only), None) => socket.write(only),
+            _ => socket.write_vectored(parts),
+        })
+    }
+
+    /// Writes `bytes`, as far as the socket takes them. The kernel sends them with the bytes that come right behind.
+    pub fn send_ahead(&mut self, bytes: &[u8]) -> SendOutcome {
+        let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+        self.send_by(|socket| SockRef::from(&*socket).send_with_flags(bytes, flags))
+    }
+
+    /// Sends by `write`.
+    fn send_by(&mut self, write: impl FnOnce(&mut TcpStream) -> io::Result<usize>) -> SendOutcome {
         if self.broken {
             return SendOutcome::Broken;
         }
         if !self.writable {
             return SendOutcome::WouldBlock;
         }
-        let mut filled = parts.iter().filter(|part| !part.is_empty());
-        let put = match (filled.next(), filled.next()) {
-            // A single range needs no list of ranges.
-            (Some(only), None) => self.socket.write(only),
-            _ => self.socket.write_vectored(parts),
-        };
-        match put {
+        match write(&mut self.socket) {
             Ok(n) => SendOutcome::Bytes(n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.writable = false;

@@ -119,8 +119,18 @@ impl Sending {
                 }
                 continue;
             }
-            let (has_begun, body) = (self.has_begun(), &mut self.request.body);
-            if !self.upload.reserve(cx.env, &mut self.end, body, io, has_begun)? {
+            let by_pipe = self.may_go_by_pipe(cx.env)?;
+            let body = &mut self.request.body;
+            if by_pipe && let Some(got) = self.upload.read_framing(body, io) {
+                match got {
+                    Ok(RecvOutcome::Bytes(bytes)) => moved += bytes + overhead(body, io),
+                    Ok(RecvOutcome::WouldBlock) => {}
+                    Ok(RecvOutcome::Eof | RecvOutcome::Broken) => return Ok(self.left(cx.env)),
+                    Err(fault) => return self.fail(cx, SenderOutcome::Fault(fault)),
+                }
+                continue;
+            }
+            if !self.upload.reserve(cx.env, &mut self.end, body, io, by_pipe)? {
                 return self.no_room(cx);
             }
             if let Phase::Body(reading) = &mut self.phase {
@@ -141,6 +151,13 @@ impl Sending {
             return self.finish(cx);
         }
         Ok(Turn::Again)
+    }
+
+    /// Whether payload may go by pipe. The first payload is for the receiver that is there by then, so it goes by chunk.
+    fn may_go_by_pipe(&mut self, env: &Env) -> Result<bool, Refusal> {
+        Ok(self.has_begun()
+            && !env.pipes.is_empty()
+            && self.end.attach(env.shared())?.takes_pipes())
     }
 
     /// Begins anew with what was taken back. `false`: the receiver has left before that.

@@ -42,6 +42,10 @@ pub struct Dechunker {
     body_bytes_max: u64,
     /// Payload bytes that chunks may still announce.
     body_bytes_left: u64,
+    /// Payload bytes of the chunk that began last.
+    chunk_bytes: u64,
+    /// Bytes of the line that this chunk began with, its end included.
+    last_line_bytes: u32,
     /// Bytes of the chunk line, or of all trailers, so far.
     line_bytes: u32,
     /// Extension bytes that no payload has made up for.
@@ -79,6 +83,8 @@ impl Dechunker {
             trailer_bytes_max,
             body_bytes_max,
             body_bytes_left: body_bytes_max,
+            chunk_bytes: 0,
+            last_line_bytes: 0,
             line_bytes: 0,
             extension_excess_bytes: 0,
         }
@@ -88,6 +94,52 @@ impl Dechunker {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Payload bytes that come next, before any framing.
+    #[must_use]
+    pub fn run_bytes(&self) -> u64 {
+        if let State::Payload { left } = self.state { left } else { 0 }
+    }
+
+    /// Payload bytes of the chunk that began last.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> u64 {
+        self.chunk_bytes
+    }
+
+    /// Counts `bytes` of the [run](Self::run_bytes), which the decoder does not see.
+    pub fn pass(&mut self, bytes: u64) {
+        if let State::Payload { left } = self.state {
+            let run = left.min(bytes);
+            self.take_payload(left, usize::try_from(run).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Bytes of the framing between two chunks, if it comes next and the next line is as long as the last one.
+    #[must_use]
+    pub fn framing_bytes(&self) -> Option<usize> {
+        let before_line = match self.state {
+            State::PayloadReturn => 2,
+            State::PayloadLineFeed => 1,
+            State::Size { digits: 0, .. } if self.last_line_bytes > 0 => 0,
+            _ => return None,
+        };
+        usize::try_from(self.last_line_bytes).ok().map(|line| line.saturating_add(before_line))
+    }
+
+    /// Reads framing from `bytes`, as far as payload. Returns how many bytes that was.
+    ///
+    /// # Errors
+    /// The first fault. The decoder is of no more use then.
+    pub fn read_framing(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            if matches!(self.state, State::Payload { .. } | State::Done) {
+                return Ok(at);
+            }
+            self.state = self.step(byte)?;
+        }
+        Ok(bytes.len())
     }
 
     /// Reads framing from `bytes` and moves the payload to their front. Bytes behind the end of the
@@ -182,7 +234,10 @@ impl Dechunker {
         let left = self.body_bytes_left.checked_sub(size);
         self.body_bytes_left =
             left.ok_or(Fault::BodyTooLarge { bytes_max: self.body_bytes_max })?;
+        // The line feed that ends the line is not counted before.
+        self.last_line_bytes = self.line_bytes.saturating_add(1);
         self.line_bytes = 0;
+        self.chunk_bytes = size;
         let share = u32::try_from(size.min(EXTENSION_BYTES_PER_CHUNK)).unwrap_or(0);
         self.extension_excess_bytes = self.extension_excess_bytes.saturating_sub(share);
         Ok(if size == 0 { State::TrailerStart } else { State::Payload { left: size } })

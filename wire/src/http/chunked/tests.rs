@@ -29,6 +29,33 @@ fn decode_cut(body: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), Fau
     Ok((payload, at, decoder.is_done()))
 }
 
+/// Decodes with the framing between chunks read by itself and their payload passed by, where the decoder says what comes.
+/// Returns payload and the bytes left over.
+fn decode_passing(body: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), Fault> {
+    let mut decoder = decoder();
+    let (mut payload, mut at) = (Vec::new(), 0);
+    let mut cuts = cuts.iter().copied().cycle();
+    while at < body.len() && !decoder.is_done() {
+        let bytes = (body.len() - at).min(cuts.next().unwrap());
+        if let Some(framing) = decoder.framing_bytes() {
+            let read = decoder.read_framing(&body[at..at + bytes.min(framing)])?;
+            assert!(read > 0);
+            at += read;
+        } else if decoder.run_bytes() > 0 {
+            let run = bytes.min(usize::try_from(decoder.run_bytes()).unwrap());
+            decoder.pass(run as u64);
+            payload.extend_from_slice(&body[at..at + run]);
+            at += run;
+        } else {
+            let mut piece = body[at..at + bytes].to_vec();
+            let decoded = decoder.decode(&mut piece)?;
+            payload.extend_from_slice(&piece[..decoded.payload]);
+            at += decoded.consumed;
+        }
+    }
+    Ok((payload, at, decoder.is_done()))
+}
+
 fn encode(chunks: &[(Vec<u8>, String)], trailers: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for (payload, extension) in chunks {
@@ -69,7 +96,20 @@ proptest! {
         let payload: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.0.clone()).collect();
         for cuts in [&cuts[..], &[1], &[body.len()]] {
             prop_assert_eq!(decode_cut(&body, cuts), Ok((payload.clone(), ends, true)));
+            prop_assert_eq!(decode_passing(&body, cuts), Ok((payload.clone(), ends, true)));
         }
+    }
+
+    #[test]
+    fn a_fault_is_found_though_payload_passes_by(
+        mut body in prop::collection::vec(chunk(), 1..4).prop_map(|chunks| encode(&chunks, "A: b\r\n")),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cuts in prop::collection::vec(1usize..50, 1..20),
+    ) {
+        let at = at.index(body.len());
+        body[at] = byte;
+        prop_assert_eq!(decode_passing(&body, &cuts), decode_cut(&body, &[1]));
     }
 
     #[test]
@@ -146,4 +186,23 @@ fn trailers_are_bounded_and_dropped() {
     let body = format!("0\r\n{}\r\n", "A: b\r\n".repeat(171));
     let refused = decode_cut(body.as_bytes(), &[7]);
     assert_eq!(refused, Err(Fault::TrailerTooLong { bytes_max: 1024 }));
+}
+
+#[test]
+fn the_framing_between_chunks_is_as_long_as_before() {
+    let mut decoder = decoder();
+    assert_eq!(decoder.framing_bytes(), None, "no line has come yet");
+    decoder.decode(&mut b"5\r\nhello".to_vec()).unwrap();
+    assert_eq!(decoder.framing_bytes(), Some(5));
+    assert_eq!(decoder.read_framing(b"\r"), Ok(1));
+    assert_eq!(decoder.framing_bytes(), Some(4));
+    assert_eq!(decoder.read_framing(b"\n"), Ok(1));
+    assert_eq!(decoder.framing_bytes(), Some(3));
+    assert_eq!(decoder.read_framing(b"7\r\nhello"), Ok(3), "payload is left alone");
+    assert_eq!((decoder.framing_bytes(), decoder.run_bytes()), (None, 7));
+    decoder.pass(7);
+    assert_eq!(decoder.read_framing(b"\r\n10"), Ok(4));
+    assert_eq!(decoder.framing_bytes(), None, "the line is longer than the last one");
+    assert_eq!(decoder.read_framing(b"\r\n"), Ok(2));
+    assert_eq!(decoder.run_bytes(), 16);
 }
