@@ -19,9 +19,8 @@ pub(super) struct Generation {
 /// The phase of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The supervisor opens its resources. No other event comes in between.
     Preparing,
-    /// The generation is not wanted any more, but its resources are still being opened.
-    Unwanted,
     Forking,
     /// All workers are forked, and not all have said yet that they serve.
     Starting {
@@ -148,14 +147,7 @@ impl Generation {
 
     /// Stops replacing workers. Returns the living workers that have to be told.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = WorkerId> {
-        let is_news = !matches!(self.phase, Phase::Preparing | Phase::Unwanted | Phase::Draining);
-        match self.phase {
-            Phase::Preparing => self.phase = Phase::Unwanted,
-            Phase::Forking | Phase::Starting { .. } | Phase::Serving => {
-                self.phase = Phase::Draining
-            }
-            Phase::Unwanted | Phase::Draining => {}
-        }
+        let is_news = std::mem::replace(&mut self.phase, Phase::Draining) != Phase::Draining;
         self.workers.retain(|it| matches!(it.state, State::Forking | State::Alive { .. }));
         self.alive().filter(move |_| is_news)
     }

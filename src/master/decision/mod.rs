@@ -385,7 +385,7 @@ impl Decider {
             Phase::Starting { ends_ms } if now_ms >= ends_ms => {
                 self.give_up(id, "its workers did not start to serve within start_timeout");
             }
-            Phase::Starting { .. } | Phase::Preparing | Phase::Unwanted | Phase::Draining => {}
+            Phase::Starting { .. } | Phase::Preparing | Phase::Draining => {}
         }
     }
 }

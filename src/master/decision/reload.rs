@@ -81,10 +81,6 @@ impl Decider {
     pub(super) fn prepared(&mut self, id: GenerationId, terms: Terms, now_ms: u64) {
         let (free, is_draining) = (self.free_records(), self.is_draining());
         let Some(generation) = self.generation(id) else { return };
-        if generation.phase == Phase::Unwanted {
-            generation.phase = Phase::Draining;
-            return;
-        }
         generation.phase = Phase::Forking;
         generation.terms = terms;
         if terms.workers > free.len() && !is_draining {

@@ -111,14 +111,39 @@ impl World {
     }
 
     fn happens(&mut self, event: Event) {
+        let mut prepared = None;
         for action in self.decider.step(event, self.now_ms) {
-            if action == Action::Replace {
-                self.check();
-                return self.replace();
+            match action {
+                Action::Replace => {
+                    self.check();
+                    return self.replace();
+                }
+                Action::Prepare(id) => {
+                    assert!(prepared.replace(self.prepare(id)).is_none(), "two reloads at a time");
+                }
+                action => self.take(action),
             }
-            self.take(action);
         }
-        self.check();
+        match prepared {
+            Some(event) => self.happens(event),
+            None => self.check(),
+        }
+    }
+
+    /// Opens what a generation needs. The result is the next event, as the supervisor does it.
+    fn prepare(&mut self, generation: GenerationId) -> Event {
+        if self.fails() {
+            return Event::NotPrepared { generation, why: "bad".to_owned() };
+        }
+        let terms = terms(&mut self.random);
+        self.prepared.insert(generation, terms);
+        let most = self.generations_max;
+        assert!(self.prepared.len() <= most, "more than {most} generations");
+        Event::Prepared { generation, terms }
+    }
+
+    fn fails(&mut self) -> bool {
+        !self.calm && self.random.one_in(8)
     }
 
     /// The replacement is the last action, and its result is known at once.
@@ -140,9 +165,7 @@ impl World {
     /// Does what is asked for, or puts it off where that takes its time.
     fn take(&mut self, action: Action) {
         match action {
-            Action::Prepare(_) | Action::Fork { .. } | Action::Try => {
-                self.under_way.push_back(action);
-            }
+            Action::Fork { .. } | Action::Try => self.under_way.push_back(action),
             Action::Serve(id) => {
                 assert!(self.listening, "serves when nobody listens");
                 let terms = self.prepared[&id];
@@ -159,7 +182,7 @@ impl World {
                 assert!(self.processes.values().filter(its).all(|it| it.told.is_some()));
             }
             Action::NoUpgrade(_) => self.under_way.retain(|it| *it != Action::Try),
-            Action::Replace => unreachable!(),
+            Action::Prepare(_) | Action::Replace => unreachable!(),
             Action::Send { record, command } => {
                 let process = self.processes.get_mut(&record.index());
                 process.expect("it lives").told = Some(command);
@@ -183,10 +206,8 @@ impl World {
     }
 
     fn check(&self) {
-        let to_come = self.under_way.iter().filter(|it| matches!(it, Action::Prepare(_))).count();
-        assert!(to_come <= 1, "two reloads at a time");
         let living = self.decider.generations.len();
-        assert!(living <= self.prepared.len() + to_come, "unknown generations");
+        assert!(living <= self.prepared.len(), "unknown generations");
         let accepting: BTreeSet<GenerationId> = self
             .processes
             .values()
@@ -208,18 +229,8 @@ impl World {
     /// The first thing that is under way comes to its end.
     fn finish_one(&mut self) {
         let Some(action) = self.under_way.pop_front() else { return };
-        let fails = !self.calm && self.random.one_in(8);
+        let fails = self.fails();
         let event = match action {
-            Action::Prepare(generation) if fails => {
-                Event::NotPrepared { generation, why: "bad".to_owned() }
-            }
-            Action::Prepare(generation) => {
-                let terms = terms(&mut self.random);
-                self.prepared.insert(generation, terms);
-                let most = self.generations_max;
-                assert!(self.prepared.len() <= most, "more than {most} generations");
-                Event::Prepared { generation, terms }
-            }
             Action::Fork { record, .. } if fails => {
                 Event::NotForked { record, why: "no memory".to_owned() }
             }
