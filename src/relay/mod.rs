@@ -19,7 +19,6 @@ mod pipes;
 mod pressure;
 mod receiving;
 mod refused;
-mod send_request;
 mod sending;
 mod stall;
 mod turn;
@@ -34,8 +33,7 @@ pub use pairing::{Offer, has_all, was_delivered};
 pub use pressure::Pressure;
 pub use receiving::{ReceiveRequest, Receiving};
 pub use refused::Refused;
-pub use send_request::SendRequest;
-pub use sending::Sending;
+pub use sending::{SendRequest, Sending};
 pub use turn::{Cx, Io, Received, Turn};
 
 use crate::access::AccessLog;
