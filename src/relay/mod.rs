@@ -8,7 +8,6 @@
 mod answering;
 mod bandwidth;
 mod body;
-mod budget;
 mod delivery;
 mod download;
 mod local_bell;
@@ -26,7 +25,6 @@ mod upload;
 mod waiting;
 
 pub use body::Body;
-pub use budget::Budget;
 pub use local_bell::LocalBell;
 pub use outbox::Outbox;
 pub use pairing::{Offer, has_all, was_delivered};
@@ -34,7 +32,7 @@ pub use pressure::Pressure;
 pub use receiving::{ReceiveRequest, Receiving};
 pub use refused::Refused;
 pub use sending::{SendRequest, Sending};
-pub use turn::{Cx, Io, Received, Turn};
+pub use turn::{Budget, Cx, Io, Received, Turn};
 
 use crate::access::AccessLog;
 use crate::api::Api;
