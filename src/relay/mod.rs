@@ -10,7 +10,6 @@ mod bandwidth;
 mod body;
 mod delivery;
 mod download;
-mod local_bell;
 mod outbox;
 mod pace;
 mod pairing;
@@ -25,7 +24,6 @@ mod upload;
 mod waiting;
 
 pub use body::Body;
-pub use local_bell::LocalBell;
 pub use outbox::Outbox;
 pub use pairing::{Offer, has_all, was_delivered};
 pub use pressure::Pressure;
@@ -45,13 +43,15 @@ use nix::sys::eventfd::EventFd;
 use shm::{
     End, LaneEnd, LaneRef, Owner, Payer, Refusal, Segment, Shared, State, Told, WorkerRecord,
 };
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// The time after which a transfer that waits for its peer has a turn though no bell rang: a bell may die with its
 /// ringer.
 const LOOK_ANYWAY_MS: u64 = 1000;
 
-/// The environment of a worker's transfers.
+/// The environment of a worker's transfers. `pipes`, `pressure` and `waiting` add the calls of their own subjects.
 #[derive(Debug)]
 pub struct Env {
     /// The shared memory.
@@ -149,5 +149,28 @@ impl Env {
         if sleeps && let Some(waker) = self.wakers.get(owner.worker.index()) {
             wake(waker);
         }
+    }
+}
+
+/// The bell within a worker. If both parties of a session are connected to the same worker, news need no doorbell in
+/// shared memory, and no process is woken. Transfers ring it deep in the worker's calls, and the worker's loop hears it
+/// between two turns.
+#[derive(Debug, Default)]
+pub struct LocalBell {
+    slots: RefCell<VecDeque<u32>>,
+}
+
+impl LocalBell {
+    /// Session `slot` has news.
+    fn ring(&self, slot: u32) {
+        let mut slots = self.slots.borrow_mut();
+        if slots.back() != Some(&slot) {
+            slots.push_back(slot);
+        }
+    }
+
+    /// The session that was rung for first and is not heard yet.
+    pub fn hear(&self) -> Option<u32> {
+        self.slots.borrow_mut().pop_front()
     }
 }
