@@ -293,7 +293,7 @@ impl<'a> Pool<'a> {
 
     /// Gives back a buffer that `tag` holds, a pipe as dirty. Refused if another tag holds it.
     pub(crate) fn release(&self, buffer: Buffer, tag: Tag) -> Result<(), Refusal> {
-        self.give_back(buffer, tag, self.given_up(buffer.kind()))
+        self.give_back(buffer, tag, self.after_use(buffer.kind()))
     }
 
     /// Gives back a buffer that `tag` holds and that is empty: the receiver has taken all that was in it, or nothing
@@ -315,7 +315,7 @@ impl<'a> Pool<'a> {
         for kind in Kind::ALL {
             let tags = self.shelf(kind).tags.iter();
             for word in tags.filter(|word| word.load(Ordering::Relaxed) == tag.to_bits()) {
-                let free = self.given_up(kind);
+                let free = self.after_use(kind);
                 // A failure means that another process freed the buffer meanwhile, which is the aim.
                 let _ = word.compare_exchange(
                     tag.to_bits(),
@@ -328,7 +328,7 @@ impl<'a> Pool<'a> {
     }
 
     /// The tag of a buffer that is given back, whatever it holds.
-    fn given_up(&self, kind: Kind) -> u64 {
+    fn after_use(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Chunk => FREE,
             Kind::Pipe => {

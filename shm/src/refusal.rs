@@ -1,7 +1,7 @@
 //! A refusal: why a process turned down a value that it read from shared memory.
 //!
 //! Every process that maps the segment can write to it, so a process checks whatever it reads there before it uses
-//! it. A refusal means that some process wrote what the protocol does not allow: the caller gives up the transfer it
+//! it. A refusal means that some process wrote what the protocol does not allow: the caller ends the transfer it
 //! was serving and touches nothing else.
 
 use std::fmt;

@@ -138,7 +138,7 @@ fn a_sender_that_leaves_with_what_it_took_back_gives_it_up() {
     let (mut sender, _dead) = begin(&segment, at);
     sweep(shared, 1);
     for (chunk, _) in take_back(shared, &mut sender) {
-        sender.attach(shared).unwrap().give_up(chunk).unwrap();
+        sender.attach(shared).unwrap().give_back(chunk).unwrap();
     }
     shared.leave_sender(sender, None).unwrap();
     assert_eq!(shared.census(), NOTHING_HELD);

@@ -114,7 +114,7 @@ impl Trial {
     }
 
     /// Kills the trial, and returns its process to be reaped.
-    pub(super) fn abandon(self) -> Child {
+    pub(super) fn kill(self) -> Child {
         process::send(&self.child, Signal::SIGKILL);
         self.child
     }

@@ -65,7 +65,7 @@ pub(super) struct Supervisor {
     workers: Workers,
     trial: Option<Trial>,
     /// Trials that were killed and are not reaped yet.
-    abandoned: Vec<Child>,
+    killed_trials: Vec<Child>,
     /// Set as long as the serving workers are the previous program's.
     old_workers: Option<OldWorkers>,
     /// Why the first workers did not start to serve.
@@ -133,7 +133,7 @@ impl Supervisor {
             current,
             workers,
             trial: None,
-            abandoned: Vec::new(),
+            killed_trials: Vec::new(),
             old_workers: None,
             failure: None,
             stoppers: Vec::new(),
@@ -193,7 +193,7 @@ impl Supervisor {
             });
         }
         self.reap();
-        self.abandoned.retain(|child| process::reap(child).is_none());
+        self.killed_trials.retain(|child| process::reap(child).is_none());
         self.reap_strangers();
         if let Some(outcome) = self.trial.as_mut().and_then(Trial::outcome) {
             self.trial = None;
@@ -218,7 +218,7 @@ impl Supervisor {
         let mut fds = vec![PollFd::new(self.outside.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.workers.poll_fds());
         fds.extend(self.trial.iter().map(Trial::poll_fd));
-        let ended = self.abandoned.iter().map(|child| child.pidfd.as_fd());
+        let ended = self.killed_trials.iter().map(|child| child.pidfd.as_fd());
         fds.extend(ended.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN)));
         fds.extend(self.outside.control.iter().flat_map(control::Server::poll_fds));
         let asked_ms = self.outside.control.as_ref().and_then(control::Server::due_ms);
@@ -263,7 +263,7 @@ impl Supervisor {
     fn reap_strangers(&self) {
         let trial = self.trial.iter().map(Trial::pid);
         let own = self.workers.processes().iter().map(|it| it.child.pid).chain(trial);
-        let own: Vec<Pid> = own.chain(self.abandoned.iter().map(|it| it.pid)).collect();
+        let own: Vec<Pid> = own.chain(self.killed_trials.iter().map(|it| it.pid)).collect();
         process::reap_all_but(&own);
     }
 
@@ -366,7 +366,7 @@ impl Supervisor {
             }
             Action::NoUpgrade(why) => {
                 tracing::error!("upgrade failed, nothing has changed: {why}");
-                self.abandoned.extend(self.trial.take().map(Trial::abandon));
+                self.killed_trials.extend(self.trial.take().map(Trial::kill));
             }
             Action::Replace => return Some(self.replace()),
         }

@@ -30,7 +30,7 @@ impl Env {
         match filling.buffer() {
             // The pipe holds another transfer's bytes, though the segment's words say that it is empty.
             Buffer::Pipe(index) if !self.pipes.get(index).is_some_and(Pipe::is_empty) => {
-                end.attach(self.shared())?.give_up(filling)?;
+                end.attach(self.shared())?.give_back(filling)?;
                 end.attach(self.shared())?.reserve()
             }
             _ => Ok(Some(filling)),

@@ -293,7 +293,7 @@ impl Receiving {
         Ok(true)
     }
 
-    /// Gives up the place. Returns the request, for another try.
+    /// Leaves the place. Returns the request, for another try.
     pub fn leave(self, env: &Env) -> (ReceiveRequest, Result<(), Refusal>) {
         let lane = self.lane();
         let left = env.shared().leave_receiver(self.end);

@@ -294,7 +294,7 @@ impl Sending {
             Wait::Expired => return Ok(self.over(cx.env, SenderOutcome::Ended(End::Expired))),
             Wait::NobodyCame => return Ok(self.over(cx.env, SenderOutcome::NobodyCame)),
         };
-        if self.upload.holds_payload() && self.gives_up_payload(cx)? {
+        if self.upload.holds_payload() && self.yields_payload(cx)? {
             cx.env.count(Tally::Limit(Limit::Stalled));
             return Ok(self.over(cx.env, SenderOutcome::NoChunk));
         }
@@ -303,7 +303,7 @@ impl Sending {
     }
 
     /// Whether a sender that waits with payload in its hands has done so for too long, and others need the chunk.
-    fn gives_up_payload(&mut self, cx: Cx<'_>) -> Result<bool, Refusal> {
+    fn yields_payload(&mut self, cx: Cx<'_>) -> Result<bool, Refusal> {
         let Phase::Receiver { filled_since_ms } = &mut self.phase else { return Ok(false) };
         let since = *filled_since_ms.get_or_insert(cx.now_ms);
         let patience = millis(cx.env.config.timeouts.stall_timeout);
@@ -400,7 +400,7 @@ impl Sending {
         Turn::Over(Report { outcome, delivered, relayed, resume_at })
     }
 
-    /// Gives up the place and everything held with it.
+    /// Leaves the place, and gives back everything held with it.
     pub fn leave(mut self, env: &Env) -> Result<(), Refusal> {
         let lane = self.lane();
         let filling = self.upload.leave(env, &mut self.end);

@@ -22,7 +22,7 @@ impl Stall {
         Self { began_ms: now_ms, began_at: position }
     }
 
-    /// Whether `end`, whose receiver has acknowledged `position` bytes, is to give up what its lane holds.
+    /// Whether `end`, whose receiver has acknowledged `position` bytes, gives up, as others need what its lane holds.
     pub(super) fn gives_up(
         &mut self,
         env: &Env,
@@ -40,7 +40,7 @@ impl Stall {
             return false;
         }
         let wide_factor = env.config.limits.wide_network_factor;
-        // A lane whose words are refused is given up by its next turn.
+        // If the words of a lane are refused, its next turn ends the transfer.
         end.attach(env.shared()).and_then(|end| end.yields_chunk(wide_factor)).unwrap_or(false)
     }
 

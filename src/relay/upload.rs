@@ -207,7 +207,7 @@ impl Upload {
         body.end(env.segment.bytes_mut(&mut filling), &window);
         let mut sender = end.attach(env.shared())?;
         if window.payload.is_empty() {
-            sender.put_back(filling)?;
+            sender.give_back_empty(filling)?;
             return Ok(false);
         }
         env.record.add_bytes_in(window.payload.len());
@@ -220,7 +220,7 @@ impl Upload {
         self.taken_back = taken_back;
     }
 
-    /// Publishes the buffers that were taken back. An error leaves the rest here, and it is given up with the place.
+    /// Publishes the buffers that were taken back. An error leaves the rest here, and it is given back with the place.
     pub(super) fn publish_again(&mut self, env: &Env, end: &mut SenderEnd) -> Result<(), Refusal> {
         while let Some((chunk, payload)) = self.taken_back.pop() {
             end.attach(env.shared())?.publish(chunk, payload);
@@ -228,12 +228,12 @@ impl Upload {
         Ok(())
     }
 
-    /// Gives up the buffers that were taken back. Returns the buffer that was being filled, which is given back with
+    /// Gives back the buffers that were taken back. Returns the buffer that was being filled, which is given back with
     /// the place.
     pub(super) fn leave(self, env: &Env, end: &mut SenderEnd) -> Option<Reserved> {
         for (chunk, _) in self.taken_back {
             // A chunk that is refused here is not ours any more. The place must be left anyway.
-            let _ = end.attach(env.shared()).and_then(|sender| sender.give_up(chunk));
+            let _ = end.attach(env.shared()).and_then(|sender| sender.give_back(chunk));
         }
         self.filling.map(|(filling, _)| filling)
     }

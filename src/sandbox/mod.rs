@@ -93,7 +93,7 @@ pub struct Shared {
 pub fn enter(user: &User, shared: Option<&Shared>) -> Result<(), SandboxError> {
     let failed = |errno| SandboxError::User { name: user.name.clone(), errno };
     user.become_it().map_err(failed)?;
-    match user::give_up_capabilities() {
+    match user::drop_capabilities() {
         // A service manager may forbid the call to a user that never had capabilities, or has one to open ports. Then
         // no call is left that a capability would help.
         Err(errno) if !geteuid().is_root() => {

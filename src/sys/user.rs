@@ -147,8 +147,8 @@ struct CapabilityHeader {
     pid: libc::c_int,
 }
 
-/// Gives up all capabilities, also those of a process that is not root.
-pub fn give_up_capabilities() -> Result<(), Errno> {
+/// Drops all capabilities, also those of a process that is not root.
+pub fn drop_capabilities() -> Result<(), Errno> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     // Effective, permitted and inheritable, twice.
     let none = [0u32; 6];

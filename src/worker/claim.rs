@@ -117,7 +117,7 @@ impl Claim {
         Claimed::No(error)
     }
 
-    /// Gives up the claim.
+    /// Ends the claim.
     pub(super) fn leave(&self, env: &Env) {
         if self.requests > 0 {
             // A refusal means that no holder will be asked to give way.

@@ -166,10 +166,10 @@ impl Connection {
         Turn::Again
     }
 
-    /// Gives up everything that the connection holds.
+    /// Leaves the place that the connection holds, and gives back its permit.
     pub(super) fn close(&mut self, env: &Env) {
         if let State::Transaction(transaction) = &mut self.state {
-            transaction.abandon(env, self.outbox.rest().len());
+            transaction.close(env, self.outbox.rest().len());
         }
         self.report_watch.close(env, &self.stream, &self.outbox);
         self.admission.release(env);

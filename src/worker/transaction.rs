@@ -336,7 +336,7 @@ impl Transaction {
     }
 
     /// Ends without an answer, if none was given.
-    pub(super) fn abandon(&mut self, env: &Env, unwritten_bytes: usize) {
+    pub(super) fn close(&mut self, env: &Env, unwritten_bytes: usize) {
         self.log_parting(env, unwritten_bytes);
         self.leave(env);
     }

@@ -146,12 +146,12 @@ impl<'a> Sender<'a> {
     }
 
     /// Gives back a buffer that is still empty.
-    pub fn put_back(&self, reserved: Reserved) -> Result<(), Refusal> {
+    pub fn give_back_empty(&self, reserved: Reserved) -> Result<(), Refusal> {
         self.pool.release_empty(reserved.buffer, self.end.tag)
     }
 
     /// Gives back what may have something in it that will not be published.
-    pub fn give_up(&self, reserved: Reserved) -> Result<(), Refusal> {
+    pub fn give_back(&self, reserved: Reserved) -> Result<(), Refusal> {
         self.pool.release(reserved.buffer, self.end.tag)
     }
 
@@ -259,7 +259,7 @@ impl<'a> Sender<'a> {
     pub(crate) fn release(&mut self, reserved: Option<Reserved>) -> Result<(), Refusal> {
         self.cancel_request();
         if let Some(reserved) = reserved {
-            self.give_up(reserved)?;
+            self.give_back(reserved)?;
         }
         self.shed()
     }

@@ -71,7 +71,7 @@ fn a_session_that_ends_meanwhile_is_freed_once() {
         for (chunk, _) in
             sender.attach(&shared).unwrap().rewind().unwrap().expect("nothing was taken")
         {
-            sender.attach(&shared).unwrap().give_up(chunk).unwrap();
+            sender.attach(&shared).unwrap().give_back(chunk).unwrap();
         }
         shared.leave_sender(sender, None).unwrap();
         ender.join().unwrap();

@@ -47,8 +47,8 @@ impl World<'_> {
     fn check_lane(&self, model: &mut LaneModel) {
         let held = model.held().count();
         assert!(held <= LANE_CHUNKS, "{held} chunks and pipes in one lane");
-        let abandoned = [model.sender.holder(), model.receiver.holder()] == [None, None];
-        assert!(!abandoned || (held == 0 && !model.begun), "nobody cleans");
+        let is_empty = [model.sender.holder(), model.receiver.holder()] == [None, None];
+        assert!(!is_empty || (held == 0 && !model.begun), "nobody cleans");
         if let Place::Held { end, .. } = &model.sender {
             self.check_end(end, model);
             assert_eq!(self.shared.rival(end.lane(), Role::Sender), Ok(model.rivals[0]));

@@ -93,11 +93,11 @@ impl World<'_> {
         takes
     }
 
-    pub(crate) fn put_back(&mut self, lane: Lane) {
+    pub(crate) fn give_back_empty(&mut self, lane: Lane) {
         let model = self.slots[lane.0].lane(lane.1);
         let Some(sender) = model.sender.end() else { return };
         let Some(reserved) = model.reserved.take() else { return };
-        sender.attach(self.shared).unwrap().put_back(reserved).unwrap();
+        sender.attach(self.shared).unwrap().give_back_empty(reserved).unwrap();
     }
 
     pub(crate) fn publish(&mut self, lane: Lane, range: std::ops::Range<usize>) {

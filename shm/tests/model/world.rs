@@ -105,7 +105,7 @@ impl<'a> World<'a> {
             Step::SetGuest { session, guest } => self.set_guest(session, guest),
             Step::Begin { lane } => self.begin(lane),
             Step::Reserve { lane, by_pipe } => self.reserve(lane, by_pipe),
-            Step::PutBack { lane } => self.put_back(lane),
+            Step::PutBack { lane } => self.give_back_empty(lane),
             Step::Publish { lane, start, bytes } => self.publish(lane, start..start + bytes),
             Step::WaitForRoom { lane } => self.wait_for_room(lane),
             Step::Shed { lane } => self.shed(lane),
@@ -405,12 +405,12 @@ impl<'a> World<'a> {
 
     /// A worker that remains in an attempt may be told of it once more: the dead worker may have been about to.
     fn assert_may_be_told(&self, (slot, peer): (u32, Owner)) {
-        let abandoned = self.slots[slot as usize].lanes.iter().any(|lane| {
+        let has_left = self.slots[slot as usize].lanes.iter().any(|lane| {
             let holders = [lane.sender.holder(), lane.receiver.holder()];
             let holds = holders.into_iter().flatten().any(|worker| self.owner(worker) == peer);
             holds && lane.begun && holders.contains(&None)
         });
-        assert!(abandoned, "{peer:?} was told in slot {slot} of nothing");
+        assert!(has_left, "{peer:?} was told in slot {slot} of nothing");
     }
 
     fn meet(&mut self, session: usize, direction: Direction, sender: usize, receiver: usize) {

@@ -199,12 +199,12 @@ impl Decider {
             Event::Upgrade(asker) => self.ask_for_upgrade(asker),
             Event::Stop { graceful, asker } => self.stop(graceful, asker, now_ms),
             Event::Drain => {
-                self.give_up_plans("all workers drain instead");
+                self.cancel_plans("all workers drain instead");
                 self.drain_all();
             }
             Event::Prepared { generation, terms } => self.prepared(generation, terms, now_ms),
             Event::NotPrepared { generation, why } => {
-                self.give_up(generation, &why);
+                self.abandon(generation, &why);
                 // There is nothing to let go.
                 self.generations.retain(|it| it.id != generation);
             }
@@ -216,7 +216,7 @@ impl Decider {
                 self.ended(record, "a worker died before it served: see the log", now_ms)
             }
             Event::Tried(outcome) => self.tried(outcome),
-            Event::NotReplaced(why) => self.give_up_upgrade(&why),
+            Event::NotReplaced(why) => self.cancel_upgrade(&why),
             Event::Tick => {}
         }
         self.settle(now_ms);
@@ -301,7 +301,7 @@ impl Decider {
         let (id, is_needed) = (generation.id, generation.is_in_the_making());
         generation.ended(record, now_ms);
         if is_needed {
-            self.give_up(id, why);
+            self.abandon(id, why);
         }
     }
 
@@ -310,7 +310,7 @@ impl Decider {
         if graceful && self.stopping.is_some() {
             return;
         }
-        self.give_up_plans(STOPPING);
+        self.cancel_plans(STOPPING);
         if self.stopping.is_none() {
             self.actions.push(Action::CloseListeners);
         }
@@ -327,11 +327,11 @@ impl Decider {
         self.actions.extend(alive.map(|record| Action::Send { record, command }));
     }
 
-    /// Gives up everything that was planned.
-    fn give_up_plans(&mut self, why: &str) {
+    /// Cancels everything that was planned.
+    fn cancel_plans(&mut self, why: &str) {
         self.finish_retirement();
-        self.give_up_upgrade(why);
-        self.give_up_reloads(why);
+        self.cancel_upgrade(why);
+        self.cancel_reloads(why);
     }
 
     /// Derives all actions that the present state demands.
@@ -383,7 +383,7 @@ impl Decider {
             },
             Phase::Starting { .. } if generation.is_complete() => self.serve(id, now_ms),
             Phase::Starting { ends_ms } if now_ms >= ends_ms => {
-                self.give_up(id, "its workers did not start to serve within start_timeout");
+                self.abandon(id, "its workers did not start to serve within start_timeout");
             }
             Phase::Starting { .. } | Phase::Preparing | Phase::Draining => {}
         }

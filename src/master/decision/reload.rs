@@ -1,6 +1,6 @@
 //! How one generation of workers follows another. The supervisor reads and opens it (`Prepare`) and forks its workers
 //! one by one. When all of them serve, it takes over (`Serve`). The previous generation is told to drain, and when it
-//! accepts no more, the reload is done. A generation is let go (`Discard`) with its last worker.
+//! accepts no more, the reload is done. A generation is discarded with its last worker.
 
 use super::{
     Action, Asker, Command, Decider, Generation, GenerationId, Outcome, PATIENCE_MS, Phase,
@@ -85,7 +85,7 @@ impl Decider {
         generation.terms = terms;
         if terms.workers > free.len() && !is_draining {
             let (count, free) = (terms.workers, free.len());
-            self.give_up(
+            self.abandon(
                 id,
                 &format!("{count} workers need more worker records than the {free} that are free"),
             );
@@ -94,7 +94,7 @@ impl Decider {
         if terms.workers > free.len() {
             // The reload is prepared again once there is room, so its askers get the configuration of that moment.
             let askers = std::mem::take(&mut generation.askers);
-            self.give_up(id, "the reload waits for worker records until workers have drained");
+            self.abandon(id, "the reload waits for worker records until workers have drained");
             self.queue_all(askers, terms.workers, now_ms);
             return;
         }
@@ -110,8 +110,8 @@ impl Decider {
         free.filter_map(|(index, _)| WorkerId::new(index)).collect()
     }
 
-    /// Gives up a generation that failed to start.
-    pub(super) fn give_up(&mut self, id: GenerationId, why: &str) {
+    /// Abandons a generation that failed to start.
+    pub(super) fn abandon(&mut self, id: GenerationId, why: &str) {
         let Some(generation) = self.generation(id) else { return };
         let (askers, phase) = (std::mem::take(&mut generation.askers), generation.phase);
         if matches!(phase, Phase::Forking | Phase::Starting { .. }) {
@@ -121,12 +121,12 @@ impl Decider {
         self.drain(id);
     }
 
-    pub(super) fn give_up_reloads(&mut self, why: &str) {
+    pub(super) fn cancel_reloads(&mut self, why: &str) {
         let askers = self.queued.take().map(|it| it.askers);
         self.fail(askers.into_iter().flatten(), why);
         let made = self.generations.iter().filter(|it| it.is_in_the_making());
         let made: Vec<GenerationId> = made.map(|it| it.id).collect();
-        made.into_iter().for_each(|id| self.give_up(id, why));
+        made.into_iter().for_each(|id| self.abandon(id, why));
     }
 
     /// Tells a generation's workers to drain, and replaces none of them any more.

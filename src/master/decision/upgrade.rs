@@ -108,7 +108,7 @@ impl Decider {
                 self.actions.push(Action::Try);
             }
             Stage::Trying { ends_ms } if now_ms >= ends_ms => {
-                self.give_up_upgrade("the new program did not answer within start_timeout");
+                self.cancel_upgrade("the new program did not answer within start_timeout");
             }
             Stage::Asked | Stage::Trying { .. } | Stage::Ready | Stage::Replacing => {}
         }
@@ -130,11 +130,11 @@ impl Decider {
         let Some(upgrade) = self.upgrade.as_mut().filter(is_tried) else { return };
         match outcome {
             Ok(()) => upgrade.stage = Stage::Ready,
-            Err(why) => self.give_up_upgrade(&why),
+            Err(why) => self.cancel_upgrade(&why),
         }
     }
 
-    pub(super) fn give_up_upgrade(&mut self, why: &str) {
+    pub(super) fn cancel_upgrade(&mut self, why: &str) {
         let Some(upgrade) = self.upgrade.take() else { return };
         self.actions.push(Action::NoUpgrade(why.to_owned()));
         self.fail(upgrade.asker, why);

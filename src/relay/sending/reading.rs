@@ -29,7 +29,7 @@ impl Sending {
         lane: LaneWord,
     ) -> Result<Turn<Report>, Refusal> {
         let Some(Pairing::Pass { .. }) = self.pairing(cx.env)? else {
-            return self.decline(cx, io.stream);
+            return self.turn_down(cx, io.stream);
         };
         if self.request.expects_continue && io.inbox.is_empty() && io.stream.unread() == 0 {
             io.outbox.bytes().extend_from_slice(CONTINUE);
@@ -298,7 +298,7 @@ impl Sending {
         let Phase::Body(reading) = &mut self.phase else { return Ok(Turn::Again) };
         let since = *reading.starved_since_ms.get_or_insert(cx.now_ms);
         if cx.now_ms >= since.saturating_add(patience) {
-            return self.give_up(cx);
+            return self.no_chunk(cx);
         }
         let poll_ms = (STARVED_POLL_MS * turns).min(LOOK_ANYWAY_MS);
         self.next_look_ms = cx.now_ms.saturating_add(poll_ms);
@@ -306,7 +306,7 @@ impl Sending {
     }
 
     /// Tells both that there was no chunk for them.
-    fn give_up(&mut self, cx: Cx<'_>) -> Result<Turn<Report>, Refusal> {
+    fn no_chunk(&mut self, cx: Cx<'_>) -> Result<Turn<Report>, Refusal> {
         if self.has_begun() {
             return self.fail(cx, SenderOutcome::NoChunk);
         }

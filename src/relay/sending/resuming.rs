@@ -82,7 +82,7 @@ impl Sending {
     }
 
     /// Turns a receiver down to which nothing can be passed on as things are.
-    pub(super) fn decline(
+    pub(super) fn turn_down(
         &mut self,
         cx: Cx<'_>,
         stream: &mut Stream,

@@ -9,14 +9,14 @@ const WAITED_SHARE: u64 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retry {
     began_ms: u64,
-    gives_up_ms: u64,
+    ends_ms: u64,
     next_ms: u64,
 }
 
 impl Retry {
-    /// A claim that begins now and gives up at `gives_up_ms`.
-    pub(super) fn new(now_ms: u64, gives_up_ms: u64) -> Self {
-        Self { began_ms: now_ms, gives_up_ms, next_ms: now_ms }
+    /// A claim that begins now and ends at `ends_ms`.
+    pub(super) fn new(now_ms: u64, ends_ms: u64) -> Self {
+        Self { began_ms: now_ms, ends_ms, next_ms: now_ms }
     }
 
     /// The time of the next try.
@@ -26,7 +26,7 @@ impl Retry {
 
     /// Whether the claim may wait for another try.
     pub(super) fn may_wait(self, now_ms: u64) -> bool {
-        now_ms < self.gives_up_ms
+        now_ms < self.ends_ms
     }
 
     /// Puts off the next try: of several waiters only the last one is rung for. The delay grows with the time waited,
@@ -35,7 +35,7 @@ impl Retry {
         let waited_ms = now_ms.saturating_sub(self.began_ms);
         let soonest_ms = now_ms.saturating_add(FIRST_DELAY_MS);
         let next_ms = now_ms.saturating_add(waited_ms / WAITED_SHARE);
-        self.next_ms = next_ms.min(self.gives_up_ms).max(soonest_ms);
+        self.next_ms = next_ms.min(self.ends_ms).max(soonest_ms);
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_try_is_when_the_claim_gives_up() {
+    fn the_last_try_is_when_the_claim_ends() {
         for wait_ms in [5, 100, 60_000] {
             let total: u64 = delays(wait_ms).iter().sum();
             assert!((wait_ms..=wait_ms + FIRST_DELAY_MS).contains(&total), "{wait_ms}: {total}");
