@@ -102,7 +102,7 @@ impl<'a> Shared<'a> {
         // The process that ends a session looks at the places after it set the life. We look at the life after we
         // took the place. So at least one of the two sees the other.
         let tag = Tag::new(at, word.attempt);
-        // A takeover was requested of the last holder, not of this one.
+        // A rival asked the last holder to give way, not this one.
         lane.rival(role).swap(0, Ordering::SeqCst);
         if self.life(session) != Ok(Some(Life::Live)) {
             // A sender may have begun with us meanwhile, and be gone already.

@@ -51,10 +51,10 @@ impl<'a> Shared<'a> {
     }
 
     /// Asks the holder of the place of `role` to give way to `rival`, and calls `ring` with the holder's
-    /// owner. `false`: the session is over. The holder is asked whatever it is doing. A living holder says
-    /// no at its next turns, and a dead holder says nothing. Only the last rival to ask is heard, and a new holder
+    /// owner. `false`: the session is over. The holder is asked whatever it is doing. A living holder
+    /// declines at its next turns, and a dead holder says nothing. Only the last rival to ask is heard, and a new holder
     /// hears nothing of what was asked before it came: a rival that goes on wanting the place asks again.
-    pub fn request_takeover(
+    pub fn name_rival(
         &self,
         at: LaneRef,
         role: Role,
@@ -68,7 +68,7 @@ impl<'a> Shared<'a> {
         lane.rival(role).swap(AddressTag::to_word(Some(rival)), Ordering::SeqCst);
         // A slot that was issued again meanwhile has another holder, which must not be asked.
         if self.life(at.session)? != live {
-            self.cancel_takeover(at, role, rival)?;
+            self.clear_rival(at, role, rival)?;
             return Ok(false);
         }
         let word = lane.load()?;
@@ -87,20 +87,15 @@ impl<'a> Shared<'a> {
         Ok(word.begun && (sender_left || lane.finish() != Finish::Open))
     }
 
-    /// The rival that wants the place of `role`, by `request_takeover`. `None`: no rival does, or it has given up.
+    /// The rival that wants the place of `role`, by `name_rival`. `None`: no rival does, or its name was cleared.
     pub fn rival(&self, at: LaneRef, role: Role) -> Result<Option<AddressTag>, Refusal> {
         Ok(AddressTag::from_word(self.lane(at)?.rival(role).load(Ordering::SeqCst)))
     }
 
-    /// Takes back what `request_takeover` said, unless another rival has spoken since or the holder has changed. The
-    /// caller is the rival that gives up, or the holder that says no. If two rivals have one name, this takes back
-    /// the request of either.
-    pub fn cancel_takeover(
-        &self,
-        at: LaneRef,
-        role: Role,
-        rival: AddressTag,
-    ) -> Result<(), Refusal> {
+    /// Clears the name that `name_rival` wrote, unless another rival has spoken since or the holder has changed. The
+    /// caller is the rival that stops waiting, or the holder that declines. If two rivals have one name, this clears
+    /// the name of either.
+    pub fn clear_rival(&self, at: LaneRef, role: Role, rival: AddressTag) -> Result<(), Refusal> {
         let (word, rival) = (self.lane(at)?.rival(role), AddressTag::to_word(Some(rival)));
         let _ = word.compare_exchange(rival, 0, Ordering::SeqCst, Ordering::SeqCst);
         Ok(())

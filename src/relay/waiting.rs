@@ -93,7 +93,7 @@ impl RivalWatch {
             Rival::Answered => Ok(true),
             Rival::New => Ok(false),
             Rival::Refuse(rival) => {
-                env.shared().cancel_takeover(end.lane(), E::ROLE, rival)?;
+                env.shared().clear_rival(end.lane(), E::ROLE, rival)?;
                 env.ring_waiters(end.lane());
                 Ok(true)
             }

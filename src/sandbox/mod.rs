@@ -1,7 +1,7 @@
 //! The sandbox: what a process gives up before it reads the first byte of a stranger.
 //!
 //! The master calls [`harden`] when it begins, each worker calls [`enter`] once all is made that it needs. Invariant:
-//! a worker names no path, opens no socket and starts no program, even after a stranger has taken it over. A refused
+//! a worker names no path, opens no socket and starts no program, even if a stranger controls it. A refused
 //! call is an error (`EPERM`, `EACCES`) and never kills the worker: a call that a library makes for the first time on
 //! some machine must not become a crash that repeats for ever.
 

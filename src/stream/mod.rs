@@ -46,7 +46,7 @@ pub enum HandshakeState {
 }
 
 impl Stream {
-    /// Takes over an accepted socket, which `listener::accept` made non-blocking and which has
+    /// Wraps an accepted socket, which `listener::accept` made non-blocking and which has
     /// no Nagle's delay from its listener.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {

@@ -56,7 +56,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes over an accepted socket, which `listener::accept` made non-blocking and which has
+    /// Wraps an accepted socket, which `listener::accept` made non-blocking and which has
     /// no Nagle's delay from its listener.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {

@@ -121,7 +121,7 @@ impl Claim {
     pub(super) fn leave(&self, env: &Env) {
         if self.requests > 0 {
             // A refusal means that no holder will be asked to give way.
-            let _ = env.shared().cancel_takeover(self.lane, self.role(), self.rival(env));
+            let _ = env.shared().clear_rival(self.lane, self.role(), self.rival(env));
         }
     }
 
@@ -184,13 +184,13 @@ impl Claim {
     fn may_come_free(&mut self, env: &Env, error: TakeError) -> bool {
         match error {
             TakeError::Leaving => true,
-            TakeError::Taken => self.request_takeover(env) || self.is_being_left(env),
+            TakeError::Taken => self.ask_holder(env) || self.is_being_left(env),
             _ => false,
         }
     }
 
     /// Asks the holder to give way. Returns whether the holder has not declined.
-    fn request_takeover(&mut self, env: &Env) -> bool {
+    fn ask_holder(&mut self, env: &Env) -> bool {
         let (role, rival, slot) = (self.role(), self.rival(env), self.slot());
         let shared = env.shared();
         // A holder declines by writing 0. The name of another rival means that a later request stands unanswered too.
@@ -201,9 +201,7 @@ impl Claim {
             return false;
         }
         self.requests += 1;
-        shared
-            .request_takeover(self.lane, role, rival, |holder| env.ring(holder, slot))
-            .unwrap_or(false)
+        shared.name_rival(self.lane, role, rival, |holder| env.ring(holder, slot)).unwrap_or(false)
     }
 
     /// Whether the client may be a receiver that already has all of the last transfer, and claims the place again

@@ -1,4 +1,4 @@
-//! Attempts that a process could make once it has been taken over: each as one bare system call, since what a library
+//! Attempts that a process could make once a stranger controls it: each as one bare system call, since what a library
 //! makes of it is not what is asked. Where nothing refuses them, they fail for another reason or do no harm.
 
 use std::ffi::{CString, c_long};

@@ -228,18 +228,18 @@ fn a_lifetime_begun_anew_is_not_over() {
     });
 }
 
-/// The rival that requests every takeover here.
+/// The rival of every holder here.
 const RIVAL: AddressTag = AddressTag::of(7);
 
-/// Requests a takeover, and returns the owner that was rung for.
-fn request_takeover(shared: &Shared<'_>, at: LaneRef) -> Option<Owner> {
+/// Names the rival, and returns the owner that was rung for.
+fn name_rival(shared: &Shared<'_>, at: LaneRef) -> Option<Owner> {
     let mut told = None;
-    shared.request_takeover(at, Role::Sender, RIVAL, |holder| told = Some(holder)).unwrap();
+    shared.name_rival(at, Role::Sender, RIVAL, |holder| told = Some(holder)).unwrap();
     told
 }
 
-/// A holder gives way to a rival as soon as it hears of it. The rival takes the place, and then no takeover is
-/// requested of the rival.
+/// A holder gives way to a rival as soon as it hears of it. The rival takes the place, and is not asked to give
+/// way itself.
 #[test]
 fn a_holder_that_is_told_of_a_rival_gives_way_once() {
     check(None, || {
@@ -263,7 +263,7 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
         });
         let shared = world.shared();
         assert_eq!(shared.take_sender(at, owner(2), false).err(), Some(TakeError::Taken));
-        assert_eq!(request_takeover(&shared, at), Some(owner(1)));
+        assert_eq!(name_rival(&shared, at), Some(owner(1)));
         waker.write();
         let taken = loop {
             match shared.take_sender(at, owner(2), false) {
@@ -292,8 +292,8 @@ fn a_claim_that_was_taken_back_leaves_nothing() {
             let world = world.clone();
             move || {
                 let shared = world.shared();
-                let told = request_takeover(&shared, at);
-                shared.cancel_takeover(at, Role::Sender, RIVAL).unwrap();
+                let told = name_rival(&shared, at);
+                shared.clear_rival(at, Role::Sender, RIVAL).unwrap();
                 told
             }
         });
@@ -317,7 +317,7 @@ fn a_claim_in_a_session_that_is_over_is_not_heard_in_the_next() {
         let old = world.issue(0);
         let rival = thread::spawn({
             let world = world.clone();
-            move || request_takeover(&world.shared(), old.lane(Forth))
+            move || name_rival(&world.shared(), old.lane(Forth))
         });
         let shared = world.shared();
         assert!(shared.end(old, End::Deleted, |_| {}));

@@ -94,10 +94,10 @@ impl<'a> World<'a> {
                 self.take_receiver(session, direction, worker, incompatible);
             }
             Step::RequestTakeover { session, direction, role, rival } => {
-                self.request_takeover(session, direction, role, rival);
+                self.name_rival(session, direction, role, rival);
             }
             Step::CancelTakeover { session, direction, role, rival } => {
-                self.cancel_takeover(session, direction, role, rival);
+                self.clear_rival(session, direction, role, rival);
             }
             Step::Wait { session, direction, role, worker } => {
                 self.wait_for_place(session, direction, role, worker);
@@ -218,13 +218,7 @@ impl<'a> World<'a> {
         self.slots[at.session.slot as usize].lane(at.direction)
     }
 
-    fn request_takeover(
-        &mut self,
-        session: usize,
-        direction: Direction,
-        role: Role,
-        rival: AddressTag,
-    ) {
+    fn name_rival(&mut self, session: usize, direction: Direction, role: Role, rival: AddressTag) {
         let Some(session) = self.session(session) else { return };
         let at = session.lane(direction);
         let heard = self.lives(session);
@@ -239,25 +233,16 @@ impl<'a> World<'a> {
         let holder = holder.filter(|_| heard);
         let expected = holder.map(|worker| self.owner(worker));
         let mut rung = None;
-        assert_eq!(
-            self.shared.request_takeover(at, role, rival, |owner| rung = Some(owner)),
-            Ok(heard)
-        );
+        assert_eq!(self.shared.name_rival(at, role, rival, |owner| rung = Some(owner)), Ok(heard));
         assert_eq!(rung, expected);
     }
 
-    fn cancel_takeover(
-        &mut self,
-        session: usize,
-        direction: Direction,
-        role: Role,
-        rival: AddressTag,
-    ) {
+    fn clear_rival(&mut self, session: usize, direction: Direction, role: Role, rival: AddressTag) {
         let Some(session) = self.session(session) else { return };
         let model = self.model(session.lane(direction));
         let wanted = &mut model.rivals[role as usize];
         *wanted = if *wanted == Some(rival) { None } else { *wanted };
-        assert_eq!(self.shared.cancel_takeover(session.lane(direction), role, rival), Ok(()));
+        assert_eq!(self.shared.clear_rival(session.lane(direction), role, rival), Ok(()));
     }
 
     fn wait_for_place(&mut self, session: usize, direction: Direction, role: Role, worker: usize) {

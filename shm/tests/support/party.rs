@@ -101,7 +101,7 @@ impl<'s> Party<'s> {
         self.tables[index] = table;
     }
 
-    /// Makes a step that needs no place: names a guest, requests a takeover, expires.
+    /// Makes a step that needs no place: names a guest, names a rival, expires.
     fn claim(&mut self, table: &Table, direction: Direction, random: &mut Random) {
         let Some(session) = table.session else { return };
         let (shared, at) = (self.shared(), session.lane(direction));
@@ -113,9 +113,9 @@ impl<'s> Party<'s> {
             }
             1 => {
                 let ring = |owner| self.ring(session, owner);
-                shared.request_takeover(at, role, AddressTag::of(1 + random.next() % 3), ring).err()
+                shared.name_rival(at, role, AddressTag::of(1 + random.next() % 3), ring).err()
             }
-            2 => shared.cancel_takeover(at, role, AddressTag::of(1 + random.next() % 3)).err(),
+            2 => shared.clear_rival(at, role, AddressTag::of(1 + random.next() % 3)).err(),
             _ => {
                 shared.expire(session, 1 + random.next() % 2, |owner| self.ring(session, owner));
                 None

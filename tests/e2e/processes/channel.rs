@@ -1,4 +1,4 @@
-//! A worker that a stranger has taken over, and its master: whatever comes along the channel, the master neither waits
+//! A worker that a stranger controls, and its master: whatever comes along the channel, the master neither waits
 //! for the worker nor reads from it for long. The test has the worker's descriptors, without the worker's sandbox.
 //!
 //! Not run again over HTTPS: processes, files and sockets do not depend on TLS.
