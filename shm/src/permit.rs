@@ -119,7 +119,7 @@ impl<'a> Permits<'a> {
         now_ms: u64,
     ) -> Option<Permit> {
         let ours = Holder::Worker(owner).encode();
-        // Acquire pairs with the Release in `hand_over`. A worker that reads a session's word sees its slot at least
+        // Acquire pairs with the Release in `give_to`. A worker that reads a session's word sees its slot at least
         // as far as it was then, and does not take the session for a future one.
         let take = |seat: &AtomicU64| {
             let found = seat.load(Ordering::Acquire);
@@ -157,10 +157,10 @@ impl<'a> Permits<'a> {
         held.0.into_iter().flatten().map(|permit| self.give_back(permit)).fold(Ok(()), Result::and)
     }
 
-    /// Hands all permits over to `session`. Refused if another holder has one of the seats.
-    pub fn hand_over_each(&self, held: HeldPermits, session: SessionRef) -> Result<(), Refusal> {
+    /// Gives all permits to `session`. Refused if another holder has one of the seats.
+    pub fn give_each_to(&self, held: HeldPermits, session: SessionRef) -> Result<(), Refusal> {
         let permits = held.0.into_iter().flatten();
-        permits.map(|permit| self.hand_over(permit, session)).fold(Ok(()), Result::and)
+        permits.map(|permit| self.give_to(permit, session)).fold(Ok(()), Result::and)
     }
 
     /// Gives a permit back. Refused if another holder has its seat.
@@ -168,8 +168,8 @@ impl<'a> Permits<'a> {
         self.pass_on(permit, FREE)
     }
 
-    /// Hands a permit over to `session`, which holds it as long as it lives. Refused if another holder has its seat.
-    pub fn hand_over(&self, permit: Permit, session: SessionRef) -> Result<(), Refusal> {
+    /// Gives a permit to `session`, which holds it as long as it lives. Refused if another holder has its seat.
+    pub fn give_to(&self, permit: Permit, session: SessionRef) -> Result<(), Refusal> {
         self.pass_on(permit, Holder::Session(session).encode())
     }
 

@@ -35,19 +35,19 @@ pub enum Refusal {
     Foreign(u64),
     /// An announcement of so many bytes that cannot be read.
     Announcement(usize),
-    /// A byte count above what was handed over.
+    /// A byte count that is higher than it can be.
     Count {
         /// The count that was read.
         found: u64,
         /// The highest value allowed.
         high: u64,
     },
-    /// An end that claims more or fewer bytes than were handed over.
+    /// An end that claims more or fewer bytes than have passed.
     Total {
         /// The total that was read.
         found: u64,
-        /// The bytes that were handed over.
-        taken: u64,
+        /// The bytes that have passed.
+        passed: u64,
     },
 }
 
@@ -65,8 +65,8 @@ impl fmt::Display for Refusal {
             Self::EmptyPipe { missing } => write!(f, "pipe lacks {missing} bytes"),
             Self::Announcement(bytes) => write!(f, "announcement of {bytes} bytes is none"),
             Self::Count { found, high } => write!(f, "count {found} is above {high}"),
-            Self::Total { found, taken } => {
-                write!(f, "the end speaks of {found} bytes, {taken} were handed over")
+            Self::Total { found, passed } => {
+                write!(f, "the end names {found} bytes, but {passed} have passed")
             }
         }
     }

@@ -108,7 +108,7 @@ fn a_session_has_its_permit_until_its_slot_is_free() {
     let start = |expires_ms| {
         let permit = permits.take(shared, two, owner(1), NOW_MS).unwrap();
         let session = issue(shared, owner(1), expires_ms).unwrap();
-        permits.hand_over(permit, session).unwrap();
+        permits.give_to(permit, session).unwrap();
         session
     };
     for end in [End::Complete, End::Deleted, End::Expired] {
@@ -161,7 +161,7 @@ fn bustle(segment: &Segment, me: Owner, quotas: &[Quota; 3], mut random: Random)
         let Some(permit) = permits.take(shared, quota, me, NOW_MS) else { continue };
         match issue(shared, me, u64::MAX) {
             Some(session) if random.below(2) == 0 => {
-                permits.hand_over(permit, session).unwrap();
+                permits.give_to(permit, session).unwrap();
                 if random.below(2) == 0 {
                     shared.end(session, End::Deleted, |_| {});
                 }
@@ -265,7 +265,7 @@ proptest! {
                     let (address, Has::Worker(_, permit)) = holders.swap_remove(at.unwrap()) else {
                         unreachable!()
                     };
-                    prop_assert_eq!(permits.hand_over(permit, session), Ok(()));
+                    prop_assert_eq!(permits.give_to(permit, session), Ok(()));
                     holders.push((address, Has::Session(session)));
                 }
                 _ => {

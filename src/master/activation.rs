@@ -15,13 +15,13 @@ use std::os::fd::RawFd;
 use std::process;
 use std::rc::Rc;
 
-/// The first descriptor that is handed over.
+/// The first descriptor that the service manager passes.
 const FIRST: RawFd = 3;
 
-/// Listeners that were handed over, each with what it is bound to.
+/// Listeners that the service manager passed, each with what it is bound to.
 pub(super) type Given = Vec<(Endpoint, Rc<TcpListener>)>;
 
-/// Why the listeners that were handed over are not taken.
+/// Why the listeners that the service manager passed are not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivationError {
     /// The environment does not say how many there are.
@@ -69,7 +69,7 @@ impl fmt::Display for List<'_> {
     }
 }
 
-/// Takes the listeners that were handed over to this process, if any. Call it once, before anything is opened.
+/// Takes the listeners that the service manager passed to this process, if any. Call it once, before anything is opened.
 pub(super) fn given() -> Result<Option<Given>, ActivationError> {
     let variable = |name| env::var(name).ok();
     let is_ours = variable("LISTEN_PID").is_some_and(|pid| pid.parse() == Ok(process::id()));

@@ -179,7 +179,7 @@ impl Answering {
         let taken = self.download.taken();
         match finish {
             Finish::Whole(total) if total == taken => return self.finish(cx, end, api, io),
-            Finish::Whole(found) => return Err(Refusal::Total { found, taken }),
+            Finish::Whole(found) => return Err(Refusal::Total { found, passed: taken }),
             _ if self.is_truncated() => return self.finish(cx, end, api, io),
             _ => {}
         }

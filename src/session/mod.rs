@@ -119,7 +119,7 @@ pub fn issue(
     let held = permits.take_each(shared, new.quotas, owner, now_ms).ok_or(IssueError::TooMany)?;
     let drawn = draw(shared, owner, new, now_ms);
     let passed_on = match &drawn {
-        Ok((_, at)) => permits.hand_over_each(held, *at),
+        Ok((_, at)) => permits.give_each_to(held, *at),
         Err(_) => permits.give_back_each(held),
     };
     if let Err(refusal) = passed_on {

@@ -64,7 +64,7 @@ impl Sender<'_> {
             chunks.push((Reserved { buffer }, piece.start..end));
         }
         if bytes != self.end.published_bytes {
-            return Err(Refusal::Total { found: bytes, taken: self.end.published_bytes });
+            return Err(Refusal::Total { found: bytes, passed: self.end.published_bytes });
         }
         Ok(Some(chunks))
     }

@@ -93,7 +93,7 @@ fn a_session_that_ends_leaves_its_permit_to_one() {
             let table = table.clone();
             move || {
                 let session = table.world.issue(1);
-                table.permits().hand_over(permit, session).unwrap();
+                table.permits().give_to(permit, session).unwrap();
                 let taken_early = table.take(ONE, 1).is_some();
                 assert!(table.world.shared().end(session, End::Deleted, |_| {}));
                 taken_early
@@ -122,7 +122,7 @@ fn a_permit_just_handed_over_is_not_void() {
                 let first = table.world.issue(1);
                 assert!(table.world.shared().end(first, End::Complete, |_| {}));
                 let session = table.world.issue(1);
-                table.permits().hand_over(permit, session).unwrap();
+                table.permits().give_to(permit, session).unwrap();
             }
         });
         assert!(table.take(ONE, 2).is_none());
