@@ -106,7 +106,7 @@ impl<'a> Shared<'a> {
         lane.rival(role).swap(0, Ordering::SeqCst);
         if self.life(session) != Ok(Some(Life::Live)) {
             // A sender may have begun with us meanwhile, and be gone already.
-            self.depart(at, role, owner, State::Gone, |_| self.pool.release_all(tag))?;
+            self.depart(at, role, owner, State::Gone, |_| self.pool.give_back_all(tag))?;
             self.free(session)?;
             return Err(TakeError::Ended);
         }
@@ -147,13 +147,13 @@ impl<'a> Shared<'a> {
     ) -> Result<Option<Owner>, Refusal> {
         // After a refusal only the tag can find the sender's buffers, as if the sender had died. The place must be
         // left anyway.
-        let released = end.attach(self).and_then(|mut end| end.release(reserved)).is_ok();
-        let as_state = if released { State::Gone } else { State::Lost };
+        let given_back = end.attach(self).and_then(|mut end| end.give_back_all(reserved)).is_ok();
+        let as_state = if given_back { State::Gone } else { State::Lost };
         let (at, owner, tag) = (end.at, end.owner, end.tag);
         let left = self.depart(at, Role::Sender, owner, as_state, |_| {
-            let in_flight = |end: Sender<'_>| end.release_in_flight().is_ok();
-            if !released || !end.attach(self).is_ok_and(in_flight) {
-                self.pool.release_all(tag);
+            let in_flight = |end: Sender<'_>| end.give_back_in_flight().is_ok();
+            if !given_back || !end.attach(self).is_ok_and(in_flight) {
+                self.pool.give_back_all(tag);
             }
         })?;
         self.after_leave(at.session, left)
@@ -165,9 +165,9 @@ impl<'a> Shared<'a> {
         let (at, owner, tag) = (end.at, end.owner, end.tag);
         let left = self.depart(at, Role::Receiver, owner, State::Gone, |sender| {
             // A dead sender's reserved buffers can only be found by their tag.
-            let in_flight = |end: Receiver<'_>| end.release_in_flight().is_ok();
+            let in_flight = |end: Receiver<'_>| end.give_back_in_flight().is_ok();
             if sender != State::Gone || !end.attach(self).is_ok_and(in_flight) {
-                self.pool.release_all(tag);
+                self.pool.give_back_all(tag);
             }
         })?;
         self.after_leave(at.session, left)

@@ -292,17 +292,17 @@ impl<'a> Pool<'a> {
     }
 
     /// Gives back a buffer that `tag` holds, a pipe as dirty. Refused if another tag holds it.
-    pub(crate) fn release(&self, buffer: Buffer, tag: Tag) -> Result<(), Refusal> {
-        self.give_back(buffer, tag, self.after_use(buffer.kind()))
+    pub(crate) fn give_back(&self, buffer: Buffer, tag: Tag) -> Result<(), Refusal> {
+        self.set_free(buffer, tag, self.after_use(buffer.kind()))
     }
 
     /// Gives back a buffer that `tag` holds and that is empty: the receiver has taken all that was in it, or nothing
     /// was put in.
-    pub(crate) fn release_empty(&self, buffer: Buffer, tag: Tag) -> Result<(), Refusal> {
-        self.give_back(buffer, tag, FREE)
+    pub(crate) fn give_back_empty(&self, buffer: Buffer, tag: Tag) -> Result<(), Refusal> {
+        self.set_free(buffer, tag, FREE)
     }
 
-    fn give_back(&self, buffer: Buffer, tag: Tag, free: u64) -> Result<(), Refusal> {
+    fn set_free(&self, buffer: Buffer, tag: Tag, free: u64) -> Result<(), Refusal> {
         let (shelf, index, word) = self.find(buffer)?;
         word.compare_exchange(tag.to_bits(), free, Ordering::Release, Ordering::Relaxed)
             .map_err(Refusal::Foreign)?;
@@ -311,7 +311,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Gives back everything that `tag` holds, found by a scan, and pipes as dirty.
-    pub(crate) fn release_all(&self, tag: Tag) {
+    pub(crate) fn give_back_all(&self, tag: Tag) {
         for kind in Kind::ALL {
             let tags = self.shelf(kind).tags.iter();
             for word in tags.filter(|word| word.load(Ordering::Relaxed) == tag.to_bits()) {
@@ -355,8 +355,8 @@ impl<'a> Pool<'a> {
     }
 
     /// Gives back a pipe that `worker` took to empty it, and that is empty now.
-    pub fn release_emptied(&self, pipe: usize, worker: WorkerId) -> Result<(), Refusal> {
-        self.give_back(Buffer::Pipe(pipe), Tag::emptied_by(worker), FREE)
+    pub fn give_back_emptied(&self, pipe: usize, worker: WorkerId) -> Result<(), Refusal> {
+        self.set_free(Buffer::Pipe(pipe), Tag::emptied_by(worker), FREE)
     }
 
     /// Checks that `tag` holds it.

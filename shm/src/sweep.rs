@@ -60,7 +60,7 @@ impl Shared<'_> {
                 let _ = self.sweep_slot(index, slot, dead, &mut ring);
             }
         }
-        self.pool.release_all(Tag::emptied_by(dead));
+        self.pool.give_back_all(Tag::emptied_by(dead));
         self.pool.forget_requests();
     }
 
@@ -130,10 +130,10 @@ impl Shared<'_> {
         if !word.begun && role == Role::Sender {
             // Only the sender holds chunks before an attempt has begun. The chunks go before the place, because the
             // next sender's chunks will carry the same tag.
-            self.pool.release_all(tag);
+            self.pool.give_back_all(tag);
         }
         if let Left::PeerRemains(peer) =
-            self.depart(at, role, owner, State::Lost, |_| self.pool.release_all(tag))?
+            self.depart(at, role, owner, State::Lost, |_| self.pool.give_back_all(tag))?
         {
             ring(at.session.slot, peer);
         }

@@ -257,7 +257,7 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
     };
     let empty_pipes = || {
         while let Some(index) = shared.pool().take_dirty(owner.worker) {
-            shared.pool().release_emptied(index, owner.worker).unwrap();
+            shared.pool().give_back_emptied(index, owner.worker).unwrap();
         }
     };
     let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 99, account: None };

@@ -42,7 +42,7 @@ impl Env {
         let (pool, worker) = (self.shared().pool(), self.owner.worker);
         let Some(index) = pool.take_dirty(worker) else { return Ok(()) };
         if self.pipes.get(index).is_some_and(Pipe::empty) {
-            return pool.release_emptied(index, worker);
+            return pool.give_back_emptied(index, worker);
         }
         // No lane gets it while this worker lives.
         tracing::error!(pipe = index, "cannot empty a pipe");

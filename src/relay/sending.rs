@@ -210,7 +210,7 @@ impl Sending {
             Phase::Receiver { .. } => self.receiver_turn(cx, io, lane),
             Phase::Body(_) => self.read_body(cx, io, lane),
             Phase::Receipt | Phase::LastCount(_) => {
-                // The sender fills no more chunks, so those that came back are released.
+                // The sender fills no more chunks, so those that came back go to the pool.
                 self.end.attach(cx.env.shared())?.shed()?;
                 // The bell rings for news. This turn is for a bell that a crash swallowed.
                 self.next_look_ms = cx.now_ms.saturating_add(LOOK_ANYWAY_MS);

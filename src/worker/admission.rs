@@ -70,7 +70,7 @@ impl Admission {
         if self.counted.as_ref().is_some_and(|(counted, _)| *counted == network) {
             return Ok(());
         }
-        self.release(env);
+        self.give_back(env);
         let limit = env.config.limits.connections_per_address_max;
         let quotas = quotas(env, Limited::Connections, client, limit);
         let permits = env.segment.permits();
@@ -84,7 +84,7 @@ impl Admission {
     }
 
     /// Counts the connection for no client any more.
-    pub(super) fn release(&mut self, env: &Env) {
+    pub(super) fn give_back(&mut self, env: &Env) {
         if let Some((_, held)) = self.counted.take()
             && let Err(refusal) = env.segment.permits().give_back_each(held)
         {

@@ -172,7 +172,7 @@ impl Connection {
             transaction.close(env, self.outbox.rest().len());
         }
         self.report_watch.close(env, &self.stream, &self.outbox);
-        self.admission.release(env);
+        self.admission.give_back(env);
     }
 
     /// Logs a transfer that is cut off because the worker ends.
@@ -257,7 +257,7 @@ impl Connection {
     fn await_next(&mut self, cx: Cx<'_>) {
         if self.remote.is_proxy {
             // The next request may be another client's.
-            self.admission.release(cx.env);
+            self.admission.give_back(cx.env);
         }
         // An idle connection holds no buffer.
         self.outbox = Outbox::default();

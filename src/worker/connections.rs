@@ -119,7 +119,7 @@ impl Connections {
             && let Err(fault) = stream.encrypt(acceptor, &[])
         {
             tracing::error!(%fault, "cannot begin a TLS session");
-            return admission.iter_mut().for_each(|admission| admission.release(cx.env));
+            return admission.iter_mut().for_each(|admission| admission.give_back(cx.env));
         }
         let fd = stream.as_raw_fd();
         let connection = match admission {

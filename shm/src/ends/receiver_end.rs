@@ -216,13 +216,13 @@ impl<'a> Receiver<'a> {
     }
 
     /// Gives back the buffers in flight, once the sender is gone: those that the lane's entries still describe.
-    pub(crate) fn release_in_flight(&self) -> Result<(), Refusal> {
+    pub(crate) fn give_back_in_flight(&self) -> Result<(), Refusal> {
         let published = self.lane.sender.published.load(Ordering::Acquire);
         // The sender voids what it takes back, and can hold no more than the lane has entries.
         for number in published.saturating_sub(LANE_CHUNKS_MAX as u64)..published {
             let Some(word) = self.lane.left_entry(number, self.end.tag)? else { continue };
             let Described { buffer, .. } = decode(word, self.pool)?;
-            self.pool.release(buffer, self.end.tag)?;
+            self.pool.give_back(buffer, self.end.tag)?;
         }
         Ok(())
     }

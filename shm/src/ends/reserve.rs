@@ -66,7 +66,7 @@ impl Sender<'_> {
                 pool.check(buffer, end.tag)?;
                 return Ok(Back::Kept(Reserved { buffer }));
             }
-            pool.release_empty(buffer, end.tag)?;
+            pool.give_back_empty(buffer, end.tag)?;
         }
         Ok(if yielded { Back::Yielded } else { Back::Left })
     }

@@ -40,7 +40,7 @@ pub struct SenderEnd {
     /// The chunk or pipe published as number i is `ring[i % ring.len()]`.
     ring: [Buffer; LANE_CHUNKS_MAX],
     pub(super) published: u64,
-    /// Chunks that came back and were reused or released; never above `published`.
+    /// Chunks that came back and were reused or given back; never above `published`.
     pub(super) reclaimed: u64,
     pub(super) published_bytes: u64,
     /// Pipes among the buffers that it holds, so that no look-up has to go through the ring.
@@ -147,12 +147,12 @@ impl<'a> Sender<'a> {
 
     /// Gives back a buffer that is still empty.
     pub fn give_back_empty(&self, reserved: Reserved) -> Result<(), Refusal> {
-        self.pool.release_empty(reserved.buffer, self.end.tag)
+        self.pool.give_back_empty(reserved.buffer, self.end.tag)
     }
 
     /// Gives back what may have something in it that will not be published.
     pub fn give_back(&self, reserved: Reserved) -> Result<(), Refusal> {
-        self.pool.release(reserved.buffer, self.end.tag)
+        self.pool.give_back(reserved.buffer, self.end.tag)
     }
 
     /// Hands `range` of the chunk to the receiver, or what is in the pipe, whose range begins at 0. `true`:
@@ -213,12 +213,12 @@ impl<'a> Sender<'a> {
         Ok(self.end.released(self.lane)? < self.end.published)
     }
 
-    /// Releases everything that came back: an idle lane holds none.
+    /// Gives back everything that came back: an idle lane holds none.
     pub fn shed(&mut self) -> Result<(), Refusal> {
         let released = self.end.released(self.lane)?;
         while self.end.reclaimed < released {
             let buffer = self.end.reclaim(self.lane);
-            self.pool.release_empty(buffer, self.end.tag)?;
+            self.pool.give_back_empty(buffer, self.end.tag)?;
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Gives back the buffers that the receiver cannot be reading: the one being filled and those that came back.
-    pub(crate) fn release(&mut self, reserved: Option<Reserved>) -> Result<(), Refusal> {
+    pub(crate) fn give_back_all(&mut self, reserved: Option<Reserved>) -> Result<(), Refusal> {
         self.cancel_request();
         if let Some(reserved) = reserved {
             self.give_back(reserved)?;
@@ -265,8 +265,8 @@ impl<'a> Sender<'a> {
     }
 
     /// Gives back the buffers in flight, once no receiver can be reading them.
-    pub(crate) fn release_in_flight(&self) -> Result<(), Refusal> {
+    pub(crate) fn give_back_in_flight(&self) -> Result<(), Refusal> {
         let mut numbers = self.end.reclaimed..self.end.published;
-        numbers.try_for_each(|number| self.pool.release(self.end.at(number), self.end.tag))
+        numbers.try_for_each(|number| self.pool.give_back(self.end.at(number), self.end.tag))
     }
 }

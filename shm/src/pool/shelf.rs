@@ -45,7 +45,7 @@ impl<'a> Shelf<'a> {
 
     /// Takes one whose tag is `free`.
     pub(super) fn take(&self, free: u64, tag: Tag) -> Option<usize> {
-        // Acquire pairs with the Release in `give_back`: what the last holder did is over.
+        // Acquire pairs with the Release in `set_free`: what the last holder did is over.
         let takes = |word: &AtomicU64| {
             word.load(Ordering::Relaxed) == free
                 && word

@@ -9,7 +9,7 @@ fn empty(world: &World, shared: &Shared<'_>, worker: usize) {
     let worker = WorkerId::new(worker).unwrap();
     if let Some(index) = shared.pool().take_dirty(worker) {
         world.pour(Buffer::Pipe(index));
-        shared.pool().release_emptied(index, worker).unwrap();
+        shared.pool().give_back_emptied(index, worker).unwrap();
     }
 }
 

@@ -80,7 +80,7 @@ impl<'a> World<'a> {
     fn empty(&mut self, worker: usize) {
         let Some(index) = self.emptied[worker].take() else { return };
         self.pipes[index] = None;
-        self.shared.pool().release_emptied(index, WorkerId::new(worker).unwrap()).unwrap();
+        self.shared.pool().give_back_emptied(index, WorkerId::new(worker).unwrap()).unwrap();
     }
 
     pub(crate) fn step(&mut self, step: Step) {

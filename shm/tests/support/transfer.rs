@@ -243,7 +243,7 @@ impl Worker<'_> {
         while let Some(index) = shared.pool().take_dirty(self.me.worker) {
             let pipe = &self.world.pipes[index];
             self.step(Step::Drain, || while !pipe.take(1 << 16).is_empty() {});
-            shared.pool().release_emptied(index, self.me.worker)?;
+            shared.pool().give_back_emptied(index, self.me.worker)?;
         }
         for number in 0..pieces {
             let mut reserved = loop {
