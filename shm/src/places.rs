@@ -20,7 +20,7 @@ pub enum TakeError {
     /// The session is over.
     Ended,
     /// A party holds the place.
-    Taken,
+    Held,
     /// The last holder's peer has not left the old attempt yet: ask again in a moment.
     Leaving,
     /// The slot holds what the protocol does not allow.
@@ -37,7 +37,7 @@ impl fmt::Display for TakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended => f.write_str("the session is over"),
-            Self::Taken => f.write_str("the place is taken"),
+            Self::Held => f.write_str("the place is held"),
             Self::Leaving => f.write_str("the last attempt is not over"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
@@ -89,7 +89,7 @@ impl<'a> Shared<'a> {
             }
             match word.place(role).state {
                 State::Closed => return Err(TakeError::Ended),
-                State::Held => return Err(TakeError::Taken),
+                State::Held => return Err(TakeError::Held),
                 State::Gone | State::Lost => return Err(TakeError::Leaving),
                 State::Empty => {}
             }

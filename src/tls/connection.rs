@@ -16,7 +16,7 @@ use std::io::{self, IoSlice, Read, Write};
 const UNWRITTEN_BYTES_MAX: usize = 128 << 10;
 /// Payload in one record, at most (RFC 8446, section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
-/// How much of the taken payload is remembered piece by piece: in full pieces, as much as a socket's buffer holds.
+/// How much of the payload that came last is remembered piece by piece: in full pieces, as much as a socket's buffer holds.
 const SEALED_MAX: usize = 40;
 /// Records that a TLS 1.2 connection writes: the key of AES-GCM is good for 2^24 (RFC 8446, section 5.5) and there is
 /// no way to change it. TLS 1.3 changes its keys by itself.

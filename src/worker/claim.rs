@@ -184,7 +184,7 @@ impl Claim {
     fn may_come_free(&mut self, env: &Env, error: TakeError) -> bool {
         match error {
             TakeError::Leaving => true,
-            TakeError::Taken => self.ask_holder(env) || self.is_being_left(env),
+            TakeError::Held => self.ask_holder(env) || self.is_being_left(env),
             _ => false,
         }
     }

@@ -168,7 +168,7 @@ impl Transaction {
                 Answer::error(Status::Gone, "the session is over", &self.info)
             }
             TakeError::Ended => Answer::no_session(&self.info),
-            TakeError::Taken | TakeError::Leaving => {
+            TakeError::Held | TakeError::Leaving => {
                 Answer::error(Status::Conflict, "the place is taken", &self.info)
             }
             TakeError::Refused(refusal) => Answer::damaged(refusal, slot, &self.info),

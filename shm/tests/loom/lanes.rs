@@ -262,13 +262,13 @@ fn a_holder_that_is_told_of_a_rival_gives_way_once() {
             }
         });
         let shared = world.shared();
-        assert_eq!(shared.take_sender(at, owner(2), false).err(), Some(TakeError::Taken));
+        assert_eq!(shared.take_sender(at, owner(2), false).err(), Some(TakeError::Held));
         assert_eq!(name_rival(&shared, at), Some(owner(1)));
         waker.write();
         let taken = loop {
             match shared.take_sender(at, owner(2), false) {
                 Ok(end) => break end,
-                Err(error) => assert_eq!(error, TakeError::Taken),
+                Err(error) => assert_eq!(error, TakeError::Held),
             }
             thread::yield_now();
         };
@@ -373,7 +373,7 @@ fn a_waiter_has_the_place_or_is_told() {
         let told = leaver.join().unwrap();
         match taken {
             Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
-            Err(error) => assert_eq!((error, told), (TakeError::Taken, vec![owner(2)])),
+            Err(error) => assert_eq!((error, told), (TakeError::Held, vec![owner(2)])),
         }
         world.assert_left(1);
     });
@@ -399,7 +399,7 @@ fn a_waiter_for_a_dead_holder_has_the_place_or_is_told() {
         shared.sweep(WorkerId::new(1).unwrap(), |_, owner| rung.push(owner));
         match waiter.join().unwrap() {
             Ok(end) => assert_eq!(shared.leave_receiver(end), Ok(None)),
-            Err(error) => assert_eq!((error, rung), (TakeError::Taken, vec![owner(2)])),
+            Err(error) => assert_eq!((error, rung), (TakeError::Held, vec![owner(2)])),
         }
         world.assert_left(1);
     });

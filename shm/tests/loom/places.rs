@@ -14,7 +14,7 @@ fn of_two_takers_one_has_the_place() {
             })
         });
         let ends = threads.map(|thread| thread.join().unwrap());
-        let taken = ends.iter().filter(|end| matches!(end, Err(TakeError::Taken))).count();
+        let taken = ends.iter().filter(|end| matches!(end, Err(TakeError::Held))).count();
         assert_eq!(taken, 1);
         for end in ends.into_iter().flatten() {
             world.shared().leave_sender(end, None).unwrap();

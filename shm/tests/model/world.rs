@@ -166,7 +166,7 @@ impl<'a> World<'a> {
     fn obstacle(&self, session: SessionRef, state: State) -> Option<TakeError> {
         match state {
             _ if !self.lives(session) => Some(TakeError::Ended),
-            State::Held => Some(TakeError::Taken),
+            State::Held => Some(TakeError::Held),
             State::Gone | State::Lost => Some(TakeError::Leaving),
             State::Empty | State::Closed => None,
         }

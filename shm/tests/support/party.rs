@@ -188,7 +188,7 @@ impl<'s> Party<'s> {
     fn note<T>(&mut self, taken: Result<T, TakeError>, table: &mut Table) -> Option<T> {
         match taken {
             Ok(end) => return Some(end),
-            Err(TakeError::Taken | TakeError::Leaving) => {}
+            Err(TakeError::Held | TakeError::Leaving) => {}
             Err(TakeError::Ended) => table.session = None,
             Err(TakeError::Refused(_)) => {
                 self.tally.refusals += 1;

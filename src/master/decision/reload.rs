@@ -102,11 +102,11 @@ impl Decider {
     }
 
     fn free_records(&self) -> Vec<WorkerId> {
-        let mut is_taken = [false; WORKER_RECORDS_MAX];
+        let mut is_used = [false; WORKER_RECORDS_MAX];
         for worker in self.generations.iter().flat_map(|it| &it.workers) {
-            is_taken.get_mut(worker.record().index()).into_iter().for_each(|it| *it = true);
+            is_used.get_mut(worker.record().index()).into_iter().for_each(|it| *it = true);
         }
-        let free = is_taken.iter().enumerate().filter(|(_, is_taken)| !**is_taken);
+        let free = is_used.iter().enumerate().filter(|(_, is_used)| !**is_used);
         free.filter_map(|(index, _)| WorkerId::new(index)).collect()
     }
 
