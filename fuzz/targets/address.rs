@@ -1,5 +1,5 @@
 //! Any bytes as a PROXY line, as the forwarded fields of a trusted proxy, or as a network: the outcome is the
-//! same however they are cut, and a client's address is the peer's or one that was written there.
+//! same however they are cut, and a client's address is the peer's or was written there.
 #![no_main]
 
 use std::net::IpAddr;

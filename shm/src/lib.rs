@@ -11,7 +11,7 @@
 //! - A process checks what it reads from the segment before it uses it. A value that the protocol does not allow is a
 //!   [`Refusal`].
 //! - A chunk belongs to one attempt of one lane, by its tag. The sender's side gives it back when AckRecv is set;
-//!   otherwise the end that leaves the attempt last does. The same holds for a pipe, of which only the tag is here, but
+//!   otherwise the end that leaves the attempt last does. The same holds for a pipe, whose tag alone is here, but
 //!   a pipe whose receiver has not taken all of it is given back as dirty.
 //! - The seats of an address limit what it has at once. No count does.
 //!

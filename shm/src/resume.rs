@@ -55,7 +55,7 @@ impl Passed {
 pub struct PassedFile {
     /// The file's length in bytes.
     pub total: u64,
-    /// The caller's digest of which file it is.
+    /// The caller's digest, which tells the file from others.
     pub tag: u64,
     /// The last receiver had at least so many of the file's bytes, from the first on.
     pub delivered: u64,
@@ -259,7 +259,7 @@ pub enum Passing {
     File {
         /// The file's bytes.
         total: u64,
-        /// The caller's digest of which file it is.
+        /// The caller's digest, which tells the file from others.
         tag: u64,
         /// The receiver has so many of the file's bytes.
         from: u64,

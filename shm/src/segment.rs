@@ -227,10 +227,10 @@ impl Segment {
         let base = map.as_mut_ptr();
         // SAFETY: `layout` was computed for this geometry and the map is `layout.total` long, so
         // every part lies inside; offsets are multiples of the parts' alignment and the map is
-        // page-aligned; zeroed memory is a valid value of every part, all of which are atomics; the
+        // page-aligned; zeroed memory is a valid value of every part, as all are atomics; the
         // map outlives `shared`, which never leaves the segment except by a shorter borrow.
         let shared = unsafe { Self::borrow(base, geometry, layout) };
-        // SAFETY: the ranges lie inside the map and on whole words, all of which are atomics, and the map outlives
+        // SAFETY: the ranges lie inside the map and on whole words, which are atomics, and the map outlives
         // the tables, which never leave the segment except by a shorter borrow.
         let table = |at: &Range<usize>| unsafe { words(base.add(at.start), at.len() / 8) };
         let permits = Permits::new(table(&layout.permits));

@@ -3,12 +3,12 @@
 //! The sender's end asks before it takes one more from the pool, and before it keeps a buffer that AckRecv gave back.
 //! No count is shared among lanes, so a crash leaves none wrong.
 //!
-//! Must always hold: a lane that holds none may take the last one that is free, and a lane that holds one keeps it. Lanes
+//! Must always hold: a lane that holds none may take the last one, and a lane that holds one keeps it. Lanes
 //! that hold some leave the reserve to lanes that hold none.
 
 use crate::pool::Kind;
 
-/// Pipes that one lane can hold at a time, at most: one that is filled while the other is emptied.
+/// Pipes that one lane can hold at a time, at most: one is filled while the other is emptied.
 pub const LANE_PIPES_MAX: usize = 2;
 
 /// The buffers that a lane holds when it asks for one more.
@@ -41,7 +41,7 @@ pub(crate) fn free_to_take(
     Some(if share == 0 { 1 } else { share.max(reserve).saturating_add(1) })
 }
 
-/// Buffers of a kind that have to be free for a lane with `of_kind` of them to keep one that came back.
+/// Buffers of a kind that have to be free for a lane with `of_kind` of them to keep a buffer that came back.
 pub(crate) fn free_to_keep(of_kind: usize) -> usize {
     of_kind.saturating_sub(1)
 }

@@ -81,7 +81,7 @@ impl Scribbler {
         used[random.below(used.len())]
     }
 
-    /// Writes a word at random, or one that names a range of a chunk, or a pipe, as descriptors do.
+    /// Writes a word at random, or a word that names a range of a chunk, or a pipe, as descriptors do.
     fn noise(&self, random: &mut Random) {
         let buffers = GEOMETRY.chunks + GEOMETRY.pipes;
         let chunk = random.below(buffers as usize) as u64;
@@ -266,7 +266,7 @@ fn forge_ack_recv(by_pipe: bool, in_the_same_session: bool) {
     let other = if in_the_same_session { ours.session } else { issue() };
     let other = other.lane(if in_the_same_session { Direction::Back } else { Direction::Forth });
 
-    // Finds the word of AckRecv: the one that changes when AckRecv is set.
+    // Finds the word of AckRecv: it changes when AckRecv is set.
     let scribbler = Scribbler::new(&segment);
     let snapshot = || (0..segment.len() / 8 - 512).map(|i| scribbler.get(i)).collect::<Vec<_>>();
     let (sender, mut receiver) = enter(ours);

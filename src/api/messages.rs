@@ -1,4 +1,4 @@
-//! The messages API: a complete message renews its session, and a chunked one that is not whole says so in its trailer.
+//! The messages API: a complete message renews its session, and a chunked message that is not whole says so in its trailer.
 //!
 //! Called by `Api`, whose other variant is `exchange`; the worker's routes use the role and the cookie.
 

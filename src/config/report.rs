@@ -207,7 +207,7 @@ impl<'m> UnknownKey<'m> {
         }
     }
 
-    /// The one that was most likely meant.
+    /// The name that was most likely meant.
     pub(super) fn nearest(&self) -> Option<&'m str> {
         self.known
             .iter()

@@ -51,7 +51,7 @@ struct Asker {
 }
 
 impl Server {
-    /// Listens at `path`. It replaces the socket of a master that is gone, but not of one that lives.
+    /// Listens at `path`. It replaces the socket of a master that is gone. The socket of a master that lives stays.
     pub fn open(path: &Path) -> io::Result<Self> {
         let listener = operator::listen(&ListenAddress::Unix(path.to_owned()))?;
         let (path, identity) = (path.to_owned(), identity(path));

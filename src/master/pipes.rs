@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 const PATIENCE_MS: u16 = 5000;
 /// The child's word for an end of a pipe. Any other word is the number of the error at which it stopped.
 const END: u8 = 0;
-/// The word for an error without a number, or with one that is too large for a word.
+/// The word for an error without a number, or whose number is too large for a word.
 const UNKNOWN: u8 = 5;
 
 /// The pipes to make.

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 /// The most that is read of a trial's verdict.
 const VERDICT_BYTES_MAX: u64 = 4096;
-/// The verdict of a program that can take over, and the prefix of the reason of one that cannot.
+/// The verdict of a program that can take over, and the prefix of the reason why it cannot.
 pub(super) const YES: &str = "yes";
 pub(super) const NO: &str = "no: ";
 

@@ -7,7 +7,7 @@ use crate::http::{Dechunker, Fault, Framing};
 use crate::multipart::{FilePart, Multipart};
 use std::ops::Range;
 
-/// The shortest rest of a body for which a pipe pays. Bodies of 128 to 512 KiB, most of which are in the first chunk,
+/// The shortest rest of a body for which a pipe pays. Bodies of 128 to 512 KiB are mostly in the first chunk, and
 /// cost the same with pipes and without; from 1 MiB on they cost less (measured).
 const PIPE_BYTES_MIN: u64 = 64 << 10;
 /// The shortest chunk of a chunked body for which a pipe pays.

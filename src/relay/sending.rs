@@ -331,7 +331,7 @@ impl Sending {
         Ok(true)
     }
 
-    /// Whether there is a receiver, and one that suits.
+    /// Whether there is a receiver, and it suits.
     fn can_begin(&self, env: &Env, lane: LaneWord) -> Result<bool, Refusal> {
         if !lane.can_begin() {
             return Ok(false);

@@ -233,7 +233,7 @@ fn close_one_by_one(keep: &[libc::c_uint]) -> io::Result<()> {
 }
 
 fn open_descriptors() -> io::Result<Vec<libc::c_uint>> {
-    // Reads all names before it closes the first, and the one that it reads from.
+    // Reads all names before it closes the first of them, and the descriptor that it reads from.
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let names: Vec<_> = names.collect::<io::Result<_>>()?;
     Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())

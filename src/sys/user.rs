@@ -152,7 +152,7 @@ pub fn drop_capabilities() -> Result<(), Errno> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     // Effective, permitted and inheritable, twice.
     let none = [0u32; 6];
-    // SAFETY: the kernel reads the header and as many words as this version has, both of which live through the call.
+    // SAFETY: the kernel reads the header and as many words as this version has, and both live through the call.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
     Errno::result(done).map(drop)
 }

@@ -278,7 +278,7 @@ fn is_chacha(suite: CipherSuite) -> bool {
     suites.contains(&suite)
 }
 
-/// Payload that was taken at once, and its bytes on the line: records of which all but the last are full, and maybe
+/// Payload that was taken at once, and its bytes on the line: records that are full but for the last, and maybe
 /// something else, such as a change of keys.
 #[derive(Debug)]
 struct Sealed {

@@ -158,7 +158,7 @@ impl Connections {
         self.give_turn(key);
     }
 
-    /// Makes room for one more connection of `remote`, if another network has more of them and one that can give way.
+    /// Makes room for one more connection of `remote`, if another network has more of them, and one of those can give way.
     fn make_room(&mut self, cx: Cx<'_>, remote: Remote) -> bool {
         // A proxy's connection counts for no client until its client is known.
         let (room, first) = (self.slab.capacity(), self.looked_at);

@@ -210,7 +210,7 @@ fn delivered(cx: Cx<'_>, incoming: Incoming<'_>, path: &FilePath<'_>) -> Option<
         Method::Post | Method::Put => {}
         _ => return None,
     }
-    // If something is wrong with the sender's description, its file is not the one that was delivered.
+    // If something is wrong with the sender's description, its file is not the file that was delivered.
     let brought = Brought::read(cx.env, incoming, path).ok()?;
     let receipt = request::receipt(cx.env, incoming, ApiName::Exchange).ok()?;
     delivered.to_sender(cx.env, brought.offer, receipt, info)

@@ -1,8 +1,8 @@
 //! The connections of this worker that hear a session's bell.
 //!
 //! `connections` keeps one subscription for each connection that holds a place in a session, or claims one, and gives
-//! each of them a turn when the session has news. Invariant: a connection has at most one subscription, the one that
-//! its transaction names.
+//! each of them a turn when the session has news. Invariant: a connection has at most one subscription, and its
+//! transaction names it.
 
 use std::collections::BTreeSet;
 

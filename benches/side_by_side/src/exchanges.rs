@@ -238,7 +238,7 @@ struct FreshDriver {
     begun: usize,
     /// For each lane, how many of its two ends are not done.
     left: Vec<usize>,
-    /// The lane of an end, and whether it is one that asks.
+    /// The lane of an end, and whether that end asks.
     roles: HashMap<usize, (usize, bool)>,
     exchanges: u64,
 }

@@ -207,7 +207,7 @@ fn memory_of(pids: &[u32]) -> u64 {
     own + all.iter().map(|(_, shared)| *shared).max().unwrap_or_default()
 }
 
-/// The pipes of which one of the processes has both ends, and where one of the ends is.
+/// The pipes that have both ends in one of the processes, and where one of the ends is.
 fn pipes_of(pids: &[u32]) -> BTreeMap<PathBuf, PathBuf> {
     let of_one = |pid: &u32| {
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

@@ -17,7 +17,7 @@ enum Back {
 }
 
 impl Sender<'_> {
-    /// A chunk to fill: one that AckRecv gave back, or one more from the pool while the lane holds
+    /// A chunk to fill: AckRecv gave it back, or the pool gives one more while the lane holds
     /// fewer than its share. `None`: no room now.
     ///
     /// The module `share` has the rule for one lane. All lanes of one [payer](super::SenderEnd::charge) together have

@@ -168,7 +168,7 @@ fn a_sweep_of_both_lanes_frees_the_slot_of_a_session_that_ends() {
     });
 }
 
-/// A transfer begins in one lane while one that waits in the other expires the session: either it was
+/// A transfer begins in one lane while a party that waits in the other expires the session: either the transfer was
 /// seen, and goes on in a session that lives, or both its ends are told that the session is over.
 #[test]
 fn a_transfer_that_begins_as_its_session_expires_is_seen_or_told() {

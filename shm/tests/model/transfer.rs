@@ -46,7 +46,7 @@ impl World<'_> {
 
     /// The fair share. A lane that holds k of a kind takes one more while more than k are free, of chunks more than a
     /// quarter of all as well, and gives one back while fewer than k - 1 are free. A lane may always have one, but
-    /// while no chunk is free it yields the last one that comes back to a chunk request. Returns whether it is a
+    /// while no chunk is free it yields its last chunk, once that comes back, to a chunk request. Returns whether it is a
     /// pipe.
     fn expect_one(&mut self, lane: Lane, by_pipe: bool) -> Option<bool> {
         let mut free = [self.free(false), self.free(true)];

@@ -97,7 +97,7 @@ pub(super) enum Action {
         generation: GenerationId,
         record: WorkerId,
     },
-    /// Let this generation be the one that serves.
+    /// Let this generation serve, and no other.
     Serve(GenerationId),
     /// Close the listeners that only earlier generations had.
     Retire,

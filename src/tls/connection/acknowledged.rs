@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The line, of which the socket takes a little at a time.
+/// The line. The socket takes a little of it at a time.
 #[derive(Default)]
 struct Line {
     bytes: Vec<u8>,

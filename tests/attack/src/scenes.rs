@@ -40,7 +40,7 @@ pub enum Act {
     SendOn,
     /// Opens connections, so many by all of them, and keeps each by a byte now and then.
     Keep(usize),
-    /// The same, and opens more, one after the other, of which it reads nothing: those that are turned away stay.
+    /// The same, and opens more, one after the other, and reads nothing from them: those that are turned away stay.
     Crowd(usize),
     /// Connects, has new keys for TLS agreed on, and leaves.
     Shake,

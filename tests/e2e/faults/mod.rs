@@ -1,5 +1,5 @@
-//! System calls that fail: a program that cannot start says so in a line and leaves nothing; one that runs loses a
-//! request at most. strace lets the calls fail, one by one.
+//! System calls that fail: a program that cannot start says so in a line and leaves nothing; a program that runs
+//! loses a request at most. strace lets the calls fail, one by one.
 
 mod serving;
 mod starting;

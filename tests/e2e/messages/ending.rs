@@ -11,8 +11,8 @@ use crate::harness::{Ending, MOUNT, MessageSession, Party, Relay, Role, TokenCoo
 /// The time within which a pending operation is answered.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
-/// All operations that can be pending in one session: a receiver and a sender of each role, none of which has sent a byte
-/// of a body.
+/// All operations that can be pending in one session: a receiver and a sender of each role. None of them has sent a
+/// byte of a body.
 fn four_pending(session: &MessageSession) -> Vec<Party> {
     let mut pending = Vec::new();
     for role in Role::BOTH {

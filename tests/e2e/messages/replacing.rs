@@ -89,7 +89,7 @@ impl Lane {
 }
 
 /// Lets a new client ask, on a new connection, for the place of a client that has just left; then waits until the relay
-/// has closed the connection of the one that left.
+/// has closed the connection of the client that left.
 fn replaced(relay: &Relay, segment: &Segment, ask: impl FnOnce(Raw) -> Raw) -> Raw {
     let accepted = segment.sum().accepted;
     let next = ask(relay.connect());

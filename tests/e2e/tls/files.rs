@@ -264,7 +264,7 @@ fn certificates() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-/// Every pair of files of which one is bad, and the message for it.
+/// Every pair of files with a bad one, and the message for it.
 fn pairs() -> Vec<(&'static str, [Vec<u8>; 2], &'static str)> {
     let keys = keys().into_iter();
     let keys = keys.map(|(name, key, what)| (name, [RSA_CERTIFICATE.into(), key], what));

@@ -6,6 +6,7 @@
 
 pub mod ceilings;
 pub mod directions;
+pub mod phrases;
 pub mod prose;
 pub mod protocols;
 pub mod report;

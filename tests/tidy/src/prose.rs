@@ -1,5 +1,5 @@
-//! Sentences of comments. A sentence begins with the actor or with the verb; one that begins with a pronoun or a
-//! preposition leaves the reader to find out who does what.
+//! Sentences of comments. A sentence begins with the actor or with the verb; a sentence that begins with a pronoun or
+//! a preposition leaves the reader to find out who does what.
 
 use std::ops::Range;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ceilings::Counts;
 use crate::prose::Prose;
-use crate::{Offence, directions, shape, sources, words};
+use crate::{Offence, directions, phrases, shape, sources, words};
 
 /// The offences of one room.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct Room {
     pub long_files: Vec<Offence>,
     /// Lines that are too wide.
     pub wide_lines: Vec<Offence>,
-    /// Retired words.
+    /// Retired words, and refused phrases.
     pub retired_words: Vec<Offence>,
     /// Sentences of comments.
     pub prose: Prose,
@@ -60,11 +60,15 @@ pub fn rooms() -> BTreeMap<String, Room> {
         room.long_files.extend(shape::too_long(source));
         room.wide_lines.extend(shape::too_wide(source));
         room.prose.add(Prose::of(source));
+        room.retired_words.extend(phrases::used(source));
     }
     let retired = words::retired(&sources::document("docs/glossary.md"));
     for source in sources::worded().iter().filter(|it| !it.path.ends_with("glossary.md")) {
         let room = rooms.entry(source.room.clone()).or_default();
         room.retired_words.extend(words::used(source, &retired));
+        if !source.is_rust() {
+            room.retired_words.extend(phrases::used(source));
+        }
     }
     rooms
 }

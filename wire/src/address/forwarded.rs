@@ -1,8 +1,8 @@
 //! `X-Forwarded-For`, `-Proto` and `-Host`: what a trusted proxy says of its client.
 //!
 //! The worker calls this for requests of trusted proxies. Each hop appends on the right, so only the
-//! right end comes from a proxy that is known. Invariant: the client's address is one that a trusted
-//! proxy has written, or the remote's own.
+//! right end comes from a proxy that is known. Invariant: a trusted proxy has written the
+//! client's address, or it is the remote's own.
 
 use core::net::{IpAddr, SocketAddr};
 

@@ -15,7 +15,7 @@ pub(super) fn has_bare_line_feed(head: &[u8]) -> bool {
         .any(|at| !head.get(..at).is_some_and(|before| before.ends_with(b"\r")))
 }
 
-/// Finds the first byte that may stand nowhere in a head. Returns how many bytes come before the one that
+/// Finds the first byte that may stand nowhere in a head. Returns how many bytes come before the byte that
 /// makes the fault certain, and the fault: a carriage return is bare only because of the byte after it.
 pub(super) fn first_stray(window: &[u8]) -> Option<(usize, Fault)> {
     let mut after_return = false;

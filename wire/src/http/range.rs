@@ -1,5 +1,4 @@
-//! Parts of a file: the one that a receiver asks for (`Range`), and the one that a sender brings
-//! (`Content-Range`, `Upload-Offset`).
+//! Parts of a file: what a receiver asks for (`Range`), and what a sender brings (`Content-Range`, `Upload-Offset`).
 //!
 //! The routes call this. Invariant: a part is never taken for the whole file.
 

@@ -125,7 +125,7 @@ fn through_lane(
     let Lane { sender, receiver, requests, answer } = lane;
     let (mut sender, mut receiver) = (End::new(sender, []), End::new(receiver, []));
     let mut buffer = vec![0; ANSWER_BYTES_MAX];
-    // Messages of which at least the receiver's request was sent.
+    // Messages whose receiver's request was sent, at least.
     let number = Cell::new(1);
     let issue = |stopwatch: &mut Stopwatch<'_>| {
         let (Some(relay), Requests::Issued { paths, .. }) = (issuer, &requests) else {

@@ -1,4 +1,4 @@
-//! Reverse proxies, which stream between a client and an origin, both of which are the generator: nginx and
+//! Reverse proxies, which stream between a client and an origin. The generator is both. They are nginx and
 //! HAProxy, with buffers of their own choice and with such as cost them least.
 
 use super::{Carrier, Ends, WORKERS, free_address, request, until_ready};

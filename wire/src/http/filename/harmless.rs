@@ -7,7 +7,7 @@ use super::FILE_NAME_BYTES_MAX;
 /// An extension with its dot is kept where a long name is cut, unless it is longer than this.
 pub(super) const EXTENSION_BYTES_MAX: usize = FILE_NAME_BYTES_MAX / 2;
 
-/// Makes a harmless name of one that is saved without decoding it again.
+/// Makes a name harmless that is saved without decoding it again.
 pub(super) fn clean(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let base = text.rsplit(['/', '\\']).next()?;
