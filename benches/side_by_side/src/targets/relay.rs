@@ -229,7 +229,6 @@ impl Relay {
         records.map(WorkerRecord::counters)
     }
 
-<<<<<<< HEAD
     /// Both ends of a transfer. The heads of request and answer are `stretch` bytes longer than they might be: by their
     /// content type, and in a form by its boundary and its file's name.
     pub(crate) fn open(
@@ -275,10 +274,7 @@ impl Relay {
         Ok(Ends { sender: End::new(sender, put), receiver: End::new(receiver, get) })
     }
 
-    /// Both ends of a transfer of which the receiver has the first `from` bytes.
-=======
     /// Both ends of a transfer whose receiver has the first `from` bytes.
->>>>>>> 4e694b5 (tidy: comments and documents name the thing, not one that or of which)
     pub(crate) fn open_rest(&self, from: u64, total: u64) -> Outcome<Ends> {
         let path = self.ask(1)?.pop().ok_or("no session")?;
         let (receiver, sender) = self.pair(Placement::AsTheyLand)?;
