@@ -49,7 +49,7 @@ impl Env {
         Ok(())
     }
 
-    /// Moves what has come of `body` into `pipe`, which is empty, up to `most` bytes; also tells how many.
+    /// Moves what has come of `body` into `pipe`, up to `most` bytes; also tells how many.
     pub(super) fn fill_pipe(
         &self,
         pipe: &Pipe,
@@ -59,8 +59,13 @@ impl Env {
         most: usize,
     ) -> (RecvOutcome, u64) {
         let run = usize::try_from(body.run_bytes().unwrap_or(0)).unwrap_or(usize::MAX);
-        let most = run.min(most).min(PIPE_BYTES_MAX).min(self.budget.turn_bytes());
-        let got = stream.recv_into(pipe, most);
+        let room = PIPE_BYTES_MAX.saturating_sub(window.filled);
+        let most = run.min(most).min(room).min(self.budget.turn_bytes());
+        let got = if window.payload.is_empty() {
+            stream.recv_into(pipe, most)
+        } else {
+            stream.recv_more_into(pipe, most)
+        };
         let RecvOutcome::Bytes(bytes) = got else { return (got, 0) };
         body.pass(window, bytes);
         (got, bytes as u64)

@@ -23,10 +23,15 @@ const FRAMING_COST: usize = 128;
 /// The longest framing between two chunks that is read by itself: the longest size, and some extension.
 const FRAMING_BYTES_MAX: usize = 64;
 
+/// A pipe with so many bytes is published, though more may fit.
+const PIPE_FULL_BYTES: usize = 512 << 10;
+
 /// Moves the payload of one sender.
 #[derive(Debug)]
 pub(super) struct Upload {
     filling: Option<(Reserved, Window)>,
+    /// Whether the pipe that is being filled may take more.
+    pipe_has_room: bool,
     /// The buffers that a lost receiver had not taken, for the next one. The first is at the end.
     taken_back: Vec<TakenBack>,
     /// The caps on how fast the sender is read from, if there are any.
@@ -38,7 +43,14 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(bandwidth: Option<Box<Bandwidth>>) -> Self {
         let (filling, taken_back) = (None, Vec::new());
-        Self { filling, taken_back, bandwidth, read_bytes: 0, skipped_bytes: 0 }
+        Self {
+            filling,
+            pipe_has_room: false,
+            taken_back,
+            bandwidth,
+            read_bytes: 0,
+            skipped_bytes: 0,
+        }
     }
 
     /// Bytes of the body that were read.
@@ -100,7 +112,11 @@ impl Upload {
         io: &mut Io<'_>,
     ) -> Option<Result<RecvOutcome, Fault>> {
         let bytes = body.framing_between()?;
-        if self.filling.is_some() || !may_go_by_pipe(io.stream, io.inbox) {
+        let is_free = match &self.filling {
+            None => true,
+            Some((filling, _)) => self.pipe_has_room && matches!(filling.buffer(), Buffer::Pipe(_)),
+        };
+        if !is_free || !may_go_by_pipe(io.stream, io.inbox) {
             return None;
         }
         let mut room = [0; FRAMING_BYTES_MAX];
@@ -127,7 +143,14 @@ impl Upload {
     ) -> Result<RecvOutcome, Fault> {
         let Some((filling, window)) = &mut self.filling else { return Ok(RecvOutcome::WouldBlock) };
         if let Some(pipe) = env.pipe(filling.buffer()) {
+            if !suits_pipe(body, io.stream, io.inbox) {
+                self.pipe_has_room = false;
+                return Ok(RecvOutcome::Bytes(0));
+            }
             let (got, bytes) = env.fill_pipe(pipe, io.stream, body, window, most);
+            // Behind a whole chunk of the body more may fit, if it has come.
+            self.pipe_has_room =
+                window.filled < PIPE_FULL_BYTES && body.framing_between().is_some();
             self.count_read(bytes);
             return Ok(got);
         }
@@ -189,9 +212,8 @@ impl Upload {
     pub(super) fn is_full(&self, env: &Env) -> bool {
         self.filling.as_ref().is_some_and(|(filling, window)| match filling.buffer() {
             Buffer::Chunk(_) => window.filled >= env.shared().chunk_bytes(),
-            // An empty pipe alone is known to have room. A pipe that got no bytes may suit no longer, and then the
-            // body is read.
-            Buffer::Pipe(_) => true,
+            // A pipe that got no bytes may suit no longer, and then the body is read.
+            Buffer::Pipe(_) => !self.pipe_has_room,
         })
     }
 

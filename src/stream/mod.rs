@@ -163,6 +163,15 @@ impl Stream {
         }
     }
 
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which holds something. No bytes: the pipe has no room, or
+    /// nothing has come. TLS refuses that.
+    pub fn recv_more_into(&mut self, pipe: &Pipe, bytes_max: usize) -> RecvOutcome {
+        match self.tls {
+            None => self.socket.recv_more_into(pipe, bytes_max),
+            Some(_) => RecvOutcome::Broken,
+        }
+    }
+
     /// Moves what is in `pipe`, `bytes_max` at most, to the client. TLS refuses that. An error has moved nothing, and
     /// a write tells more.
     pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<SendOutcome> {

@@ -220,6 +220,19 @@ impl Socket {
         }
     }
 
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which holds something. No bytes: the pipe has no room, or
+    /// nothing has come.
+    pub fn recv_more_into(&mut self, pipe: &Pipe, bytes_max: usize) -> RecvOutcome {
+        let was_readable = self.readable;
+        match self.recv_into(pipe, bytes_max) {
+            RecvOutcome::WouldBlock => {
+                self.readable = was_readable;
+                RecvOutcome::Bytes(0)
+            }
+            got => got,
+        }
+    }
+
     /// Moves what is in `pipe`, `bytes_max` at most, to the client. [`SendOutcome::WouldBlock`] also means that the pipe
     /// is empty. An error has moved nothing; a write tells whether the connection has failed, or splice(2) alone.
     pub fn send_from(&mut self, pipe: &Pipe, bytes_max: usize) -> io::Result<SendOutcome> {
