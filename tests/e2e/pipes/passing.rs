@@ -129,7 +129,8 @@ fn chunks_of_all_lengths_arrive_whole_however_they_are_cut() {
         let body = motley_chunks(&payload.bytes(), &mut dice);
         let mut rest = &body[..];
         while !rest.is_empty() {
-            let bytes = 1 + dice.below(1 << dice.below(20)) as usize;
+            let magnitude = dice.below(20);
+            let bytes = 1 + dice.below(1 << magnitude) as usize;
             let (slice, others) = rest.split_at(rest.len().min(bytes));
             sender.try_send(slice).unwrap();
             rest = others;
