@@ -49,6 +49,10 @@ impl Dice {
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % bound
     }
+
+    fn index(&mut self, bound: u64) -> usize {
+        usize::try_from(self.below(bound)).unwrap()
+    }
 }
 
 /// The bytes that splice(2) has moved in what strace has written.
@@ -98,7 +102,7 @@ fn expect_uncopied(shape: Shape) {
 fn motley_chunks(payload: &[u8], dice: &mut Dice) -> Vec<u8> {
     let (mut body, mut rest) = (Vec::new(), payload);
     while !rest.is_empty() {
-        let bytes = [5, 9000, 40_000, 65_524, 65_536, 1 << 20][dice.below(6) as usize];
+        let bytes = [5, 9000, 40_000, 65_524, 65_536, 1 << 20][dice.index(6)];
         let (chunk, others) = rest.split_at(rest.len().min(bytes));
         let line = match dice.below(6) {
             0 => format!("{:016X}\r\n", chunk.len()),
