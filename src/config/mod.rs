@@ -16,6 +16,7 @@ mod keys;
 mod layers;
 mod locate;
 mod report;
+mod sections;
 mod source;
 mod text;
 mod typed;
@@ -35,10 +36,10 @@ use serde::Deserialize;
 
 use check::Files;
 pub use host::{PIPE_FILES_SHARE, SEGMENT_BYTES_MIN, WORKERS_MAX};
-pub use keys::{Exchange, Limits, Log, Messages, Timeouts};
 use layers::Layers;
 use report::Problem;
 pub use report::{ConfigError, Refusal};
+pub use sections::{Exchange, Limits, Log, Messages, Timeouts};
 pub use source::Source;
 use text::Text;
 

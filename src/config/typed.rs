@@ -4,12 +4,30 @@
 //! Invariant: a key that is not named here is refused at every level, and every value keeps its place in the text.
 //! This stage does not judge values, so that all bad values of a file are reported at once.
 
-pub(super) use super::keys::typed::{Exchange, Limits, Log, Messages, Timeouts};
+use super::keys::table;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 /// A value and its place, if the key was there.
 pub(super) type Typed = Option<Spanned<Value>>;
+
+/// Makes the sections of the table, as typed.
+macro_rules! sections {
+    ($(
+        $(#[$about:meta])*
+        $Section:ident, $section:ident, $expected:literal {
+            $($(#[$doc:meta])* $key:ident: $type:ty = $rule:ident($($argument:expr)?),)+
+        }
+    )+) => {$(
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields, expecting = $expected)]
+        pub(super) struct $Section {
+            $(pub(super) $key: Typed,)+
+        }
+    )+};
+}
+
+table!(sections);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
