@@ -140,16 +140,22 @@ fn used_by(name: &str, text: &str, modules: &BTreeMap<String, &Source>) -> BTree
     used
 }
 
-/// Paths of the private `use` lines, with braces expanded. A `pub use` only passes on a name of another module.
+/// Paths of the `use` lines, with braces expanded. A module uses what it passes on, too.
 fn use_paths(code: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    let mut rest = code;
-    while let Some(start) = rest.find("\nuse ") {
-        rest = &rest[start + "\nuse ".len()..];
-        let end = rest.find(';').unwrap_or(rest.len());
-        paths.extend(expand(&rest[..end]));
-    }
-    paths
+    use_lines(code).flat_map(|(_, path)| expand(path)).collect()
+}
+
+/// What stands behind each `use` at the beginning of a line, and whether it passes names on.
+fn use_lines(code: &str) -> impl Iterator<Item = (bool, &str)> {
+    let starts = code.match_indices('\n').map(|(index, _)| &code[index + 1..]);
+    starts.filter_map(|line| {
+        let (is_public, rest) = match line.strip_prefix("pub") {
+            None => (false, line),
+            Some(rest) if rest.starts_with('(') => (true, rest.split_once(") ")?.1),
+            Some(rest) => (true, rest.strip_prefix(' ')?),
+        };
+        Some((is_public, rest.strip_prefix("use ")?.split(';').next()?))
+    })
 }
 
 /// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`. Anything behind the first closed brace is ignored.
@@ -189,7 +195,7 @@ fn absolute(name: &str, path: &str) -> Option<String> {
     Some(format!("{base}::{rest}"))
 }
 
-/// The module that defines the last name of a path. Follows a `pub use` to the module behind it.
+/// The module that defines the last name of a path. Follows names that are passed on to the module behind them.
 fn resolve(path: &str, modules: &BTreeMap<String, &Source>) -> Option<String> {
     let mut module = path;
     while !modules.contains_key(module) {
@@ -198,13 +204,13 @@ fn resolve(path: &str, modules: &BTreeMap<String, &Source>) -> Option<String> {
     let item = first_name(path[module.len()..].trim_start_matches(':'));
     let given_on = |it: &str| {
         let found = expand(it).into_iter().find(|path| path.rsplit("::").next() == Some(&*item));
-        resolve(&absolute(module, &found?)?, modules).filter(|it| it != module)
+        // A macro is passed on where it is made.
+        let behind = absolute(module, &found?).filter(|it| *it != format!("{module}::{item}"))?;
+        resolve(&behind, modules).filter(|it| it != module)
     };
-    let text = &modules.get(module)?.text;
-    let lines = text.split("\npub use ").chain(text.split("\npub(crate) use ")).skip(1);
-    let lines = lines.filter_map(|it| it.split(';').next());
-    let lines = lines.filter(|_| !item.is_empty());
-    lines.filter_map(given_on).next().or_else(|| Some(module.to_owned()))
+    let lines = use_lines(&modules.get(module)?.text);
+    let lines = lines.filter(|(is_public, _)| *is_public && !item.is_empty());
+    lines.map(|(_, line)| line).filter_map(given_on).next().or_else(|| Some(module.to_owned()))
 }
 
 /// The shortest way from `start` back to it, with `start` at both ends.
@@ -263,6 +269,19 @@ mod tests {
         ];
         let found: Vec<_> = circles(&sources).into_iter().map(|it| it.what).collect();
         let expected = "circle: src::relay::a -> src::relay::b -> src::relay::c -> src::relay::a";
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn a_circle_through_a_name_that_is_passed_on_is_found() {
+        let sources = [
+            source("src/config/mod.rs", "//! All.\n\nmod check;\nmod keys;\nmod typed;\n"),
+            source("src/config/check.rs", "//! C.\n\nuse super::typed::File;\n"),
+            source("src/config/keys.rs", "//! K.\n\nuse super::check::Key;\n"),
+            source("src/config/typed.rs", "//! T.\n\npub(super) use super::keys::{Log};\n"),
+        ];
+        let found: Vec<_> = circles(&sources).into_iter().map(|it| it.what).collect();
+        let expected = "circle: src::config::check -> src::config::typed -> src::config::keys -> src::config::check";
         assert_eq!(found, [expected]);
     }
 
