@@ -20,14 +20,8 @@ impl Connection {
 
     /// The time when it is driven though nothing has happened.
     pub(in crate::worker) fn deadline_ms(&self) -> u64 {
-        match self.transaction() {
-            // A transfer has turns enough for the look at a report before it.
-            Some(transfer) if transfer.is_transfer() => transfer.next_look_ms(),
-            other => {
-                let own_ms = other.map_or(self.deadline_ms, Transaction::next_look_ms);
-                own_ms.min(self.report_watch.next_look_ms())
-            }
-        }
+        let own_ms = self.transaction().map_or(self.deadline_ms, Transaction::next_look_ms);
+        deadline_ms(own_ms, self.is_transfer(), self.report_watch.next_look_ms())
     }
 
     /// The client, as far as that is known: connections of one client share their turns.
@@ -67,5 +61,24 @@ impl Connection {
             State::Transaction(transaction) => transaction.standstill(),
             State::Linger { .. } => None,
         }
+    }
+}
+
+/// The time of the next turn of a connection with a time of its own, and a time for the look at its last report. A
+/// transfer has turns enough for that look.
+fn deadline_ms(own_ms: u64, is_transfer: bool, report_ms: u64) -> u64 {
+    if is_transfer { own_ms } else { own_ms.min(report_ms) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_is_not_driven_for_the_report_of_the_one_before_it() {
+        let (own_ms, report_ms) = (5000, 100);
+        assert_eq!(deadline_ms(own_ms, true, report_ms), own_ms);
+        assert_eq!(deadline_ms(own_ms, false, report_ms), report_ms);
+        assert_eq!(deadline_ms(own_ms, false, u64::MAX), own_ms, "no report is watched");
     }
 }
