@@ -18,6 +18,8 @@ const DEATHS: usize = 5;
 /// How long after the death a client comes again.
 const AFTER: Duration = Duration::from_millis(2);
 const PART: usize = 300_000;
+/// The length of a body that no socket and no lane has room for.
+const LONG_BYTES: u64 = 1 << 30;
 /// The worker that dies.
 const VICTIM: usize = 0;
 const SURVIVOR: usize = 1;
@@ -90,6 +92,24 @@ impl Stage<'_> {
         let sender = self.sender(session, sends);
         receiver.read_checked_part(self.payload, 1000);
         vec![receiver, sender]
+    }
+
+    /// A sender that has met a dead receiver, and waits for the next one with more of its body than its socket takes.
+    fn sender_that_waits_again(&self) -> Case {
+        let session = self.relay.session();
+        let there = vec![self.receiver(&session, VICTIM)];
+        let mut next = self.connect(SURVIVOR);
+        let before = self.segment.sum().bytes_in;
+        let mut dead = self.kill(true);
+        next.request("PUT", &session.path, &[("Content-Length", &LONG_BYTES.to_string())]);
+        next.patience(Duration::from_millis(300));
+        let part = self.payload.bytes();
+        while next.try_send(&part).is_ok() {}
+        next.patience(Duration::from_secs(10));
+        assert!(self.segment.sum().bytes_in > before, "nothing is in chunks");
+        drop(dead.held.take());
+        self.recover(&dead);
+        Case { session, there, next }
     }
 
     /// Kills the worker. The master cleans up as soon as it can, or, if it is held, once it is let go.
@@ -204,4 +224,30 @@ fn heavy_who_meets_a_dead_receiver_that_waited_goes_on_waiting() {
         }
     }
     relay.expect_nothing_held(&segment, &fds);
+}
+
+#[test]
+fn who_waits_again_after_a_dead_receiver_gives_way_to_a_rival_from_its_address() {
+    let relay = Relay::with(2, &LINES);
+    let (segment, payload) = (relay.segment(), Payload::new(5, PART as u64));
+    let stage = Stage { relay: &relay, segment: &segment, payload: &payload };
+    let Case { session, mut next, .. } = stage.sender_that_waits_again();
+    let mut rival = stage.sender(&session, SURVIVOR);
+    let answer = next.read_response().expect_error(409);
+    assert!(answer.text().contains("another sender took the place"), "{}", answer.text());
+    session.receiver(&payload).join().unwrap().expect_all(&payload);
+    rival.read_response().expect(200);
+}
+
+#[test]
+fn who_waits_again_after_a_dead_receiver_is_sent_away_by_a_stop() {
+    let mut relay = Relay::with(2, &["timeouts.stop_timeout = \"60s\""]);
+    let (segment, payload) = (relay.segment(), Payload::new(6, PART as u64));
+    let stage = Stage { relay: &relay, segment: &segment, payload: &payload };
+    let Case { there, mut next, .. } = stage.sender_that_waits_again();
+    relay.signal(Signal::SIGQUIT);
+    let answer = next.read_response().expect_error(503);
+    assert!(answer.text().contains("is being stopped"), "{}", answer.text());
+    drop((next, there));
+    assert_eq!(relay.wait(), 0, "{}", relay.errors());
 }
