@@ -255,6 +255,15 @@ impl Session {
         })
     }
 
+    /// A transfer of ten bytes that has relayed five, `hello`: its receiver, the head that this has read, its sender.
+    pub(crate) fn half(&self) -> (Raw, Head, Raw) {
+        let (mut receiver, mut sender) = (self.connect(), self.connect());
+        receiver.get(&self.path);
+        sender.request("PUT", &self.path, &[("Content-Length", "10")]).send(b"hello");
+        let head = receiver.read_head();
+        (receiver, head, sender)
+    }
+
     /// Makes one transfer from end to end, on a socket each; panics unless all of it went right.
     #[track_caller]
     pub(crate) fn transfer(&self, payload: &Payload, shape: Shape) {

@@ -161,12 +161,8 @@ fn all_kinds(relay: &Relay) -> usize {
     lines + 1 + transfers(relay) + messages(relay)
 }
 
-fn begun(relay: &Relay, session: &Session) -> (Raw, Raw) {
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    receiver.read_head();
+fn begun(session: &Session) -> (Raw, Raw) {
+    let (mut receiver, _, sender) = session.half();
     assert_eq!(receiver.read_exactly(5), b"hello");
     (receiver, sender)
 }
@@ -176,10 +172,10 @@ fn transfers(relay: &Relay) -> usize {
     relay.session().transfer(&Payload::new(1, 1000), Shape::Form);
     // A receiver leaves midway; the sender left midway; both wait in vain; one leaves while it waits.
     let session = relay.session();
-    let (receiver, mut sender) = begun(relay, &session);
+    let (receiver, mut sender) = begun(&session);
     receiver.reset();
     sender.read_response().expect(502);
-    let (mut receiver, sender) = begun(relay, &session);
+    let (mut receiver, sender) = begun(&session);
     sender.reset();
     assert!(receiver.is_gone_within(Duration::from_secs(5)));
     let mut receiver = relay.connect();
@@ -396,7 +392,7 @@ fn who_is_cut_off_by_a_stop_has_a_line() {
     let log = AccessLog::json();
     let mut relay = relay_with(&log, 1, &["timeouts.stop_timeout = \"200ms\""]);
     let session = relay.session();
-    let (_receiver, _sender) = begun(&relay, &session);
+    let (_receiver, _sender) = begun(&session);
     let mut waiting = relay.connect();
     waiting.get(&relay.session().path);
     relay.segment().wait_until_held(3);

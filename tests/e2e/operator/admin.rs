@@ -84,11 +84,7 @@ fn the_status_shows_a_running_transfer_and_no_key() {
 fn readiness_ends_with_a_graceful_stop_and_the_rest_goes_on() {
     let mut relay = Relay::with(2, &[ADMIN]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    let head = receiver.read_head();
+    let (mut receiver, head, mut sender) = session.half();
     assert_eq!(relay.ask_admin("/readyz").expect(200).text(), "ready\n");
     relay.signal(Signal::SIGQUIT);
     eventually("it is not ready", || (relay.ask_admin("/readyz").status() == 503).then_some(()));
@@ -313,11 +309,7 @@ fn the_status_command_prints_what_runs() {
     let path = directory.path().join("admin.sock");
     let relay = Relay::with(2, &[&format!("admin.listen = \"unix:{}\"", path.display())]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    receiver.read_head();
+    let _half = session.half();
     let said = eventually("the transfer is listed", || {
         let output = status_command(&relay.config_path());
         assert_eq!(output.status.code(), Some(0), "{output:?}");

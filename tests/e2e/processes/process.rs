@@ -80,11 +80,7 @@ fn term_and_int_stop_at_once() {
         let mut relay = Relay::with(2, &[]);
         let workers = relay.worker_pids();
         let session = relay.session();
-        let mut receiver = relay.connect();
-        receiver.get(&session.path);
-        let mut sender = relay.connect();
-        sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-        let head = receiver.read_head();
+        let (mut receiver, head, _sender) = session.half();
         let begun = Instant::now();
         relay.signal(signal);
         assert_eq!(relay.wait(), 0, "{signal}: {}", relay.errors());
@@ -102,11 +98,7 @@ fn quit_lets_running_transfers_finish() {
     let session = relay.session();
     let mut idle = relay.connect();
     idle.get("/").read_response().expect(200);
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    let head = receiver.read_head();
+    let (mut receiver, head, mut sender) = session.half();
     relay.signal(Signal::SIGQUIT);
     eventually("the port is closed", || TcpStream::connect(relay.address()).is_err().then_some(()));
     assert!(idle.is_gone_within(Duration::from_secs(5)), "an idle connection is closed");
@@ -124,11 +116,7 @@ fn quit_lets_running_transfers_finish() {
 fn quit_has_a_deadline() {
     let mut relay = Relay::with(2, &["timeouts.stop_timeout = \"1s\""]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    let head = receiver.read_head();
+    let (mut receiver, head, _sender) = session.half();
     let begun = Instant::now();
     relay.signal(Signal::SIGQUIT);
     assert_eq!(relay.wait(), 0, "{}", relay.errors());
@@ -140,11 +128,7 @@ fn quit_has_a_deadline() {
 fn term_cuts_a_graceful_stop_short() {
     let mut relay = Relay::with(2, &[]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    receiver.read_head();
+    let _half = session.half();
     relay.signal(Signal::SIGQUIT);
     eventually("it is stopping", || TcpStream::connect(relay.address()).is_err().then_some(()));
     relay.signal(Signal::SIGTERM);

@@ -214,11 +214,7 @@ fn revoking_ends_every_wait_at_once() {
 fn revoking_cuts_a_running_transfer_visibly() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    sender.request("PUT", &session.path, &[("Content-Length", "10")]).send(b"hello");
-    let head = receiver.read_head();
+    let (mut receiver, head, mut sender) = session.half();
     assert_eq!((head.status, receiver.read_exactly(5)), (200, b"hello".to_vec()));
     let bearer = format!("Bearer {}", session.token);
     relay

@@ -49,7 +49,7 @@ fn the_first_part_with_a_file_name_is_the_file() {
 fn a_second_file_is_told_and_the_receiver_is_cut() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
-    let (mut receiver, head, mut sender) = begun(&relay, &session);
+    let (mut receiver, head, mut sender) = begun(&session, "");
     sender.send_chunk(format!("\r\n--XX\r\n{FILE}\r\nmore\r\n--XX--\r\n").as_bytes());
     sender.send_last_chunk();
     let answer = sender.read_response();
@@ -203,14 +203,19 @@ fn faults_before_the_file_are_the_senders_alone() {
     receiver.join().unwrap().expect_all(&payload);
 }
 
-/// A form whose file part has begun: the receiver has its head and the first bytes.
-fn begun(relay: &Relay, session: &Session) -> (Raw, Head, Raw) {
-    let mut receiver = relay.connect();
+/// A receiver, and a sender that has sent the head of a chunked form.
+fn chunked(session: &Session) -> (Raw, Raw) {
+    let (mut receiver, mut sender) = (session.connect(), session.connect());
     receiver.get(&session.path);
-    let mut sender = relay.connect();
     let kind = ("Content-Type", "multipart/form-data; boundary=XX");
     sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
-    sender.send_chunk(format!("--XX\r\n{FILE}\r\nhello").as_bytes());
+    (receiver, sender)
+}
+
+/// A form whose file part has begun, with `end` behind its bytes: the receiver has its head and these bytes.
+fn begun(session: &Session, end: &str) -> (Raw, Head, Raw) {
+    let (mut receiver, mut sender) = chunked(session);
+    sender.send_chunk(format!("--XX\r\n{FILE}\r\nhello{end}").as_bytes());
     let head = receiver.read_head();
     assert_eq!(receiver.read_exactly(10), b"5\r\nhello\r\n");
     (receiver, head, sender)
@@ -221,7 +226,7 @@ fn faults_within_the_file_abort_the_receiver_visibly() {
     let relay = Relay::with(2, &[]);
     for rest in ["", "\r\n--XX\r\nContent-Disp", "\r\n--XX\r\n", "\r\n--XX"] {
         let session = relay.session();
-        let (mut receiver, head, mut sender) = begun(&relay, &session);
+        let (mut receiver, head, mut sender) = begun(&session, "");
         if !rest.is_empty() {
             sender.send_chunk(rest.as_bytes());
         }
@@ -251,7 +256,7 @@ fn a_broken_form_in_one_piece_is_never_complete() {
 fn too_much_after_the_file_aborts_the_receiver() {
     let relay = Relay::with(1, &["limits.form_overhead_bytes_max = \"4KiB\""]);
     let session = relay.session();
-    let (mut receiver, head, mut sender) = begun(&relay, &session);
+    let (mut receiver, head, mut sender) = begun(&session, "");
     sender.send_chunk(format!("\r\n--XX--\r\n{}", "epilogue".repeat(10_000)).as_bytes());
     sender.send_last_chunk();
     let answer = sender.read_response();
@@ -264,14 +269,7 @@ fn too_much_after_the_file_aborts_the_receiver() {
 fn the_receivers_final_chunk_waits_for_the_end_of_the_form() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    let kind = ("Content-Type", "multipart/form-data; boundary=XX");
-    sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
-    sender.send_chunk(format!("--XX\r\n{FILE}\r\nhello\r\n--XX--").as_bytes());
-    let head = receiver.read_head();
-    assert_eq!(receiver.read_exactly(10), b"5\r\nhello\r\n");
+    let (mut receiver, head, mut sender) = begun(&session, "\r\n--XX--");
     receiver.expect_silence(Duration::from_millis(100));
     sender.send_chunk(b"\r\n");
     receiver.expect_silence(Duration::from_millis(100));
@@ -284,11 +282,7 @@ fn the_receivers_final_chunk_waits_for_the_end_of_the_form() {
 fn the_receivers_head_comes_once_the_parts_header_is_complete() {
     let relay = Relay::with(2, &[]);
     let session = relay.session();
-    let mut receiver = relay.connect();
-    receiver.get(&session.path);
-    let mut sender = relay.connect();
-    let kind = ("Content-Type", "multipart/form-data; boundary=XX");
-    sender.request("POST", &session.path, &[kind, ("Transfer-Encoding", "chunked")]);
+    let (mut receiver, mut sender) = chunked(&session);
     sender.send_chunk(format!("--XX\r\n{FILE}").as_bytes());
     receiver.expect_silence(Duration::from_millis(100));
     sender.send_chunk(b"\r\nx");
