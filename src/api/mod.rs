@@ -24,7 +24,7 @@ pub use role::MessageRole;
 use crate::http::{ResponseHead, Status};
 use crate::outcome::{Report, SenderOutcome};
 
-/// The name of an API, by which it is counted and written down.
+/// The name of an API, by which it is counted and written down, and what depends on nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiName {
     /// The two-step exchange.
@@ -44,6 +44,16 @@ impl ApiName {
             Self::Exchange => "exchange",
             Self::Messages => "messages",
         }
+    }
+
+    /// Whether a complete transfer ends the session. If not, it renews it.
+    pub(crate) fn ends_session(self) -> bool {
+        matches!(self, Self::Exchange)
+    }
+
+    /// Whether a chunked body that is not whole is ended, with a trailer that says so. If not, the connection is cut.
+    pub(crate) fn marks_truncation(self) -> bool {
+        matches!(self, Self::Messages)
     }
 }
 
@@ -67,16 +77,6 @@ impl Api {
             Self::Exchange => ApiName::Exchange,
             Self::Messages { .. } => ApiName::Messages,
         }
-    }
-
-    /// Whether a complete transfer ends the session. If not, it renews it.
-    pub(crate) fn ends_session(&self) -> bool {
-        matches!(self, Self::Exchange)
-    }
-
-    /// Whether a chunked body that is not whole is ended, with a trailer that says so. If not, the connection is cut.
-    pub(crate) fn marks_truncation(&self) -> bool {
-        matches!(self, Self::Messages { .. })
     }
 
     /// Whether a sender with this outcome is told that all was delivered, and is told so again when it comes again without

@@ -10,7 +10,7 @@ use super::download::Download;
 use super::pace::{Pace, Verdict};
 use super::stall::Stall;
 use super::{Cx, Io, LOOK_ANYWAY_MS, Turn};
-use crate::api::Api;
+use crate::api::ApiName;
 use crate::config::Receipt;
 use crate::http::Status;
 use crate::outcome::ReceiverOutcome;
@@ -22,6 +22,7 @@ use crate::tally::{Limit, Tally};
 /// An answer that has begun.
 #[derive(Debug)]
 pub(super) struct Answering {
+    api: ApiName,
     /// The status in the head of the answer.
     status: Status,
     /// The offset in the file at which the answer begins.
@@ -48,9 +49,10 @@ enum Step {
     Ack(AckPoll),
 }
 
-/// The begin of an answer: what its head says, and the receipt level that its sender waits for.
+/// The begin of an answer: its API, what its head says, and the receipt level that its sender waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begun {
+    pub(super) api: ApiName,
     pub(super) status: Status,
     pub(super) from: u64,
     pub(super) receipt: Receipt,
@@ -59,10 +61,10 @@ pub(super) struct Begun {
 impl Answering {
     /// The head is in the outbox.
     pub(super) fn new(cx: Cx<'_>, begun: Begun, download: Download, next_look_ms: u64) -> Self {
-        let Begun { status, from, receipt } = begun;
+        let Begun { api, status, from, receipt } = begun;
         let step = Step::Body { is_idle: false, is_truncated: false };
         let (pace, stall) = (Pace::new(cx.env, 0, cx.now_ms), Stall::new(0, cx.now_ms));
-        Self { status, from, receipt, download, pace, stall, step, next_look_ms }
+        Self { api, status, from, receipt, download, pace, stall, step, next_look_ms }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -91,14 +93,14 @@ impl Answering {
     }
 
     /// Ends the answer whose sender has left, or said that no more will come. `None`: the answer goes on.
-    pub(super) fn sender_ended(&mut self, finish: Finish, api: &Api) -> Option<ReceiverOutcome> {
+    pub(super) fn sender_ended(&mut self, finish: Finish) -> Option<ReceiverOutcome> {
         let is_whole = matches!(finish, Finish::Whole(_));
         // All of the file has come. The answer is whole even if its sender leaves now.
-        if is_whole && api.ends_session() {
+        if is_whole && self.api.ends_session() {
             return None;
         }
         if let Step::Body { is_truncated, .. } = &mut self.step
-            && api.marks_truncation()
+            && self.api.marks_truncation()
             && self.download.is_chunked()
         {
             // The pieces that were published before are still ours to write.
@@ -123,13 +125,12 @@ impl Answering {
         &mut self,
         cx: Cx<'_>,
         end: &mut ReceiverEnd,
-        api: &Api,
         io: &mut Io<'_>,
     ) -> Result<Turn<ReceiverOutcome>, Refusal> {
         if let Step::Ack(_) = self.step {
-            return self.await_ack(cx, end, api, io.stream);
+            return self.await_ack(cx, end, io.stream);
         }
-        let turn = self.write_body(cx, end, api, io);
+        let turn = self.write_body(cx, end, io);
         let look_ms = self.download.end_turn(cx.env, end, io.stream, cx.now_ms)?;
         if let (Some(look_ms), Step::Body { .. }) = (look_ms, &self.step) {
             self.next_look_ms = self.next_look_ms.min(look_ms);
@@ -141,7 +142,6 @@ impl Answering {
         &mut self,
         cx: Cx<'_>,
         end: &mut ReceiverEnd,
-        api: &Api,
         io: &mut Io<'_>,
     ) -> Result<Turn<ReceiverOutcome>, Refusal> {
         if io.stream.is_broken() {
@@ -153,7 +153,7 @@ impl Answering {
             let finish = end.attach(cx.env.shared())?.finish();
             if !self.download.has_piece() {
                 if !self.download.next_piece(cx.env, end, io.outbox)? {
-                    return self.nothing_published(cx, end, api, io, finish);
+                    return self.nothing_published(cx, end, io, finish);
                 }
                 self.resume(cx, io.stream);
             }
@@ -172,15 +172,14 @@ impl Answering {
         &mut self,
         cx: Cx<'_>,
         end: &mut ReceiverEnd,
-        api: &Api,
         io: &mut Io<'_>,
         finish: Finish,
     ) -> Result<Turn<ReceiverOutcome>, Refusal> {
         let taken = self.download.taken();
         match finish {
-            Finish::Whole(total) if total == taken => return self.finish(cx, end, api, io),
+            Finish::Whole(total) if total == taken => return self.finish(cx, end, io),
             Finish::Whole(found) => return Err(Refusal::Total { found, passed: taken }),
-            _ if self.is_truncated() => return self.finish(cx, end, api, io),
+            _ if self.is_truncated() => return self.finish(cx, end, io),
             _ => {}
         }
         match io.outbox.flush(io.stream) {
@@ -222,7 +221,6 @@ impl Answering {
         &mut self,
         cx: Cx<'_>,
         end: &mut ReceiverEnd,
-        api: &Api,
         io: &mut Io<'_>,
     ) -> Result<Turn<ReceiverOutcome>, Refusal> {
         self.resume(cx, io.stream);
@@ -238,11 +236,11 @@ impl Answering {
         }
         if self.receipt == Receipt::Sent {
             end.attach(cx.env.shared())?.count_taken(self.download.taken());
-            return settle(cx, end, api, Settled::Sent);
+            return self.settle(cx, end, Settled::Sent);
         }
         let timeout_ms = millis(cx.env.config.timeouts.ack_timeout);
         self.step = Step::Ack(AckPoll::new(timeout_ms, cx.now_ms));
-        self.await_ack(cx, end, api, io.stream)
+        self.await_ack(cx, end, io.stream)
     }
 
     /// Asks the kernel whether the client's TCP has acknowledged everything.
@@ -250,12 +248,11 @@ impl Answering {
         &mut self,
         cx: Cx<'_>,
         end: &mut ReceiverEnd,
-        api: &Api,
         stream: &mut Stream,
     ) -> Result<Turn<ReceiverOutcome>, Refusal> {
         let unacknowledged = self.download.store(cx.env, end, stream)?;
         if unacknowledged == 0 {
-            return settle(cx, end, api, Settled::Acked);
+            return self.settle(cx, end, Settled::Acked);
         }
         if stream.is_broken() {
             return Ok(Turn::Over(ReceiverOutcome::Left));
@@ -312,20 +309,20 @@ impl Answering {
         self.store(cx, end, stream)?;
         Ok(Turn::Over(ReceiverOutcome::Left))
     }
-}
 
-/// Records that all was delivered. If the sender has left its place, this side ends the session.
-fn settle(
-    cx: Cx<'_>,
-    end: &mut ReceiverEnd,
-    api: &Api,
-    settled: Settled,
-) -> Result<Turn<ReceiverOutcome>, Refusal> {
-    let receiver = end.attach(cx.env.shared())?;
-    receiver.note_whole(settled);
-    receiver.settle(settled);
-    if cx.env.shared().look(end)?.sender.state != State::Held {
-        cx.env.complete(end, api, Told::Untold, cx.now_ms)?;
+    /// Records that all was delivered. If the sender has left its place, this side ends the session.
+    fn settle(
+        &self,
+        cx: Cx<'_>,
+        end: &mut ReceiverEnd,
+        settled: Settled,
+    ) -> Result<Turn<ReceiverOutcome>, Refusal> {
+        let receiver = end.attach(cx.env.shared())?;
+        receiver.note_whole(settled);
+        receiver.settle(settled);
+        if cx.env.shared().look(end)?.sender.state != State::Held {
+            cx.env.complete(end, self.api, Told::Untold, cx.now_ms)?;
+        }
+        Ok(Turn::Over(ReceiverOutcome::Complete))
     }
-    Ok(Turn::Over(ReceiverOutcome::Complete))
 }

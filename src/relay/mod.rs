@@ -33,7 +33,7 @@ pub use sending::{SendRequest, Sending};
 pub use turn::{Budget, Cx, Io, Received, Turn};
 
 use crate::access::AccessLog;
-use crate::api::Api;
+use crate::api::ApiName;
 use crate::config::Config;
 use crate::session::{Addresses, IssueError, IssueTokens};
 use crate::sys::pipe::Pipe;
@@ -120,7 +120,7 @@ impl Env {
     fn complete<E: LaneEnd>(
         &self,
         end: &E,
-        api: &Api,
+        api: ApiName,
         told: Told,
         now_ms: u64,
     ) -> Result<(), Refusal> {

@@ -162,7 +162,7 @@ impl Receiving {
             return Ok(turn);
         }
         let Phase::Answer(answering) = &mut self.phase else { return Ok(Turn::Again) };
-        Ok(answering.turn(cx, &mut self.end, &self.request.api, io)?.map(Some))
+        Ok(answering.turn(cx, &mut self.end, io)?.map(Some))
     }
 
     /// A turn of a receiver that waits. `None`: its answer begins.
@@ -210,7 +210,7 @@ impl Receiving {
         let outcome = if !is_alive {
             Some(answering.cut())
         } else if has_ended(lane, finish) {
-            answering.sender_ended(finish, &self.request.api)
+            answering.sender_ended(finish)
         } else {
             None
         };
@@ -286,7 +286,7 @@ impl Receiving {
             ConnectionFields { keep_alive: self.keep_alive, is_http10: needs_length, cors };
         let encoder = Encoder::begin(io.outbox.bytes(), status, &announced, api, connection);
         cx.env.count(Tally::Answer(status));
-        let begun = Begun { status, from, receipt: announced.receipt };
+        let begun = Begun { api: api.name(), status, from, receipt: announced.receipt };
         let download = Download::new(encoder, takes_pipes, cx.now_ms);
         let answering = Answering::new(cx, begun, download, self.next_look_ms());
         self.phase = Phase::Answer(Box::new(answering));

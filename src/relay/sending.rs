@@ -243,7 +243,7 @@ impl Sending {
         if let Phase::Receipt = self.phase
             && self.is_delivered(cx.env, lane)?
         {
-            cx.env.complete(&self.end, &self.request.api, Told::Telling, cx.now_ms)?;
+            cx.env.complete(&self.end, self.api().name(), Told::Telling, cx.now_ms)?;
             let outcome = SenderOutcome::Delivered(self.request.receipt);
             return Ok(Some(self.over(cx.env, outcome)));
         }

@@ -129,7 +129,7 @@ impl Sending {
         if !pairing::was_delivered(offer, passed, receipt, sender) {
             return Ok(None);
         }
-        cx.env.complete(&self.end, &self.request.api, Told::Telling, cx.now_ms)?;
+        cx.env.complete(&self.end, self.api().name(), Told::Telling, cx.now_ms)?;
         Ok(Some(Turn::Over(Report::of_earlier(passed.total, receipt))))
     }
 }
