@@ -134,7 +134,7 @@ fn chunks_of_all_lengths_arrive_whole_however_they_are_cut() {
         let mut rest = &body[..];
         while !rest.is_empty() {
             let magnitude = dice.below(20);
-            let bytes = 1 + dice.below(1 << magnitude) as usize;
+            let bytes = 1 + dice.index(1 << magnitude);
             let (slice, others) = rest.split_at(rest.len().min(bytes));
             sender.try_send(slice).unwrap();
             rest = others;
