@@ -68,6 +68,8 @@ impl Connection {
             }
             return false;
         };
+        // The request may have come since this turn began, and with it the acknowledgement of the last report.
+        self.report_watch.look(cx, &self.stream, &self.outbox);
         cx.env.count(Tally::Request);
         let client = self.remote.client(&request, &config.trusted_proxies);
         let cors = config.cors.origins.judge(|| request.field("origin"));
