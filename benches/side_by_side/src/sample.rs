@@ -22,6 +22,8 @@ pub(crate) enum Metric {
     Fairness,
     /// The dearest by the cheapest, in CPU seconds of the target a GiB, of transfers whose heads have different lengths.
     Spread,
+    /// That spread by the one of the same transfers where chance, and not their heads, puts them together.
+    Excess,
     PerSecond,
     PerCpuSecond,
     /// The target's CPU time for one request or exchange, in microseconds.
@@ -55,6 +57,7 @@ impl Metric {
             Self::PipesMib => "pipes MiB",
             Self::Fairness => "Jain",
             Self::Spread => "dearest / cheapest",
+            Self::Excess => "x by chance",
             Self::PerSecond => "per s",
             Self::PerCpuSecond => "per CPU-s",
             Self::CpuEach => "CPU us each",
@@ -73,7 +76,9 @@ impl Metric {
 
     pub(crate) fn digits(self) -> usize {
         match self {
-            Self::CpuPerGib | Self::AllCpuPerGib | Self::Fairness | Self::Spread => 3,
+            Self::CpuPerGib | Self::AllCpuPerGib | Self::Fairness | Self::Spread | Self::Excess => {
+                3
+            }
             Self::GibPerSecond | Self::IdleCpu | Self::IdleCpuBefore => 2,
             Self::PeakMib
             | Self::PipesMib

@@ -21,20 +21,22 @@ pub(crate) const FORMS: &str = "idontstore, one worker, chunks, forms";
 const LENGTHS: usize = 64;
 /// How often each is tried in a run. The median counts: one transfer alone costs a fifth more or less, by where the
 /// scheduler puts the three programs.
-const TRIES: usize = 21;
-/// An odd number of bytes, in a small transfer before each: traffic that leaves the kernel's pages anywhere.
-const ODD_BYTES: u64 = 777;
+const TRIES: usize = 11;
+/// A step from length to length that meets all of them, and neighbours late.
+const MIXES_BY: usize = 27;
 /// The part of the bulk scenes' payload that each transfer has.
 const PART: u64 = 128;
 
 pub(crate) const SCENE: Scene = Scene {
     name: "alignment",
     title: "64 lengths of heads, boundaries and names",
-    remarks: "One transfer for each length, by chunk on one worker, with a small one of an odd length before it. Each \
-              length's median of 21 tries counts; the spread is the dearest length by the cheapest.",
-    metrics: &[Metric::CpuPerGib, Metric::Spread],
+    remarks: "One transfer for each length, by chunk on one worker. Answers of odd lengths come before each: the session's, \
+              and the last sender's. Each \
+              length's median of 11 tries counts, the dearest length's by the cheapest's. *x by chance* divides that by \
+              what comes of the same tries if the lengths are mixed: 1 if lengths do not matter.",
+    metrics: &[Metric::CpuPerGib, Metric::Spread, Metric::Excess],
     ratios: &[],
-    round_seconds: 90.0,
+    round_seconds: 80.0,
     start,
 };
 
@@ -77,13 +79,26 @@ fn try_lengths(carrier: &Stretched, tries: usize, bytes: u64, verifies: bool) ->
     for _ in 0..tries {
         for (stretch, costs) in costs.iter_mut().enumerate() {
             carrier.stretch.set(stretch);
-            carry(carrier, 1, ODD_BYTES, verifies)?;
             let sample = carry(carrier, 1, bytes, verifies)?;
             costs.push(sample.of(Metric::CpuPerGib).ok_or("a transfer without its cost")?);
         }
     }
-    let medians = costs.into_iter().filter_map(|costs| Spread::of(costs.into_iter()));
-    let all = Spread::of(medians.map(|it| it.median)).ok_or("no length was tried")?;
-    let values = vec![(Metric::CpuPerGib, all.median), (Metric::Spread, all.most / all.least)];
+    let mixed = (0..LENGTHS).map(|first| {
+        let tries = (0..tries)
+            .filter_map(|number| costs[(first + MIXES_BY * number) % LENGTHS].get(number).copied());
+        tries.collect()
+    });
+    let (by_length, by_chance) = (spread(&costs)?, spread(&mixed.collect::<Vec<_>>())?);
+    let values = vec![
+        (Metric::CpuPerGib, by_length.median),
+        (Metric::Spread, by_length.most / by_length.least),
+        (Metric::Excess, by_length.most / by_length.least * by_chance.least / by_chance.most),
+    ];
     Ok(Sample(values))
+}
+
+/// The spread of the medians.
+fn spread(costs: &[Vec<f64>]) -> Outcome<Spread> {
+    let medians = costs.iter().filter_map(|costs| Spread::of(costs.iter().copied()));
+    Spread::of(medians.map(|it| it.median)).ok_or_else(|| "no length was tried".into())
 }
