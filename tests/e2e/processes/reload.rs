@@ -450,21 +450,23 @@ fn heavy_no_reload_of_thirty_two_workers_waits_before_four_generations_live() {
     let segment = relay.segment();
     let mut waiting = Vec::new();
     for generation in 1..GENERATIONS {
-        let records = WORKERS * (generation - 1)..WORKERS * generation;
-        let is_idle = |segment: &crate::harness::Segment| {
-            records.clone().any(|record| segment.counters(record).open == 0)
-        };
-        while is_idle(&segment) {
-            assert!(waiting.len() < 20 * WORKERS, "some worker is never asked");
-            // Workers take connections in turn, so connections of the same kind come one after the other.
-            let sessions: Vec<_> = (0..WORKERS).map(|_| relay.session()).collect();
-            for session in sessions {
-                let mut receiver = relay.connect();
-                receiver.get(&session.path);
-                waiting.push((session, receiver));
-            }
-            segment.wait_until_held(waiting.len() as u64);
+        let pids = relay.worker_pids();
+        for (number, pid) in pids.iter().enumerate() {
+            let record = WORKERS * (generation - 1) + number;
+            let session = relay.session();
+            let before = segment.counters(record).accepted;
+            // The kernel decides who accepts, so the others stand still meanwhile.
+            let others: Vec<_> = pids.iter().copied().filter(|other| other != pid).collect();
+            let stopped = Stopped::hold(&others);
+            let mut receiver = relay.connect();
+            receiver.get(&session.path);
+            eventually("it is accepted", || {
+                (segment.counters(record).accepted > before).then_some(())
+            });
+            drop(stopped);
+            waiting.push((session, receiver));
         }
+        segment.wait_until_held(waiting.len() as u64);
         relay.reload(WORKERS, &lines);
     }
     assert!(!relay.errors().contains("the reload waits"), "{}", relay.errors());
