@@ -104,8 +104,8 @@ impl Upload {
         Ok(true)
     }
 
-    /// Reads the framing between two chunks of a chunked body, and nothing behind it, so that the next chunk's payload
-    /// can go by pipe. `None`: no such framing comes next, or it is read together with payload.
+    /// Reads the framing between two parts of a chunked body by itself, so that the payload behind it can go by pipe. If
+    /// the framing is shorter than the last one, the inbox gets what stands behind it. `None`: no such framing comes next, or it is read together with payload.
     pub(super) fn read_framing(
         &mut self,
         body: &mut Body,
@@ -148,7 +148,7 @@ impl Upload {
                 return Ok(RecvOutcome::Bytes(0));
             }
             let (got, bytes) = env.fill_pipe(pipe, io.stream, body, window, most);
-            // Behind a whole chunk of the body more may fit, if it has come.
+            // The next part of a chunked body may fit as well.
             self.pipe_has_room =
                 window.filled < PIPE_FULL_BYTES && body.framing_between().is_some();
             self.count_read(bytes);

@@ -192,8 +192,8 @@ impl Socket {
         }
     }
 
-    /// Moves what has come, `bytes_max` at most, into `pipe`. The pipe must be empty: otherwise "try again" could
-    /// mean that the pipe has no room. Only [`Self::recv`] finds an end.
+    /// Moves what has come, `bytes_max` at most, into `pipe`, which must be empty, or else "try again" could
+    /// mean that the pipe has no room: see [`Self::recv_more_into`]. Only [`Self::recv`] finds an end.
     pub fn recv_into(&mut self, pipe: &Pipe, bytes_max: usize) -> RecvOutcome {
         if !self.readable && !self.fin_seen {
             return RecvOutcome::WouldBlock;
@@ -223,10 +223,11 @@ impl Socket {
     /// Moves what has come, `bytes_max` at most, into `pipe`, which holds something. No bytes: the pipe has no room, or
     /// nothing has come.
     pub fn recv_more_into(&mut self, pipe: &Pipe, bytes_max: usize) -> RecvOutcome {
-        let was_readable = self.readable;
+        // The refusal may be the pipe's: it says nothing about the socket.
+        let before = (self.readable, self.urgent);
         match self.recv_into(pipe, bytes_max) {
             RecvOutcome::WouldBlock => {
-                self.readable = was_readable;
+                (self.readable, self.urgent) = before;
                 RecvOutcome::Bytes(0)
             }
             got => got,

@@ -115,6 +115,15 @@ pub(crate) const GOALS: &[Goal] = &[
         AtMost(0.75),
     ),
     goal(
+        "bulk, two workers: CPU / HAProxy",
+        CpuPerGib,
+        ("bulk", TWO_WORKERS),
+        BULK_HAPROXY,
+        AtMost(1.2),
+    ),
+    goal("fresh, 16: CPU us for an exchange", CpuEach, ("fresh-16", FRESH), &[], AtMost(90.0)),
+    goal("fresh, 16: per s", PerSecond, ("fresh-16", FRESH), &[], AtLeast(10_000.0)),
+    goal(
         "bulk, two workers, chunks: CPU / copy",
         CpuPerGib,
         ("bulk", CHUNKS_TWO),

@@ -22,7 +22,7 @@ pub(crate) enum Metric {
     Fairness,
     /// The dearest by the cheapest, in CPU seconds of the target a GiB, of transfers whose heads have different lengths.
     Spread,
-    /// That spread by the one of the same transfers where chance, and not their heads, puts them together.
+    /// The spread, divided by the spread of the same tries dealt to the lengths by chance.
     Excess,
     PerSecond,
     PerCpuSecond,

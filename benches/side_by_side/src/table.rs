@@ -23,7 +23,7 @@ pub(crate) fn document(
          by pair of the same round; with `~`, of the medians, as no round has both. `*` says that there are fewer than \
          {ROUNDS_MIN} runs, or behind a ratio fewer than {ROUNDS_MIN} pairs: too few for a median to say much. \
          *pipes MiB* is \
-         what the pipes may hold of which the target has both ends; it is the kernel's memory, and not part of *peak \
+         what the pipes may hold if the target has both their ends; it is the kernel's memory, and not part of *peak \
          MiB*. *near* and *far* say how long a cache line took from one CPU to another, before a run and after it: up to \
          {NEAR_NS_MAX} ns, or more (*mixed*: not the same both times, or others used the machine). Only like is compared \
          with like, and mixed runs with none.\n"

@@ -119,7 +119,7 @@ impl Sending {
                 }
                 continue;
             }
-            let by_pipe = self.may_go_by_pipe(cx.env)?;
+            let by_pipe = self.receiver_takes_pipes(cx.env)?;
             let body = &mut self.request.body;
             if by_pipe && let Some(got) = self.upload.read_framing(body, io) {
                 match got {
@@ -153,8 +153,9 @@ impl Sending {
         Ok(Turn::Again)
     }
 
-    /// Whether payload may go by pipe. The first payload is for the receiver that is there by then, so it goes by chunk.
-    fn may_go_by_pipe(&mut self, env: &Env) -> Result<bool, Refusal> {
+    /// Whether there are pipes, and a receiver that takes them. The first payload is for the receiver that is there by
+    /// then, so it goes by chunk.
+    fn receiver_takes_pipes(&mut self, env: &Env) -> Result<bool, Refusal> {
         Ok(self.has_begun()
             && !env.pipes.is_empty()
             && self.end.attach(env.shared())?.takes_pipes())

@@ -17,14 +17,14 @@ pub(crate) const PLAIN: &str = "idontstore, one worker, chunks, plain bodies";
 pub(crate) const CHUNKED: &str = "idontstore, one worker, chunks, chunked bodies";
 pub(crate) const FORMS: &str = "idontstore, one worker, chunks, forms";
 
-/// Lengths of heads that are tried: as many as a cache line has bytes.
+/// How many lengths of heads a run tries: as many as a cache line has bytes.
 const LENGTHS: usize = 64;
 /// How often each is tried in a run. The median counts: one transfer alone costs a fifth more or less, by where the
 /// scheduler puts the three programs.
 const TRIES: usize = 11;
-/// A step from length to length that meets all of them, and neighbours late.
+/// The step from length to length that deals the tries anew: it has no factor in common with their number.
 const MIXES_BY: usize = 27;
-/// The part of the bulk scenes' payload that each transfer has.
+/// A transfer has the bulk scenes' payload divided by this.
 const PART: u64 = 128;
 
 pub(crate) const SCENE: Scene = Scene {

@@ -26,7 +26,7 @@ pub(crate) const TLS: &str = "idontstore, as they land, HTTPS";
 
 pub(crate) const SCENE: Scene = Scene {
     name: "resume",
-    title: "Going on with a file of which the receiver has three quarters",
+    title: "Going on with a file whose first three quarters the receiver has",
     remarks: "idontstore: per GiB of what is read and dropped, until the rest begins to be passed on; neither chunks nor \
               pipes are used. The receiver asks by `Range`; the sender begins at byte 0. The limits pass as much from one \
               connection to another.",
