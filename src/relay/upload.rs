@@ -105,7 +105,8 @@ impl Upload {
     }
 
     /// Reads the framing between two parts of a chunked body by itself, so that the payload behind it can go by pipe. If
-    /// the framing is shorter than the last one, the inbox gets what stands behind it. `None`: no such framing comes next, or it is read together with payload.
+    /// the framing is shorter than the last one, the inbox gets what stands behind it. `None`: no such framing comes
+    /// next, or it is read together with payload.
     pub(super) fn read_framing(
         &mut self,
         body: &mut Body,
