@@ -73,6 +73,12 @@ impl Upload {
         !self.taken_back.is_empty()
     }
 
+    /// Whether the buffer that is being filled is a pipe.
+    pub(super) fn is_filling_pipe(&self) -> bool {
+        let is_pipe = |it: &(Reserved, Window)| matches!(it.0.buffer(), Buffer::Pipe(_));
+        self.filling.as_ref().is_some_and(is_pipe)
+    }
+
     /// Whether there is payload to publish in the buffer that is being filled.
     pub(super) fn has_payload(&self) -> bool {
         self.filling.as_ref().is_some_and(|(_, window)| !window.payload.is_empty())
@@ -111,12 +117,10 @@ impl Upload {
         &mut self,
         body: &mut Body,
         io: &mut Io<'_>,
+        most: usize,
     ) -> Option<Result<RecvOutcome, Fault>> {
-        let bytes = body.framing_between()?;
-        let is_free = match &self.filling {
-            None => true,
-            Some((filling, _)) => self.pipe_has_room && matches!(filling.buffer(), Buffer::Pipe(_)),
-        };
+        let bytes = body.framing_between()?.min(most);
+        let is_free = self.filling.is_none() || (self.is_filling_pipe() && self.pipe_has_room);
         if !is_free || !may_go_by_pipe(io.stream, io.inbox) {
             return None;
         }
@@ -130,7 +134,7 @@ impl Upload {
         };
         // The line is shorter than the last one: what stands behind it is read as if it had come now.
         io.inbox.extend_from_slice(room.get(framing..bytes).unwrap_or_default());
-        self.count_read(bytes as u64);
+        self.count_read(framing as u64);
         Some(Ok(got))
     }
 

@@ -121,10 +121,12 @@ impl Sending {
             }
             let by_pipe = self.receiver_takes_pipes(cx.env)?;
             let body = &mut self.request.body;
-            if by_pipe && let Some(got) = self.upload.read_framing(body, io) {
+            if by_pipe && let Some(got) = self.upload.read_framing(body, io, most) {
                 match got {
                     Ok(RecvOutcome::Bytes(bytes)) => moved += bytes + overhead(body, io),
                     Ok(RecvOutcome::WouldBlock) => {}
+                    // The pipe has whole parts of the body. The receiver gets them, as it would by chunk.
+                    _ if !self.publish(cx.env)? => return Ok(Turn::Again),
                     Ok(RecvOutcome::Eof | RecvOutcome::Broken) => return Ok(self.left(cx.env)),
                     Err(fault) => return self.fail(cx, SenderOutcome::Fault(fault)),
                 }
@@ -149,6 +151,10 @@ impl Sending {
         }
         if self.request.body.is_done() {
             return self.finish(cx);
+        }
+        // Only chunks may wait for the next turn half filled: a receiver that comes by then may take no pipes.
+        if self.upload.is_filling_pipe() {
+            self.publish(cx.env)?;
         }
         Ok(Turn::Again)
     }

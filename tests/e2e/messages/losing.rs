@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use protocols::over_both;
 
-use crate::harness::{Ending, Party, Raw, Relay, Role, TRUNCATED, eventually};
+use crate::harness::{Ending, Party, Raw, Relay, Role, Stopped, TRUNCATED, eventually};
 
 /// The ways a party may go midway.
 const DEPARTURES: [fn(Raw); 2] = [drop, Raw::reset];
@@ -28,6 +28,30 @@ fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
             assert_eq!(trailer, [TRUNCATED.map(str::to_owned).into()]);
             session.pass(from, b"the lane is free");
         }
+    }
+}
+
+#[over_both]
+fn a_whole_chunk_right_before_a_loss_arrives_though_it_passes_by_pipe() {
+    // Long enough for a pipe, and short enough for the first window of a connection.
+    const CHUNK: [u8; 48 << 10] = [7; 48 << 10];
+    let relay = Relay::with(1, &[]);
+    let session = relay.message_session();
+    for _ in 0..5 {
+        let (mut receiver, mut sender) = (session.guest(), session.host());
+        receiver.poll();
+        sender.post_in_chunks().send_chunk(&CHUNK);
+        let mut message = receiver.read_coming();
+        message.expect(&mut receiver, &CHUNK);
+        // The worker finds the chunk and the loss in one turn.
+        let held = Stopped::hold(&relay.worker_pids());
+        sender.send_chunk(&CHUNK);
+        drop(sender);
+        drop(held);
+        let (rest, ending, trailer) = message.rest(&mut receiver);
+        assert_eq!((rest.len(), ending), (CHUNK.len(), Ending::Complete));
+        assert_eq!(trailer, [TRUNCATED.map(str::to_owned).into()]);
+        session.pass(Role::Host, b"the lane is free");
     }
 }
 
