@@ -125,10 +125,12 @@ impl Sending {
                 match got {
                     Ok(RecvOutcome::Bytes(bytes)) => moved += bytes + overhead(body, io),
                     Ok(RecvOutcome::WouldBlock) => {}
-                    // The pipe has whole parts of the body. The receiver gets them, as it would by chunk.
-                    _ if !self.publish(cx.env)? => return Ok(Turn::Again),
-                    Ok(RecvOutcome::Eof | RecvOutcome::Broken) => return Ok(self.left(cx.env)),
-                    Err(fault) => return self.fail(cx, SenderOutcome::Fault(fault)),
+                    Ok(RecvOutcome::Eof | RecvOutcome::Broken) => return self.lost(cx),
+                    Err(fault) => {
+                        // The pipe has whole parts of the body. The receiver gets them, as it would by chunk.
+                        self.publish(cx.env)?;
+                        return self.fail(cx, SenderOutcome::Fault(fault));
+                    }
                 }
                 continue;
             }
@@ -141,7 +143,7 @@ impl Sending {
             match self.upload.fill(cx.env, body, io, most) {
                 Ok(RecvOutcome::Bytes(bytes)) => moved += bytes + overhead(body, io),
                 Ok(RecvOutcome::WouldBlock) => {}
-                Ok(RecvOutcome::Eof | RecvOutcome::Broken) => return Ok(self.left(cx.env)),
+                Ok(RecvOutcome::Eof | RecvOutcome::Broken) => return self.lost(cx),
                 Err(fault) => return self.fail(cx, SenderOutcome::Fault(fault)),
             }
             let is_dry = io.inbox.is_empty() && !io.stream.is_readable();
@@ -165,6 +167,14 @@ impl Sending {
         Ok(self.has_begun()
             && !env.pipes.is_empty()
             && self.end.attach(env.shared())?.takes_pipes())
+    }
+
+    /// The sender is lost. The receiver gets what came before, once its answer has begun.
+    fn lost(&mut self, cx: Cx<'_>) -> Result<Turn<Report>, Refusal> {
+        if self.has_begun() {
+            self.publish(cx.env)?;
+        }
+        Ok(self.left(cx.env))
     }
 
     /// Begins anew with what was taken back. `false`: the receiver has left before that.

@@ -32,7 +32,7 @@ fn a_sender_lost_in_chunks_ends_the_message_marked_as_truncated() {
 }
 
 #[over_both]
-fn a_whole_chunk_right_before_a_loss_arrives_though_it_passes_by_pipe() {
+fn a_chunk_right_before_a_loss_arrives_by_pipe_and_over_tls() {
     // Long enough for a pipe, and short enough for the first window of a connection.
     const CHUNK: [u8; 48 << 10] = [7; 48 << 10];
     let relay = Relay::with(1, &[]);
