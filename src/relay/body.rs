@@ -10,8 +10,8 @@ use std::ops::Range;
 /// The shortest rest of a body for which a pipe pays. Bodies of 128 to 512 KiB are mostly in the first chunk, and
 /// cost the same with pipes and without; from 1 MiB on they cost less (measured).
 const PIPE_BYTES_MIN: u64 = 64 << 10;
-/// The shortest chunk of a chunked body for which a pipe pays. Each takes two calls of the kernel more; with
-/// chunks of 64 KiB a body costs half as much as by copying on one worker, and four fifths across two (measured).
+/// The shortest chunk of a chunked body for which a pipe pays. Each takes two calls of the kernel more. With
+/// chunks of 64 KiB a body costs three fifths of what copying costs on one worker, and four fifths across two (measured).
 const PIPE_CHUNK_BYTES_MIN: u64 = 48 << 10;
 
 /// A request's body, as far as it has come.

@@ -32,8 +32,8 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// The payload behind the head that `encoder` has written. `takes_pipes`: the payload is not encrypted,
-    /// so it may be in pipes.
+    /// The payload behind the head that `encoder` has written. `takes_pipes`: the payload is not
+    /// encrypted, so it may be in pipes.
     pub(super) fn new(encoder: Encoder, takes_pipes: bool, now_ms: u64) -> Self {
         let counts = Counts::new(now_ms);
         Self { encoder, counts, takes_pipes, piece_taken: None, copied: None }
