@@ -345,7 +345,7 @@ impl Sending {
         let rival = env.rival(&self.end)?;
         let waits = self.awaits_receiver();
         let is_ours = |rival| rival == env.addresses.exact(self.request.client);
-        if waits && self.may_be_dead(io) && rival.is_some_and(is_ours) {
+        if waits && rival.is_some_and(is_ours) && self.may_be_dead(io) {
             return Ok(Some(self.over(env, SenderOutcome::Superseded)));
         }
         let is_answered = self.wait.rivals.answer(env, &self.end, rival)?;

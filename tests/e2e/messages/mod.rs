@@ -1,6 +1,7 @@
 //! The message API, line by line, and the loads and losses that it must withstand.
 
 mod allocating;
+mod calls;
 mod clients;
 mod crowd;
 mod ending;
