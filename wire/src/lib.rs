@@ -1,4 +1,5 @@
-//! The meaning of bytes: HTTP/1.1 messages, multipart forms, and what proxies say of their clients.
+//! The meaning of bytes: HTTP/1.1 messages, multipart forms, what proxies say of their clients, and how
+//! two clients ask to be paired.
 //!
 //! The relay hands in what it has read from sockets and sends what it gets back. Fuzz targets and
 //! benchmarks build this crate without the relay. Invariant: the code here uses no socket, no file
@@ -11,3 +12,4 @@
 pub mod address;
 pub mod http;
 pub mod multipart;
+pub mod pair;
