@@ -138,6 +138,7 @@ mod tests {
             ("bells", layout.bells),
             ("holdings", layout.holdings),
             ("slots", layout.slots),
+            ("directory", layout.directory),
             ("permits", layout.permits),
             ("guesses", layout.guesses),
             ("bandwidth", layout.bandwidth),

@@ -5,7 +5,7 @@ use crate::fields::{Field, Struct};
 use crate::ticket_keys::TicketKeys;
 
 /// "iDontSt" and a format number.
-pub(crate) const MAGIC: u64 = 0x6944_6f6e_7453_7408;
+pub(crate) const MAGIC: u64 = 0x6944_6f6e_7453_7409;
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -43,7 +43,7 @@ pub(crate) const HEADER: Struct = Struct {
         words("magic", 7, 1),
         words("secret", SECRET_AT, SECRET_BYTES / 8),
         words("ticket_keys", TICKET_KEYS_AT, TicketKeys::WORDS),
-        words("wishes", REQUESTS_AT, 1),
+        words("requests", REQUESTS_AT, 1),
         words("board", BOARD_AT, BOARD_WORDS),
     ],
 };

@@ -5,7 +5,9 @@
 //! depend on how many slots there are.
 
 use crate::account::Account;
+use crate::directory::Named;
 use crate::ids::{Owner, SessionRef};
+use crate::sessions::{Filled, Filling};
 use crate::shared::Shared;
 use crate::slot::{End, Life, Terms};
 use std::sync::atomic::Ordering as PrivateOrdering;
@@ -40,29 +42,42 @@ struct Use {
 }
 
 impl Shared<'_> {
-    /// Claims a slot for a new session. `None`: all slots that were looked at are in use. Makes room by ending a
-    /// session whose lifetime is over at `now_ms` and whose places are free. If there is none, ends a living session
-    /// whose places are free, if its network has more sessions than the asker's.
+    /// Issues a session. `None`: all slots that were looked at are in use. Makes room by ending a session whose lifetime
+    /// is over at `now_ms` and whose places are free. If there is none, ends a living session whose places are free, if
+    /// its network has more sessions than the asker's.
     #[must_use]
     pub fn issue(&self, owner: Owner, terms: &Terms, now_ms: u64) -> Option<SessionRef> {
+        let expires_ms = now_ms.saturating_add(terms.lifetime_ms);
+        let filled = Filled { terms, name: None, expires_ms };
+        self.open(self.find_room(owner, &filled, now_ms)?)
+    }
+
+    /// Fills a slot for a session under a name, which the directory brings to life.
+    pub(crate) fn fill(&self, owner: Owner, named: &Named<'_>, now_ms: u64) -> Option<Filling> {
+        let (name, terms) = (Some(named.name), named.terms);
+        let expires_ms = now_ms.saturating_add(named.first_ms.min(terms.lifetime_ms));
+        self.find_room(owner, &Filled { terms, name, expires_ms }, now_ms)
+    }
+
+    fn find_room(&self, owner: Owner, filled: &Filled<'_>, now_ms: u64) -> Option<Filling> {
         let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
         let slots =
             looked_at(start, self.slots.len()).filter_map(|index| u32::try_from(index).ok());
         for slot in slots.clone() {
             self.reclaim(slot, owner, now_ms);
-            if let Some(session) = self.claim(slot, owner, terms, now_ms) {
+            if let Some(filling) = self.claim(slot, owner, filled) {
                 self.hint.store(slot.wrapping_add(1), PrivateOrdering::Relaxed);
-                return Some(session);
+                return Some(filling);
             }
         }
         if let Some(last) = slots.clone().take(STRETCH_SLOTS).last() {
             self.hint.store(last.wrapping_add(1), PrivateOrdering::Relaxed);
         }
         let uses = slots.filter_map(|slot| self.see_use(slot)).collect();
-        let mut yielding = of_largest(uses, terms.account).into_iter();
+        let mut yielding = of_largest(uses, filled.terms.account).into_iter();
         yielding.find_map(|it| {
             self.displace(it.slot, owner);
-            self.claim(it.slot, owner, terms, now_ms)
+            self.claim(it.slot, owner, filled)
         })
     }
 

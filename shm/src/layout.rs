@@ -1,9 +1,10 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
 //! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! bitmaps of holdings, session slots, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every
+//! bitmaps of holdings, session slots, directory, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every
 //! part begins on a cache line, the chunks in the middle of a page: `docs/internals/copies.md` says why.
 
+use crate::directory::WAYS;
 use crate::doorbell::WORD_BITS;
 use crate::fingerprint;
 use crate::header::HEADER_BYTES;
@@ -30,6 +31,8 @@ const LINE: usize = 128;
 /// Seats for each connection and session, so that an address meets foreign words in at most an eighth of its own
 /// seats.
 const SEATS_EACH: usize = 8;
+/// Words of the directory for each session: where every session has a name, a set is full for one name in a million.
+const NAME_WORDS_EACH: usize = 4;
 /// Words that guesses of unknown keys are counted in.
 const GUESS_WORDS: usize = 4096;
 /// Words that the reserved bandwidth of addresses is kept in.
@@ -173,6 +176,11 @@ impl Geometry {
         Ok(Layout::of(self))
     }
 
+    /// Words of the directory: whole sets, a power of two.
+    fn name_words(&self) -> usize {
+        (NAME_WORDS_EACH * self.sessions as usize).next_power_of_two().max(WAYS)
+    }
+
     /// Words of the table of permits, a power of two.
     fn seats(&self) -> usize {
         let holders = self.connections as usize + self.sessions as usize;
@@ -190,6 +198,7 @@ pub(crate) struct Layout {
     pub(crate) summary_words: usize,
     pub(crate) holdings: Range<usize>,
     pub(crate) slots: Range<usize>,
+    pub(crate) directory: Range<usize>,
     pub(crate) permits: Range<usize>,
     pub(crate) guesses: Range<usize>,
     pub(crate) bandwidth: Range<usize>,
@@ -214,7 +223,8 @@ impl Layout {
         let holdings_bytes = (bell_words * 8).next_multiple_of(LINE);
         let holdings = part(bells.end.next_multiple_of(LINE), WORKER_RECORDS_MAX * holdings_bytes);
         let slots = part(holdings.end.next_multiple_of(LINE), sessions * size_of::<Slot>());
-        let permits = part(slots.end.next_multiple_of(LINE), geometry.seats() * 8);
+        let directory = part(slots.end.next_multiple_of(LINE), geometry.name_words() * 8);
+        let permits = part(directory.end.next_multiple_of(LINE), geometry.seats() * 8);
         let guesses = part(permits.end.next_multiple_of(LINE), GUESS_WORDS * 8);
         let bandwidth = part(guesses.end.next_multiple_of(LINE), BANDWIDTH_WORDS * 8);
         let tags = part(bandwidth.end.next_multiple_of(LINE), 2 * (chunks + pipes) * 8);
@@ -231,6 +241,7 @@ impl Layout {
             summary_words,
             holdings,
             slots,
+            directory,
             permits,
             guesses,
             bandwidth,
@@ -261,6 +272,7 @@ impl Layout {
             self.summary_words,
             self.holdings.start,
             self.slots.start,
+            self.directory.start,
             self.permits.start,
             self.guesses.start,
             self.bandwidth.start,

@@ -19,6 +19,7 @@
 
 mod account;
 mod bandwidth;
+mod directory;
 mod doorbell;
 mod ends;
 #[cfg(not(loom))]
@@ -58,6 +59,7 @@ mod views;
 
 pub use account::{Account, Payer, Share};
 pub use bandwidth::{Bandwidth, Rate};
+pub use directory::{Directory, Name, NameError, Named, Tentative};
 pub use doorbell::Doorbell;
 pub use ends::{
     LaneEnd, PIPE_BYTES_MAX, Published, Receiver, ReceiverEnd, Reserved, Sender, SenderEnd,

@@ -5,6 +5,7 @@
 
 use crate::account::BOARD_WORDS;
 use crate::bandwidth::Bandwidth;
+use crate::directory::Directory;
 use crate::doorbell::Doorbell;
 use crate::ends::{Published, Reserved};
 use crate::guesses::Guesses;
@@ -117,6 +118,7 @@ impl std::error::Error for AttachError {}
 pub struct Segment {
     // Declared before the mapping that these fields point into, so that they are dropped first.
     shared: Shared<'static>,
+    directory: Directory<'static>,
     permits: Permits<'static>,
     guesses: Guesses<'static>,
     bandwidth: Bandwidth<'static>,
@@ -233,12 +235,23 @@ impl Segment {
         // SAFETY: the ranges lie inside the map and on whole words, which are atomics, and the map outlives
         // the tables, which never leave the segment except by a shorter borrow.
         let table = |at: &Range<usize>| unsafe { words(base.add(at.start), at.len() / 8) };
+        let directory = Directory::new(table(&layout.directory));
         let permits = Permits::new(table(&layout.permits));
         let guesses = Guesses::new(table(&layout.guesses));
         let bandwidth = Bandwidth::new(table(&layout.bandwidth));
         // SAFETY: the offset lies inside the map.
         let chunks = unsafe { base.add(layout.chunks.start) };
-        Ok(Self { shared, permits, guesses, bandwidth, chunks, geometry: *geometry, map, fd })
+        Ok(Self {
+            shared,
+            directory,
+            permits,
+            guesses,
+            bandwidth,
+            chunks,
+            geometry: *geometry,
+            map,
+            fd,
+        })
     }
 
     /// # Safety
@@ -328,6 +341,12 @@ impl Segment {
     pub fn ticket_keys(&self) -> TicketKeys<'_> {
         let end = TICKET_KEYS_AT + TicketKeys::WORDS;
         TicketKeys::new(self.header().get(TICKET_KEYS_AT..end).unwrap_or_default())
+    }
+
+    /// The directory, which finds sessions by their names.
+    #[must_use]
+    pub fn directory(&self) -> &Directory<'_> {
+        &self.directory
     }
 
     /// The permits, which limit how much each address may have at once.

@@ -1,5 +1,6 @@
 //! The life of a session in its slot: claimed, found, renewed, expired, ended, and freed once all parties have left.
 
+use crate::directory::Name;
 use crate::ends::LaneEnd;
 use crate::ids::{AddressTag, Owner, SessionRef};
 use crate::place::LaneWord;
@@ -22,21 +23,32 @@ pub struct Found {
     pub expires_ms: u64,
 }
 
+/// What a slot is filled with.
+#[derive(Debug)]
+pub(crate) struct Filled<'t> {
+    pub(crate) terms: &'t Terms,
+    pub(crate) name: Option<Name>,
+    pub(crate) expires_ms: u64,
+}
+
+/// A session in its slot that does not live yet.
+#[derive(Debug)]
+#[must_use = "a filled slot is opened or withdrawn"]
+pub(crate) struct Filling {
+    pub(crate) session: SessionRef,
+    owner: Owner,
+}
+
 impl<'a> Shared<'a> {
-    pub(crate) fn claim(
-        &self,
-        index: u32,
-        owner: Owner,
-        terms: &Terms,
-        now_ms: u64,
-    ) -> Option<SessionRef> {
+    /// Fills a free slot, so that [`Self::open`] makes a session of it.
+    pub(crate) fn claim(&self, index: u32, owner: Owner, filled: &Filled<'_>) -> Option<Filling> {
         let slot = self.slot(index).ok()?;
         let Ok((Life::Free, issue_number)) = slot.life() else { return None };
         self.holdings.note(owner.worker, index);
         if !slot.step((Life::Free, issue_number), (Life::Filling(owner), issue_number)) {
             return None;
         }
-        slot.fill(terms, now_ms);
+        slot.fill(filled);
         let opened = slot.lanes.iter().all(|lane| {
             let vacant = lane.load().ok().filter(|word| word.is_vacant());
             vacant.is_some_and(|word| {
@@ -45,17 +57,46 @@ impl<'a> Shared<'a> {
                 lane.swap(word, LaneWord::empty(word.next_attempt()))
             })
         });
-        let life = if opened { Life::Live } else { Life::Ended(End::Corrupt) };
-        let live = slot.step((Life::Filling(owner), issue_number), (life, issue_number));
-        (live && opened).then_some(SessionRef { slot: index, issue_number })
+        if !opened {
+            let ended = Life::Ended(End::Corrupt);
+            slot.step((Life::Filling(owner), issue_number), (ended, issue_number));
+            return None;
+        }
+        Some(Filling { session: SessionRef { slot: index, issue_number }, owner })
+    }
+
+    /// Brings a session to life. `None`: another worker has [withdrawn](Self::withdraw) it.
+    pub(crate) fn open(&self, Filling { session, owner }: Filling) -> Option<SessionRef> {
+        let (slot, issue_number) = (self.slot(session.slot).ok()?, session.issue_number);
+        slot.step((Life::Filling(owner), issue_number), (Life::Live, issue_number))
+            .then_some(session)
+    }
+
+    /// Ends a session that does not live yet, and frees its slot. Its owner does so, or a worker that issues a session
+    /// of the same name. Does nothing if the session lives or is over.
+    pub(crate) fn withdraw(&self, session: SessionRef) {
+        let Ok(slot) = self.slot(session.slot) else { return };
+        if let Ok((filling @ Life::Filling(_), issue_number)) = slot.life()
+            && issue_number == session.issue_number
+        {
+            slot.step((filling, issue_number), (Life::Ended(End::Displaced), issue_number));
+        }
+        // The worker that ended it may have died before it freed the slot.
+        let _ = self.free(session);
     }
 
     /// The session that lives in `slot`, if one does. The search is one bounded load.
     #[must_use]
     pub fn find(&self, index: u32) -> Option<Found> {
-        let slot = self.slots.get(index as usize)?;
-        let Ok((Life::Live, issue_number)) = slot.life() else { return None };
-        let session = SessionRef { slot: index, issue_number };
+        let Ok((Life::Live, issue_number)) = self.slots.get(index as usize)?.life() else {
+            return None;
+        };
+        self.find_session(SessionRef { slot: index, issue_number })
+    }
+
+    /// The same, if `session` is the one that lives there.
+    pub(crate) fn find_session(&self, session: SessionRef) -> Option<Found> {
+        let (slot, issue_number) = (self.slots.get(session.slot as usize)?, session.issue_number);
         let (terms, guest) =
             (slot.terms(), AddressTag::from_word(slot.guest.load(Ordering::Relaxed)));
         let found = Found { session, terms, guest, expires_ms: slot.expires_ms() };

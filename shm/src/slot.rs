@@ -4,10 +4,12 @@
 //! Ended -> Free`, one issue number later each time round.
 
 use crate::account::Account;
+use crate::directory::Name;
 use crate::ids::{Direction, Owner, WorkerId};
 use crate::lane::Lane;
 use crate::place::LaneWord;
 use crate::refusal::Refusal;
+use crate::sessions::Filled;
 use crate::sync::{AtomicU64, Ordering, fence, look};
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
 
@@ -25,7 +27,8 @@ pub enum End {
     Expired,
     /// Something in the slot was refused.
     Corrupt,
-    /// No party was in the session, slots were short, and its network had the most.
+    /// No party was in the session, and another one needed its room (slots were short, and its network had the most) or,
+    /// before it lived, its name.
     Displaced,
 }
 
@@ -73,6 +76,8 @@ pub struct Slot {
     used: PlainU64,
     key: [AtomicU64; 4],
     token: [AtomicU64; 4],
+    /// The part of the session's name that is not in the directory; 0: it has none.
+    name: AtomicU64,
     /// The lanes, indexed by [`Direction`].
     pub(crate) lanes: [Lane; 2],
 }
@@ -88,6 +93,7 @@ crate::fields::fields!(Slot {
     used,
     key,
     token,
+    name,
     lanes
 });
 
@@ -138,6 +144,7 @@ impl Slot {
             used: PlainU64::new(0),
             key: digest(),
             token: digest(),
+            name: AtomicU64::new(0),
             lanes: [Lane::new(), Lane::new()],
         }
     }
@@ -176,19 +183,25 @@ impl Slot {
         self.life.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Writes the session's terms. Only the process that is filling the slot calls this.
-    pub(crate) fn fill(&self, terms: &Terms, now_ms: u64) {
+    /// Writes what the session is to be. Only the process that is filling the slot calls this.
+    pub(crate) fn fill(&self, filled: &Filled<'_>) {
+        let terms = filled.terms;
         // Pairs with the fence in `find`: a process that reads what we write here also sees that the slot is filling.
         fence(Ordering::Release);
         store(&self.key, &terms.key);
         store(&self.token, &terms.token);
+        self.name.store(Name::to_word(filled.name), Ordering::Relaxed);
         self.kind.store(terms.kind, Ordering::Relaxed);
         self.lifetime_ms.store(terms.lifetime_ms, Ordering::Relaxed);
         self.guest.swap(0, Ordering::Relaxed);
         self.account.store(Account::to_bits(terms.account), PlainOrdering::Relaxed);
         self.used.store(0, PlainOrdering::Relaxed);
-        let expires_ms = now_ms.saturating_add(terms.lifetime_ms);
-        self.expires_ms.store(expires_ms, Ordering::Relaxed);
+        self.expires_ms.store(filled.expires_ms, Ordering::Relaxed);
+    }
+
+    /// Whether `name` may be the session's. The caller looks at the session's life afterwards.
+    pub(crate) fn has_name(&self, name: Name) -> bool {
+        self.name.load(Ordering::Relaxed) == Name::to_word(Some(name))
     }
 
     pub(crate) fn terms(&self) -> Terms {

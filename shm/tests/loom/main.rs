@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bell;
+mod directory;
 mod lanes;
 mod permits;
 mod pipes;

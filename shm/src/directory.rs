@@ -1,0 +1,248 @@
+//! The directory: finds a session by a name, beside its key. No two living sessions have one name.
+//!
+//! A name's keyed digest chooses a set of [`WAYS`] words. A word says which session has the name, and part of the digest;
+//! the session's slot has the rest. The session's life says how far its word counts: while the slot is being filled the
+//! word is *tentative*, once the session lives it is *confirmed*, and once it is over the word is void and free to take.
+//! So nobody removes a word, and a worker that dies with a tentative word leaves a void one after its sweep.
+//!
+//! A session that wants a name is filled, enters its word, and only then looks at the whole set. It gives way to a
+//! confirmed word of its name. Of two tentative words the one in the lower place stays: its worker ends the other's
+//! session, and the other's worker withdraws by itself. The session then goes to life by one compare-and-swap on its life
+//! word, which fails if another worker has ended it. Of two workers with one name at least one sees the other's word, as
+//! each enters its own before it looks, so two are never confirmed.
+
+use crate::ids::{Owner, SessionRef};
+use crate::sessions::{Filling, Found};
+use crate::shared::Shared;
+use crate::slot::{Life, Terms};
+use crate::sync::{AtomicU64, Ordering, look};
+
+/// Words of a set. A name has its word in one of them.
+pub(crate) const WAYS: usize = 16;
+
+/// The word of no session. Zeroed memory is an empty directory.
+const VOID: u64 = 0;
+/// The bit of every word in use, so that the first session of slot 0 has a word that is not void.
+const USED: u64 = 1 << 63;
+const PRINT_SHIFT: u32 = 50;
+const PRINT_MASK: u64 = (1 << 13) - 1;
+const SLOT_SHIFT: u32 = 32;
+const SLOT_MASK: u64 = (1 << (PRINT_SHIFT - SLOT_SHIFT)) - 1;
+
+/// A name, as a digest under a key that strangers do not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Chooses the set, and is partly in the word.
+    set: u64,
+    /// Is in the session's slot, and never 0 there.
+    check: u64,
+}
+
+impl Name {
+    /// The name with this digest, of 16 bytes.
+    #[must_use]
+    pub fn of(digest: [u8; 16]) -> Self {
+        let digest = u128::from_le_bytes(digest);
+        Self { set: (digest >> 64) as u64, check: ((digest & u128::from(u64::MAX)) as u64).max(1) }
+    }
+
+    pub(crate) fn to_word(name: Option<Self>) -> u64 {
+        name.map_or(0, |name| name.check)
+    }
+
+    fn word(self, session: SessionRef) -> u64 {
+        let slot = u64::from(session.slot) & SLOT_MASK;
+        USED | self.print() | slot << SLOT_SHIFT | u64::from(session.issue_number)
+    }
+
+    /// The high bits of the digest; the low ones choose the set.
+    fn print(self) -> u64 {
+        (self.set >> PRINT_SHIFT & PRINT_MASK) << PRINT_SHIFT
+    }
+}
+
+/// The session that a word names, whatever the name is.
+fn session_in(word: u64) -> SessionRef {
+    let slot = (word >> SLOT_SHIFT & SLOT_MASK) as u32;
+    SessionRef { slot, issue_number: (word & 0xffff_ffff) as u32 }
+}
+
+/// Why no session was issued under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// This session has the name.
+    Taken(SessionRef),
+    /// Another worker is issuing a session under the name. Whether it succeeds is soon known.
+    Contended,
+    /// The name's set is full of other names.
+    NoPlace,
+    /// All session slots that were looked at are in use.
+    NoSlot,
+}
+
+/// A session in its slot, with a tentative word.
+#[derive(Debug)]
+#[must_use = "a tentative session is confirmed or withdrawn"]
+pub struct Tentative {
+    filling: Filling,
+    place: usize,
+}
+
+/// The directory's words, borrowed from the segment (or from the heap, in tests).
+#[derive(Clone, Copy, Debug)]
+pub struct Directory<'a> {
+    sets: &'a [[AtomicU64; WAYS]],
+}
+
+impl<'a> Directory<'a> {
+    /// A directory over `words`. It uses the largest power of two of sets.
+    #[must_use]
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        let (sets, _) = words.as_chunks::<WAYS>();
+        let used = sets.len().checked_ilog2().map_or(0, |bits| 1 << bits);
+        Self { sets: sets.get(..used).unwrap_or_default() }
+    }
+
+    /// The session with this name, if one lives. The search looks at one set.
+    #[must_use]
+    pub fn find(&self, shared: &Shared<'_>, name: Name) -> Option<Found> {
+        let mut words = self.set(name).iter().map(look);
+        words.find_map(|word| match shared.judge(word, name) {
+            Claim::Confirmed(session) => shared.find_session(session),
+            _ => None,
+        })
+    }
+
+    /// Issues a session under `name`, as [`Shared::issue`] issues one without. Its lifetime begins with `first_ms`, and
+    /// only a renewal makes it the one of `terms`.
+    pub fn issue(
+        &self,
+        shared: &Shared<'_>,
+        owner: Owner,
+        named: &Named<'_>,
+        now_ms: u64,
+    ) -> Result<SessionRef, NameError> {
+        let tentative = self.enter(shared, owner, named, now_ms)?;
+        self.confirm(shared, tentative, named.name)
+    }
+
+    /// The first half of [`Self::issue`]: fills a slot and enters its word, unless a session with the name lives.
+    pub fn enter(
+        &self,
+        shared: &Shared<'_>,
+        owner: Owner,
+        named: &Named<'_>,
+        now_ms: u64,
+    ) -> Result<Tentative, NameError> {
+        let set = self.set(named.name);
+        for word in set.iter().map(look).filter(|word| *word != VOID) {
+            shared.reclaim(session_in(word).slot, owner, now_ms);
+            if let Claim::Confirmed(session) = shared.judge(word, named.name) {
+                return Err(NameError::Taken(session));
+            }
+        }
+        let filling = shared.fill(owner, named, now_ms).ok_or(NameError::NoSlot)?;
+        let ours = named.name.word(filling.session);
+        let takes = |word: &AtomicU64| {
+            let found = look(word);
+            let (ok, no) = (Ordering::SeqCst, Ordering::SeqCst);
+            is_void(shared, found) && word.compare_exchange(found, ours, ok, no).is_ok()
+        };
+        match set.iter().position(takes) {
+            Some(place) => Ok(Tentative { filling, place }),
+            None => {
+                shared.withdraw(filling.session);
+                Err(NameError::NoPlace)
+            }
+        }
+    }
+
+    /// The second half of [`Self::issue`]: looks at the whole set, and confirms the word or withdraws the session.
+    pub fn confirm(
+        &self,
+        shared: &Shared<'_>,
+        tentative: Tentative,
+        name: Name,
+    ) -> Result<SessionRef, NameError> {
+        let Tentative { filling, place } = tentative;
+        let others = self.set(name).iter().enumerate().filter(|(index, _)| *index != place);
+        for (index, word) in others {
+            let mut claim = shared.judge(look(word), name);
+            if let Claim::Tentative(session) = claim
+                && index > place
+            {
+                shared.withdraw(session);
+                // It may have been confirmed before.
+                claim = shared.judge(name.word(session), name);
+            }
+            let error = match claim {
+                Claim::Void => continue,
+                Claim::Tentative(_) => NameError::Contended,
+                Claim::Confirmed(session) => NameError::Taken(session),
+            };
+            shared.withdraw(filling.session);
+            return Err(error);
+        }
+        shared.open(filling).ok_or(NameError::Contended)
+    }
+
+    /// Names that living sessions have.
+    #[must_use]
+    pub fn count(&self, shared: &Shared<'_>) -> usize {
+        let lives = |word: &&AtomicU64| {
+            let found = word.load(Ordering::Relaxed);
+            found != VOID && shared.life(session_in(found)) == Ok(Some(Life::Live))
+        };
+        self.sets.as_flattened().iter().filter(lives).count()
+    }
+
+    fn set(&self, name: Name) -> &'a [AtomicU64] {
+        let mask = (self.sets.len() as u64).wrapping_sub(1);
+        let index = usize::try_from(name.set & mask).unwrap_or(0);
+        self.sets.get(index).map_or(&[], |set| set.as_slice())
+    }
+}
+
+/// A session that is wanted under a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'t> {
+    /// The name.
+    pub name: Name,
+    /// The terms of the session.
+    pub terms: &'t Terms,
+    /// The time that it lives if it is never renewed, in milliseconds.
+    pub first_ms: u64,
+}
+
+/// What a word says of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Nothing: it is another name's, or its session is over.
+    Void,
+    /// A session is being issued under the name.
+    Tentative(SessionRef),
+    /// The session lives.
+    Confirmed(SessionRef),
+}
+
+impl Shared<'_> {
+    fn judge(&self, word: u64, name: Name) -> Claim {
+        let session = session_in(word);
+        if word != name.word(session) {
+            return Claim::Void;
+        }
+        // The life is read after the name: if the name is the next session's, so is the life.
+        let has_name = self.slot(session.slot).is_ok_and(|slot| slot.has_name(name));
+        match self.life(session) {
+            Ok(Some(Life::Filling(_))) if has_name => Claim::Tentative(session),
+            Ok(Some(Life::Live)) if has_name => Claim::Confirmed(session),
+            _ => Claim::Void,
+        }
+    }
+}
+
+/// Whether the session of a word is over, so that the word is free to take.
+fn is_void(shared: &Shared<'_>, word: u64) -> bool {
+    let lives = || matches!(shared.life(session_in(word)), Ok(Some(Life::Filling(_) | Life::Live)));
+    word == VOID || !lives()
+}
