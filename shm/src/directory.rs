@@ -7,14 +7,15 @@
 //!
 //! A session that wants a name is filled, enters its word, and only then looks at the whole set. It gives way to a
 //! confirmed word of its name. Of two tentative words the one in the lower place stays: its worker ends the other's
-//! session, and the other's worker withdraws by itself. The session then goes to life by one compare-and-swap on its life
+//! session, and the other's worker gives up by itself. The session then goes to life by one compare-and-swap on its life
 //! word, which fails if another worker has ended it. Of two workers with one name at least one sees the other's word, as
 //! each enters its own before it looks, so two are never confirmed.
 
 use crate::ids::{Owner, SessionRef};
+use crate::name::{Name, session_in};
 use crate::sessions::{Filling, Found};
 use crate::shared::Shared;
-use crate::slot::{Life, Terms};
+use crate::slot::{Filled, Life, Terms};
 use crate::sync::{AtomicU64, Ordering, look};
 
 /// Words of a set. A name has its word in one of them.
@@ -22,51 +23,6 @@ pub(crate) const WAYS: usize = 16;
 
 /// The word of no session. Zeroed memory is an empty directory.
 const VOID: u64 = 0;
-/// The bit of every word in use, so that the first session of slot 0 has a word that is not void.
-const USED: u64 = 1 << 63;
-const PRINT_SHIFT: u32 = 50;
-const PRINT_MASK: u64 = (1 << 13) - 1;
-const SLOT_SHIFT: u32 = 32;
-const SLOT_MASK: u64 = (1 << (PRINT_SHIFT - SLOT_SHIFT)) - 1;
-
-/// A name, as a digest under a key that strangers do not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name {
-    /// Chooses the set, and is partly in the word.
-    set: u64,
-    /// Is in the session's slot, and never 0 there.
-    check: u64,
-}
-
-impl Name {
-    /// The name with this digest, of 16 bytes.
-    #[must_use]
-    pub fn of(digest: [u8; 16]) -> Self {
-        let digest = u128::from_le_bytes(digest);
-        Self { set: (digest >> 64) as u64, check: ((digest & u128::from(u64::MAX)) as u64).max(1) }
-    }
-
-    pub(crate) fn to_word(name: Option<Self>) -> u64 {
-        name.map_or(0, |name| name.check)
-    }
-
-    fn word(self, session: SessionRef) -> u64 {
-        let slot = u64::from(session.slot) & SLOT_MASK;
-        USED | self.print() | slot << SLOT_SHIFT | u64::from(session.issue_number)
-    }
-
-    /// The high bits of the digest; the low ones choose the set.
-    fn print(self) -> u64 {
-        (self.set >> PRINT_SHIFT & PRINT_MASK) << PRINT_SHIFT
-    }
-}
-
-/// The session that a word names, whatever the name is.
-fn session_in(word: u64) -> SessionRef {
-    let slot = (word >> SLOT_SHIFT & SLOT_MASK) as u32;
-    SessionRef { slot, issue_number: (word & 0xffff_ffff) as u32 }
-}
-
 /// Why no session was issued under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
@@ -82,7 +38,7 @@ pub enum NameError {
 
 /// A session in its slot, with a tentative word.
 #[derive(Debug)]
-#[must_use = "a tentative session is confirmed or withdrawn"]
+#[must_use = "a tentative session is confirmed or given up"]
 pub struct Tentative {
     filling: Filling,
     place: usize,
@@ -141,8 +97,11 @@ impl<'a> Directory<'a> {
                 return Err(NameError::Taken(session));
             }
         }
-        let filling = shared.fill(owner, named, now_ms).ok_or(NameError::NoSlot)?;
-        let ours = named.name.word(filling.session);
+        let Named { name, terms, first_ms } = *named;
+        let expires_ms = now_ms.saturating_add(first_ms.min(terms.lifetime_ms));
+        let filled = Filled { terms, name: Some(name), expires_ms };
+        let filling = shared.find_room(owner, &filled, now_ms).ok_or(NameError::NoSlot)?;
+        let ours = name.word(filling.session);
         let takes = |word: &AtomicU64| {
             let found = look(word);
             let (ok, no) = (Ordering::SeqCst, Ordering::SeqCst);
@@ -151,13 +110,13 @@ impl<'a> Directory<'a> {
         match set.iter().position(takes) {
             Some(place) => Ok(Tentative { filling, place }),
             None => {
-                shared.withdraw(filling.session);
+                shared.give_up(filling.session);
                 Err(NameError::NoPlace)
             }
         }
     }
 
-    /// The second half of [`Self::issue`]: looks at the whole set, and confirms the word or withdraws the session.
+    /// The second half of [`Self::issue`]: looks at the whole set, and confirms the word or gives the session up.
     pub fn confirm(
         &self,
         shared: &Shared<'_>,
@@ -171,7 +130,7 @@ impl<'a> Directory<'a> {
             if let Claim::Tentative(session) = claim
                 && index > place
             {
-                shared.withdraw(session);
+                shared.give_up(session);
                 // It may have been confirmed before.
                 claim = shared.judge(name.word(session), name);
             }
@@ -180,7 +139,7 @@ impl<'a> Directory<'a> {
                 Claim::Tentative(_) => NameError::Contended,
                 Claim::Confirmed(session) => NameError::Taken(session),
             };
-            shared.withdraw(filling.session);
+            shared.give_up(filling.session);
             return Err(error);
         }
         shared.open(filling).ok_or(NameError::Contended)

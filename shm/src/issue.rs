@@ -5,11 +5,10 @@
 //! depend on how many slots there are.
 
 use crate::account::Account;
-use crate::directory::Named;
 use crate::ids::{Owner, SessionRef};
-use crate::sessions::{Filled, Filling};
+use crate::sessions::Filling;
 use crate::shared::Shared;
-use crate::slot::{End, Life, Terms};
+use crate::slot::{End, Filled, Life, Terms};
 use std::sync::atomic::Ordering as PrivateOrdering;
 
 /// Slots that one attempt looks at, at most. In a larger segment, a few free slots are found within as many attempts
@@ -52,14 +51,13 @@ impl Shared<'_> {
         self.open(self.find_room(owner, &filled, now_ms)?)
     }
 
-    /// Fills a slot for a session under a name, which the directory brings to life.
-    pub(crate) fn fill(&self, owner: Owner, named: &Named<'_>, now_ms: u64) -> Option<Filling> {
-        let (name, terms) = (Some(named.name), named.terms);
-        let expires_ms = now_ms.saturating_add(named.first_ms.min(terms.lifetime_ms));
-        self.find_room(owner, &Filled { terms, name, expires_ms }, now_ms)
-    }
-
-    fn find_room(&self, owner: Owner, filled: &Filled<'_>, now_ms: u64) -> Option<Filling> {
+    /// Fills a slot as [`Self::issue`] does. The caller brings the session to life.
+    pub(crate) fn find_room(
+        &self,
+        owner: Owner,
+        filled: &Filled<'_>,
+        now_ms: u64,
+    ) -> Option<Filling> {
         let start = self.hint.load(PrivateOrdering::Relaxed) as usize;
         let slots =
             looked_at(start, self.slots.len()).filter_map(|index| u32::try_from(index).ok());

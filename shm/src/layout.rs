@@ -1,8 +1,8 @@
 //! Where everything lies in the segment, and how much of each there is.
 //!
-//! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps,
-//! bitmaps of holdings, session slots, directory, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every
-//! part begins on a cache line, the chunks in the middle of a page: `docs/internals/copies.md` says why.
+//! In this order: header (with the secret and the keys of TLS tickets), worker records, bell bitmaps, bitmaps of holdings,
+//! session slots, directory, permits, guesses, bandwidth, tags and accounts of chunks and pipes, chunks. Every part begins
+//! on a cache line, the chunks in the middle of a page: `docs/internals/copies.md` says why.
 
 use crate::directory::WAYS;
 use crate::doorbell::WORD_BITS;

@@ -36,6 +36,7 @@ mod issue;
 mod lane;
 #[cfg(not(loom))]
 mod layout;
+mod name;
 mod past;
 mod permit;
 mod place;
@@ -59,7 +60,7 @@ mod views;
 
 pub use account::{Account, Payer, Share};
 pub use bandwidth::{Bandwidth, Rate};
-pub use directory::{Directory, Name, NameError, Named, Tentative};
+pub use directory::{Directory, NameError, Named, Tentative};
 pub use doorbell::Doorbell;
 pub use ends::{
     LaneEnd, PIPE_BYTES_MAX, Published, Receiver, ReceiverEnd, Reserved, Sender, SenderEnd,
@@ -78,6 +79,7 @@ pub use layout::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CONNECTIONS_MAX, Geometry, GeometryError, PIPES_MAX,
     SESSIONS_MAX, Wanted,
 };
+pub use name::Name;
 pub use past::Past;
 pub use permit::{HeldPermits, Permit, Permits, Quota, Quotas};
 pub use place::{LaneWord, Place, State};

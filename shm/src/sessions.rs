@@ -1,12 +1,11 @@
 //! The life of a session in its slot: claimed, found, renewed, expired, ended, and freed once all parties have left.
 
-use crate::directory::Name;
 use crate::ends::LaneEnd;
 use crate::ids::{AddressTag, Owner, SessionRef};
 use crate::place::LaneWord;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::slot::{End, Life, Terms};
+use crate::slot::{End, Filled, Life, Terms};
 use crate::sync::{Ordering, fence};
 use std::sync::atomic::Ordering as PlainOrdering;
 
@@ -23,17 +22,9 @@ pub struct Found {
     pub expires_ms: u64,
 }
 
-/// What a slot is filled with.
-#[derive(Debug)]
-pub(crate) struct Filled<'t> {
-    pub(crate) terms: &'t Terms,
-    pub(crate) name: Option<Name>,
-    pub(crate) expires_ms: u64,
-}
-
 /// A session in its slot that does not live yet.
 #[derive(Debug)]
-#[must_use = "a filled slot is opened or withdrawn"]
+#[must_use = "a filled slot is opened or given up"]
 pub(crate) struct Filling {
     pub(crate) session: SessionRef,
     owner: Owner,
@@ -65,7 +56,7 @@ impl<'a> Shared<'a> {
         Some(Filling { session: SessionRef { slot: index, issue_number }, owner })
     }
 
-    /// Brings a session to life. `None`: another worker has [withdrawn](Self::withdraw) it.
+    /// Brings a session to life. `None`: another worker has [ended it](Self::give_up).
     pub(crate) fn open(&self, Filling { session, owner }: Filling) -> Option<SessionRef> {
         let (slot, issue_number) = (self.slot(session.slot).ok()?, session.issue_number);
         slot.step((Life::Filling(owner), issue_number), (Life::Live, issue_number))
@@ -74,7 +65,7 @@ impl<'a> Shared<'a> {
 
     /// Ends a session that does not live yet, and frees its slot. Its owner does so, or a worker that issues a session
     /// of the same name. Does nothing if the session lives or is over.
-    pub(crate) fn withdraw(&self, session: SessionRef) {
+    pub(crate) fn give_up(&self, session: SessionRef) {
         let Ok(slot) = self.slot(session.slot) else { return };
         if let Ok((filling @ Life::Filling(_), issue_number)) = slot.life()
             && issue_number == session.issue_number
@@ -94,7 +85,7 @@ impl<'a> Shared<'a> {
         self.find_session(SessionRef { slot: index, issue_number })
     }
 
-    /// The same, if `session` is the one that lives there.
+    /// The same, if `session` still lives there.
     pub(crate) fn find_session(&self, session: SessionRef) -> Option<Found> {
         let (slot, issue_number) = (self.slots.get(session.slot as usize)?, session.issue_number);
         let (terms, guest) =

@@ -4,12 +4,11 @@
 //! Ended -> Free`, one issue number later each time round.
 
 use crate::account::Account;
-use crate::directory::Name;
 use crate::ids::{Direction, Owner, WorkerId};
 use crate::lane::Lane;
+use crate::name::Name;
 use crate::place::LaneWord;
 use crate::refusal::Refusal;
-use crate::sessions::Filled;
 use crate::sync::{AtomicU64, Ordering, fence, look};
 use std::sync::atomic::{AtomicU64 as PlainU64, Ordering as PlainOrdering};
 
@@ -58,6 +57,14 @@ pub struct Terms {
     pub lifetime_ms: u64,
     /// The account that the session counts against.
     pub account: Option<Account>,
+}
+
+/// What a slot is filled with.
+#[derive(Debug)]
+pub(crate) struct Filled<'t> {
+    pub(crate) terms: &'t Terms,
+    pub(crate) name: Option<Name>,
+    pub(crate) expires_ms: u64,
 }
 
 /// A session slot in shared memory.

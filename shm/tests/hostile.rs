@@ -18,7 +18,10 @@ use party::{Party, Tally};
 use process::{Exit, fork};
 use proptest::prelude::*;
 use random::{Random, seed};
-use shm::{Buffer, Direction, Geometry, LaneRef, Owner, Segment, SenderEnd, Terms, WorkerId};
+use shm::{
+    Buffer, Direction, End, Geometry, LaneRef, Name, Named, Owner, Segment, SenderEnd, Terms,
+    WorkerId,
+};
 use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -215,6 +218,44 @@ fn a_process_that_scribbles_all_the_time_shows_nobody_another_sessions_bytes() {
     }
     println!("{tally:?}");
     assert!(tally.pieces > 1000 && tally.refusals > 50, "{tally:?}");
+}
+
+#[test]
+fn malice_in_the_directory_neither_crashes_nor_hangs() {
+    let (mut issued, mut found) = (0, 0);
+    let seed = seed();
+    for episode in seed..seed + 300 {
+        let mut random = Random::new(episode);
+        let segment = Segment::create(&GEOMETRY).unwrap();
+        let (scribbler, shared) = (Scribbler::new(&segment), segment.shared());
+        let owner = |worker| Owner::new(WorkerId::new(worker).unwrap(), 0);
+        let terms = Terms { key: [1; 32], token: [2; 32], kind: 0, lifetime_ms: 9, account: None };
+        for now_ms in 0..STEPS as u64 {
+            let name = Name::of([1, 1 + random.below(6) as u64]);
+            let named = Named { name, terms: &terms, first_ms: 5 };
+            let worker = owner(random.below(3));
+            match random.below(5) {
+                // The worker dies with a tentative word.
+                0 => drop(segment.directory().enter(shared, worker, &named, now_ms)),
+                1 => shared.sweep(worker.worker, |_, _| {}),
+                2 => {
+                    if let Some(it) = segment.directory().find(shared, name) {
+                        found += 1;
+                        shared.end(it.session, End::Deleted, |_| {});
+                    }
+                }
+                _ => {
+                    let it = segment.directory().issue(shared, worker, &named, now_ms);
+                    issued += usize::from(it.is_ok());
+                }
+            }
+            if random.below(3) == 0 {
+                scribbler.malice(&mut random);
+            }
+        }
+        assert!(segment.directory().count(shared) <= shared.sessions() * 4);
+    }
+    assert!(issued > 1000 && found > 100, "{issued} issued, {found} found");
 }
 
 #[test]

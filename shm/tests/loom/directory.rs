@@ -8,7 +8,7 @@ use shm::{Directory, Name, NameError, Named, Tentative};
 const WAYS: usize = 16;
 
 fn name() -> Name {
-    Name::of(*b"one of the names")
+    Name::of([0, 1])
 }
 
 fn named() -> Named<'static> {
@@ -110,7 +110,7 @@ fn a_dead_issuer_keeps_the_name_from_nobody_for_long() {
             let lives = lives.take().map_or_else(|| set.enter(2), Ok);
             let early = lives.and_then(|it| set.confirm(it));
             sweeps.join().unwrap();
-            assert!(dies_first || early.is_ok(), "the lower place withdraws for nobody: {early:?}");
+            assert!(dies_first || early.is_ok(), "the lower place gives up for nobody: {early:?}");
             let late = early.or_else(|_| set.issue(2));
             set.assert_one(&[late]);
         });
@@ -135,7 +135,7 @@ fn a_name_is_free_once_its_session_is_over() {
     });
 }
 
-/// Readers find the session of the name or none, never one that has another name by now.
+/// Readers find the session of the name or none, never a session that has another name by now.
 #[test]
 fn a_reader_finds_no_other_names_session() {
     check(Some(3), || {
@@ -146,10 +146,29 @@ fn a_reader_finds_no_other_names_session() {
             move || set.found()
         });
         assert!(set.world.shared().end(old, End::Deleted, |_| {}));
-        let other = Named { name: Name::of(*b"another the name"), ..named() };
+        let other = Named { name: Name::of([0, 2]), ..named() };
         let new = set.directory().issue(&set.world.shared(), owner(2), &other, 0).unwrap();
         let found = reads.join().unwrap();
         assert!(found.is_none() || found == Some(old), "{found:?}, not {new:?}");
         assert_eq!(set.found(), None);
+    });
+}
+
+/// A place below a tentative word falls vacant. The worker of that word has looked there already and goes to life, while
+/// another takes the place and looks.
+#[test]
+fn a_lower_place_that_falls_vacant_makes_no_second_session() {
+    check(Some(3), || {
+        let set = Set::new(3);
+        let other = Named { name: Name::of([0, 2]), ..named() };
+        let old = set.directory().issue(&set.world.shared(), owner(3), &other, 0).unwrap();
+        let above = set.enter(1).unwrap();
+        assert!(set.world.shared().end(old, End::Deleted, |_| {}));
+        let confirms = thread::spawn({
+            let set = set.clone();
+            move || set.confirm(above)
+        });
+        let below = set.issue(2);
+        set.assert_one(&[below, confirms.join().unwrap()]);
     });
 }
