@@ -46,6 +46,10 @@ kinds! {
         UnknownKeys = "unknown_keys_per_second_max",
         /// A receiver that took too little while other lanes requested chunks.
         Stalled = "stall_rate_bytes_min",
+        /// A use of a nameplate too many of one address.
+        NameplatesPerAddress = "nameplates_per_minute_max",
+        /// No nameplate that was drawn was free.
+        Nameplates = "nameplates",
     }
 }
 
@@ -124,6 +128,7 @@ numbered! {
         Exchange = 0,
         Basic = 1,
         Secure = 2,
+        Nameplate = 3,
     }
 }
 

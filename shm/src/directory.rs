@@ -16,7 +16,7 @@ use crate::name::{Name, session_in};
 use crate::sessions::{Filling, Found};
 use crate::shared::Shared;
 use crate::slot::{Filled, Life, Terms};
-use crate::sync::{AtomicU64, Ordering, look};
+use crate::sync::{AtomicU64, Ordering, fence, look};
 
 /// Words of a set. A name has its word in one of them.
 pub(crate) const WAYS: usize = 16;
@@ -28,7 +28,8 @@ const VOID: u64 = 0;
 pub enum NameError {
     /// This session has the name.
     Taken(SessionRef),
-    /// Another worker is issuing a session under the name. Whether it succeeds is soon known.
+    /// Another worker is issuing a session under the name. Whether it succeeds is soon known: a worker that hangs
+    /// meanwhile keeps the name until the master ends it.
     Contended,
     /// The name's set is full of other names.
     NoPlace,
@@ -41,6 +42,7 @@ pub enum NameError {
 #[must_use = "a tentative session is confirmed or given up"]
 pub struct Tentative {
     filling: Filling,
+    name: Name,
     place: usize,
 }
 
@@ -79,7 +81,7 @@ impl<'a> Directory<'a> {
         now_ms: u64,
     ) -> Result<SessionRef, NameError> {
         let tentative = self.enter(shared, owner, named, now_ms)?;
-        self.confirm(shared, tentative, named.name)
+        self.confirm(shared, tentative)
     }
 
     /// The first half of [`Self::issue`]: fills a slot and enters its word, unless a session with the name lives.
@@ -91,11 +93,19 @@ impl<'a> Directory<'a> {
         now_ms: u64,
     ) -> Result<Tentative, NameError> {
         let set = self.set(named.name);
-        for word in set.iter().map(look).filter(|word| *word != VOID) {
-            shared.reclaim(session_in(word).slot, owner, now_ms);
+        let mut has_room = false;
+        for word in set.iter().map(look) {
+            if word != VOID {
+                shared.reclaim(session_in(word).slot, owner, now_ms);
+            }
             if let Claim::Confirmed(session) = shared.judge(word, named.name) {
                 return Err(NameError::Taken(session));
             }
+            has_room |= is_void(shared, word);
+        }
+        // Filling a slot may cost another network a session.
+        if !has_room {
+            return Err(NameError::NoPlace);
         }
         let Named { name, terms, first_ms } = *named;
         let expires_ms = now_ms.saturating_add(first_ms.min(terms.lifetime_ms));
@@ -108,7 +118,7 @@ impl<'a> Directory<'a> {
             is_void(shared, found) && word.compare_exchange(found, ours, ok, no).is_ok()
         };
         match set.iter().position(takes) {
-            Some(place) => Ok(Tentative { filling, place }),
+            Some(place) => Ok(Tentative { filling, name, place }),
             None => {
                 shared.give_up(filling.session);
                 Err(NameError::NoPlace)
@@ -121,18 +131,18 @@ impl<'a> Directory<'a> {
         &self,
         shared: &Shared<'_>,
         tentative: Tentative,
-        name: Name,
     ) -> Result<SessionRef, NameError> {
-        let Tentative { filling, place } = tentative;
+        let Tentative { filling, name, place } = tentative;
         let others = self.set(name).iter().enumerate().filter(|(index, _)| *index != place);
         for (index, word) in others {
-            let mut claim = shared.judge(look(word), name);
+            let found = look(word);
+            let mut claim = shared.judge(found, name);
             if let Claim::Tentative(session) = claim
                 && index > place
             {
                 shared.give_up(session);
                 // It may have been confirmed before.
-                claim = shared.judge(name.word(session), name);
+                claim = shared.judge(found, name);
             }
             let error = match claim {
                 Claim::Void => continue,
@@ -192,6 +202,8 @@ impl Shared<'_> {
         }
         // The life is read after the name: if the name is the next session's, so is the life.
         let has_name = self.slot(session.slot).is_ok_and(|slot| slot.has_name(name));
+        // Pairs with the fence in `fill`.
+        fence(Ordering::Acquire);
         match self.life(session) {
             Ok(Some(Life::Filling(_))) if has_name => Claim::Tentative(session),
             Ok(Some(Life::Live)) if has_name => Claim::Confirmed(session),

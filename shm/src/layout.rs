@@ -31,7 +31,7 @@ const LINE: usize = 128;
 /// Seats for each connection and session, so that an address meets foreign words in at most an eighth of its own
 /// seats.
 const SEATS_EACH: usize = 8;
-/// Words of the directory for each session: where every session has a name, a set is full for one name in a million.
+/// Words of the directory for each session: where every session has a name, a set is full for one name in 200,000.
 const NAME_WORDS_EACH: usize = 4;
 /// Words that guesses of unknown keys are counted in.
 const GUESS_WORDS: usize = 4096;

@@ -37,6 +37,26 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
+    /// Makes `guest` the guest of `session`, if the session lives and has none. Returns whether `guest` is its guest;
+    /// `None`: the session is over. As in [`Self::set_guest`] the name must serve for this session alone.
+    pub fn claim_guest(
+        &self,
+        session: SessionRef,
+        guest: AddressTag,
+    ) -> Result<Option<bool>, Refusal> {
+        let (slot, ours) = (self.slot(session.slot)?, AddressTag::to_word(Some(guest)));
+        if self.life(session)? != Some(Life::Live) {
+            return Ok(None);
+        }
+        let claimed = slot.guest.compare_exchange(0, ours, Ordering::SeqCst, Ordering::Acquire);
+        if self.life(session)? != Some(Life::Live) {
+            // The slot was issued again at this very moment: its session must not lose its first guest by this.
+            let _ = slot.guest.compare_exchange(ours, 0, Ordering::SeqCst, Ordering::Relaxed);
+            return Ok(None);
+        }
+        Ok(Some(claimed.is_ok() || claimed == Err(ours)))
+    }
+
     /// The guest who may use `end`'s session too, if it has one.
     pub fn guest<E: LaneEnd>(&self, end: &E) -> Result<Option<AddressTag>, Refusal> {
         let slot = self.slot(end.lane().session.slot)?;

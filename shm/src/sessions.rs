@@ -64,7 +64,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Ends a session that does not live yet, and frees its slot. Its owner does so, or a worker that issues a session
-    /// of the same name. Does nothing if the session lives or is over.
+    /// of the same name. Does nothing to a session that lives.
     pub(crate) fn give_up(&self, session: SessionRef) {
         let Ok(slot) = self.slot(session.slot) else { return };
         if let Ok((filling @ Life::Filling(_), issue_number)) = slot.life()

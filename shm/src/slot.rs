@@ -36,7 +36,7 @@ pub enum End {
 pub enum Life {
     /// No session is in the slot.
     Free,
-    /// `Owner` is writing a new session into the slot.
+    /// `Owner` is writing a new session into the slot, or has written it and it does not live yet.
     Filling(Owner),
     /// A session lives here.
     Live,
@@ -193,7 +193,8 @@ impl Slot {
     /// Writes what the session is to be. Only the process that is filling the slot calls this.
     pub(crate) fn fill(&self, filled: &Filled<'_>) {
         let terms = filled.terms;
-        // Pairs with the fence in `find`: a process that reads what we write here also sees that the slot is filling.
+        // Pairs with the fences in `find_session` and `judge`: a process that reads what we write here also sees that
+        // the slot is filling.
         fence(Ordering::Release);
         store(&self.key, &terms.key);
         store(&self.token, &terms.token);

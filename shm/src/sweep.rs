@@ -1,7 +1,8 @@
 //! Sweeps what dead workers leave behind, and counts how much of everything is in use.
 //!
 //! The master calls [`Shared::sweep`] once it has reaped a worker's process; no other process frees what a worker
-//! owned. The sweep and the census go through all slots, and a slot whose words are refused harms no other slot.
+//! owned, but for a session that does not live yet (`directory`). The sweep and the census go through all slots, and a
+//! slot whose words are refused harms no other slot.
 
 use crate::ids::{Direction, LaneRef, Owner, Role, SessionRef, Tag, WorkerId};
 use crate::lane::Left;

@@ -230,7 +230,7 @@ mod tests {
         assert!(!is_ready(&segment));
         let snapshot = Snapshot::take(&segment, 0);
         assert!(snapshot.workers.is_empty() && snapshot.transfers.is_empty());
-        assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 3], 0));
+        assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 4], 0));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         let mut snapshot = Snapshot::take(&segment, 1500);
         let ends = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
         snapshot.certificates = vec![Certificate { listener: "[::]:443".to_owned(), ends }];
-        assert_eq!((snapshot.running, snapshot.sessions), ([125, 25], [125, 25, 0]));
+        assert_eq!((snapshot.running, snapshot.sessions), ([125, 25], [125, 25, 0, 0]));
         assert_eq!(snapshot.transfers.len(), TRANSFERS_SHOWN_MAX);
         let Transfer { bytes, age_ms, sender_worker, .. } = snapshot.transfers[99];
         assert_eq!((bytes, age_ms, sender_worker), (7, 1000, 3));

@@ -59,6 +59,8 @@ macro_rules! table {
                 wide_network_factor: u32 = count(1..=SEATS_MAX),
                 /// Unknown session keys that one address may name in a second; 0 for no limit.
                 unknown_keys_per_second_max: u32 = count(0..=1_000_000),
+                /// Nameplates that one address may name in a minute, known or unknown; 0 for no limit.
+                nameplates_per_minute_max: u32 = count(0..=1_000_000),
                 /// Request line and header fields of one request, in bytes.
                 head_bytes_max: usize = size(512..=MIB),
                 /// Header fields of one request.
@@ -105,6 +107,8 @@ macro_rules! table {
                 wait_timeout: Duration = duration(MS..=DAY),
                 /// Time from the issue of a session key to its end.
                 session_lifetime: Duration = duration(LIFETIMES),
+                /// Time from the issue of a session with a nameplate to its end, if no message is delivered.
+                nameplate_lifetime: Duration = duration(LIFETIMES),
                 /// For the holder of a place to say that it keeps the place, when a rival asks for it.
                 place_wait: Duration = duration(MS..=DAY),
                 /// For a pair's first chunk.

@@ -4,7 +4,7 @@
 //! can tell where in a table an address ends up, or find another address that meets it there. An IPv4 address that is
 //! written as an IPv6 address counts as the IPv4 address.
 
-use shm::{Account, AddressTag, SessionRef};
+use shm::{Account, AddressTag, Name, SessionRef};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The things that an address has limits for. Digests for two of them have nothing in common.
@@ -18,6 +18,8 @@ pub enum Limited {
     Guesses,
     /// Wrong tokens brought in a second.
     Tokens,
+    /// Nameplates named in a minute.
+    Nameplates,
     /// Bytes sent in a second.
     Bandwidth,
 }
@@ -69,6 +71,7 @@ impl Addresses {
             Limited::Sessions => b's',
             Limited::Guesses => b'g',
             Limited::Tokens => b't',
+            Limited::Nameplates => b'n',
             Limited::Bandwidth => b'b',
         };
         self.digest(purpose, network(address))
@@ -82,10 +85,33 @@ impl Addresses {
             Limited::Sessions => b'S',
             Limited::Guesses => b'G',
             Limited::Tokens => b'T',
+            Limited::Nameplates => b'N',
             Limited::Bandwidth => b'B',
         };
         let wide = wide_network(address);
         wide.is_ipv6().then(|| self.digest(purpose, wide))
+    }
+
+    /// The tag of the guest of session `at` that brings `mark`.
+    #[must_use]
+    pub fn marked_guest(&self, mark: &[u8], at: SessionRef) -> AddressTag {
+        let [digest, _] = self.text_digest(b"mark", mark);
+        AddressTag::of(digest ^ (u64::from(at.slot) << 32 | u64::from(at.issue_number)))
+    }
+
+    /// The name in shared memory of what clients call `text`. `purpose` keeps names of different kinds apart.
+    #[must_use]
+    pub fn name(&self, purpose: &[u8], text: &[u8]) -> Name {
+        Name::of(self.text_digest(purpose, text))
+    }
+
+    fn text_digest(&self, purpose: &[u8], text: &[u8]) -> [u64; 2] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        // Longer than what is digested of an address, so that no text is taken for one.
+        hasher.update(b"idontstore: a text, for ").update(purpose).update(b": ").update(text);
+        let digest = hasher.finalize();
+        let (words, _) = digest.as_bytes().as_chunks::<8>();
+        [0, 1].map(|at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)))
     }
 
     fn digest(&self, purpose: u8, address: IpAddr) -> u64 {

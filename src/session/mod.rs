@@ -8,14 +8,19 @@ mod file_tag;
 mod hash;
 mod issue_tokens;
 mod key;
+mod nameplate;
 
 pub use address::{Addresses, Limited, network, wide_network};
 pub use file_tag::{FileIdentity, FileTag};
 pub use hash::SessionHash;
 pub use issue_tokens::{IssueTokens, IssueTokensError, IssueTokensFlaw};
 pub use key::{KEY_CHARS, SessionKey, Token};
+pub use nameplate::Nameplate;
 
-use shm::{Account, AddressTag, Found, Owner, Past, Quotas, Segment, SessionRef, Shared, Terms};
+use shm::{
+    Account, AddressTag, Found, Name, NameError, Named, Owner, Past, Quotas, Segment, SessionRef,
+    Shared, Terms,
+};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
@@ -28,11 +33,13 @@ pub enum Kind {
     Basic,
     /// Messages between a host and the address that it names.
     Secure,
+    /// Messages between a host and its first guest, who may come by a nameplate.
+    Nameplate,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Exchange, Self::Basic, Self::Secure];
+    pub const ALL: [Self; 4] = [Self::Exchange, Self::Basic, Self::Secure, Self::Nameplate];
 
     /// The name that people read.
     #[must_use]
@@ -41,6 +48,7 @@ impl Kind {
             Self::Exchange => "exchange",
             Self::Basic => "basic",
             Self::Secure => "secure",
+            Self::Nameplate => "nameplate",
         }
     }
 
@@ -49,6 +57,7 @@ impl Kind {
             Self::Exchange => 1,
             Self::Basic => 2,
             Self::Secure => 3,
+            Self::Nameplate => 4,
         }
     }
 
@@ -66,6 +75,8 @@ pub struct Issued {
     pub key: SessionKey,
     /// The token, for the party that asked.
     pub token: Token,
+    /// The nameplate, if one was asked for.
+    pub nameplate: Option<Nameplate>,
 }
 
 /// A session that a key named.
@@ -89,6 +100,8 @@ pub enum IssueError {
     TooMany,
     /// Every slot is in use.
     Full,
+    /// Every nameplate that was drawn is in use.
+    NoNameplate,
     /// The kernel gave no random bytes.
     NoRandom,
 }
@@ -104,11 +117,14 @@ pub struct NewSession {
     pub quotas: Quotas,
     /// The account that pays for the session.
     pub account: Account,
+    /// The time that it lives without a guest, of a session with a nameplate.
+    pub nameplate_lifetime: Option<Duration>,
 }
 
 /// Issues a session, within the quotas of the client that asks for it.
 pub fn issue(
     segment: &Segment,
+    addresses: &Addresses,
     owner: Owner,
     new: &NewSession,
     now_ms: u64,
@@ -117,7 +133,7 @@ pub fn issue(
     // This worker takes the permits first. If it dies now, the sweep frees them, and no session is left that nobody was
     // told of.
     let held = permits.take_each(shared, new.quotas, owner, now_ms).ok_or(IssueError::TooMany)?;
-    let drawn = draw(shared, owner, new, now_ms);
+    let drawn = draw(segment, addresses, owner, new, now_ms);
     let passed_on = match &drawn {
         Ok((_, at)) => permits.give_each_to(held, *at),
         Err(_) => permits.give_back_each(held),
@@ -129,7 +145,8 @@ pub fn issue(
 }
 
 fn draw(
-    shared: &Shared<'_>,
+    segment: &Segment,
+    addresses: &Addresses,
     owner: Owner,
     new: &NewSession,
     now_ms: u64,
@@ -137,11 +154,40 @@ fn draw(
     let (kind, lifetime, account) = (new.kind, new.lifetime, new.account);
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
-    let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-    let (key, kind) = (secret.digest(), kind.to_word());
+    let (key, kind, lifetime_ms) = (secret.digest(), kind.to_word(), millis(lifetime));
     let terms = Terms { key, token: token.digest(), kind, lifetime_ms, account: Some(account) };
-    let at = shared.issue(owner, &terms, now_ms).ok_or(IssueError::Full)?;
-    Ok((Issued { key: SessionKey::new(at.slot, secret), token }, at))
+    let (at, nameplate) = match new.nameplate_lifetime.map(millis) {
+        None => (segment.shared().issue(owner, &terms, now_ms).ok_or(IssueError::Full)?, None),
+        Some(first_ms) => {
+            let issue = |name| {
+                let named = Named { name, terms: &terms, first_ms };
+                segment.directory().issue(segment.shared(), owner, &named, now_ms)
+            };
+            let (at, nameplate) = draw_nameplate(addresses, issue)?;
+            (at, Some(nameplate))
+        }
+    };
+    Ok((Issued { key: SessionKey::new(at.slot, secret), token, nameplate }, at))
+}
+
+/// Draws nameplates until `issue` gets a session under the name of one.
+fn draw_nameplate(
+    addresses: &Addresses,
+    issue: impl Fn(Name) -> Result<SessionRef, NameError>,
+) -> Result<(SessionRef, Nameplate), IssueError> {
+    for drawn in Nameplate::draws() {
+        let nameplate = drawn.ok_or(IssueError::NoRandom)?;
+        match issue(nameplate.name(addresses)) {
+            Ok(at) => return Ok((at, nameplate)),
+            Err(NameError::NoSlot) => return Err(IssueError::Full),
+            Err(NameError::Taken(_) | NameError::Contended | NameError::NoPlace) => {}
+        }
+    }
+    Err(IssueError::NoNameplate)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The session that `key` names, if it lives: one bounded load and one comparison of digests.
@@ -154,13 +200,29 @@ pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Sessio
     let nobody = [0; 32];
     let stored = found.as_ref().map_or(&nobody, |found| &found.terms.key);
     let matches = bool::from(stored.ct_eq(&key.digest()));
-    let Found { session: at, terms, guest, expires_ms } = found?;
+    living(shared, &found?, now_ms).filter(|_| matches)
+}
+
+/// The session that has `nameplate`, if it lives.
+#[must_use]
+pub fn find_named(
+    segment: &Segment,
+    addresses: &Addresses,
+    nameplate: Nameplate,
+    now_ms: u64,
+) -> Option<Session> {
+    let found = segment.directory().find(segment.shared(), nameplate.name(addresses))?;
+    living(segment.shared(), &found, now_ms)
+}
+
+fn living(shared: &Shared<'_>, found: &Found, now_ms: u64) -> Option<Session> {
+    let &Found { session: at, ref terms, guest, expires_ms } = found;
     let kind = Kind::from_word(terms.kind)?;
     let lifetime = Duration::from_millis(terms.lifetime_ms);
     let session = Session { at, kind, lifetime, guest, token: terms.token };
     // A session does not end at its lifetime's end while something is transferred in it.
-    let lives = || expires_ms > now_ms || shared.is_running(at) == Ok(true);
-    (matches && lives()).then_some(session)
+    let lives = expires_ms > now_ms || shared.is_running(at) == Ok(true);
+    lives.then_some(session)
 }
 
 /// The exchange that `key` named, if it is complete, its slot serves no other session yet, and its

@@ -106,6 +106,15 @@ pub(super) fn may_guess(Cx { env, now_ms }: Cx<'_>, what: Limited, client: IpAdd
     quotas(env, what, client, limit).into_iter().rev().flatten().all(counts)
 }
 
+/// Counts that `client` has named a nameplate, whether it is a session's or not. `false`: the client has done so too often.
+pub(super) fn may_name(Cx { env, now_ms }: Cx<'_>, client: IpAddr) -> bool {
+    let limit = env.config.limits.nameplates_per_minute_max;
+    // The words count by the second of a time: here of one in which each second takes a minute.
+    let counts =
+        |Quota { digest, most }: Quota| env.segment.guesses().count(digest, most, now_ms / 60);
+    quotas(env, Limited::Nameplates, client, limit).into_iter().rev().flatten().all(counts)
+}
+
 /// Whether `client` itself has brought as many wrong tokens in this second as it may.
 pub(super) fn has_guessed_enough(Cx { env, now_ms }: Cx<'_>, client: IpAddr) -> bool {
     let limit = env.config.limits.unknown_keys_per_second_max;

@@ -1,5 +1,6 @@
 //! The facts that both APIs read out of a request: its client, its body, its options.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use shm::{AddressTag, Want};
@@ -50,6 +51,17 @@ pub(super) fn token<'b>(request: &Request<'b>, session: &Session) -> Option<&'b 
     let bearer = http::bearer(request.field("authorization"));
     let brought = bearer.into_iter().chain(http::cookies(request.fields("cookie"), "token"));
     brought.take(TOKENS_MAX).find(|token| session.is_owned_by(token))
+}
+
+/// Bytes of a mark, at least and at most.
+const MARK_BYTES: RangeInclusive<usize> = 16..=64;
+
+/// The mark by which a session with a nameplate knows its guest, who has chosen it. A page of another site cannot make a
+/// browser send the field. `None`: the request has none, or something else in its place.
+pub(super) fn guest_mark<'b>(request: &Request<'b>) -> Option<&'b [u8]> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    let mark = request.field("x-guest")?;
+    (MARK_BYTES.contains(&mark.len()) && mark.iter().all(is_plain)).then_some(mark)
 }
 
 /// A receiver's request.

@@ -39,6 +39,10 @@ impl SafeConduct<'_> {
         if let (Some(document), Some(kind)) = (document.as_object_mut(), kind) {
             document.insert("type".to_owned(), kind.into());
         }
+        if let (Some(document), Some(nameplate)) = (document.as_object_mut(), self.issued.nameplate)
+        {
+            document.insert("nameplate".to_owned(), nameplate.to_string().into());
+        }
         Some(format!("{document}\n"))
     }
 }

@@ -11,7 +11,9 @@ use super::admission;
 use crate::api::{Answer, RequestInfo};
 use crate::http::Status;
 use crate::relay::Cx;
-use crate::session::{self, IssueError, Issued, Kind, Limited, NewSession, Session, SessionKey};
+use crate::session::{
+    self, IssueError, Issued, Kind, Limited, Nameplate, NewSession, Session, SessionKey,
+};
 use crate::tally::{Limit, Tally};
 
 /// Issues a session, or says why not.
@@ -44,9 +46,15 @@ fn try_issue(
     }
     let quotas = admission::sessions_of(env, info.client);
     let account = env.addresses.account(info.client);
-    let new = NewSession { kind, lifetime, quotas, account };
-    session::issue(env.segment, env.owner, &new, now_ms)
-        .inspect_err(|error| env.refused.note(digest, *error, now_ms))
+    let nameplate_lifetime =
+        (kind == Kind::Nameplate).then_some(env.config.timeouts.nameplate_lifetime);
+    let new = NewSession { kind, lifetime, quotas, account, nameplate_lifetime };
+    session::issue(env.segment, &env.addresses, env.owner, &new, now_ms).inspect_err(|error| {
+        // A request without a nameplate may succeed.
+        if *error != IssueError::NoNameplate {
+            env.refused.note(digest, *error, now_ms);
+        }
+    })
 }
 
 fn not_issued(cx: Cx<'_>, error: IssueError, info: &RequestInfo) -> Answer {
@@ -58,6 +66,10 @@ fn not_issued(cx: Cx<'_>, error: IssueError, info: &RequestInfo) -> Answer {
         IssueError::Full => {
             cx.env.count(Tally::Limit(Limit::Sessions));
             (Status::Unavailable, "every session is in use")
+        }
+        IssueError::NoNameplate => {
+            cx.env.count(Tally::Limit(Limit::Nameplates));
+            (Status::Unavailable, "no nameplate is free")
         }
         IssueError::NoRandom => (Status::InternalError, "no random numbers"),
     };
@@ -75,6 +87,11 @@ pub(super) fn find(
         log.name(key);
     }
     Some(found)
+}
+
+/// The session that has `nameplate`, if it lives.
+pub(super) fn find_named(cx: Cx<'_>, nameplate: Nameplate) -> Option<Session> {
+    session::find_named(cx.env.segment, &cx.env.addresses, nameplate, cx.now_ms)
 }
 
 /// Deletes the session.

@@ -5,13 +5,15 @@
 
 use crate::api::ApiName;
 use crate::http::Method;
-use crate::session::SessionKey;
+use crate::session::{Nameplate, SessionKey};
 
 pub(super) const ROOT_METHODS: &str = "GET, HEAD, POST";
 pub(super) const ROBOTS_METHODS: &str = "GET, HEAD";
 pub(super) const FILE_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 pub(super) const MOUNT_METHODS: &str = "PUT";
 pub(super) const SESSION_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+/// A session with a nameplate is never a secure one, so nobody names its guest by `PUT`.
+pub(super) const NAMEPLATE_METHODS: &str = "GET, HEAD, POST, DELETE";
 
 /// The target of a path.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(super) enum MessagesPath {
     Mount,
     /// `MOUNT/KEY`.
     Session(SessionKey),
+    /// `MOUNT/n/NAMEPLATE`; `None`: no nameplate looks like this.
+    Nameplate(Option<Nameplate>),
     /// Anything else below the mount: no key looks like this.
     NoSession,
 }
@@ -90,6 +94,7 @@ impl<'p> Target<'p> {
             Self::Exchange(ExchangePath::Robots) => ROBOTS_METHODS,
             Self::Exchange(_) => FILE_METHODS,
             Self::Messages(MessagesPath::Mount) => MOUNT_METHODS,
+            Self::Messages(MessagesPath::Nameplate(_)) => NAMEPLATE_METHODS,
             Self::Messages(_) => SESSION_METHODS,
         }
     }
@@ -115,15 +120,17 @@ impl<'p> ExchangePath<'p> {
 impl MessagesPath {
     /// Reads what stands behind the mount, from its slash on.
     fn parse(below: &str) -> Self {
-        match below.strip_prefix('/').and_then(SessionKey::parse) {
-            Some(key) => Self::Session(key),
-            None => Self::NoSession,
+        let below = below.strip_prefix('/').unwrap_or_default();
+        if let Some(nameplate) = below.strip_prefix("n/") {
+            return Self::Nameplate(Nameplate::parse(nameplate));
         }
+        SessionKey::parse(below).map_or(Self::NoSession, Self::Session)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
     use super::ExchangePath::{File, NoSession, Robots, Root, TooDeep};
     use super::*;
 
@@ -172,6 +179,19 @@ mod tests {
         assert!(matches!(parse("/session"), Target::Messages(MessagesPath::Mount)));
         let session = format!("/session/{KEY}");
         assert!(matches!(parse(&session), Target::Messages(MessagesPath::Session(_))));
+        let nameplate = |path| match parse(path) {
+            Target::Messages(MessagesPath::Nameplate(nameplate)) => nameplate.is_some(),
+            _ => panic!("{path} is not below n/"),
+        };
+        for path in ["/session/n/1000", "/session/n/48213", "/session/n/999999"] {
+            assert!(nameplate(path), "{path}");
+        }
+        for path in ["/session/n/", "/session/n/999", "/session/n/48213/", "/session/n/x"] {
+            assert!(!nameplate(path), "{path}");
+        }
+        for path in ["/session/n", "/session/48213"] {
+            assert!(matches!(parse(path), Target::Messages(MessagesPath::NoSession)), "{path}");
+        }
         for path in ["/session/", "/session/x", &format!("/session/{KEY}/"), "/session//"] {
             assert!(matches!(parse(path), Target::Messages(MessagesPath::NoSession)), "{path}");
         }
@@ -213,6 +233,7 @@ mod tests {
             ("*", ApiName::Exchange, "GET, HEAD, POST, PUT, DELETE"),
             ("/session", ApiName::Messages, "PUT"),
             ("/session/x", ApiName::Messages, "GET, HEAD, POST, PUT, DELETE"),
+            ("/session/n/48213", ApiName::Messages, "GET, HEAD, POST, DELETE"),
         ] {
             let target = parse(path);
             assert_eq!((target.api(), target.methods()), (api, methods), "{path}");

@@ -60,7 +60,7 @@ def set_field(case, name, value):
 
 
 def issue(base, mount, fields):
-    """Asks for a session, and returns its key; None: there are as many as this address may have."""
+    """Asks for a session, and returns its document; None: there are as many as this address may have."""
     ask = requests.put if mount else requests.post
     fields = {"Accept": "application/json", **fields}
     answer = ask(f"{base}{mount or '/'}", headers=fields, timeout=PATIENCE_SECONDS)
@@ -68,7 +68,7 @@ def issue(base, mount, fields):
         return None
     document = answer.json()
     tokens[document["key"]] = document["token"]
-    return document["key"]
+    return document
 
 
 def settle_fields(case):
@@ -95,20 +95,24 @@ def drop_doubled(case):
     for field, name in (("X-Timeout", "timeout"), ("X-Type", "secure")):
         if field in fields and name in query:
             del query[name]
+    if fields.get("X-Type") == "secure" or query.get("secure") == "true":
+        query.pop("nameplate", None)
 
 
 def choose_key(case, mount):
-    """Gives the case the key of a living session, and returns it; None: the case keeps a key that nobody has."""
-    key = case.path_parameters["key"]
+    """Gives the case the key or the nameplate of a living session, and returns the key; None: the case keeps what nobody has."""
+    name = "key" if "key" in case.path_parameters else "nameplate"
     if is_stateful(case):
+        key = case.path_parameters[name]
         return key if key in tokens else None
     if CHOICE.random() < 0.2:
         return None
     fields = {"X-Type": "secure"} if operation_of(case) == "authorizeGuest" else {}
-    key = issue(case.operation.base_url, mount, fields)
-    if key is not None:
-        case.path_parameters["key"] = key
-    return key
+    document = issue(case.operation.base_url, f"{mount}?nameplate" if name == "nameplate" else mount, fields)
+    if document is None:
+        return None
+    case.path_parameters[name] = document[name]
+    return document["key"]
 
 
 @schemathesis.hook
@@ -120,12 +124,15 @@ def before_call(context, case, kwargs):
         if is_stateful(case) or operation == "issueMessages" or CHOICE.random() < 0.5:
             set_field(case, "Accept", "application/json")
         return
-    if not is_positive(case) or "key" not in (case.path_parameters or {}):
+    if not is_positive(case) or not {"key", "nameplate"} & set(case.path_parameters or {}):
         return
     settle_fields(case)
     mount = "/session" if case.path.startswith("/session") else ""
     key = choose_key(case, mount)
     if key is None:
+        return
+    if operation == "deleteMessagesByNameplate":
+        # Only the guest that has come may do that, and schemathesis does not know whether it has.
         return
     if operation.startswith(("delete", "authorize")):
         # By its name's path a session is deleted as well, which the checks do not expect.
@@ -174,5 +181,6 @@ def passes_whole(context, response, case):
 @schemathesis.check
 def needs_the_token(context, response, case):
     """No session is deleted, and no guest named, without the session's token."""
-    if operation_of(case).startswith(("delete", "authorize")) and case.id not in trusted:
+    by_nameplate = operation_of(case) == "deleteMessagesByNameplate"
+    if operation_of(case).startswith(("delete", "authorize")) and case.id not in trusted and not by_nameplate:
         assert response.status_code >= 400, "done without a token"

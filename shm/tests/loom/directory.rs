@@ -40,7 +40,7 @@ impl Set {
     }
 
     fn confirm(&self, tentative: Tentative) -> Result<SessionRef, NameError> {
-        self.directory().confirm(&self.world.shared(), tentative, name())
+        self.directory().confirm(&self.world.shared(), tentative)
     }
 
     fn found(&self) -> Option<SessionRef> {

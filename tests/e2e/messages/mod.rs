@@ -6,6 +6,7 @@ mod clients;
 mod crowd;
 mod ending;
 mod losing;
+mod nameplates;
 mod order;
 mod passing;
 mod receipt;

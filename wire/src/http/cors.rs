@@ -12,13 +12,13 @@ const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
 /// The fields that a page may set, beside those that every page may.
 const REQUEST_FIELDS: &str = "Authorization, Content-Disposition, Content-Encoding, Content-Range, \
-     Content-Type, ETag, If-Range, Range, Repr-Digest, Upload-Offset, X-Peer-Address, X-Receipt, X-Timeout, \
+     Content-Type, ETag, If-Range, Range, Repr-Digest, Upload-Offset, X-Guest, X-Peer-Address, X-Receipt, X-Timeout, \
      X-Type";
 
 /// The fields that a page may read, beside those that every page may.
 const ANSWER_FIELDS: &str = "Accept-Ranges, Allow, Content-Disposition, Content-Encoding, Content-Range, ETag, \
      Location, Retry-After, Upload-Length, Upload-Offset, WWW-Authenticate, X-Bytes-Delivered, X-Bytes-Relayed, \
-     X-Receipt, X-Role, X-Session-Expires, X-Type, X-Waiting";
+     X-Nameplate, X-Receipt, X-Role, X-Session-Expires, X-Type, X-Waiting";
 
 /// How long a browser may keep the answer to a preflight: the most that Chromium does.
 const MAX_AGE_SECONDS: u32 = 7200;

@@ -71,6 +71,14 @@ impl<'b> Request<'b> {
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
+    /// The value of `name` in the query, empty where it stands alone; `None` where it does not stand there.
+    #[must_use]
+    pub fn query_flag(&self, name: &str) -> Option<&'b str> {
+        let mut pairs =
+            self.query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
     /// The value of the first field of this name, whose case does not matter, without white space around it.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'b [u8]> {
