@@ -15,7 +15,7 @@ pub use entry::LogEntry;
 
 use crate::api::ApiName;
 use crate::config::AccessFormat;
-use crate::session::{SessionHash, SessionKey};
+use crate::session::{Session, SessionHash, SessionKey};
 use crate::sys::clock::{self, LocalTime};
 use crate::sys::sink::{Sink, Wrote};
 use crate::tally::Tally;
@@ -99,6 +99,11 @@ impl AccessLog {
     /// Notes that the request that is being routed is one of the session that `key` opens.
     pub fn name(&self, key: &SessionKey) {
         self.named.set(Some(SessionHash::of(&self.secret, key)));
+    }
+
+    /// The same of a session that was found by another name.
+    pub fn name_session(&self, session: &Session) {
+        self.named.set(Some(session.hash(&self.secret)));
     }
 
     /// Makes the entry of a request at `now_ms`, with its `api` if that is known.

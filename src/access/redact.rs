@@ -57,16 +57,20 @@ fn target(out: &mut Vec<u8>, target: &[u8], mount: &str, session: Option<Session
     }
     let mut segments = below.unwrap_or(path).split(|byte| *byte == b'/');
     scrub(out, segments.next().unwrap_or_default(), TARGET_WORD_MAX);
-    let mut session = session;
+    // Below `n/` stands a nameplate, which a reader of the log could use before the guest does.
+    let is_nameplate = below.is_some_and(|rest| rest.starts_with(b"/n/"));
+    let at = usize::from(is_nameplate);
     for (index, segment) in segments.enumerate() {
         out.push(b'/');
-        match session.take() {
-            Some(session) if !segment.is_empty() => {
+        match session.filter(|_| index == at && !segment.is_empty()) {
+            Some(session) => {
                 // A `Vec` takes all that is written to it.
                 let _ = write!(out, "{session}");
             }
-            _ if index == 0 && segment.len() > TARGET_WORD_MAX => out.push(HIDDEN),
-            _ => scrub(out, segment, TARGET_WORD_MAX),
+            None if index == at && (is_nameplate || segment.len() > TARGET_WORD_MAX) => {
+                out.push(HIDDEN);
+            }
+            None => scrub(out, segment, TARGET_WORD_MAX),
         }
     }
     if let Some(query) = query {
@@ -167,6 +171,10 @@ mod tests {
                 "POST /a-mount-of-many-letters/#?timeout=30 HTTP/1.1",
             ),
             (format!("GET http://h:1/{KEY} HTTP/1.0\r\n"), "GET http://h:1/# HTTP/1.0"),
+            (
+                "GET /a-mount-of-many-letters/n/48213?timeout=1 HTTP/1.1\r\n".to_owned(),
+                "GET /a-mount-of-many-letters/n/#?timeout=1 HTTP/1.1",
+            ),
             ("POST / HTTP/1.1\r\n".to_owned(), "POST / HTTP/1.1"),
             (
                 "PUT /a-mount-of-many-letters HTTP/1.1\r\n".to_owned(),
@@ -187,6 +195,11 @@ mod tests {
             (format!("GET /{}.{} HTTP/1.1", &KEY[..10], &KEY[11..]), "GET /- HTTP/1.1"),
             (format!("GET /{encoded} HTTP/1.1"), "GET /- HTTP/1.1"),
             (format!("GET //{KEY}//{KEY} HTTP/1.1"), "GET //-//- HTTP/1.1"),
+            (
+                "GET /a-mount-of-many-letters/n/48213 HTTP/1.1".to_owned(),
+                "GET /a-mount-of-many-letters/n/- HTTP/1.1",
+            ),
+            ("GET /n/48213 HTTP/1.1".to_owned(), "GET /n/48213 HTTP/1.1"),
             (format!("GET /?a={KEY}&b={encoded}&c=d HTTP/1.1"), "GET /?a=-&b=-&c=d HTTP/1.1"),
             (format!("GET /#{KEY} HTTP/1.1"), "GET /- HTTP/1.1"),
             (format!("{KEY} / HTTP/1.1"), "- / HTTP/1.1"),

@@ -90,6 +90,7 @@ pub struct Session {
     pub lifetime: Duration,
     /// The guest that is authorized to use it: a digest for this session alone; 0: no guest was named.
     pub guest: Option<AddressTag>,
+    key: shm::Digest,
     token: shm::Digest,
 }
 
@@ -219,7 +220,7 @@ fn living(shared: &Shared<'_>, found: &Found, now_ms: u64) -> Option<Session> {
     let &Found { session: at, ref terms, guest, expires_ms } = found;
     let kind = Kind::from_word(terms.kind)?;
     let lifetime = Duration::from_millis(terms.lifetime_ms);
-    let session = Session { at, kind, lifetime, guest, token: terms.token };
+    let session = Session { at, kind, lifetime, guest, key: terms.key, token: terms.token };
     // A session does not end at its lifetime's end while something is transferred in it.
     let lives = expires_ms > now_ms || shared.is_running(at) == Ok(true);
     lives.then_some(session)
@@ -239,6 +240,12 @@ pub fn find_past(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<P
 }
 
 impl Session {
+    /// The session's short hash.
+    #[must_use]
+    pub fn hash(&self, secret: &[u8; blake3::KEY_LEN]) -> SessionHash {
+        SessionHash::new(secret, &self.key)
+    }
+
     /// Whether `token` was issued with the session.
     #[must_use]
     pub fn is_owned_by(&self, token: &[u8]) -> bool {

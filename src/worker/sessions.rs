@@ -91,7 +91,11 @@ pub(super) fn find(
 
 /// The session that has `nameplate`, if it lives.
 pub(super) fn find_named(cx: Cx<'_>, nameplate: Nameplate) -> Option<Session> {
-    session::find_named(cx.env.segment, &cx.env.addresses, nameplate, cx.now_ms)
+    let found = session::find_named(cx.env.segment, &cx.env.addresses, nameplate, cx.now_ms)?;
+    if let Some(log) = &cx.env.access {
+        log.name_session(&found);
+    }
+    Some(found)
 }
 
 /// Deletes the session.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocols::{over_both, over_http};
 
-use crate::harness::{MOUNT, Raw, Relay, Response, eventually};
+use crate::harness::{AccessLog, MOUNT, Raw, Relay, Response, eventually};
 
 /// What two guests have drawn.
 const MARK: &str = "0123456789abcdefABCDEF-_";
@@ -243,4 +243,25 @@ fn a_nameplate_outlives_the_worker_that_issued_it_and_a_reload() {
     sessions[0].ask(&relay, &sessions[0].path, Some(MARK)).expect(504);
     sessions[0].ask(&relay, &sessions[0].path, Some(OTHER)).expect_error(403);
     sessions[1].ask(&relay, &sessions[1].path, Some(OTHER)).expect(504);
+}
+
+#[over_http("logs do not depend on TLS")]
+fn the_log_tells_which_session_it_is_and_no_nameplate() {
+    let log = AccessLog::combined();
+    let keys = log.keys();
+    let lines: Vec<_> = keys.iter().map(String::as_str).chain([SOON]).collect();
+    let relay = Relay::with(1, &lines);
+    let session = Named::issue(&relay);
+    session.ask(&relay, &session.path, Some(MARK)).expect(504);
+    let mut host = relay.connect();
+    session.host(&mut host, "HEAD", &[]);
+    host.read_response().expect(200);
+    session.ask(&relay, &format!("{MOUNT}/n/999999"), Some(MARK)).expect(404);
+    let entries = log.entries(4);
+    let named: Vec<_> = entries.iter().filter_map(|entry| entry.session.as_deref()).collect();
+    assert!(named.len() == 3 && named.iter().all(|hash| *hash == named[0]), "{entries:#?}");
+    let digits = session.path.rsplit('/').next().unwrap();
+    for hidden in [digits, "999999", MARK] {
+        assert!(!log.text().contains(&format!("/{hidden}")), "{hidden} in {}", log.text());
+    }
 }
