@@ -23,6 +23,7 @@ pub(crate) const WAYS: usize = 16;
 
 /// The word of no session. Zeroed memory is an empty directory.
 const VOID: u64 = 0;
+
 /// Why no session was issued under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
@@ -84,7 +85,8 @@ impl<'a> Directory<'a> {
         self.confirm(shared, tentative)
     }
 
-    /// The first half of [`Self::issue`]: fills a slot and enters its word, unless a session with the name lives.
+    /// The first half of [`Self::issue`]: fills a slot and enters its word, unless a session with the name lives. Tests
+    /// stop a worker between the halves.
     pub fn enter(
         &self,
         shared: &Shared<'_>,
@@ -153,16 +155,6 @@ impl<'a> Directory<'a> {
             return Err(error);
         }
         shared.open(filling).ok_or(NameError::Contended)
-    }
-
-    /// Names that living sessions have.
-    #[must_use]
-    pub fn count(&self, shared: &Shared<'_>) -> usize {
-        let lives = |word: &&AtomicU64| {
-            let found = word.load(Ordering::Relaxed);
-            found != VOID && shared.life(session_in(found)) == Ok(Some(Life::Live))
-        };
-        self.sets.as_flattened().iter().filter(lives).count()
     }
 
     fn set(&self, name: Name) -> &'a [AtomicU64] {

@@ -1,5 +1,5 @@
 //! Removes from a client's words what nobody may read in a log: session keys and tokens, even dead, mistyped and
-//! misplaced ones.
+//! misplaced ones, and nameplates.
 //!
 //! A word is a run of letters that a key is made of, percent-encoded ones too. Where a key belongs, and everywhere in
 //! a target, a word that is long enough to help somebody guess the rest becomes `-`. The key of a living session

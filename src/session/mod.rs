@@ -1,4 +1,4 @@
-//! Sessions: keys and tokens, and how a session is issued and looked up.
+//! Sessions: keys, tokens and nameplates, and how a session is issued and looked up.
 //!
 //! The worker calls this; this knows the segment's slots but no request. Keys and tokens exist as text only here and at the
 //! clients: shared memory holds their digests.

@@ -101,18 +101,20 @@ pub(super) fn sessions_of(env: &Env, client: IpAddr) -> Quotas {
 /// Counts that `client` has named an unknown key, or brought a wrong token, as `what` says. `false`: the client has
 /// done so too often. The wider network comes first: guesses beyond its share then count in no address's words.
 pub(super) fn may_guess(Cx { env, now_ms }: Cx<'_>, what: Limited, client: IpAddr) -> bool {
-    let limit = env.config.limits.unknown_keys_per_second_max;
-    let counts = |Quota { digest, most }: Quota| env.segment.guesses().count(digest, most, now_ms);
-    quotas(env, what, client, limit).into_iter().rev().flatten().all(counts)
+    counts(env, what, client, env.config.limits.unknown_keys_per_second_max, now_ms)
 }
 
 /// Counts that `client` has named a nameplate, whether it is a session's or not. `false`: the client has done so too often.
 pub(super) fn may_name(Cx { env, now_ms }: Cx<'_>, client: IpAddr) -> bool {
     let limit = env.config.limits.nameplates_per_minute_max;
-    // The words count by the second of a time: here of one in which each second takes a minute.
-    let counts =
-        |Quota { digest, most }: Quota| env.segment.guesses().count(digest, most, now_ms / 60);
-    quotas(env, Limited::Nameplates, client, limit).into_iter().rev().flatten().all(counts)
+    // The words count by the second of a time: here of a time in which each second takes a minute.
+    counts(env, Limited::Nameplates, client, limit, now_ms / 60)
+}
+
+/// Counts one more of `what` in the second of `time_ms`, unless `client` or its wider network has its `limit`.
+fn counts(env: &Env, what: Limited, client: IpAddr, limit: u32, time_ms: u64) -> bool {
+    let counts = |Quota { digest, most }: Quota| env.segment.guesses().count(digest, most, time_ms);
+    quotas(env, what, client, limit).into_iter().rev().flatten().all(counts)
 }
 
 /// Whether `client` itself has brought as many wrong tokens in this second as it may.

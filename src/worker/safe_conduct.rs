@@ -36,12 +36,11 @@ impl SafeConduct<'_> {
             "expires_at": http::iso_date_after(self.issued_at, self.lifetime),
             "expires_in": self.lifetime.as_secs(),
         });
-        if let (Some(document), Some(kind)) = (document.as_object_mut(), kind) {
-            document.insert("type".to_owned(), kind.into());
-        }
-        if let (Some(document), Some(nameplate)) = (document.as_object_mut(), self.issued.nameplate)
-        {
-            document.insert("nameplate".to_owned(), nameplate.to_string().into());
+        let nameplate = self.issued.nameplate.map(|nameplate| nameplate.to_string());
+        let more = [("type", kind.map(str::to_owned)), ("nameplate", nameplate)];
+        if let Some(document) = document.as_object_mut() {
+            let more = more.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            document.extend(more.map(|(name, value)| (name.to_owned(), value.into())));
         }
         Some(format!("{document}\n"))
     }
