@@ -1,7 +1,7 @@
 //! A relay that two parties meet at, over HTTP, and that never stores what passes.
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way. At the bottom are `sys`, `session`, `control`, `tls` and
-//! the crate `wire` (`http`, `address`, `multipart`). `stream` is `sys` with or without `tls`. `access` writes the access
+//! the crate `wire` (`http`, `address`, `multipart`, `pair`). `stream` is `sys` with or without `tls`. `access` writes the access
 //! log, `diagnostics` everything else that the relay says, and `torn` mends the end of a log. `outcome` is how a transfer
 //! ended, `tally` what is counted. `api` is where the APIs differ, `relay` moves the bytes, and `sandbox` gives up what a
 //! worker does not need. `worker` drives `relay` and `admin` over mio. `master` knows `worker::run` and `config`,
@@ -28,7 +28,7 @@ pub mod tls;
 pub mod torn;
 pub mod worker;
 
-pub use wire::{address, http, multipart};
+pub use wire::{address, http, multipart, pair};
 
 #[cfg(test)]
 mod wording;

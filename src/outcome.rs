@@ -26,6 +26,8 @@ pub enum SenderOutcome {
     NoChunk,
     /// The sender's message is malformed or too large.
     Fault(Fault),
+    /// The client of a pair broke its dialect.
+    BrokenDialect,
     /// The sender was slower than the minimum rate, and others needed what it held.
     TooSlow,
     /// The sender has sent nothing for too long.
@@ -115,7 +117,7 @@ counted! {
         4 "nobody_came": Self::NobodyCame, Self::NobodyCame;
         5 "session_ended": Self::Ended(_), Self::Ended(End::Expired);
         6 "no_chunk": Self::NoChunk, Self::NoChunk;
-        7 "fault": Self::Fault(_), Self::Fault(Fault::BadHeader);
+        7 "fault": Self::Fault(_) | Self::BrokenDialect, Self::Fault(Fault::BadHeader);
         8 "too_slow": Self::TooSlow | Self::Silent, Self::TooSlow;
         9 "forbidden": Self::Forbidden, Self::Forbidden;
         10 "superseded": Self::Superseded, Self::Superseded;

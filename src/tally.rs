@@ -50,6 +50,8 @@ kinds! {
         NameplatesPerAddress = "nameplates_per_minute_max",
         /// No nameplate that was drawn was free.
         Nameplates = "nameplates",
+        /// No room for a name that clients brought.
+        Names = "names",
     }
 }
 
@@ -120,6 +122,7 @@ numbered! {
         Expired = 2,
         Corrupt = 3,
         Displaced = 4,
+        Left = 5,
     }
 }
 
@@ -129,6 +132,7 @@ numbered! {
         Basic = 1,
         Secure = 2,
         Nameplate = 3,
+        Pair = 4,
     }
 }
 
@@ -198,7 +202,7 @@ impl Block {
 const ANSWERS: Block = Block { first: 0, room: 40 };
 const ISSUED: Block = ANSWERS.then(8);
 const ENDED: Block = ISSUED.then(8);
-const LIMITS: Block = ENDED.then(8);
+const LIMITS: Block = ENDED.then(12);
 const HANDSHAKES: Block = LIMITS.then(8);
 const SINGLES: Block = HANDSHAKES.then(16);
 

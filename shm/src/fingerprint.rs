@@ -53,7 +53,7 @@ mod tests {
     use crate::layout::{Geometry, Wanted};
 
     /// The layout that belongs to the format number in [`MAGIC`].
-    const GOLDEN: (u64, u64) = (0x6944_6f6e_7453_7409, 0x9060_d3b3_06b7_0be5);
+    const GOLDEN: (u64, u64) = (0x6944_6f6e_7453_740a, 0x9060_d3b3_06b7_0be5);
 
     #[test]
     fn a_changed_layout_has_a_new_format_number() {

@@ -5,7 +5,7 @@ use crate::fields::{Field, Struct};
 use crate::ticket_keys::TicketKeys;
 
 /// "iDontSt" and a format number.
-pub(crate) const MAGIC: u64 = 0x6944_6f6e_7453_7409;
+pub(crate) const MAGIC: u64 = 0x6944_6f6e_7453_740a;
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 4096;

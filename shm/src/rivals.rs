@@ -70,6 +70,12 @@ impl<'a> Shared<'a> {
         Ok(AddressTag::from_word(receiver) == self.guest(end)?)
     }
 
+    /// As whom the receiver that holds its place in the lane has come, by `record_guest`. `None`: it has not said so yet,
+    /// or nobody is there.
+    pub fn receiver_guest(&self, at: LaneRef) -> Result<Option<AddressTag>, Refusal> {
+        Ok(AddressTag::from_word(self.lane(at)?.receiver_guest.load(Ordering::SeqCst)))
+    }
+
     /// Asks the holder of the place of `role` to give way to `rival`, and calls `ring` with the holder's
     /// owner. `false`: the session is over. The holder is asked whatever it is doing. A living holder
     /// declines at its next turns, and a dead holder says nothing. Only the last rival to ask is heard, and a new holder

@@ -29,6 +29,8 @@ pub enum End {
     /// No party was in the session, and another one needed its room (slots were short, and its network had the most) or,
     /// before it lived, its name.
     Displaced,
+    /// A party of a pair has left, and the session with it.
+    Left,
 }
 
 /// A slot's life word, decoded.
@@ -116,6 +118,7 @@ fn encode(life: Life, issue_number: u32) -> u64 {
         Life::Ended(End::Expired) => 5,
         Life::Ended(End::Corrupt) => 6,
         Life::Ended(End::Displaced) => 7,
+        Life::Ended(End::Left) => 8,
     };
     bits | u64::from(issue_number) << ISSUE_NUMBER_SHIFT
 }
@@ -131,6 +134,7 @@ fn decode(word: u64) -> Result<(Life, u32), Refusal> {
         5 => Life::Ended(End::Expired),
         6 => Life::Ended(End::Corrupt),
         7 => Life::Ended(End::Displaced),
+        8 => Life::Ended(End::Left),
         _ => return Err(Refusal::BadWord(word)),
     };
     Ok((life, (word >> ISSUE_NUMBER_SHIFT) as u32))

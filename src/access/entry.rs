@@ -26,7 +26,7 @@ pub struct LogEntry {
     pub(super) api: Option<ApiName>,
     pub(super) session: Option<SessionHash>,
     began_ms: u64,
-    pub(super) role: Option<Role>,
+    pub(super) role: Option<&'static str>,
     begun_ms: Option<u64>,
     pub(super) end: Option<&'static str>,
     pub(super) payload_bytes: Option<u64>,
@@ -55,6 +55,18 @@ impl LogEntry {
 
     /// The request asks for a place.
     pub fn asks_for(&mut self, role: Role) {
+        self.takes_part_as(match role {
+            Role::Sender => "sender",
+            Role::Receiver => "receiver",
+        });
+    }
+
+    /// The client is a party of a pair, which sends and receives.
+    pub fn asks_for_both(&mut self) {
+        self.takes_part_as("both");
+    }
+
+    fn takes_part_as(&mut self, role: &'static str) {
         self.role = Some(role);
         // A waiting client holds no more than it must.
         self.words.shrink_to_fit();

@@ -5,7 +5,6 @@ use super::escape;
 use crate::api::ApiName;
 use crate::config::AccessFormat;
 use crate::sys::clock::LocalTime;
-use shm::Role;
 use std::fmt::{self, Display};
 use std::io::Write;
 use std::net::IpAddr;
@@ -120,15 +119,11 @@ impl Display for Value<'_> {
 
 /// The fields behind nginx's.
 fn extras(entry: &LogEntry, now_ms: u64) -> [(&'static str, Option<Value<'_>>); 9] {
-    let role = entry.role.map(|role| match role {
-        Role::Sender => "sender",
-        Role::Receiver => "receiver",
-    });
     let (wait_ms, transfer_ms) = entry.times_ms(now_ms);
     let has_place = entry.end.is_some();
     [
         ("session", entry.session.as_ref().map(|hash| Value::Hash(hash))),
-        ("role", role.map(Value::Label)),
+        ("role", entry.role.map(Value::Label)),
         ("api", entry.api.map(ApiName::label).map(Value::Label)),
         ("payload", entry.payload_bytes.map(Value::Count)),
         ("offset", has_place.then_some(Value::Count(entry.offset))),
@@ -147,6 +142,7 @@ mod tests {
     use super::*;
     use crate::session::SessionHash;
     use proptest::prelude::*;
+    use shm::Role;
 
     const TIME: LocalTime = LocalTime {
         year: 2000,

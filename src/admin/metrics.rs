@@ -104,6 +104,7 @@ impl Writer<'_, '_> {
             ("expired", End::Expired),
             ("damaged", End::Corrupt),
             ("displaced", End::Displaced),
+            ("left", End::Left),
         ];
         self.totals(
             "sessions_ended",

@@ -180,7 +180,11 @@ impl Snapshot {
     }
 
     fn add_transfer(&mut self, kind: Kind, transfer: impl FnOnce() -> Transfer) {
-        let api = if kind == Kind::Exchange { ApiName::Exchange } else { ApiName::Messages };
+        let api = match kind {
+            Kind::Exchange => ApiName::Exchange,
+            Kind::Basic | Kind::Secure | Kind::Nameplate => ApiName::Messages,
+            Kind::Pair => ApiName::Pair,
+        };
         bump(&mut self.running, api as usize);
         if self.transfers.len() < TRANSFERS_SHOWN_MAX {
             self.transfers.push(transfer());
@@ -230,7 +234,7 @@ mod tests {
         assert!(!is_ready(&segment));
         let snapshot = Snapshot::take(&segment, 0);
         assert!(snapshot.workers.is_empty() && snapshot.transfers.is_empty());
-        assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 4], 0));
+        assert_eq!((snapshot.sessions, snapshot.chunks_held), ([0; 5], 0));
     }
 
     #[test]
@@ -260,14 +264,14 @@ mod tests {
         let mut snapshot = Snapshot::take(&segment, 1500);
         let ends = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
         snapshot.certificates = vec![Certificate { listener: "[::]:443".to_owned(), ends }];
-        assert_eq!((snapshot.running, snapshot.sessions), ([125, 25], [125, 25, 0, 0]));
+        assert_eq!((snapshot.running, snapshot.sessions), ([125, 25, 0], [125, 25, 0, 0, 0]));
         assert_eq!(snapshot.transfers.len(), TRANSFERS_SHOWN_MAX);
         let Transfer { bytes, age_ms, sender_worker, .. } = snapshot.transfers[99];
         assert_eq!((bytes, age_ms, sender_worker), (7, 1000, 3));
         let said = status::StatusReport::new(&snapshot).to_string();
         let line = "the certificate of [::]:443 is good until Fri, 02 Jan 1970 00:00:00 GMT\n";
         assert!(said.contains(line), "{said}");
-        assert!(said.contains("150 running (125 exchange, 25 messages)"), "{said}");
+        assert!(said.contains("150 running (125 exchange, 25 messages, 0 pair)"), "{said}");
         assert!(said.ends_with("and 50 more; 100 are listed at most\n"), "{said}");
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct ConnectionFields {
 pub(crate) struct Encoder {
     length: Option<u64>,
     is_ended: bool,
+    /// Nothing stands around the payload.
+    is_bare: bool,
 }
 
 impl Encoder {
@@ -66,7 +68,12 @@ impl Encoder {
             (true, false) => &mut head,
         }
         .end();
-        Self { length: announced.length, is_ended: false }
+        Self { length: announced.length, is_ended: false, is_bare: false }
+    }
+
+    /// Writes nothing around the payload, whose length is not known.
+    pub(crate) fn bare() -> Self {
+        Self { is_bare: true, ..Self::default() }
     }
 
     /// Payload bytes of the answer, where its head says so.
@@ -76,7 +83,7 @@ impl Encoder {
 
     /// Whether the payload goes out in a chunked coding.
     pub(crate) fn is_chunked(&self) -> bool {
-        self.length.is_none()
+        self.length.is_none() && !self.is_bare
     }
 
     /// Writes what stands before a piece of `bytes` of payload.

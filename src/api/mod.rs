@@ -31,11 +31,13 @@ pub enum ApiName {
     Exchange,
     /// The message relay.
     Messages,
+    /// Pairs, which are no HTTP.
+    Pair,
 }
 
 impl ApiName {
     /// All of them, in the order of their numbers in shared memory.
-    pub const ALL: &[Self] = &[Self::Exchange, Self::Messages];
+    pub const ALL: &[Self] = &[Self::Exchange, Self::Messages, Self::Pair];
 
     /// The label in metrics and in the access log.
     #[must_use]
@@ -43,6 +45,7 @@ impl ApiName {
         match self {
             Self::Exchange => "exchange",
             Self::Messages => "messages",
+            Self::Pair => "pair",
         }
     }
 

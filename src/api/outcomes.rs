@@ -37,7 +37,11 @@ pub(crate) fn to_sender(report: &Report, api: &Api, info: &RequestInfo) -> Optio
         ),
         SenderOutcome::Silent => (Status::RequestTimeout, "the sender was silent for too long"),
         SenderOutcome::Damaged(_) => (Status::InternalError, DAMAGED),
-        SenderOutcome::Left | SenderOutcome::Stopped | SenderOutcome::Displaced => return None,
+        SenderOutcome::Left
+        | SenderOutcome::Stopped
+        | SenderOutcome::Displaced
+        // A pair has no answers.
+        | SenderOutcome::BrokenDialect => return None,
         SenderOutcome::Fault(fault) => {
             let text = with_count(&fault.to_string(), report);
             return Some(Answer::error(fault.status(), &text, info).with_count(report));
@@ -106,6 +110,7 @@ fn ended(end: End) -> &'static str {
         End::Displaced => {
             "the relay ended the session: nobody was in it, and all sessions were in use"
         }
+        End::Left => "the other party has left",
         End::Corrupt => DAMAGED,
     }
 }

@@ -54,6 +54,7 @@ impl Listener {
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\n[[listener]]\naddress = \"{}\"", self.address)?;
         writeln!(out, "ipv6_only = {}", self.ipv6_only)?;
+        writeln!(out, "protocols = {}", list(self.protocols.names()))?;
         writeln!(out, "proxy_protocol = {}", self.proxy_protocol)?;
         let Some(Tls { certificate, key }) = &self.tls else { return Ok(()) };
         let [certificate, key] =

@@ -111,7 +111,7 @@ macro_rules! table {
                 nameplate_lifetime: Duration = duration(LIFETIMES),
                 /// For the holder of a place to say that it keeps the place, when a rival asks for it.
                 place_wait: Duration = duration(MS..=DAY),
-                /// For a pair's first chunk.
+                /// For a transfer's first chunk.
                 chunk_wait: Duration = duration(MS..=DAY),
                 /// For a receiver to take something while others need its chunks.
                 stall_timeout: Duration = duration(MS..=DAY),
@@ -121,6 +121,8 @@ macro_rules! table {
                 linger_timeout: Duration = duration(MS..=DAY),
                 /// For the next byte of a transfer, while there is room.
                 silence_timeout: Duration = duration(MS..=DAY),
+                /// For the next byte of a pair, in either direction.
+                pair_idle_timeout: Duration = duration(MS..=DAY),
                 /// The span over which `rate_bytes_min` is averaged.
                 rate_window: Duration = duration(MS..=DAY),
                 /// For new workers to serve, and for a new program to show that it could take over.

@@ -322,7 +322,8 @@ mod tests {
         }
         let dump = crate::config::embedded().dump();
         for key in dump.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
-            let of_listener = ["address", "proxy_protocol", "ipv6_only"].contains(&key);
+            let of_listener =
+                ["address", "protocols", "proxy_protocol", "ipv6_only"].contains(&key);
             let end = key.to_ascii_uppercase();
             let is_known = known.iter().any(|it| it.name == key && it.variable.ends_with(&end));
             assert!(of_listener || is_known, "{key}");

@@ -130,6 +130,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether `[::]` leaves IPv4 alone.
     pub ipv6_only: bool,
+    /// What is spoken here: at least one protocol.
+    pub protocols: Protocols,
     /// Whether a line of PROXY protocol comes before anything else. Only where there are trusted proxies.
     pub proxy_protocol: bool,
     /// The files that make it speak TLS, checked, if it does.
@@ -141,6 +143,27 @@ impl Listener {
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::new(self.address, self.ipv6_only)
+    }
+}
+
+/// A listener's `protocols`: the first byte of a connection tells which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocols {
+    /// Both APIs over HTTP.
+    pub http: bool,
+    /// Pairs over bare TCP, or over TLS alone.
+    pub pair: bool,
+}
+
+impl Protocols {
+    /// HTTP alone.
+    pub const HTTP: Self = Self { http: true, pair: false };
+
+    /// Its names, as the configuration has them.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        let each = [(self.http, "http"), (self.pair, "pair")];
+        each.into_iter().filter_map(|(is_spoken, name)| is_spoken.then_some(name)).collect()
     }
 }
 

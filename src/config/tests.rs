@@ -47,9 +47,10 @@ fn parts_of_connections_are_parts_of_those_that_files_can_be_opened_for() {
 fn the_default_is_the_documented_one() {
     let config = embedded();
     let address = "127.0.0.1:8080".parse().unwrap();
+    let protocols = Protocols { http: true, pair: true };
     assert_eq!(
         config.listeners,
-        [Listener { address, ipv6_only: false, proxy_protocol: false, tls: None }]
+        [Listener { address, ipv6_only: false, protocols, proxy_protocol: false, tls: None }]
     );
     assert!(config.trusted_proxies.is_empty());
     assert_eq!((config.generations_max, &config.control_socket), (4, &None));
@@ -132,6 +133,7 @@ fn the_default_is_the_documented_one() {
         ack_timeout: Duration::from_secs(10),
         linger_timeout: Duration::from_secs(2),
         silence_timeout: Duration::from_secs(900),
+        pair_idle_timeout: Duration::from_secs(3600),
         rate_window: Duration::from_secs(60),
         start_timeout: Duration::from_secs(10),
         hang_timeout: Duration::from_secs(10),

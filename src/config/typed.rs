@@ -56,6 +56,7 @@ pub(super) struct File {
 pub(super) struct Listener {
     pub(super) address: Spanned<Value>,
     pub(super) ipv6_only: Typed,
+    pub(super) protocols: Typed,
     pub(super) proxy_protocol: Typed,
     pub(super) tls: Option<Tls>,
 }

@@ -36,6 +36,11 @@ const WORDY_BYTES_MAX: usize = 4 << 10;
 enum Remaining {
     Bytes(u64),
     Chunks(Dechunker),
+    /// All that its client sends.
+    Endless {
+        /// The last bytes came in such a number that a pipe pays.
+        is_bulk: bool,
+    },
 }
 
 /// The ranges of a chunk: `start..end` is payload, `end..filled` is undecided.
@@ -58,6 +63,12 @@ impl Body {
         Self { framing, form, carry: Vec::new(), framing_bytes: 0, is_wordy: false }
     }
 
+    /// All that a client sends, which only its FIN ends.
+    pub(super) fn endless() -> Self {
+        let framing = Remaining::Endless { is_bulk: false };
+        Self { framing, form: None, carry: Vec::new(), framing_bytes: 0, is_wordy: false }
+    }
+
     /// Payload bytes still to come, if the body has a stated length and no form around it.
     #[must_use]
     pub fn remaining_payload(&self) -> Option<u64> {
@@ -72,7 +83,7 @@ impl Body {
     pub fn remaining_bytes(&self) -> Option<u64> {
         match self.framing {
             Remaining::Bytes(bytes) => Some(bytes),
-            Remaining::Chunks(_) => None,
+            Remaining::Chunks(_) | Remaining::Endless { .. } => None,
         }
     }
 
@@ -82,6 +93,7 @@ impl Body {
         match &self.framing {
             Remaining::Bytes(bytes) => *bytes == 0,
             Remaining::Chunks(dechunker) => dechunker.is_done(),
+            Remaining::Endless { .. } => false,
         }
     }
 
@@ -115,7 +127,7 @@ impl Body {
         let wanted = match self.framing {
             Remaining::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
             Remaining::Chunks(_) if self.is_wordy => WORDY_BYTES_MAX,
-            Remaining::Chunks(_) => usize::MAX,
+            Remaining::Chunks(_) | Remaining::Endless { .. } => usize::MAX,
         };
         let bytes = room.len().min(wanted);
         room.get_mut(..bytes).unwrap_or_default()
@@ -130,6 +142,7 @@ impl Body {
             (Remaining::Chunks(dechunker), None) => {
                 (dechunker.run_bytes(), dechunker.chunk_bytes(), PIPE_CHUNK_BYTES_MIN)
             }
+            (Remaining::Endless { is_bulk }, None) => return is_bulk.then_some(u64::MAX),
         };
         (bytes > 0 && of_bytes >= bytes_min).then_some(bytes)
     }
@@ -162,6 +175,7 @@ impl Body {
         match &mut self.framing {
             Remaining::Bytes(left) => *left = left.saturating_sub(bytes as u64),
             Remaining::Chunks(dechunker) => dechunker.pass(bytes as u64),
+            Remaining::Endless { is_bulk } => *is_bulk = bytes as u64 >= PIPE_BYTES_MIN,
         }
         self.framing_bytes = 0;
         window.filled = window.filled.saturating_add(bytes);
@@ -218,6 +232,10 @@ impl Body {
         match &mut self.framing {
             Remaining::Bytes(left) => {
                 *left = left.saturating_sub(new.len() as u64);
+                Ok((new.end, new.end..new.end))
+            }
+            Remaining::Endless { is_bulk } => {
+                *is_bulk = new.len() as u64 >= PIPE_BYTES_MIN;
                 Ok((new.end, new.end..new.end))
             }
             Remaining::Chunks(dechunker) => {

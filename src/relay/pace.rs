@@ -8,6 +8,7 @@
 use super::{Env, LOOK_ANYWAY_MS};
 use crate::stream::Stream;
 use crate::sys::clock::millis;
+use std::time::Duration;
 
 /// Watches over one party, a window after another.
 #[derive(Debug)]
@@ -52,11 +53,23 @@ impl Pace {
         position: u64,
         now_ms: u64,
     ) -> Verdict {
+        self.judge_silent(env, stream, position, now_ms, env.config.timeouts.silence_timeout)
+    }
+
+    /// The same of a party that may be silent for `silence`.
+    pub(super) fn judge_silent(
+        &mut self,
+        env: &Env,
+        stream: &Stream,
+        position: u64,
+        now_ms: u64,
+        silence: Duration,
+    ) -> Verdict {
         if self.is_lost(env, stream, position, now_ms) {
             return Verdict::Lost;
         }
         let timeouts = &env.config.timeouts;
-        if self.silent_ms(now_ms) >= millis(timeouts.silence_timeout) {
+        if self.silent_ms(now_ms) >= millis(silence) {
             return Verdict::Silent;
         }
         let (rate, window_ms) = (env.config.limits.rate_bytes_min, millis(timeouts.rate_window));

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use super::bandwidth::Bandwidth;
 use super::delivery::Arrival;
 use super::pace::Pace;
+use super::starving::Starving;
 use super::upload::Upload;
 use super::waiting::{SenderWait, Wait, may_be_dead};
 use super::{Body, Cx, Env, Io, LOOK_ANYWAY_MS, Offer, Turn};
@@ -62,8 +63,7 @@ struct Reading {
     progress: Progress,
     /// There was no room. The sender is not charged for that time.
     is_blocked: bool,
-    /// The time since when there is no chunk at all for it.
-    starved_since_ms: Option<u64>,
+    starving: Starving,
 }
 
 /// How far a sender is with the receiver that it is paired with.

@@ -35,11 +35,14 @@ pub enum Kind {
     Secure,
     /// Messages between a host and its first guest, who may come by a nameplate.
     Nameplate,
+    /// A pair.
+    Pair,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Exchange, Self::Basic, Self::Secure, Self::Nameplate];
+    pub const ALL: [Self; 5] =
+        [Self::Exchange, Self::Basic, Self::Secure, Self::Nameplate, Self::Pair];
 
     /// The name that people read.
     #[must_use]
@@ -49,6 +52,7 @@ impl Kind {
             Self::Basic => "basic",
             Self::Secure => "secure",
             Self::Nameplate => "nameplate",
+            Self::Pair => "pair",
         }
     }
 
@@ -58,7 +62,14 @@ impl Kind {
             Self::Basic => 2,
             Self::Secure => 3,
             Self::Nameplate => 4,
+            Self::Pair => 5,
         }
+    }
+
+    /// Whether it is a session of the message relay.
+    #[must_use]
+    pub fn is_of_messages(self) -> bool {
+        matches!(self, Self::Basic | Self::Secure | Self::Nameplate)
     }
 
     /// The kind that a slot's word says; `None` for a word that names no kind.
@@ -71,6 +82,8 @@ impl Kind {
 /// A session that was just issued: what the safe-conduct says.
 #[derive(Debug)]
 pub struct Issued {
+    /// Where it lives.
+    pub at: SessionRef,
     /// The session key, for both parties.
     pub key: SessionKey,
     /// The token, for the party that asked.
@@ -103,6 +116,8 @@ pub enum IssueError {
     Full,
     /// Every nameplate that was drawn is in use.
     NoNameplate,
+    /// The name that the client brought is in use, will be in a moment, or finds no room.
+    Name(NameError),
     /// The kernel gave no random bytes.
     NoRandom,
 }
@@ -118,8 +133,19 @@ pub struct NewSession {
     pub quotas: Quotas,
     /// The account that pays for the session.
     pub account: Account,
-    /// The time that it lives without a guest, of a session with a nameplate.
-    pub nameplate_lifetime: Option<Duration>,
+    /// The session's name beside its key.
+    pub naming: Naming,
+}
+
+/// The name of a session beside its key.
+#[derive(Clone, Copy, Debug)]
+pub enum Naming {
+    /// It has none.
+    KeyAlone,
+    /// A nameplate that the relay draws. The session lives for this time without a guest.
+    Nameplate(Duration),
+    /// A name that both parties bring.
+    Brought(Name),
 }
 
 /// Issues a session, within the quotas of the client that asks for it.
@@ -136,13 +162,13 @@ pub fn issue(
     let held = permits.take_each(shared, new.quotas, owner, now_ms).ok_or(IssueError::TooMany)?;
     let drawn = draw(segment, addresses, owner, new, now_ms);
     let passed_on = match &drawn {
-        Ok((_, at)) => permits.give_each_to(held, *at),
+        Ok(issued) => permits.give_each_to(held, issued.at),
         Err(_) => permits.give_back_each(held),
     };
     if let Err(refusal) = passed_on {
         tracing::error!(%refusal, "a permit was lost: the table of permits is damaged");
     }
-    drawn.map(|(issued, _)| issued)
+    drawn
 }
 
 fn draw(
@@ -151,24 +177,35 @@ fn draw(
     owner: Owner,
     new: &NewSession,
     now_ms: u64,
-) -> Result<(Issued, SessionRef), IssueError> {
-    let (kind, lifetime, account) = (new.kind, new.lifetime, new.account);
+) -> Result<Issued, IssueError> {
     let secret = key::Secret::draw().ok_or(IssueError::NoRandom)?;
     let token = Token::draw().ok_or(IssueError::NoRandom)?;
-    let (key, kind, lifetime_ms) = (secret.digest(), kind.to_word(), millis(lifetime));
-    let terms = Terms { key, token: token.digest(), kind, lifetime_ms, account: Some(account) };
-    let (at, nameplate) = match new.nameplate_lifetime.map(millis) {
-        None => (segment.shared().issue(owner, &terms, now_ms).ok_or(IssueError::Full)?, None),
-        Some(first_ms) => {
-            let issue = |name| {
-                let named = Named { name, terms: &terms, first_ms };
-                segment.directory().issue(segment.shared(), owner, &named, now_ms)
-            };
-            let (at, nameplate) = draw_nameplate(addresses, issue)?;
-            (at, Some(nameplate))
-        }
+    let terms = Terms {
+        key: secret.digest(),
+        token: token.digest(),
+        kind: new.kind.to_word(),
+        lifetime_ms: millis(new.lifetime),
+        account: Some(new.account),
     };
-    Ok((Issued { key: SessionKey::new(at.slot, secret), token, nameplate }, at))
+    let issue_under = |name, first: Duration| {
+        let named = Named { name, terms: &terms, first_ms: millis(first) };
+        segment.directory().issue(segment.shared(), owner, &named, now_ms)
+    };
+    let (at, nameplate) = match new.naming {
+        Naming::KeyAlone => {
+            (segment.shared().issue(owner, &terms, now_ms).ok_or(IssueError::Full)?, None)
+        }
+        Naming::Nameplate(first) => {
+            let drawn = draw_nameplate(addresses, |name| issue_under(name, first));
+            drawn.map(|(at, nameplate)| (at, Some(nameplate)))?
+        }
+        Naming::Brought(name) => match issue_under(name, new.lifetime) {
+            Ok(at) => (at, None),
+            Err(NameError::NoSlot) => return Err(IssueError::Full),
+            Err(error) => return Err(IssueError::Name(error)),
+        },
+    };
+    Ok(Issued { at, key: SessionKey::new(at.slot, secret), token, nameplate })
 }
 
 /// Draws nameplates until `issue` gets a session under the name of one.
@@ -204,15 +241,10 @@ pub fn find(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<Sessio
     living(shared, &found?, now_ms).filter(|_| matches)
 }
 
-/// The session that has `nameplate`, if it lives.
+/// The session that has `name`, if it lives.
 #[must_use]
-pub fn find_named(
-    segment: &Segment,
-    addresses: &Addresses,
-    nameplate: Nameplate,
-    now_ms: u64,
-) -> Option<Session> {
-    let found = segment.directory().find(segment.shared(), nameplate.name(addresses))?;
+pub fn find_named(segment: &Segment, name: Name, now_ms: u64) -> Option<Session> {
+    let found = segment.directory().find(segment.shared(), name)?;
     living(segment.shared(), &found, now_ms)
 }
 

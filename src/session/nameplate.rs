@@ -40,7 +40,9 @@ impl Nameplate {
         RANGES.iter().any(|range| range.contains(&number)).then_some(Self(number))
     }
 
-    pub(super) fn name(self, addresses: &Addresses) -> Name {
+    /// The nameplate as shared memory knows it.
+    #[must_use]
+    pub fn name(self, addresses: &Addresses) -> Name {
         addresses.name(b"nameplate", self.to_string().as_bytes())
     }
 }

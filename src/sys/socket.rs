@@ -78,7 +78,9 @@ impl Socket {
         self.writable |= event.is_writable();
         self.urgent |= event.is_priority();
         self.fin_seen |= event.is_read_closed();
-        self.broken |= event.is_error() || (event.is_read_closed() && event.is_write_closed());
+        // Once both FINs have been sent, both directions are closed and nothing is broken.
+        let is_hung_up = event.is_read_closed() && event.is_write_closed();
+        self.broken |= event.is_error() || (is_hung_up && !self.shut);
     }
 
     /// Whether a read may give something.

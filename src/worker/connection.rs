@@ -16,10 +16,12 @@ use std::ops::ControlFlow;
 use super::action::Action;
 use super::admission::{Admission, TurnedAway};
 use super::origin::Remote;
+use super::pair::Pair;
 use super::report_watch::ReportWatch;
 use super::transaction::{Done, Service, Standstill, Transaction, Transport};
 use crate::access::LogEntry;
 use crate::api::{Answer, RequestInfo};
+use crate::config::Protocols;
 use crate::http::Status;
 use crate::relay::{Cx, Env, Io, Outbox, Turn};
 use crate::stream::Stream;
@@ -38,6 +40,7 @@ const LAST_IDLE_MS: u64 = 1000;
 pub(super) struct Connection {
     stream: Stream,
     remote: Remote,
+    protocols: Protocols,
     /// The client of the last request, as far as that is known.
     client: IpAddr,
     admission: Admission,
@@ -63,13 +66,15 @@ enum State {
     ProxyLine(Option<&'static Acceptor>),
     /// Waits for the TLS handshake.
     Handshake,
-    /// Waits for a request's head.
+    /// Waits for a request's head, or for the first byte of a pair's dialect.
     Head {
         /// The client was told that the connection goes on after an earlier request.
         is_kept_alive: bool,
     },
     /// Serves a request.
     Transaction(Transaction),
+    /// Serves a party of a pair.
+    Pair(Box<Pair>),
     /// Waits for the client's end, so that the client sees our answer and not a reset.
     Linger { bytes_left: u64 },
 }
@@ -89,6 +94,7 @@ const CLOSE: Step = ControlFlow::Break(Turn::Over(()));
 pub(super) struct Opening {
     pub(super) stream: Stream,
     pub(super) remote: Remote,
+    pub(super) protocols: Protocols,
     pub(super) preamble: Preamble,
 }
 
@@ -104,9 +110,10 @@ pub(super) enum Preamble {
 impl Connection {
     /// A connection that is served, if it begins as its listener expects.
     pub(super) fn new(cx: Cx<'_>, opening: Opening, admission: Admission) -> Self {
-        let Opening { stream, remote, preamble } = opening;
+        let Opening { stream, remote, protocols, preamble } = opening;
         let mut connection = Self::begin(cx, stream, remote);
         connection.admission = admission;
+        connection.protocols = protocols;
         match preamble {
             Preamble::ProxyLine(acceptor) if remote.is_proxy => {
                 connection.state = State::ProxyLine(acceptor);
@@ -130,6 +137,7 @@ impl Connection {
         Self {
             stream,
             remote,
+            protocols: Protocols::HTTP,
             client: remote.address,
             admission: Admission::default(),
             inbox: Vec::new(),
@@ -156,7 +164,7 @@ impl Connection {
                 State::ProxyLine(acceptor) => self.read_proxy_line(cx, acceptor),
                 State::Handshake => self.handshake(cx),
                 State::Head { .. } => self.read_head(cx),
-                State::Transaction(_) => self.serve(cx),
+                State::Transaction(_) | State::Pair(_) => self.serve(cx),
                 State::Linger { .. } => self.drop_rest(cx.now_ms),
             };
             if let ControlFlow::Break(turn) = step {
@@ -168,8 +176,10 @@ impl Connection {
 
     /// Leaves the place that the connection holds, and gives back its permit.
     pub(super) fn close(&mut self, env: &Env) {
-        if let State::Transaction(transaction) = &mut self.state {
-            transaction.close(env, self.outbox.rest().len());
+        match &mut self.state {
+            State::Transaction(transaction) => transaction.close(env, self.outbox.rest().len()),
+            State::Pair(pair) => pair.close(env, &self.stream),
+            _ => {}
         }
         self.report_watch.close(env, &self.stream, &self.outbox);
         self.admission.give_back(env);
@@ -178,8 +188,12 @@ impl Connection {
     /// Logs a transfer that is cut off because the worker ends.
     pub(super) fn log_cut_off(&mut self, env: &Env) {
         self.report_watch.close(env, &self.stream, &self.outbox);
-        if let State::Transaction(transaction) = &mut self.state {
-            transaction.log_cut_off(env, self.outbox.rest().len());
+        match &mut self.state {
+            State::Transaction(transaction) => {
+                transaction.log_cut_off(env, self.outbox.rest().len());
+            }
+            State::Pair(pair) => pair.log_cut_off(env),
+            _ => {}
         }
     }
 
@@ -214,30 +228,35 @@ impl Connection {
         if self.standstill() != Some(Standstill::Waiting) {
             return Turn::Over(());
         }
-        let (transaction, mut transport) = self.split();
-        let Some(transaction) = transaction else { return Turn::Over(()) };
-        let answer = TurnedAway::Full.answer(transaction.info());
-        transaction.displace(cx, &mut transport, &answer);
+        match self.split() {
+            (State::Transaction(transaction), mut transport) => {
+                let answer = TurnedAway::Full.answer(transaction.info());
+                transaction.displace(cx, &mut transport, &answer);
+            }
+            (State::Pair(pair), mut transport) => pair.displace(cx, &mut transport),
+            _ => return Turn::Over(()),
+        }
         self.hurry(cx);
         Turn::Again
     }
 
-    /// The transaction that is served, and the transport for it.
-    fn split(&mut self) -> (Option<&mut Transaction>, Transport<'_>) {
+    /// The state, and the transport for what is served in it.
+    fn split(&mut self) -> (&mut State, Transport<'_>) {
         let io = Io { stream: &mut self.stream, inbox: &mut self.inbox, outbox: &mut self.outbox };
         let (service, report_watch) = (self.service, &mut self.report_watch);
-        let transaction = match &mut self.state {
-            State::Transaction(transaction) => Some(transaction),
-            _ => None,
-        };
-        (transaction, Transport { io, service, report_watch })
+        (&mut self.state, Transport { io, service, report_watch })
     }
 
-    /// Does the transaction's next step.
+    /// Does the next step of what is served.
     fn serve(&mut self, cx: Cx<'_>) -> Step {
-        let (transaction, mut transport) = self.split();
-        let Some(transaction) = transaction else { return NEXT };
-        match transaction.step(cx, &mut transport) {
+        let step = match self.split() {
+            (State::Transaction(transaction), mut transport) => {
+                transaction.step(cx, &mut transport)
+            }
+            (State::Pair(pair), mut transport) => pair.step(cx, &mut transport),
+            _ => return NEXT,
+        };
+        match step {
             ControlFlow::Continue(()) => NEXT,
             ControlFlow::Break(Turn::Wait) => WAIT,
             ControlFlow::Break(Turn::Again) => AGAIN,

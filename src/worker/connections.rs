@@ -104,7 +104,7 @@ impl Connections {
 
     /// Takes in an accepted connection.
     pub(super) fn add(&mut self, cx: Cx<'_>, accepted: Accepted) {
-        let Accepted { socket, remote, proxy_protocol, acceptor } = accepted;
+        let Accepted { socket, remote, protocols, proxy_protocol, acceptor } = accepted;
         let mut stream = Stream::new(socket);
         let remote = Remote::new(remote, &cx.env.config.trusted_proxies);
         let mut admission = Admission::new(cx, remote);
@@ -128,7 +128,7 @@ impl Connections {
                     true => Preamble::ProxyLine(acceptor),
                     false => Preamble::None,
                 };
-                Connection::new(cx, Opening { stream, remote, preamble }, admission)
+                Connection::new(cx, Opening { stream, remote, protocols, preamble }, admission)
             }
             Err(why) => Connection::turned_away(cx, stream, remote, why),
         };

@@ -12,6 +12,7 @@ use crate::http::{self, Status};
 use crate::relay::{Cx, Env};
 use crate::session::Limited;
 use crate::tally::{Limit, Tally};
+use std::net::IpAddr;
 
 /// The challenge to a client that needs a token (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"idontstore\"";
@@ -45,6 +46,15 @@ pub(super) fn may_issue(
         return Err(too_many(env, info));
     }
     Err(challenge("this token does not allow asking for a session", CHALLENGE_AGAIN, info))
+}
+
+/// The same for a client that cannot send a token.
+pub(super) fn may_issue_untold(cx: Cx<'_>, client: IpAddr) -> Result<(), (Status, &'static str)> {
+    let auth = &cx.env.config.auth;
+    if auth.lets_anybody_issue() || auth.issue_addresses.contains(client) {
+        return Ok(());
+    }
+    Err((Status::Forbidden, "sessions are not issued to this address"))
 }
 
 fn challenge(text: &str, challenge: &str, info: &RequestInfo) -> Answer {

@@ -1,6 +1,6 @@
 //! Accepting connections: in turn with the other workers, a few at a time.
 
-use crate::config;
+use crate::config::{self, Protocols};
 use crate::sys::{epoll, listener};
 use crate::tls::Acceptor;
 use mio::{Poll, Token};
@@ -26,6 +26,7 @@ pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     /// The address of the remote.
     pub(super) remote: IpAddr,
+    pub(super) protocols: Protocols,
     /// A PROXY line comes before anything else.
     pub(super) proxy_protocol: bool,
     /// TLS follows, with this acceptor.
@@ -39,8 +40,13 @@ impl Accepted {
         settings: &config::Listener,
         acceptor: Option<&'static Acceptor>,
     ) -> Self {
-        let proxy_protocol = settings.proxy_protocol;
-        Self { socket, remote: remote.ip().to_canonical(), proxy_protocol, acceptor }
+        Self {
+            socket,
+            remote: remote.ip().to_canonical(),
+            protocols: settings.protocols,
+            proxy_protocol: settings.proxy_protocol,
+            acceptor,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod issuing;
 mod listeners;
 mod messages;
 mod origin;
+mod pair;
 mod part;
 mod party;
 mod past;

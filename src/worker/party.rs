@@ -38,7 +38,7 @@ impl Party {
     pub(super) fn find(cx: Cx<'_>, incoming: Incoming<'_>, path: &MessagesPath) -> Option<Self> {
         let Incoming { request, origin, info } = incoming;
         let session = match path {
-            MessagesPath::Session(key) => sessions::find(cx, key, |kind| kind != Kind::Exchange),
+            MessagesPath::Session(key) => sessions::find(cx, key, Kind::is_of_messages),
             MessagesPath::Nameplate(nameplate) => sessions::find_named(cx, (*nameplate)?),
             MessagesPath::Mount | MessagesPath::NoSession => None,
         }?;
@@ -53,7 +53,7 @@ impl Party {
         let addresses = &cx.env.addresses;
         let tag = match session.kind {
             _ if renewal.is_some() => None,
-            Kind::Exchange | Kind::Basic => None,
+            Kind::Exchange | Kind::Pair | Kind::Basic => None,
             Kind::Secure => Some(addresses.guest(info.client, session.at)),
             Kind::Nameplate => {
                 request::guest_mark(request).map(|mark| addresses.marked_guest(mark, session.at))
@@ -151,7 +151,7 @@ impl Party {
     /// Refuses a client that only looks as [`admit`] does. It becomes nobody's guest.
     fn check_looker(&self, info: &RequestInfo) -> Result<(), Answer> {
         let is_open = match self.session.kind {
-            Kind::Exchange | Kind::Basic => true,
+            Kind::Exchange | Kind::Pair | Kind::Basic => true,
             Kind::Secure => false,
             Kind::Nameplate => self.session.guest.is_none(),
         };
@@ -205,7 +205,7 @@ fn admit(
     tag: Option<AddressTag>,
 ) -> Result<Option<AddressTag>, Answer> {
     let is_guest = match (session.kind, tag) {
-        (Kind::Exchange | Kind::Basic, _) => return Ok(None),
+        (Kind::Exchange | Kind::Pair | Kind::Basic, _) => return Ok(None),
         (Kind::Secure, tag) => session.guest == tag,
         (Kind::Nameplate, None) => return Err(Answer::bad_request(MARK_NEEDED, info)),
         (Kind::Nameplate, Some(guest)) => {

@@ -114,7 +114,7 @@ pub(super) fn send_request(
 /// The receipt level that a sender asks for, or the usual one of its API.
 pub(super) fn receipt(env: &Env, incoming: Incoming<'_>, api: ApiName) -> Result<Receipt, Answer> {
     let usual = match api {
-        ApiName::Exchange => env.config.exchange.receipt,
+        ApiName::Exchange | ApiName::Pair => env.config.exchange.receipt,
         ApiName::Messages => env.config.messages.receipt,
     };
     match single(incoming.request, "x-receipt", incoming.info)? {

@@ -3,6 +3,7 @@
 //! Invariant: a key that names no living session gets the same answer whether or not it ever named one, and counts as a
 //! guess of its client.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shm::End;
@@ -12,7 +13,7 @@ use crate::api::{Answer, RequestInfo};
 use crate::http::Status;
 use crate::relay::Cx;
 use crate::session::{
-    self, IssueError, Issued, Kind, Limited, Nameplate, NewSession, Session, SessionKey,
+    self, IssueError, Issued, Kind, Limited, Nameplate, Naming, NewSession, Session, SessionKey,
 };
 use crate::tally::{Limit, Tally};
 
@@ -23,57 +24,71 @@ pub(super) fn issue(
     kind: Kind,
     lifetime: Duration,
 ) -> Result<Issued, Answer> {
-    let issued =
-        try_issue(cx, info, kind, lifetime).map_err(|error| not_issued(cx, error, info))?;
+    let naming = match kind {
+        Kind::Nameplate => Naming::Nameplate(cx.env.config.timeouts.nameplate_lifetime),
+        _ => Naming::KeyAlone,
+    };
+    let issued = issue_to(cx, info.client, New { kind, lifetime, naming }).map_err(|error| {
+        let (status, text) = not_issued(cx, error);
+        Answer::error(status, text, info)
+    })?;
     if let Some(log) = &cx.env.access {
         log.name(&issued.key);
     }
+    Ok(issued)
+}
+
+/// The session that a client asks for.
+pub(super) struct New {
+    pub(super) kind: Kind,
+    pub(super) lifetime: Duration,
+    pub(super) naming: Naming,
+}
+
+/// Issues a session to `client`.
+pub(super) fn issue_to(cx: Cx<'_>, client: IpAddr, new: New) -> Result<Issued, IssueError> {
+    let kind = new.kind;
+    let issued = try_issue(cx, client, new)?;
     cx.env.count(Tally::Issued(kind));
-    tracing::debug!(client = %info.client, "a session was issued");
+    tracing::debug!(%client, "a session was issued");
     Ok(issued)
 }
 
 /// A client that was refused a moment ago is refused again without another look at the segment.
 fn try_issue(
     Cx { env, now_ms }: Cx<'_>,
-    info: &RequestInfo,
-    kind: Kind,
-    lifetime: Duration,
+    client: IpAddr,
+    New { kind, lifetime, naming }: New,
 ) -> Result<Issued, IssueError> {
-    let digest = env.addresses.limited(Limited::Sessions, info.client);
+    let digest = env.addresses.limited(Limited::Sessions, client);
     if let Some(error) = env.refused.find(digest, now_ms) {
         return Err(error);
     }
-    let quotas = admission::sessions_of(env, info.client);
-    let account = env.addresses.account(info.client);
-    let nameplate_lifetime =
-        (kind == Kind::Nameplate).then_some(env.config.timeouts.nameplate_lifetime);
-    let new = NewSession { kind, lifetime, quotas, account, nameplate_lifetime };
+    let quotas = admission::sessions_of(env, client);
+    let account = env.addresses.account(client);
+    let new = NewSession { kind, lifetime, quotas, account, naming };
     session::issue(env.segment, &env.addresses, env.owner, &new, now_ms).inspect_err(|error| {
-        // A request without a nameplate may succeed.
-        if *error != IssueError::NoNameplate {
+        // A request without a name, or with another one, may succeed.
+        if !matches!(error, IssueError::NoNameplate | IssueError::Name(_)) {
             env.refused.note(digest, *error, now_ms);
         }
     })
 }
 
-fn not_issued(cx: Cx<'_>, error: IssueError, info: &RequestInfo) -> Answer {
-    let (status, text) = match error {
+/// Counts that no session was issued, and words the reason.
+pub(super) fn not_issued(cx: Cx<'_>, error: IssueError) -> (Status, &'static str) {
+    let (limit, status, text) = match error {
         IssueError::TooMany => {
-            cx.env.count(Tally::Limit(Limit::SessionsPerAddress));
-            (Status::TooManyRequests, "too many sessions from this address")
+            let text = "too many sessions from this address";
+            (Limit::SessionsPerAddress, Status::TooManyRequests, text)
         }
-        IssueError::Full => {
-            cx.env.count(Tally::Limit(Limit::Sessions));
-            (Status::Unavailable, "every session is in use")
-        }
-        IssueError::NoNameplate => {
-            cx.env.count(Tally::Limit(Limit::Nameplates));
-            (Status::Unavailable, "no nameplate is free")
-        }
-        IssueError::NoRandom => (Status::InternalError, "no random numbers"),
+        IssueError::Full => (Limit::Sessions, Status::Unavailable, "every session is in use"),
+        IssueError::NoNameplate => (Limit::Nameplates, Status::Unavailable, "no nameplate is free"),
+        IssueError::Name(_) => (Limit::Names, Status::Unavailable, "no room for this name"),
+        IssueError::NoRandom => return (Status::InternalError, "no random numbers"),
     };
-    Answer::error(status, text, info)
+    cx.env.count(Tally::Limit(limit));
+    (status, text)
 }
 
 /// The session that `key` names, if it lives and `is_ours` holds for its kind.
@@ -91,7 +106,8 @@ pub(super) fn find(
 
 /// The session that has `nameplate`, if it lives.
 pub(super) fn find_named(cx: Cx<'_>, nameplate: Nameplate) -> Option<Session> {
-    let found = session::find_named(cx.env.segment, &cx.env.addresses, nameplate, cx.now_ms)?;
+    let name = nameplate.name(&cx.env.addresses);
+    let found = session::find_named(cx.env.segment, name, cx.now_ms)?;
     if let Some(log) = &cx.env.access {
         log.name_session(&found);
     }
@@ -111,11 +127,18 @@ pub(super) fn delete(cx: Cx<'_>, session: &Session, info: &RequestInfo) -> Resul
 
 /// The answer to a key that names no living session. The request counts as a guess.
 pub(super) fn unknown(cx: Cx<'_>, info: &RequestInfo) -> Answer {
+    match count_guess(cx, info.client) {
+        Ok(()) => Answer::no_session(info),
+        Err((status, text)) => Answer::error(status, text, info),
+    }
+}
+
+/// Counts that `client` has named a key of no living session. `Err`: it has done so too often.
+pub(super) fn count_guess(cx: Cx<'_>, client: IpAddr) -> Result<(), (Status, &'static str)> {
     cx.env.count(Tally::UnknownKey);
-    if admission::may_guess(cx, Limited::Guesses, info.client) {
-        return Answer::no_session(info);
+    if admission::may_guess(cx, Limited::Guesses, client) {
+        return Ok(());
     }
     cx.env.count(Tally::Limit(Limit::UnknownKeys));
-    let text = "too many unknown session keys from this address";
-    Answer::error(Status::TooManyRequests, text, info)
+    Err((Status::TooManyRequests, "too many unknown session keys from this address"))
 }

@@ -1,7 +1,7 @@
 //! The blocks `[[listener]]`: where to listen, and the files for TLS.
 
 use super::super::report::Problem;
-use super::super::{Listener, Tls};
+use super::super::{Listener, Protocols, Tls};
 use super::{Check, Files, Key, places, socket_address, trusted_proxies, typed};
 use crate::sys::listener::{Endpoint, has_ipv6};
 use crate::tls::{Credentials, CredentialsError};
@@ -28,6 +28,7 @@ impl Check<'_> {
         let documented = default.listener.iter().flat_map(|list| list.get_ref()).next();
         let trusted = trusted_proxies(file, default).next().is_some();
         let proxied = documented.map_or(&None, |listener| &listener.proxy_protocol);
+        let spoken = documented.map_or(&None, |listener| &listener.protocols);
         let alone = documented.map_or(&None, |listener| &listener.ipv6_only);
         let mut seen: Vec<(Endpoint, Range<usize>)> = Vec::new();
         let check = |listener: &typed::Listener| {
@@ -36,6 +37,8 @@ impl Check<'_> {
             let proxy_protocol = self.proxy_protocol(&key, trusted);
             let key = Key { name: "ipv6_only", typed: &listener.ipv6_only, default: alone };
             let ipv6_only = self.value(&key, "true or false", Value::as_bool);
+            let key = Key { name: "protocols", typed: &listener.protocols, default: spoken };
+            let protocols = self.protocols(&key);
             let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls));
             let address = self.address(&listener.address)?;
             if ipv6_only && !address.is_ipv6() {
@@ -47,7 +50,7 @@ impl Check<'_> {
             }
             let endpoint = Endpoint::new(address, ipv6_only);
             self.alone_there(endpoint, listener.address.span(), &mut seen);
-            Some(Listener { address, ipv6_only, proxy_protocol, tls })
+            Some(Listener { address, ipv6_only, protocols, proxy_protocol, tls })
         };
         typed.get_ref().iter().filter_map(check).collect()
     }
@@ -130,6 +133,24 @@ impl Check<'_> {
             related: vec![(first.clone(), "first here".to_owned())],
             help: Some(help.to_owned()),
         });
+    }
+
+    /// Names of protocols, at least one, each once.
+    fn protocols(&mut self, key: &Key<'_>) -> Protocols {
+        self.value(key, "[\"http\"], [\"pair\"], or [\"http\", \"pair\"]", |value| {
+            let mut protocols = Protocols { http: false, pair: false };
+            for name in value.as_array()? {
+                let is_spoken = match name.as_str()? {
+                    "http" => &mut protocols.http,
+                    "pair" => &mut protocols.pair,
+                    _ => return None,
+                };
+                if std::mem::replace(is_spoken, true) {
+                    return None;
+                }
+            }
+            (protocols.http || protocols.pair).then_some(protocols)
+        })
     }
 
     /// The line needs a `trusted` sender.

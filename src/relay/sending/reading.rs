@@ -11,14 +11,11 @@ use crate::http::CONTINUE;
 use crate::outcome::{Report, SenderOutcome};
 use crate::relay::pace::{Pace, Verdict};
 use crate::relay::pairing::Pairing;
+use crate::relay::starving::Starving;
 use crate::relay::upload::overhead;
 use crate::relay::{Cx, Env, Io, LOOK_ANYWAY_MS, Turn};
 use crate::sys::RecvOutcome;
-use crate::sys::clock::millis;
 use crate::tally::Tally;
-
-/// The interval at which a lane without a chunk asks again: no bell rings for a freed chunk.
-const STARVED_POLL_MS: u64 = 10;
 
 impl Sending {
     /// There is a receiver: begins to read, if the two fit.
@@ -39,7 +36,7 @@ impl Sending {
         self.phase = Phase::Body(Reading {
             progress: Progress::Paired,
             is_blocked: false,
-            starved_since_ms: None,
+            starving: Starving::default(),
         });
         self.end.attach(cx.env.shared())?.note_pairing(cx.now_ms);
         self.pace = Pace::new(cx.env, self.upload.read_bytes(), cx.now_ms);
@@ -138,7 +135,7 @@ impl Sending {
                 return self.no_room(cx);
             }
             if let Phase::Body(reading) = &mut self.phase {
-                reading.starved_since_ms = None;
+                reading.starving.end();
             }
             match self.upload.fill(cx.env, body, io, most) {
                 Ok(RecvOutcome::Bytes(bytes)) => moved += bytes + overhead(body, io),
@@ -307,18 +304,12 @@ impl Sending {
             let wait = self.end.attach(cx.env.shared())?.wait_for_room()?;
             return Ok(if wait { Turn::Wait } else { Turn::Again });
         }
-        // The pool is empty, and no bell rings when that changes. The more lanes wait, the longer it takes until it
-        // is this lane's turn. A sender that has not begun is sent away before a transfer that has begun is cut.
-        let turns = 1 + cx.env.shared().pool().requests_per_chunk();
-        let patience = millis(cx.env.config.timeouts.chunk_wait);
-        let patience = if self.has_begun() { patience.saturating_mul(turns) } else { patience };
+        let has_begun = self.has_begun();
         let Phase::Body(reading) = &mut self.phase else { return Ok(Turn::Again) };
-        let since = *reading.starved_since_ms.get_or_insert(cx.now_ms);
-        if cx.now_ms >= since.saturating_add(patience) {
-            return self.no_chunk(cx);
+        match reading.starving.poll(cx, has_begun) {
+            Some(look_ms) => self.next_look_ms = look_ms,
+            None => return self.no_chunk(cx),
         }
-        let poll_ms = (STARVED_POLL_MS * turns).min(LOOK_ANYWAY_MS);
-        self.next_look_ms = cx.now_ms.saturating_add(poll_ms);
         Ok(Turn::Wait)
     }
 

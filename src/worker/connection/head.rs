@@ -5,11 +5,13 @@ use super::{AGAIN, CLOSE, Connection, ControlFlow, NEXT, Service, State, Step, W
 use crate::address::Scheme;
 use crate::api::RequestInfo;
 use crate::http::{self, CONTINUE, Fault, FieldRoom, HeadLimits, Parsed, Status};
+use crate::pair::Dialect;
 use crate::relay::{Cx, Env};
 use crate::sys::RecvOutcome;
 use crate::tally::Tally;
 use crate::worker::action::Routed;
 use crate::worker::incoming::Incoming;
+use crate::worker::pair::Pair;
 use crate::worker::target::Target;
 use crate::worker::transaction::log_entry;
 use crate::worker::{request, route};
@@ -23,6 +25,9 @@ const HEAD_READS_MAX: usize = 16;
 impl Connection {
     pub(super) fn read_head(&mut self, cx: Cx<'_>) -> Step {
         for _ in 0..HEAD_READS_MAX {
+            if self.begin_pair(cx) {
+                return NEXT;
+            }
             if self.rereading.is_due(&self.inbox, cx.env.config.limits.head_bytes_max)
                 && self.parse_head(cx)
             {
@@ -38,6 +43,26 @@ impl Connection {
             }
         }
         AGAIN
+    }
+
+    /// Begins a party of a pair, if the first byte of the connection is one of a dialect that the listener takes.
+    fn begin_pair(&mut self, cx: Cx<'_>) -> bool {
+        let State::Head { is_kept_alive: false } = self.state else { return false };
+        let Some(first) = self.inbox.first().copied().filter(|_| self.protocols.pair) else {
+            return false;
+        };
+        // A listener that takes no HTTP reads everything else as the line that it is not.
+        let other = (!self.protocols.http).then_some(Dialect::Transit);
+        let Some(dialect) = Dialect::of(first).or(other) else { return false };
+        cx.env.count(Tally::Request);
+        if let Err(why) = self.admission.count_for(cx, self.remote.address) {
+            let info = self.no_request(cx.env);
+            self.turn_away(cx, info, None, why);
+            return true;
+        }
+        let pair = Pair::new(dialect, self.remote.address, self.deadline_ms, cx.now_ms);
+        self.state = State::Pair(Box::new(pair));
+        true
     }
 
     /// Reads the head in the inbox, and begins what it asks for. `false`: it is not complete.

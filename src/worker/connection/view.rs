@@ -2,17 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{Connection, Standstill, State, Transaction};
+use super::{Connection, Standstill, State};
 use crate::worker::subscriptions::Subscription;
 
 impl Connection {
-    fn transaction(&self) -> Option<&Transaction> {
-        match &self.state {
-            State::Transaction(transaction) => Some(transaction),
-            _ => None,
-        }
-    }
-
     /// Whether it is only told why it is not served: it counts for no client, and leaves soon.
     pub(in crate::worker) fn is_turned_away(&self) -> bool {
         self.is_turned_away
@@ -20,7 +13,11 @@ impl Connection {
 
     /// The time when it is driven though nothing has happened.
     pub(in crate::worker) fn deadline_ms(&self) -> u64 {
-        let own_ms = self.transaction().map_or(self.deadline_ms, Transaction::next_look_ms);
+        let own_ms = match &self.state {
+            State::Transaction(transaction) => transaction.next_look_ms(),
+            State::Pair(pair) => pair.next_look_ms(),
+            _ => self.deadline_ms,
+        };
         deadline_ms(own_ms, self.is_transfer(), self.report_watch.next_look_ms())
     }
 
@@ -34,24 +31,40 @@ impl Connection {
         self.admission.counts_for()
     }
 
-    /// Whether a receiver's answer has begun on it.
+    /// Whether a receiver's answer has begun on it, or it is paired.
     pub(in crate::worker) fn is_relaying(&self) -> bool {
-        self.transaction().is_some_and(Transaction::is_relaying)
+        match &self.state {
+            State::Transaction(transaction) => transaction.is_relaying(),
+            State::Pair(pair) => pair.is_relaying(),
+            _ => false,
+        }
     }
 
     /// Whether it transfers, or waits for its peer.
     pub(in crate::worker) fn is_transfer(&self) -> bool {
-        self.transaction().is_some_and(Transaction::is_transfer)
+        match &self.state {
+            State::Transaction(transaction) => transaction.is_transfer(),
+            State::Pair(pair) => pair.is_transfer(),
+            _ => false,
+        }
     }
 
     /// Whether it learns nothing from what its client sends.
     pub(in crate::worker) fn ignores_input(&self) -> bool {
-        self.transaction().is_some_and(Transaction::ignores_input)
+        match &self.state {
+            State::Transaction(transaction) => transaction.ignores_input(),
+            State::Pair(pair) => pair.ignores_input(),
+            _ => false,
+        }
     }
 
     /// The bell that it hears, and how.
     pub(in crate::worker) fn subscription(&self) -> Option<Subscription> {
-        self.transaction().and_then(Transaction::subscription)
+        match &self.state {
+            State::Transaction(transaction) => transaction.subscription(),
+            State::Pair(pair) => pair.subscription(),
+            _ => None,
+        }
     }
 
     /// The state that it can give way in, if it can.
@@ -59,6 +72,7 @@ impl Connection {
         match &self.state {
             State::ProxyLine(_) | State::Handshake | State::Head { .. } => Some(Standstill::Idle),
             State::Transaction(transaction) => transaction.standstill(),
+            State::Pair(pair) => pair.standstill(),
             State::Linger { .. } => None,
         }
     }

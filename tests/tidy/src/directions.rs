@@ -13,6 +13,7 @@ pub const MAY_USE: &[(&str, &str)] = &[
     ("http", ""),
     ("address", ""),
     ("multipart", ""),
+    ("pair", ""),
     ("quoted", ""),
     ("wording", ""),
     ("sys", ""),
@@ -40,7 +41,7 @@ pub const MAY_USE: &[(&str, &str)] = &[
 ];
 
 /// Every room may use these as well: pure code without a socket, a file or a clock.
-const PURE: &[&str] = &["http", "address", "multipart", "quoted"];
+const PURE: &[&str] = &["http", "address", "multipart", "pair", "quoted"];
 
 /// Uses of a room that the user may not know, and rooms that the table lacks.
 #[must_use]

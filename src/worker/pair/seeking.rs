@@ -1,0 +1,197 @@
+//! The search for a place in a pair: the session that a client asks for, and a free side of it.
+//!
+//! A transit client brings the session's name, and whichever of the two comes first makes the session. A TLV receiver
+//! brings the code of a session that its sender has made. Invariant: the mark of a party tells its spare connections
+//! from its peer, and a client whose mark is not known yet is looked at again before anybody joins it.
+
+use shm::{AddressTag, Name, NameError, Refusal, SessionRef, State, TakeError};
+use std::net::IpAddr;
+
+use crate::http::Status;
+use crate::pair::transit;
+use crate::relay::{Cx, Env, Side, SidePlaces};
+use crate::session::{self, IssueError, Kind, Naming, Session, SessionKey};
+use crate::worker::issuing;
+use crate::worker::sessions::{self, New};
+
+/// The mark of a party that pairs with any other.
+const NO_SIDE: AddressTag = AddressTag::of(1);
+/// A client that has only taken its places says its mark before this time is over.
+const SOON_MS: u64 = 1;
+/// A spare connection looks again after this time though no bell rang.
+const SPARE_LOOK_MS: u64 = 1000;
+/// The longest pause before a name is asked for again that another worker was about to take.
+const PAUSE_MS_MAX: u8 = 8;
+
+/// The places that a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    /// A free side of the session with this name.
+    Named { name: Name, side: Option<transit::Side> },
+    /// The receiver's side of this session.
+    Second(Session),
+}
+
+/// The result of one look.
+#[derive(Debug)]
+pub(super) enum Sought {
+    /// A side is the client's.
+    Found(Box<(Session, SidePlaces)>),
+    /// Look again at this time.
+    Later { look_ms: u64 },
+    /// A connection of the same client waits: look again when that leaves, and at this time.
+    Spare { session: SessionRef, look_ms: u64 },
+    /// A connection of the same client is paired.
+    Redundant,
+    /// There is no place for the client.
+    Refused(Refused),
+}
+
+/// Why a client is refused, as HTTP would say it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    pub(super) status: Status,
+    pub(super) text: &'static str,
+}
+
+impl From<(Status, &'static str)> for Refused {
+    fn from((status, text): (Status, &'static str)) -> Self {
+        Self { status, text }
+    }
+}
+
+const TAKEN: Refused = Refused { status: Status::Conflict, text: "the pair has both its parties" };
+const OVER: Refused = Refused { status: Status::Gone, text: "the session is over" };
+pub(super) const DAMAGED: Refused =
+    Refused { status: Status::InternalError, text: "the session is damaged" };
+
+/// Issues the session that the sender of a TLV pair asks for, and takes its side.
+pub(super) fn issue(
+    cx: Cx<'_>,
+    client: IpAddr,
+) -> Result<(SessionKey, Session, SidePlaces), Refused> {
+    issuing::may_issue_untold(cx, client).map_err(Refused::from)?;
+    let (key, session) = issue_as(cx, client, Naming::KeyAlone)
+        .map_err(|error| Refused::from(sessions::not_issued(cx, error)))?;
+    let [first, _] = Side::ALL;
+    match first.take(cx.env, session.at, NO_SIDE) {
+        Ok(places) => Ok((key, session, places)),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn issue_as(
+    cx: Cx<'_>,
+    client: IpAddr,
+    naming: Naming,
+) -> Result<(SessionKey, Session), IssueError> {
+    let lifetime = cx.env.config.timeouts.session_lifetime;
+    let issued = sessions::issue_to(cx, client, New { kind: Kind::Pair, lifetime, naming })?;
+    // Slots are short if it is over already.
+    let session = session::find(cx.env.shared(), &issued.key, cx.now_ms).ok_or(IssueError::Full)?;
+    Ok((issued.key, session))
+}
+
+/// The session of a pair that `code` names, if it lives. An unknown code counts as a guess.
+pub(super) fn find(cx: Cx<'_>, client: IpAddr, code: &str) -> Result<Session, Refused> {
+    let found =
+        SessionKey::parse(code).and_then(|key| session::find(cx.env.shared(), &key, cx.now_ms));
+    if let Some(session) = found.filter(|session| session.kind == Kind::Pair) {
+        return Ok(session);
+    }
+    sessions::count_guess(cx, client)?;
+    Err(Refused { status: Status::NotFound, text: "no sender has this code" })
+}
+
+/// Looks for the places that the client wants.
+pub(super) fn seek(cx: Cx<'_>, client: IpAddr, wanted: Wanted) -> Sought {
+    let sought = match wanted {
+        Wanted::Second(session) => take_second(cx.env, session),
+        Wanted::Named { name, side } => {
+            let session = match named(cx, client, name) {
+                Ok(session) => session,
+                Err(sought) => return sought,
+            };
+            let mark =
+                side.map_or(NO_SIDE, |side| cx.env.addresses.marked_guest(&side, session.at));
+            take_free(cx, session, mark)
+        }
+    };
+    sought.unwrap_or(Sought::Refused(DAMAGED))
+}
+
+/// The session with this name, which is made if there is none.
+fn named(cx: Cx<'_>, client: IpAddr, name: Name) -> Result<Session, Sought> {
+    if let Some(session) = session::find_named(cx.env.segment, name, cx.now_ms) {
+        return Ok(session);
+    }
+    issuing::may_issue_untold(cx, client).map_err(|why| Sought::Refused(why.into()))?;
+    match issue_as(cx, client, Naming::Brought(name)) {
+        Ok((_, session)) => Ok(session),
+        Err(IssueError::Name(NameError::Taken(_))) => Err(later(cx, SOON_MS)),
+        // Two that pause for the same time would meet again.
+        Err(IssueError::Name(NameError::Contended)) => Err(later(cx, pause_ms())),
+        Err(error) => Err(Sought::Refused(sessions::not_issued(cx, error).into())),
+    }
+}
+
+fn pause_ms() -> u64 {
+    let mut byte = [0];
+    // Without random bytes the pause is the shortest.
+    let _ = getrandom::fill(&mut byte);
+    u64::from(1 + byte[0] % PAUSE_MS_MAX)
+}
+
+fn later(cx: Cx<'_>, ms: u64) -> Sought {
+    Sought::Later { look_ms: cx.now_ms.saturating_add(ms) }
+}
+
+/// Takes the receiver's side of a TLV pair. Its sender must be there.
+fn take_second(env: &Env, session: Session) -> Result<Sought, Refusal> {
+    let [first, second] = Side::ALL;
+    if first.holder(env, session.at)? == Some(State::Empty) {
+        return Ok(Sought::Refused(OVER));
+    }
+    Ok(match second.take(env, session.at, NO_SIDE) {
+        Ok(places) => Sought::Found(Box::new((session, places))),
+        Err(error) => Sought::Refused(refused(error)),
+    })
+}
+
+fn refused(error: TakeError) -> Refused {
+    match error {
+        TakeError::Held | TakeError::Leaving => TAKEN,
+        TakeError::Ended => OVER,
+        TakeError::Refused(_) => DAMAGED,
+    }
+}
+
+/// Takes a free side of `session`, unless a connection of the same client has the other.
+fn take_free(cx: Cx<'_>, session: Session, mark: AddressTag) -> Result<Sought, Refusal> {
+    let (env, at) = (cx.env, session.at);
+    let (mut free, mut has_own) = (None, false);
+    for side in Side::ALL {
+        match side.holder(env, at)? {
+            Some(State::Empty) => free = free.or(Some(side)),
+            Some(State::Held) => match side.mark(env, at)? {
+                None => return Ok(later(cx, SOON_MS)),
+                Some(holder) => has_own |= holder == mark && mark != NO_SIDE,
+            },
+            // A party leaves, and the session is about to end.
+            _ => return Ok(later(cx, SOON_MS)),
+        }
+    }
+    let Some(free) = free else {
+        return Ok(if has_own { Sought::Redundant } else { Sought::Refused(TAKEN) });
+    };
+    if has_own {
+        Side::ALL.into_iter().try_for_each(|side| side.register_waiter(env, at))?;
+        let look_ms = cx.now_ms.saturating_add(SPARE_LOOK_MS);
+        return Ok(Sought::Spare { session: at, look_ms });
+    }
+    Ok(match free.take(env, at, mark) {
+        Ok(places) => Sought::Found(Box::new((session, places))),
+        Err(TakeError::Refused(refusal)) => return Err(refusal),
+        Err(_) => later(cx, SOON_MS),
+    })
+}
