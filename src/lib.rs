@@ -1,10 +1,10 @@
 //! A relay that two parties meet at, over HTTP, and that never stores what passes.
 //!
 //! `src/ARCHITECTURE.md` is the map. Dependencies point one way. At the bottom are `sys`, `session`, `control`, `tls` and
-//! the crate `wire` (`http`, `address`, `multipart`, `pair`). `stream` is `sys` with or without `tls`. `access` writes the access
-//! log, `diagnostics` everything else that the relay says, and `torn` mends the end of a log. `outcome` is how a transfer
-//! ended, `tally` what is counted. `api` is where the APIs differ, `relay` moves the bytes, and `sandbox` gives up what a
-//! worker does not need. `worker` drives `relay` and `admin` over mio. `master` knows `worker::run` and `config`,
+//! the crate `wire` (`http`, `address`, `multipart`, `pair`). `stream` is `sys` with or without `tls`. `access` writes the
+//! access log, `diagnostics` everything else that the relay says, and `torn` mends the end of a log. `outcome` is how a
+//! transfer ended, `tally` what is counted. `api` is where the APIs differ, `relay` moves the bytes, and `sandbox` gives
+//! up what a worker does not need. `worker` drives `relay` and `admin` over mio. `master` knows `worker::run` and `config`,
 //! `preflight` tries what a start would need, and `cli` is on top.
 
 pub mod access;

@@ -21,8 +21,8 @@ impl Starving {
         self.since_ms = None;
     }
 
-    /// The lane has none: the time to ask again. `None`: it has waited for too long. A lane that has not begun gives up
-    /// before one that has.
+    /// The lane has none: the time to ask again. `None`: it has waited for too long. A lane that
+    /// `has_begun` waits longer than other lanes.
     pub(super) fn poll(&mut self, cx: Cx<'_>, has_begun: bool) -> Option<u64> {
         let turns = 1 + cx.env.shared().pool().requests_per_chunk();
         let patience = millis(cx.env.config.timeouts.chunk_wait);

@@ -258,6 +258,11 @@ impl Stream {
         self.socket.reset_on_close();
     }
 
+    /// Takes that back.
+    pub fn end_on_close(&self) {
+        self.socket.end_on_close();
+    }
+
     /// Announces an end inside TLS, so that nobody takes it for a cut. `SendOutcome::WouldBlock`: there is no room
     /// for that yet.
     pub fn say_goodbye(&mut self) -> SendOutcome {

@@ -260,6 +260,11 @@ impl Socket {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
+    /// Takes that back: the kernel sends what it holds, and then a FIN.
+    pub fn end_on_close(&self) {
+        let _ = SockRef::from(&self.socket).set_linger(None);
+    }
+
     /// Sends our FIN, once.
     pub fn shut(&mut self) {
         if !std::mem::replace(&mut self.shut, true)

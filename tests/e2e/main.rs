@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod messages;
 mod operator;
+mod pairs;
 mod pipes;
 mod processes;
 mod resume;

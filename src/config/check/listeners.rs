@@ -32,13 +32,13 @@ impl Check<'_> {
         let alone = documented.map_or(&None, |listener| &listener.ipv6_only);
         let mut seen: Vec<(Endpoint, Range<usize>)> = Vec::new();
         let check = |listener: &typed::Listener| {
+            let key = Key { name: "protocols", typed: &listener.protocols, default: spoken };
+            let protocols = self.protocols(&key);
             let typed = &listener.proxy_protocol;
             let key = Key { name: "proxy_protocol", typed, default: proxied };
             let proxy_protocol = self.proxy_protocol(&key, trusted);
             let key = Key { name: "ipv6_only", typed: &listener.ipv6_only, default: alone };
             let ipv6_only = self.value(&key, "true or false", Value::as_bool);
-            let key = Key { name: "protocols", typed: &listener.protocols, default: spoken };
-            let protocols = self.protocols(&key);
             let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls));
             let address = self.address(&listener.address)?;
             if ipv6_only && !address.is_ipv6() {

@@ -25,13 +25,13 @@ use crate::tally::Tally;
 use incoming::Incoming;
 use outgoing::Outgoing;
 
-/// A side of a pair: the lane that its party sends in. It receives in the other.
+/// A half of a pair: the lane that its party sends in. The party receives in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Side(Direction);
+pub struct Half(Direction);
 
-/// The two places of one side.
+/// The two places of one half.
 #[derive(Debug)]
-pub struct SidePlaces {
+pub struct HalfPlaces {
     sender: SenderEnd,
     receiver: ReceiverEnd,
 }
@@ -67,11 +67,11 @@ enum Step {
     Cut(SenderOutcome),
 }
 
-impl Side {
-    /// Both sides. A session has one party at each.
+impl Half {
+    /// Both halves. A session has one party at each.
     pub const ALL: [Self; 2] = [Self(Direction::Forth), Self(Direction::Back)];
 
-    /// The lane that the party of this side receives in.
+    /// The lane that the party of this half receives in.
     fn receives_in(self, session: SessionRef) -> LaneRef {
         session.lane(match self.0 {
             Direction::Forth => Direction::Back,
@@ -79,35 +79,35 @@ impl Side {
         })
     }
 
-    /// The mark of the party that holds this side. `None`: it has not said it yet, or nobody is there.
+    /// The mark of the party that holds this half. `None`: it has not said it yet, or nobody is there.
     pub fn mark(self, env: &Env, session: SessionRef) -> Result<Option<AddressTag>, Refusal> {
         env.shared().receiver_guest(self.receives_in(session))
     }
 
-    /// The state of the place that the party of this side takes first. `None`: the session is over.
+    /// The state of the place that the party of this half takes first. `None`: the session is over.
     pub fn holder(self, env: &Env, session: SessionRef) -> Result<Option<State>, Refusal> {
         let places = env.shared().places(self.receives_in(session))?;
         Ok(places.map(|word| word.receiver.state))
     }
 
-    /// Asks for a bell when this side may come free.
+    /// Asks for a bell when this half may come free.
     pub fn register_waiter(self, env: &Env, session: SessionRef) -> Result<(), Refusal> {
         env.shared().register_waiter(self.receives_in(session), shm::Role::Receiver, env.owner)
     }
 
-    /// Takes both places of this side for a party with this `mark`. The receiver's place comes first and goes last, so
+    /// Takes both places of this half for a party with this `mark`. The receiver's place comes first and goes last, so
     /// its holder alone takes the sender's.
     pub fn take(
         self,
         env: &Env,
         session: SessionRef,
         mark: AddressTag,
-    ) -> Result<SidePlaces, TakeError> {
+    ) -> Result<HalfPlaces, TakeError> {
         let shared = env.shared();
         let mut receiver = shared.take_receiver(self.receives_in(session), env.owner, false)?;
         receiver.attach(shared)?.record_guest(Some(mark));
         match shared.take_sender(session.lane(self.0), env.owner, false) {
-            Ok(sender) => Ok(SidePlaces { sender, receiver }),
+            Ok(sender) => Ok(HalfPlaces { sender, receiver }),
             Err(error) => {
                 let left = shared.leave_receiver(receiver);
                 if let Ok(Some(peer)) = left {
@@ -123,8 +123,8 @@ impl Side {
 impl PairEnd {
     /// A party that has just taken its places. Its client's address pays for what it sends.
     #[must_use]
-    pub fn new(cx: Cx<'_>, places: SidePlaces, client: IpAddr) -> Self {
-        let SidePlaces { sender, receiver } = places;
+    pub fn new(cx: Cx<'_>, places: HalfPlaces, client: IpAddr) -> Self {
+        let HalfPlaces { sender, receiver } = places;
         let (outgoing, incoming) =
             (Outgoing::new(cx.env, sender, client), Incoming::new(cx, receiver));
         // If the lanes cannot be read, the first turn finds out.
@@ -210,6 +210,9 @@ impl PairEnd {
 
     fn pair(&mut self, cx: Cx<'_>, stream: &Stream) -> Result<(), Refusal> {
         self.is_paired = true;
+        // Until both directions have come to their end: the kernel closes the socket of a worker that dies, and that must
+        // not look like an end.
+        stream.reset_on_close();
         self.pace = Pace::new(cx.env, 0, cx.now_ms);
         self.outgoing.begin(cx)?;
         self.incoming.begin(cx, stream.is_encrypted())?;
@@ -309,7 +312,7 @@ impl PairEnd {
         }
         let lanes = Direction::ALL.map(|it| session.lane(it));
         let left = self.outgoing.leave(env);
-        // The receiver's place is left last: see `Side::take`.
+        // The receiver's place is left last: see `Half::take`.
         let left = left.and(self.incoming.leave(env, stream));
         lanes.into_iter().for_each(|lane| env.ring_waiters(lane));
         left

@@ -1,7 +1,7 @@
 //! A connection that speaks a pair dialect: from its first byte to its end.
 //!
 //! `Connection` hands over once the first byte tells the dialect, and drives the [`Pair`] a step at a time. `dialect`
-//! reads and writes the words, `seeking` finds the session and a side of it, and `relay::PairEnd` is the party from
+//! reads and writes the words, `seeking` finds the session and a half of it, and `relay::PairEnd` is the party from
 //! then on. Invariant: from the word that tells a client that it is paired, the relay looks at nothing that passes.
 
 mod dialect;
@@ -11,13 +11,15 @@ mod view;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
+use shm::End;
+
 use super::transaction::{Done, Service, Step, Transport};
 use crate::access::{Head, LogEntry};
 use crate::api::ApiName;
 use crate::http::Status;
 use crate::outcome::SenderOutcome;
 use crate::pair::Dialect;
-use crate::relay::{Cx, Env, Met, PairEnd, SidePlaces, Turn, receiver_outcome};
+use crate::relay::{Cx, Env, HalfPlaces, Met, PairEnd, Turn, receiver_outcome};
 use crate::session::Session;
 use crate::stream::Stream;
 use crate::sys::{RecvOutcome, SendOutcome, clock};
@@ -38,6 +40,7 @@ const NOBODY: Refused = Refused { status: Status::GatewayTimeout, text: "nobody 
 const LATE: Refused =
     Refused { status: Status::RequestTimeout, text: "the first message did not come in time" };
 const FULL: Refused = Refused { status: Status::Unavailable, text: "too many connections" };
+const DELETED: Refused = Refused { status: Status::Gone, text: "the session was deleted" };
 const PEER_LEFT: Refused = Refused { status: Status::Gone, text: "the other party has left" };
 
 /// A client's part in a pair.
@@ -54,9 +57,9 @@ pub(super) struct Pair {
 enum Stage {
     /// Not all of the client's first message has come.
     Asking { deadline_ms: u64 },
-    /// The client waits for a side of its pair.
+    /// The client waits for a half of its pair.
     Seeking { wanted: Wanted, spare_of: Option<u32>, look_ms: u64 },
-    /// The client holds a side.
+    /// The client holds a half.
     Party { party: Box<PairEnd>, wanted: Option<Wanted>, told_ms: u64 },
     /// The last words wait for room in the socket.
     Farewell { deadline_ms: u64 },
@@ -160,12 +163,12 @@ impl Pair {
         self.stage = Stage::Seeking { wanted, spare_of: None, look_ms: cx.now_ms };
     }
 
-    /// The client holds a side of `session`. `wanted`: it looks for another session if its peer leaves too soon.
+    /// The client holds a half of `session`. `wanted`: it looks for another session if its peer leaves too soon.
     fn begin_party(
         &mut self,
         cx: Cx<'_>,
         session: &Session,
-        places: SidePlaces,
+        places: HalfPlaces,
         wanted: Option<Wanted>,
     ) {
         self.begin_entry(cx.env, Some(session));
@@ -173,7 +176,7 @@ impl Pair {
         self.stage = Stage::Party { party, wanted, told_ms: cx.now_ms };
     }
 
-    /// Looks for a side.
+    /// Looks for a half.
     fn seek(&mut self, cx: Cx<'_>, transport: &mut Transport<'_>) -> Step {
         if let Some(step) = self.hear_client(cx, transport) {
             return step;
@@ -199,6 +202,7 @@ impl Pair {
                 ControlFlow::Break(Turn::Wait)
             }
             Sought::Redundant => {
+                self.note_refusal(cx, Status::Conflict, 0);
                 self.stage = Stage::Over;
                 LINGER
             }
@@ -262,6 +266,7 @@ impl Pair {
             SenderOutcome::NobodyCame => Why::Refused(NOBODY),
             SenderOutcome::BrokenDialect => Why::Impatient,
             SenderOutcome::Damaged(_) => Why::Refused(seeking::DAMAGED),
+            SenderOutcome::Ended(End::Deleted) => Why::Refused(DELETED),
             _ => Why::Refused(PEER_LEFT),
         };
         self.refuse(cx, transport, &why)
@@ -276,6 +281,7 @@ impl Pair {
                 RecvOutcome::Bytes(_) => true,
                 RecvOutcome::WouldBlock => false,
                 RecvOutcome::Eof | RecvOutcome::Broken => {
+                    self.begin_entry(cx.env, None);
                     self.count(cx.env, SenderOutcome::Left);
                     self.leave(cx.env, io.stream, SenderOutcome::Left);
                     return Some(CLOSE);
@@ -302,10 +308,8 @@ impl Pair {
         self.leave(cx.env, transport.io.stream, outcome);
         self.write_entry(cx.env, cx.now_ms);
         if matches!(outcome, SenderOutcome::Delivered(_)) {
-            return CLOSE;
+            transport.io.stream.end_on_close();
         }
-        // What the kernel still holds must not make a cut look like an end.
-        transport.io.stream.reset_on_close();
         CLOSE
     }
 
@@ -315,14 +319,20 @@ impl Pair {
         let before = out.len();
         dialect::write_refusal(self.dialect, out, why);
         let bytes = out.len().saturating_sub(before) as u64;
-        self.begin_entry(cx.env, None);
-        if let Some(entry) = &mut self.log_entry {
-            entry.answered(why.status().code(), bytes);
-        }
-        self.write_entry(cx.env, cx.now_ms);
+        self.note_refusal(cx, why.status(), bytes);
         self.stage =
             Stage::Farewell { deadline_ms: cx.after(cx.env.config.timeouts.linger_timeout) };
         NEXT
+    }
+
+    /// Counts and logs that the client is refused, with so many bytes.
+    fn note_refusal(&mut self, cx: Cx<'_>, status: Status, bytes: u64) {
+        cx.env.count(Tally::Answer(status));
+        self.begin_entry(cx.env, None);
+        if let Some(entry) = &mut self.log_entry {
+            entry.answered(status.code(), bytes);
+        }
+        self.write_entry(cx.env, cx.now_ms);
     }
 
     /// Ends a client that waits, as it gives way to others.

@@ -1,4 +1,4 @@
-//! The search for a place in a pair: the session that a client asks for, and a free side of it.
+//! The search for a place in a pair: the session that a client asks for, and a free half of it.
 //!
 //! A transit client brings the session's name, and whichever of the two comes first makes the session. A TLV receiver
 //! brings the code of a session that its sender has made. Invariant: the mark of a party tells its spare connections
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::http::Status;
 use crate::pair::transit;
-use crate::relay::{Cx, Env, Side, SidePlaces};
+use crate::relay::{Cx, Env, Half, HalfPlaces};
 use crate::session::{self, IssueError, Kind, Naming, Session, SessionKey};
 use crate::worker::issuing;
 use crate::worker::sessions::{self, New};
@@ -26,17 +26,17 @@ const PAUSE_MS_MAX: u8 = 8;
 /// The places that a client asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted {
-    /// A free side of the session with this name.
+    /// A free half of the session with this name.
     Named { name: Name, side: Option<transit::Side> },
-    /// The receiver's side of this session.
+    /// The receiver's half of this session.
     Second(Session),
 }
 
 /// The result of one look.
 #[derive(Debug)]
 pub(super) enum Sought {
-    /// A side is the client's.
-    Found(Box<(Session, SidePlaces)>),
+    /// A half is the client's.
+    Found(Box<(Session, HalfPlaces)>),
     /// Look again at this time.
     Later { look_ms: u64 },
     /// A connection of the same client waits: look again when that leaves, and at this time.
@@ -65,15 +65,15 @@ const OVER: Refused = Refused { status: Status::Gone, text: "the session is over
 pub(super) const DAMAGED: Refused =
     Refused { status: Status::InternalError, text: "the session is damaged" };
 
-/// Issues the session that the sender of a TLV pair asks for, and takes its side.
+/// Issues the session that the sender of a TLV pair asks for, and takes its half.
 pub(super) fn issue(
     cx: Cx<'_>,
     client: IpAddr,
-) -> Result<(SessionKey, Session, SidePlaces), Refused> {
+) -> Result<(SessionKey, Session, HalfPlaces), Refused> {
     issuing::may_issue_untold(cx, client).map_err(Refused::from)?;
     let (key, session) = issue_as(cx, client, Naming::KeyAlone)
         .map_err(|error| Refused::from(sessions::not_issued(cx, error)))?;
-    let [first, _] = Side::ALL;
+    let [first, _] = Half::ALL;
     match first.take(cx.env, session.at, NO_SIDE) {
         Ok(places) => Ok((key, session, places)),
         Err(error) => Err(refused(error)),
@@ -146,9 +146,9 @@ fn later(cx: Cx<'_>, ms: u64) -> Sought {
     Sought::Later { look_ms: cx.now_ms.saturating_add(ms) }
 }
 
-/// Takes the receiver's side of a TLV pair. Its sender must be there.
+/// Takes the receiver's half of a TLV pair. Its sender must be there.
 fn take_second(env: &Env, session: Session) -> Result<Sought, Refusal> {
-    let [first, second] = Side::ALL;
+    let [first, second] = Half::ALL;
     if first.holder(env, session.at)? == Some(State::Empty) {
         return Ok(Sought::Refused(OVER));
     }
@@ -166,14 +166,14 @@ fn refused(error: TakeError) -> Refused {
     }
 }
 
-/// Takes a free side of `session`, unless a connection of the same client has the other.
+/// Takes a free half of `session`, unless a connection of the same client has the other.
 fn take_free(cx: Cx<'_>, session: Session, mark: AddressTag) -> Result<Sought, Refusal> {
     let (env, at) = (cx.env, session.at);
     let (mut free, mut has_own) = (None, false);
-    for side in Side::ALL {
-        match side.holder(env, at)? {
-            Some(State::Empty) => free = free.or(Some(side)),
-            Some(State::Held) => match side.mark(env, at)? {
+    for half in Half::ALL {
+        match half.holder(env, at)? {
+            Some(State::Empty) => free = free.or(Some(half)),
+            Some(State::Held) => match half.mark(env, at)? {
                 None => return Ok(later(cx, SOON_MS)),
                 Some(holder) => has_own |= holder == mark && mark != NO_SIDE,
             },
@@ -185,7 +185,7 @@ fn take_free(cx: Cx<'_>, session: Session, mark: AddressTag) -> Result<Sought, R
         return Ok(if has_own { Sought::Redundant } else { Sought::Refused(TAKEN) });
     };
     if has_own {
-        Side::ALL.into_iter().try_for_each(|side| side.register_waiter(env, at))?;
+        Half::ALL.into_iter().try_for_each(|half| half.register_waiter(env, at))?;
         let look_ms = cx.now_ms.saturating_add(SPARE_LOOK_MS);
         return Ok(Sought::Spare { session: at, look_ms });
     }

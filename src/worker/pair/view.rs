@@ -18,7 +18,7 @@ impl Pair {
         }
     }
 
-    /// Whether it holds a side.
+    /// Whether it holds a half of its pair.
     pub(in crate::worker) fn is_transfer(&self) -> bool {
         matches!(self.stage, Stage::Party { .. })
     }

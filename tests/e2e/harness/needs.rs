@@ -6,8 +6,17 @@ use std::io::Write;
 use std::thread;
 
 /// The names of all needs, as `REQUIRE` has them.
-const NEEDS: [&str; 8] =
-    ["root", "namespaces", "mounts", "ipv6", "cgroups", "pipe-limit", "faketime", "python"];
+const NEEDS: [&str; 9] = [
+    "root",
+    "namespaces",
+    "mounts",
+    "ipv6",
+    "cgroups",
+    "pipe-limit",
+    "faketime",
+    "python",
+    "wormhole",
+];
 
 /// Returns whether `need` is met; if it is not, notes that this test, or a part of it, is skipped.
 #[track_caller]

@@ -282,6 +282,25 @@ impl Raw {
         self.pending.drain(..n).collect()
     }
 
+    /// Reads to the end of the stream: its bytes, and how it ended.
+    #[track_caller]
+    pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, Ending) {
+        let ending = loop {
+            match self.fill() {
+                Ok(0) => break Ending::Complete,
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => break Ending::Truncated,
+                Err(e)
+                    if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+                {
+                    break Ending::Reset;
+                }
+                Err(e) => panic!("reading to the end: {e}"),
+            }
+        };
+        (std::mem::take(&mut self.pending), ending)
+    }
+
     /// Panics unless the peer closes, without another byte and without a reset.
     #[track_caller]
     pub(crate) fn expect_close(&mut self) {
