@@ -18,9 +18,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, Source};
-use crate::control::ControlRequest;
+use crate::control::{ControlRequest, Line};
 use crate::master::{self, explain};
 use crate::preflight;
+use crate::session::SessionHash;
 
 use asking::{ask, asked, status};
 
@@ -28,10 +29,14 @@ use asking::{ask, asked, status};
 /// built-in configuration then.
 const PACKAGED: &str = "/etc/idontstore/idontstore.toml";
 
+/// The command that a link to the program may be named after.
+const RELAY: &str = "relay";
+
 /// Commands to try first, at the end of the help.
 const EXAMPLES: &str = "\
 Examples:
   idontstore                     serve this machine only; `curl 127.0.0.1:8080` prints how to use it
+  idontstore relay :9021         the same at this address; so does a link named `relay`: ./relay :9021
   idontstore -p 8080             serve everyone who reaches this machine, over plain HTTP
   idontstore -c my.toml          serve as my.toml says: HTTPS, limits, logs
   idontstore -t -c my.toml       test my.toml
@@ -89,8 +94,19 @@ struct Args {
 enum Command {
     /// Run in the foreground (the default)
     Run,
+    /// Run in the foreground, and listen on ADDRESS alone: `relay :9021`. A link named `relay` needs no command
+    Relay {
+        #[arg(value_name = "ADDRESS", value_parser = address)]
+        address: String,
+    },
     /// Print the status of the running relay, read from its admin listener
     Status,
+    /// End a session of the running relay over its control socket; SESSION is its hash, as the status and the access log
+    /// show it
+    End {
+        #[arg(value_name = "SESSION", value_parser = session_hash)]
+        session: SessionHash,
+    },
 }
 
 /// The exit codes: the one table of them.
@@ -114,17 +130,34 @@ pub fn command() -> clap::Command {
 
 /// Does what the command line asks for. `run` runs the relay, and returns when it has stopped.
 pub fn main(run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>) -> ExitCode {
-    let exit = match Args::try_parse() {
+    let exit = match Args::try_parse_from(called_as(std::env::args_os())) {
         Ok(args) => args.dispatch(run, std::env::vars_os(), (&mut io::stdout(), &mut io::stderr())),
         Err(refusal) => usage(&advised(refusal)),
     };
     ExitCode::from(exit as u8)
 }
 
+/// The arguments, with the command that the program's own name stands for.
+fn called_as(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut arguments = arguments.into_iter().peekable();
+    let program = arguments.next();
+    let name = program.as_deref().map(Path::new).and_then(Path::file_name);
+    let is_relay = name.is_some_and(|name| name == RELAY);
+    // `relay relay :9021` says it twice, and `relay -h` asks for the help of the command.
+    let is_said = arguments.peek().is_some_and(|first| first == RELAY);
+    let command = (is_relay && !is_said).then(|| OsString::from(RELAY));
+    program.into_iter().chain(command).chain(arguments)
+}
+
 /// An address of `--listen`.
 fn address(text: &str) -> Result<String, &'static str> {
     let why = "an IP address and a port are needed, such as 127.0.0.1:8080 or [::1]:8080, or :8080 for all addresses";
     if config::is_address(text) { Ok(text.to_owned()) } else { Err(why) }
+}
+
+/// A session's hash.
+fn session_hash(text: &str) -> Result<SessionHash, &'static str> {
+    SessionHash::parse(text.as_bytes()).ok_or("12 hexadecimal digits in small letters are needed")
 }
 
 /// Adds the meant option to a refusal, if a word stands alone that needs one before it.
@@ -174,20 +207,27 @@ impl Args {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         (out, err): (&mut impl Write, &mut impl Write),
     ) -> Exit {
-        let is_status = matches!(self.command, Some(Command::Status));
-        if is_status && (self.port.is_some() || !self.listen.is_empty()) {
+        let asks = match self.command {
+            Some(Command::Status) => Some("status"),
+            Some(Command::End { .. }) => Some("end"),
+            Some(Command::Run | Command::Relay { .. }) | None => None,
+        };
+        if let Some(command) = asks
+            && (self.port.is_some() || !self.listen.is_empty())
+        {
             let _ = writeln!(
                 err,
-                "idontstore: `status` asks a running relay: it takes neither --listen nor -p"
+                "idontstore: `{command}` asks a running relay: it takes neither --listen nor -p"
             );
             return Exit::Usage;
         }
-        if is_status || self.signal.is_some() {
+        if asks.is_some() || self.signal.is_some() {
             let (source, hint) = asked(self.config, Path::new(PACKAGED));
             let source = source.with_environment(environment);
-            let exit = match self.signal {
-                Some(request) => ask(source, request, out, err),
-                None => status(&source, out, err),
+            let exit = match (self.signal, self.command) {
+                (Some(request), _) => ask(source, Line::Program(request), out, err),
+                (None, Some(Command::End { session })) => ask(source, Line::End(session), out, err),
+                (None, _) => status(&source, out, err),
             };
             if exit != Exit::Success
                 && let Some(hint) = hint
@@ -197,7 +237,11 @@ impl Args {
             return exit;
         }
         let port = self.port.map(|port| format!(":{port}"));
-        let addresses = self.listen.iter().cloned().chain(port).collect();
+        let own = match &self.command {
+            Some(Command::Relay { address }) => Some(address.clone()),
+            _ => None,
+        };
+        let addresses = self.listen.iter().cloned().chain(port).chain(own).collect();
         let source = self.config.clone().map_or_else(Source::embedded, Source::file);
         let source = source.with_environment(environment).listening_on(addresses);
         if let Some(previous_program) = self.runs().then(master::previous_program).flatten() {

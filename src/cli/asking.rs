@@ -3,7 +3,7 @@
 use super::{Exit, answer, complain};
 use crate::admin;
 use crate::config::Source;
-use crate::control::{self, ControlRequest};
+use crate::control::{self, Line};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -47,12 +47,7 @@ pub(super) fn status(source: &Source, out: &mut impl Write, err: &mut impl Write
     }
 }
 
-pub(super) fn ask(
-    source: Source,
-    request: ControlRequest,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> Exit {
+pub(super) fn ask(source: Source, line: Line, out: &mut impl Write, err: &mut impl Write) -> Exit {
     let path = match source.control_socket() {
         Ok(Some(path)) => path,
         Ok(None) => return complain(err, &AskError::NoSocket(source), Exit::Config),
@@ -60,7 +55,7 @@ pub(super) fn ask(
     };
     // A reader that does not take the notes gets the answer anyway.
     let print = |note: &str| _ = answer(out, &format!("{note}\n"));
-    match control::ask(&path, request, print) {
+    match control::ask(&path, line, print) {
         Ok(Ok(text)) => answer(out, &format!("{text}\n")),
         Ok(Err(why)) => complain(err, &AskError::Refused(why), Exit::Failure),
         Err(source) => complain(err, &AskError::NoAnswer { path, source }, Exit::Failure),

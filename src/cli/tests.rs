@@ -245,3 +245,29 @@ fn mistakes_are_usage_errors_and_questions_are_not() {
     }
     assert_eq!(refused(&["-v"]).to_string(), format!("idontstore {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn relay_listens_at_one_address_and_a_link_of_that_name_needs_no_command() {
+    let called = |words: &[&str]| {
+        let words = called_as(words.iter().map(OsString::from));
+        words.map(|it| it.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    for words in [["./relay", ":9021"], ["/usr/local/bin/relay", ":9021"]] {
+        assert_eq!(called(&words), [words[0], "relay", ":9021"]);
+    }
+    assert_eq!(called(&["relay"]), ["relay", "relay"]);
+    assert_eq!(called(&["relay", "-c", "a"]), ["relay", "relay", "-c", "a"]);
+    assert_eq!(called(&["relay", "relay", ":1"]), ["relay", "relay", ":1"]);
+    for words in [&["idontstore", ":9021"][..], &["idontstore", "relay", ":9021"], &["relays"], &[]]
+    {
+        assert_eq!(called(words), words);
+    }
+    let (exit, ran, ..) = cli(&["relay", "127.0.0.1:9021"]);
+    let listeners = ran.unwrap().listeners;
+    assert_eq!((exit, listeners.len()), (Exit::Success, 1));
+    assert_eq!(listeners[0].address.to_string(), "127.0.0.1:9021");
+    assert_eq!(listeners[0].protocols, config::embedded().listeners[0].protocols);
+    for wrong in [&["relay"][..], &["relay", "9021"], &["relay", "localhost:9021"]] {
+        assert!(matches!(refused(wrong).exit_code(), 2), "{wrong:?}");
+    }
+}

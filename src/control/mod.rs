@@ -1,6 +1,6 @@
 //! The control socket: how an operator's command reaches the running master, and what both say.
 //!
-//! A connection carries one request, a line of one word. The master answers by lines whose first word says
+//! A connection carries one request: a line of one word, or `end SESSION` with a session's hash. The master answers by lines whose first word says
 //! what they are:
 //!
 //! | line | when |
@@ -19,8 +19,10 @@ mod server;
 
 pub use server::{Server, ServerState};
 
+use crate::session::SessionHash;
 use crate::sys::operator::{self, ListenAddress};
 use socket2::Socket;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -67,16 +69,47 @@ impl ControlRequest {
         }
     }
 
-    fn parse(line: &[u8]) -> Option<Self> {
-        let all = [Self::Reload, Self::Reopen, Self::Upgrade, Self::Stop, Self::Quit];
-        all.into_iter().find(|request| request.as_str().as_bytes() == line)
-    }
-
     /// Whether the answer may take long.
     fn takes_long(self) -> bool {
         match self {
             Self::Reload | Self::Upgrade => true,
             Self::Reopen | Self::Stop | Self::Quit => false,
+        }
+    }
+}
+
+/// A line of an asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A request about the program.
+    Program(ControlRequest),
+    /// End this session.
+    End(SessionHash),
+}
+
+/// The first word of a line that ends a session.
+const END: &str = "end ";
+
+impl Line {
+    fn parse(line: &[u8]) -> Option<Self> {
+        if let Some(hash) = line.strip_prefix(END.as_bytes()) {
+            return SessionHash::parse(hash).map(Self::End);
+        }
+        let all = <ControlRequest as clap::ValueEnum>::value_variants();
+        let found = all.iter().find(|request| request.as_str().as_bytes() == line);
+        found.copied().map(Self::Program)
+    }
+
+    fn takes_long(self) -> bool {
+        matches!(self, Self::Program(request) if request.takes_long())
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(request) => f.write_str(request.as_str()),
+            Self::End(hash) => write!(f, "{END}{hash}"),
         }
     }
 }
@@ -94,8 +127,8 @@ fn write_reply(answer: &Reply) -> String {
 
 /// Asks the master that listens at `path`, and waits for its answer. Once the master has heard the request, that may
 /// take any time. Notes that come before the answer go to `note`.
-pub fn ask(path: &Path, request: ControlRequest, note: impl FnMut(&str)) -> io::Result<Reply> {
-    ask_within(PATIENCE, path, request, note).map_err(|error| match error.kind() {
+pub fn ask(path: &Path, line: Line, note: impl FnMut(&str)) -> io::Result<Reply> {
+    ask_within(PATIENCE, path, line, note).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
         _ => error,
     })
@@ -104,11 +137,11 @@ pub fn ask(path: &Path, request: ControlRequest, note: impl FnMut(&str)) -> io::
 fn ask_within(
     patience: Duration,
     path: &Path,
-    request: ControlRequest,
+    line: Line,
     note: impl FnMut(&str),
 ) -> io::Result<Reply> {
     let mut socket = operator::connect(&ListenAddress::Unix(path.to_owned()), patience)?;
-    let asked = socket.write_all(format!("{}\n", request.as_str()).as_bytes());
+    let asked = socket.write_all(format!("{line}\n").as_bytes());
     // Listens even if sending failed: the answer may have come before the request was read whole.
     listen(&socket, note).or_else(|error| asked.and(Err(error)))
 }
@@ -176,15 +209,15 @@ mod tests {
             let (answered, notes) = asked(&format!("heard\nnote one\nnote two 2\n{written}"));
             assert_eq!((answered.unwrap(), notes), (answer, vec!["one".into(), "two 2".into()]));
         }
-        for request in [
-            ControlRequest::Reload,
-            ControlRequest::Reopen,
-            ControlRequest::Stop,
-            ControlRequest::Quit,
-        ] {
-            assert_eq!(ControlRequest::parse(request.as_str().as_bytes()), Some(request));
+        let all = <ControlRequest as clap::ValueEnum>::value_variants();
+        let end = Line::End(SessionHash::new(&[1; 32], &[2; 32]));
+        for line in all.iter().copied().map(Line::Program).chain([end]) {
+            assert!(line.to_string().len() < LINE_BYTES_MAX);
+            assert_eq!(Line::parse(line.to_string().as_bytes()), Some(line));
         }
-        assert_eq!(ControlRequest::parse(b"reload "), None);
+        for wrong in ["reload ", "end", "end ", "end 0123456789aB", "end 0123456789ab "] {
+            assert_eq!(Line::parse(wrong.as_bytes()), None, "{wrong:?}");
+        }
     }
 
     #[test]
@@ -201,11 +234,11 @@ mod tests {
         let path = directory.path().join("control");
         let listener = UnixListener::bind(&path).unwrap();
         let patience = Duration::from_millis(50);
-        let deaf = ask_within(patience, &path, ControlRequest::Stop, |_| ());
+        let deaf = ask_within(patience, &path, Line::Program(ControlRequest::Stop), |_| ());
         assert_eq!(deaf.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         // A master that has heard the request may take longer.
         let (_, slow) = (listener.accept(), thread::spawn(move || answer_late(&listener)));
-        let answer = ask_within(patience, &path, ControlRequest::Stop, |_| ());
+        let answer = ask_within(patience, &path, Line::Program(ControlRequest::Stop), |_| ());
         assert_eq!(answer.unwrap(), Ok("done".to_owned()));
         slow.join().unwrap();
     }

@@ -4,7 +4,7 @@
 //! Invariant: only the user that runs the master, and root, are heard. The number of askers, their lines and their
 //! time are bounded. A listener that cannot accept is left alone for a while.
 
-use super::{ControlRequest, HEARD, LINE_BYTES_MAX, NOTE, REPLY_BYTES_MAX, Reply, write_reply};
+use super::{HEARD, LINE_BYTES_MAX, Line, NOTE, REPLY_BYTES_MAX, Reply, write_reply};
 use crate::sys::operator::{self, ListenAddress};
 use crate::sys::program;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// The requests that have arrived, each with the number of its asker.
-    pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, ControlRequest)> {
+    pub fn requests(&mut self, now_ms: u64) -> Vec<(u64, Line)> {
         self.accept(now_ms);
         let mut waiters = self.askers.len() - self.speakers();
         let mut requests = Vec::new();
@@ -230,7 +230,7 @@ impl Server {
 
 enum Heard {
     Nothing,
-    Request(ControlRequest),
+    Request(Line),
     Nonsense,
     Farewell,
 }
@@ -253,7 +253,7 @@ impl Asker {
         if !is_whole {
             return Heard::Nothing;
         }
-        match ControlRequest::parse(self.line.strip_suffix(b"\n").unwrap_or(&self.line)) {
+        match Line::parse(self.line.strip_suffix(b"\n").unwrap_or(&self.line)) {
             Some(request) => {
                 self.line_ends_ms = None;
                 Heard::Request(request)

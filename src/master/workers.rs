@@ -6,6 +6,7 @@
 
 use super::decision::Command;
 use super::heartbeat::Heartbeat;
+use crate::session::{self, SessionHash};
 use crate::sys::clock;
 use crate::sys::process::{self, Child};
 use crate::sys::waker::wake;
@@ -16,7 +17,7 @@ use crate::worker::{self, Inherited, Resources};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use shm::{Owner, WorkerId};
+use shm::{End, Owner, WorkerId};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -224,6 +225,23 @@ impl Workers {
         let living = self.processes.iter().filter_map(|it| wakers.get(it.record.index()));
         living.for_each(wake);
         self.inherited.segment.permits().sweep(dead);
+    }
+}
+
+impl Workers {
+    /// Ends the session with this hash, and tells its parties. Returns whether there was one.
+    pub(super) fn end_session(&self, session: SessionHash) -> bool {
+        let Inherited { segment, wakers, .. } = self.inherited;
+        let shared = segment.shared();
+        let has_ended = session::end_hashed(segment, session, |slot, owner| {
+            if shared.bell(owner.worker).is_some_and(|bell| bell.ring(slot)) {
+                wakers.get(owner.worker.index()).into_iter().for_each(wake);
+            }
+        });
+        // The master has no record of its own.
+        let first = WorkerId::new(0).and_then(|first| shared.record(first));
+        first.filter(|_| has_ended).into_iter().for_each(|it| Tally::Ended(End::Deleted).count(it));
+        has_ended
     }
 }
 

@@ -4,6 +4,7 @@
 //! leads to its hash, and no hash leads anywhere.
 
 use super::SessionKey;
+use data_encoding::HEXLOWER;
 use std::fmt;
 
 /// Sets these hashes apart from everything else that is made with the same secret.
@@ -24,6 +25,16 @@ impl SessionHash {
         let mut hash = [0; HASH_BYTES];
         hasher.finalize_xof().fill(&mut hash);
         Self(hash)
+    }
+
+    /// Reads a hash as it is written. `None` for anything that no hash looks like.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut hash = [0; HASH_BYTES];
+        if text.len() != 2 * HASH_BYTES {
+            return None;
+        }
+        HEXLOWER.decode_mut(text, &mut hash).ok().map(|_| Self(hash))
     }
 
     /// The hash of the session that `key` is good for.
@@ -50,5 +61,16 @@ mod tests {
         assert_eq!(hash(1, 1).len(), 12);
         assert_ne!(hash(1, 1), hash(1, 2));
         assert_ne!(hash(1, 1), hash(2, 1));
+    }
+
+    #[test]
+    fn a_hash_reads_back_as_it_is_written() {
+        let hash = SessionHash::new(&[1; 32], &[2; 32]);
+        assert_eq!(SessionHash::parse(hash.to_string().as_bytes()), Some(hash));
+        for wrong in
+            ["", "0123456789a", "0123456789abc", "0123456789aB", "0123456789a ", "0123456789ag"]
+        {
+            assert_eq!(SessionHash::parse(wrong.as_bytes()), None, "{wrong:?}");
+        }
     }
 }

@@ -18,8 +18,8 @@ pub use key::{KEY_CHARS, SessionKey, Token};
 pub use nameplate::Nameplate;
 
 use shm::{
-    Account, AddressTag, Found, Name, NameError, Named, Owner, Past, Quotas, Segment, SessionRef,
-    Shared, Terms,
+    Account, AddressTag, End, Found, Life, Name, NameError, Named, Owner, Past, Quotas, Segment,
+    SessionRef, Shared, SlotView, Terms,
 };
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -269,6 +269,16 @@ pub fn find_past(shared: &Shared<'_>, key: &SessionKey, now_ms: u64) -> Option<P
     let past = found?;
     let is_exchange = Kind::from_word(past.kind) == Some(Kind::Exchange);
     (matches && is_exchange && past.expires_ms > now_ms).then_some(past)
+}
+
+/// Ends the living session with this `hash`, as its owner does by `DELETE`, and calls `ring` with its slot and the owner of
+/// each held place. Returns whether there was one. It looks at all slots.
+pub fn end_hashed(segment: &Segment, hash: SessionHash, mut ring: impl FnMut(u32, Owner)) -> bool {
+    let (shared, secret) = (segment.shared(), segment.secret());
+    let is_it =
+        |slot: &SlotView| slot.life == Life::Live && SessionHash::new(&secret, &slot.key) == hash;
+    let Some(found) = shared.slots().find(is_it) else { return false };
+    shared.end(found.session, End::Deleted, |owner| ring(found.session.slot, owner))
 }
 
 impl Session {

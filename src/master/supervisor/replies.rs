@@ -4,15 +4,26 @@ use super::super::decision::{Asker, Event, Outcome};
 use super::super::explain;
 use super::super::reopen_logs::{self, Reopened};
 use super::{STOPPERS_MAX, Supervisor};
-use crate::control::{self, ControlRequest};
+use crate::control::{self, ControlRequest, Line};
 use crate::sys::clock;
 
 impl Supervisor {
     pub(super) fn hear_requests(&mut self) {
         let Some(control) = &mut self.outside.control else { return };
-        for (number, request) in control.requests(clock::monotonic_ms()) {
-            tracing::info!(request = request.as_str(), "received a control request");
+        for (number, line) in control.requests(clock::monotonic_ms()) {
+            tracing::info!(request = %line, "received a control request");
             let asker = Some(number);
+            let request = match line {
+                Line::Program(request) => request,
+                Line::End(session) => {
+                    let answer = match self.workers.end_session(session) {
+                        true => Ok(format!("ended session {session}")),
+                        false => Err(format!("no living session is {session}")),
+                    };
+                    self.tell(number, &answer);
+                    continue;
+                }
+            };
             self.decide(match request {
                 ControlRequest::Reopen => {
                     let answer = self.reopen();

@@ -279,9 +279,8 @@ impl PairEnd {
         }
         Ok(match env.shared().life(self.session())? {
             Some(Life::Ended(End::Left)) => Some(SenderOutcome::ReceiverLeft),
-            _ if is_any(State::Gone) => Some(SenderOutcome::ReceiverLeft),
-            Some(Life::Live) => None,
             Some(Life::Ended(end)) => Some(SenderOutcome::Ended(end)),
+            Some(Life::Live) => is_any(State::Gone).then_some(SenderOutcome::ReceiverLeft),
             _ => Some(SenderOutcome::Ended(End::Expired)),
         })
     }

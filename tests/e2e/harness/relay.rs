@@ -218,6 +218,13 @@ impl Relay {
         command
     }
 
+    /// What the operator hears who ends the session with this hash.
+    pub(crate) fn end_session(&self, hash: &str) -> std::process::Output {
+        let mut command = Command::new(BINARY);
+        command.arg("-c").arg(self.config_path()).args(["end", hash]).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
     /// Reloads with another configuration, and waits until all its workers serve and the old ones drain.
     #[track_caller]
     pub(crate) fn reload(&self, workers: usize, lines: &[&str]) {

@@ -3,6 +3,7 @@
 //! Not run again over HTTPS: clients never see any of it.
 
 use std::fs;
+use std::io::{BufRead, Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
@@ -221,4 +222,27 @@ fn what_cannot_start_does_not_pass_the_test_either() {
     fs::write(path("test.toml"), &any).unwrap();
     let tried = run_to_its_end("ulimit -n 1024;", path("test.toml").to_str().unwrap(), &["-t"]);
     expect_code(&tried, 0);
+}
+
+#[test]
+fn a_link_named_relay_takes_an_address_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join("relay");
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
+    // Port 0: the kernel chooses.
+    let mut relay = Command::new(&link);
+    let relay = relay.arg(":0").stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut relay = relay.stderr(Stdio::null()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(relay.stdout.take().unwrap()).lines();
+    let line = said.next().unwrap().unwrap();
+    let port: u16 = line.rsplit(':').next().unwrap().parse().unwrap();
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&[1, 0, 0, 0, 0]).unwrap();
+    let mut first = [0];
+    client.read_exact(&mut first).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(relay.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(relay.wait().unwrap().success());
+    assert_eq!(first, [0x81], "a code");
 }

@@ -2,7 +2,7 @@
 //!
 //! Not run again over HTTPS: clients never see any of it.
 
-use crate::harness::{BINARY, PATIENCE, Relay, eventually, needs_root};
+use crate::harness::{ADMIN, BINARY, PATIENCE, Relay, eventually, needs_root};
 use crate::processes::reload::{Ended, exchange, expect_failure, text};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -51,6 +51,25 @@ fn a_relay_is_stopped_whatever_its_file_has_come_to_be() {
     let output = relay.request("stop").output().unwrap();
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "stopping\nstopped\n"));
     assert_eq!(relay.wait(), 0);
+}
+
+#[test]
+fn a_session_of_any_kind_is_ended_by_its_hash() {
+    let relay = Relay::with(2, &[ADMIN]);
+    let session = relay.session();
+    let (mut receiver, mut sender) = (relay.connect(), relay.connect());
+    receiver.get(&session.path);
+    sender.request("PUT", &session.path, &[("Content-Length", "1000")]).send(b"some");
+    assert_eq!(receiver.read_head().status, 200);
+    let hash = relay.status()["transfers"]["shown"][0]["session"].as_str().unwrap().to_owned();
+    let output = relay.end_session(&hash);
+    assert_eq!((output.status.code(), text(&output)), (Some(0), format!("ended session {hash}\n")));
+    let answer = sender.read_response().expect_error(410);
+    assert!(answer.text().contains("the session was deleted"), "{}", answer.text());
+    assert!(receiver.is_gone_within(PATIENCE));
+    expect_failure(&relay.end_session(&hash), 1, &["no living session is", &hash]);
+    let output = Command::new(BINARY).args(["end", "nonsense"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 /// A client that speaks the protocol by hand.

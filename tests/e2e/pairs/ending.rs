@@ -149,6 +149,30 @@ fn a_stop_sends_those_away_who_wait_and_cuts_those_who_do_not_end() {
     assert_eq!(relay.wait(), 0);
 }
 
+#[over_http("the control socket does not depend on TLS")]
+fn the_operator_ends_a_pair_by_the_hash_of_its_session() {
+    let log = AccessLog::combined();
+    let keys = log.keys();
+    let relay = Relay::with(2, &[ADMIN, &keys[0], &keys[1]]);
+    let [mut one, mut other] = pair(&relay);
+    let hash = relay.status()["transfers"]["shown"][0]["session"].as_str().unwrap().to_owned();
+    for wrong in ["0123456789ab", "nonsense", "0123456789AB"] {
+        assert!(!relay.end_session(wrong).status.success(), "{wrong}");
+    }
+    passes(&mut one, &mut other, b"unharmed");
+    let ended = relay.end_session(&hash);
+    assert!(ended.status.success(), "{ended:?}");
+    is_cut(&mut one);
+    is_cut(&mut other);
+    for entry in log.entries(2) {
+        assert_eq!(entry.end.as_deref(), Some("session_ended"));
+        assert_eq!(entry.session.as_deref(), Some(&*hash));
+    }
+    assert!(!relay.end_session(&hash).status.success(), "it is over");
+    let counted = "sessions_ended_total{cause=\"deleted\"}";
+    assert_eq!(relay.metrics().value(counted), 1);
+}
+
 #[over_http("logs do not depend on TLS")]
 fn each_party_has_a_line_in_the_access_log() {
     let log = AccessLog::json();

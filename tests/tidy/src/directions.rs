@@ -19,7 +19,7 @@ pub const MAY_USE: &[(&str, &str)] = &[
     ("sys", ""),
     ("session", "sys"),
     ("tls", "sys"),
-    ("control", "sys"),
+    ("control", "session sys"),
     ("sandbox", "sys"),
     ("stream", "sys tls"),
     ("config", "session sys tls"),
@@ -37,7 +37,7 @@ pub const MAY_USE: &[(&str, &str)] = &[
     ),
     ("master", "config control diagnostics sandbox session sys tally tls worker"),
     ("preflight", "config master sandbox sys"),
-    ("cli", "admin config control master preflight sys"),
+    ("cli", "admin config control master preflight session sys"),
 ];
 
 /// Every room may use these as well: pure code without a socket, a file or a clock.
