@@ -1,7 +1,7 @@
 //! The control socket: how an operator's command reaches the running master, and what both say.
 //!
-//! A connection carries one request: a line of one word, or `end SESSION` with a session's hash. The master answers by lines whose first word says
-//! what they are:
+//! A connection carries one request: a line of one word, or `end SESSION` with a session's hash. The master answers by
+//! lines whose first word says what they are:
 //!
 //! | line | when |
 //! |---|---|
