@@ -249,7 +249,10 @@ impl Lane {
             }
             // Cleared before the next holder can come and write its own.
             match role {
-                Role::Receiver => self.receiver.want.clear(),
+                Role::Receiver => {
+                    self.receiver.want.clear();
+                    self.receiver_guest.store(0, Ordering::SeqCst);
+                }
                 Role::Sender => self.sender.skips.store(0, PlainOrdering::Relaxed),
             }
             let (place, left) = match word.peer(role) {

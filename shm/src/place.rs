@@ -147,7 +147,8 @@ impl LaneWord {
     }
 
     /// Whether both places are free and no attempt is left to clean up.
-    pub(crate) fn is_vacant(self) -> bool {
+    #[must_use]
+    pub fn is_vacant(self) -> bool {
         let vacant = |place: Place| matches!(place.state, State::Empty | State::Closed);
         !self.begun && vacant(self.sender) && vacant(self.receiver)
     }

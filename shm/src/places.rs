@@ -102,11 +102,8 @@ impl<'a> Shared<'a> {
         // The process that ends a session looks at the places after it set the life. We look at the life after we
         // took the place. So at least one of the two sees the other.
         let tag = Tag::new(at, word.attempt);
-        // A rival asked the last holder to give way, not this one, and the guest was the last holder.
+        // A rival asked the last holder to give way, not this one.
         lane.rival(role).swap(0, Ordering::SeqCst);
-        if role == Role::Receiver && lane.receiver_guest.load(Ordering::Relaxed) != 0 {
-            lane.receiver_guest.store(0, Ordering::SeqCst);
-        }
         if self.life(session) != Ok(Some(Life::Live)) {
             // A sender may have begun with us meanwhile, and be gone already.
             self.depart(at, role, owner, State::Gone, |_| self.pool.give_back_all(tag))?;

@@ -56,3 +56,25 @@ fn nothing_is_seen_of_a_session_that_is_over_nor_of_the_next() {
     let nowhere = LaneRef { session: shm::SessionRef { slot: 7, issue_number: 0 }, ..at };
     assert!(shared.places(nowhere).is_err());
 }
+
+#[test]
+fn a_receiver_that_comes_is_not_taken_for_the_one_before_it() {
+    let segment = Segment::create(&GEOMETRY).unwrap();
+    let shared = segment.shared();
+    let at = issue(shared);
+    let mark = shm::AddressTag::of(7);
+    let is_marked = || shared.receiver_guest(at).unwrap() == Some(mark);
+    // One leaves, one dies.
+    for dies in [false, true] {
+        let mut receiver = shared.take_receiver(at, owner(1), false).unwrap();
+        assert!(!is_marked());
+        receiver.attach(shared).unwrap().record_guest(Some(mark));
+        assert!(is_marked());
+        if dies {
+            shared.sweep(owner(1).worker, |_, _| ());
+        } else {
+            shared.leave_receiver(receiver).unwrap();
+        }
+        assert_eq!(shared.receiver_guest(at).unwrap(), None);
+    }
+}

@@ -225,6 +225,11 @@ impl Workers {
         let living = self.processes.iter().filter_map(|it| wakers.get(it.record.index()));
         living.for_each(wake);
         self.inherited.segment.permits().sweep(dead);
+        let ended = session::end_abandoned(&self.inherited.segment);
+        let first = self.first_record();
+        (0..ended)
+            .zip(first.into_iter().cycle())
+            .for_each(|(_, it)| Tally::Ended(End::Left).count(it));
     }
 }
 
@@ -238,10 +243,14 @@ impl Workers {
                 wakers.get(owner.worker.index()).into_iter().for_each(wake);
             }
         });
-        // The master has no record of its own.
-        let first = WorkerId::new(0).and_then(|first| shared.record(first));
+        let first = self.first_record();
         first.filter(|_| has_ended).into_iter().for_each(|it| Tally::Ended(End::Deleted).count(it));
         has_ended
+    }
+
+    /// Where the master counts, which has no record of its own.
+    fn first_record(&self) -> Option<&'static shm::WorkerRecord> {
+        WorkerId::new(0).and_then(|first| self.inherited.segment.shared().record(first))
     }
 }
 

@@ -281,6 +281,20 @@ pub fn end_hashed(segment: &Segment, hash: SessionHash, mut ring: impl FnMut(u32
     shared.end(found.session, End::Deleted, |owner| ring(found.session.slot, owner))
 }
 
+/// Ends the pairs whose last party was a dead worker's, and counts them. A pair that is being issued at this very moment
+/// may end as well: its issuer comes again.
+pub fn end_abandoned(segment: &Segment) -> usize {
+    let shared = segment.shared();
+    let is_vacant = |slot: &SlotView| {
+        slot.lanes.iter().all(|lane| lane.is_some_and(|lane| lane.word.is_vacant()))
+    };
+    let is_it = |slot: &SlotView| {
+        slot.life == Life::Live && Kind::from_word(slot.kind) == Some(Kind::Pair) && is_vacant(slot)
+    };
+    let abandoned = shared.slots().filter(is_it);
+    abandoned.filter(|slot| shared.end(slot.session, End::Left, |_| {})).count()
+}
+
 impl Session {
     /// The session's short hash.
     #[must_use]

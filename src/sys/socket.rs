@@ -124,6 +124,10 @@ impl Socket {
         bytes_max: usize,
         mut read: impl FnMut(&mut TcpStream) -> io::Result<usize>,
     ) -> RecvOutcome {
+        // Without this a caller that reads until nothing comes would never see an end of it.
+        if self.broken {
+            return RecvOutcome::Broken;
+        }
         if !self.readable && !self.fin_seen {
             return RecvOutcome::WouldBlock;
         }

@@ -22,12 +22,17 @@ pub(super) enum TurnedAway {
 }
 
 impl TurnedAway {
-    /// The answer to its client.
-    pub(super) fn answer(self, info: &RequestInfo) -> Answer {
-        let (status, text) = match self {
+    /// The reason in words.
+    pub(super) fn why(self) -> (Status, &'static str) {
+        match self {
             Self::Full => (Status::Unavailable, "too many connections"),
             Self::TooMany => (Status::TooManyRequests, "too many connections from this address"),
-        };
+        }
+    }
+
+    /// The answer to its client.
+    pub(super) fn answer(self, info: &RequestInfo) -> Answer {
+        let (status, text) = self.why();
         Answer::error(status, text, info)
     }
 }

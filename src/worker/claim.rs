@@ -9,7 +9,7 @@ mod retry;
 
 use super::action::PlaceRequest;
 use crate::relay::{Cx, Env, ReceiveRequest, Receiving, Sending};
-use retry::Retry;
+pub(super) use retry::Retry;
 use shm::{AddressTag, LaneRef, Role, TakeError};
 
 /// The number of times that a holder is asked: a holder that has just come may have missed the first request.

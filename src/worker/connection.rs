@@ -23,6 +23,7 @@ use crate::access::LogEntry;
 use crate::api::{Answer, RequestInfo};
 use crate::config::Protocols;
 use crate::http::Status;
+use crate::pair::Dialect;
 use crate::relay::{Cx, Env, Io, Outbox, Turn};
 use crate::stream::Stream;
 use crate::tls::Acceptor;
@@ -126,11 +127,21 @@ impl Connection {
     }
 
     /// A connection that is only told why it is not served.
-    pub(super) fn turned_away(cx: Cx<'_>, stream: Stream, remote: Remote, why: TurnedAway) -> Self {
-        let mut connection = Self::begin(cx, stream, remote);
-        let info = connection.no_request(cx.env);
-        connection.turn_away(cx, info, None, why);
+    pub(super) fn turned_away(cx: Cx<'_>, opening: Opening, why: TurnedAway) -> Self {
+        let mut connection = Self::begin(cx, opening.stream, opening.remote);
+        connection.protocols = opening.protocols;
+        connection.turn_away_early(cx, why);
         connection
+    }
+
+    /// Turns away a client that has not said yet what it speaks: by HTTP, where the listener takes that.
+    fn turn_away_early(&mut self, cx: Cx<'_>, why: TurnedAway) {
+        if self.protocols.http {
+            let info = self.no_request(cx.env);
+            self.turn_away(cx, info, None, why);
+        } else {
+            self.turn_pair_away(cx, Dialect::Transit, why);
+        }
     }
 
     fn begin(cx: Cx<'_>, stream: Stream, remote: Remote) -> Self {

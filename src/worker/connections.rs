@@ -122,15 +122,14 @@ impl Connections {
             return admission.iter_mut().for_each(|admission| admission.give_back(cx.env));
         }
         let fd = stream.as_raw_fd();
+        let preamble = match proxy_protocol {
+            true => Preamble::ProxyLine(acceptor),
+            false => Preamble::None,
+        };
+        let opening = Opening { stream, remote, protocols, preamble };
         let connection = match admission {
-            Ok(admission) => {
-                let preamble = match proxy_protocol {
-                    true => Preamble::ProxyLine(acceptor),
-                    false => Preamble::None,
-                };
-                Connection::new(cx, Opening { stream, remote, protocols, preamble }, admission)
-            }
-            Err(why) => Connection::turned_away(cx, stream, remote, why),
+            Ok(admission) => Connection::new(cx, opening, admission),
+            Err(why) => Connection::turned_away(cx, opening, why),
         };
         self.insert(cx, connection, fd);
     }

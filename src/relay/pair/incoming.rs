@@ -21,6 +21,8 @@ pub(super) struct Incoming {
     end: ReceiverEnd,
     download: Download,
     stall: Stall,
+    /// Bytes that the client's TCP had acknowledged when it was asked last.
+    acked: u64,
     /// The client's socket took nothing more.
     is_blocked: bool,
     phase: Phase,
@@ -44,6 +46,7 @@ impl Incoming {
             end,
             download: Download::new(Encoder::bare(), true, cx.now_ms),
             stall: Stall::new(0, cx.now_ms),
+            acked: 0,
             is_blocked: false,
             phase: Phase::Body { is_idle: true },
         }
@@ -65,6 +68,18 @@ impl Incoming {
         self.download.taken()
     }
 
+    /// Grows with each byte that the client's socket takes, and with each that its TCP acknowledges.
+    pub(super) fn position(&self) -> u64 {
+        self.download.taken().saturating_add(self.acked)
+    }
+
+    /// Stores both counts. Returns what is not acknowledged.
+    fn store(&mut self, env: &Env, stream: &Stream) -> Result<u64, Refusal> {
+        let unacknowledged = self.download.store(env, &mut self.end, stream)?;
+        self.acked = self.acked.max(self.download.taken().saturating_sub(unacknowledged));
+        Ok(unacknowledged)
+    }
+
     /// The two are paired.
     pub(super) fn begin(&mut self, cx: Cx<'_>, is_encrypted: bool) -> Result<(), Refusal> {
         self.download = Download::new(Encoder::bare(), !is_encrypted, cx.now_ms);
@@ -80,6 +95,7 @@ impl Incoming {
         match &self.phase {
             Phase::Settled => return Ok(Step::Wait { look_ms: u64::MAX }),
             Phase::Ack(_) => return self.await_ack(cx, io.stream),
+            Phase::Body { .. } if io.stream.is_broken() => return self.await_nothing(cx, io),
             Phase::Body { .. } => {}
         }
         let step = self.write_body(cx, io)?;
@@ -90,6 +106,33 @@ impl Incoming {
             }
             (step, _) => step,
         })
+    }
+
+    /// The client is gone, and has sent all that it will send: nothing may be lost that was for it.
+    fn await_nothing(&mut self, cx: Cx<'_>, io: &mut Io<'_>) -> Result<Step, Refusal> {
+        let unacknowledged = self.store(cx.env, io.stream)?;
+        let finish = self.end.attach(cx.env.shared())?.finish();
+        let is_lost = unacknowledged > 0
+            || !io.outbox.is_empty()
+            || self.download.has_piece()
+            || self.download.next_piece(cx.env, &mut self.end, io.outbox)?;
+        match finish {
+            _ if is_lost => Ok(Step::Cut(SenderOutcome::Left)),
+            Finish::Whole(total) if total == self.download.taken() => self.settle(cx),
+            Finish::Open => {
+                let wait = self.end.attach(cx.env.shared())?.wait_for_chunk()?;
+                Ok(if wait { Step::Wait { look_ms: u64::MAX } } else { Step::Again })
+            }
+            _ => Ok(Step::Cut(SenderOutcome::ReceiverLeft)),
+        }
+    }
+
+    /// Everything that the peer sent has arrived.
+    fn settle(&mut self, cx: Cx<'_>) -> Result<Step, Refusal> {
+        self.phase = Phase::Settled;
+        self.end.attach(cx.env.shared())?.settle(Settled::Acked);
+        cx.env.ring_peer(&self.end)?;
+        Ok(Step::Wait { look_ms: u64::MAX })
     }
 
     fn write_body(&mut self, cx: Cx<'_>, io: &mut Io<'_>) -> Result<Step, Refusal> {
@@ -128,11 +171,16 @@ impl Incoming {
         match finish {
             Finish::Whole(total) if total == taken => return self.pass_end(cx, io.stream),
             Finish::Whole(found) => return Err(Refusal::Total { found, passed: taken }),
-            // The peer's side leaves, and the turn that finds it gone cuts the pair.
-            _ => {}
+            Finish::Open => {}
+            // The peer's side has left, or its words are damaged.
+            _ => return Ok(Step::Cut(SenderOutcome::ReceiverLeft)),
         }
-        if let Phase::Body { is_idle } = &mut self.phase {
-            *is_idle = true;
+        if let Phase::Body { is_idle } = &mut self.phase
+            && std::mem::replace(is_idle, true)
+            && self.acked < self.download.taken()
+        {
+            // The kernel still holds some, and its client takes it.
+            self.store(cx.env, io.stream)?;
         }
         let wait = self.end.attach(cx.env.shared())?.wait_for_chunk()?;
         Ok(if wait { Step::Wait { look_ms: u64::MAX } } else { Step::Again })
@@ -150,12 +198,12 @@ impl Incoming {
 
     /// Asks the kernel whether the client's TCP has acknowledged everything.
     fn await_ack(&mut self, cx: Cx<'_>, stream: &mut Stream) -> Result<Step, Refusal> {
-        let unacknowledged = self.download.store(cx.env, &mut self.end, stream)?;
+        let unacknowledged = self.store(cx.env, stream)?;
         if unacknowledged == 0 {
-            self.phase = Phase::Settled;
-            self.end.attach(cx.env.shared())?.settle(Settled::Acked);
-            cx.env.ring_peer(&self.end)?;
-            return Ok(Step::Wait { look_ms: u64::MAX });
+            return self.settle(cx);
+        }
+        if stream.is_broken() {
+            return Ok(Step::Cut(SenderOutcome::Left));
         }
         let Phase::Ack(poll) = &mut self.phase else { return Ok(Step::Again) };
         Ok(match poll.judge(unacknowledged, || stream.is_in_flight(), cx.now_ms) {
@@ -187,7 +235,7 @@ impl Incoming {
     /// Stores what has arrived, and leaves the place.
     pub(super) fn leave(mut self, env: &Env, stream: &Stream) -> Result<(), Refusal> {
         // A count that cannot be stored keeps nobody in the place.
-        let _ = self.download.store(env, &mut self.end, stream);
+        let _ = self.store(env, stream);
         let slot = self.end.lane().session.slot;
         if let Some(peer) = env.shared().leave_receiver(self.end)? {
             env.ring(peer, slot);

@@ -43,6 +43,8 @@ pub struct PairEnd {
     incoming: Incoming,
     pace: Pace,
     is_paired: bool,
+    /// The party does not wait for a peer that is not there.
+    needs_peer: bool,
     next_look_ms: u64,
 }
 
@@ -70,6 +72,13 @@ enum Step {
 impl Half {
     /// Both halves. A session has one party at each.
     pub const ALL: [Self; 2] = [Self(Direction::Forth), Self(Direction::Back)];
+
+    /// The half of the other party.
+    #[must_use]
+    pub fn other(self) -> Self {
+        let [first, second] = Self::ALL;
+        if self == first { second } else { first }
+    }
 
     /// The lane that the party of this half receives in.
     fn receives_in(self, session: SessionRef) -> LaneRef {
@@ -120,17 +129,34 @@ impl Half {
     }
 }
 
+impl HalfPlaces {
+    /// Gives both places back.
+    pub fn leave(self, env: &Env) -> Result<(), Refusal> {
+        let lanes = [self.sender.lane(), self.receiver.lane()];
+        let left = env.shared().leave_sender(self.sender, None);
+        let left = left.and(env.shared().leave_receiver(self.receiver));
+        lanes.into_iter().for_each(|lane| env.ring_waiters(lane));
+        left.map(drop)
+    }
+}
+
 impl PairEnd {
     /// A party that has just taken its places. Its client's address pays for what it sends.
     #[must_use]
-    pub fn new(cx: Cx<'_>, places: HalfPlaces, client: IpAddr) -> Self {
+    pub fn new(cx: Cx<'_>, places: HalfPlaces, client: IpAddr, needs_peer: bool) -> Self {
         let HalfPlaces { sender, receiver } = places;
         let (outgoing, incoming) =
             (Outgoing::new(cx.env, sender, client), Incoming::new(cx, receiver));
-        // If the lanes cannot be read, the first turn finds out.
-        let _ = cx.env.ring_peer(outgoing.end()).and_then(|()| cx.env.ring_peer(incoming.end()));
+        // If the lanes cannot be read, the first turn finds out. A worker may have died that issued the session long ago.
+        let _ = cx
+            .env
+            .shared()
+            .renew(outgoing.end(), cx.now_ms)
+            .and_then(|()| cx.env.ring_peer(outgoing.end()))
+            .and_then(|()| cx.env.ring_peer(incoming.end()));
         let pace = Pace::new(cx.env, 0, cx.now_ms);
-        Self { outgoing, incoming, pace, is_paired: false, next_look_ms: cx.now_ms }
+        let (is_paired, next_look_ms) = (false, cx.now_ms);
+        Self { outgoing, incoming, pace, is_paired, needs_peer, next_look_ms }
     }
 
     /// The session.
@@ -180,6 +206,9 @@ impl PairEnd {
         let [out, back] = self.words(cx.env)?;
         if let Some(outcome) = self.ended(cx.env, [out, back])? {
             return Ok(Met::Over(outcome));
+        }
+        if self.needs_peer && out.receiver.state == State::Empty {
+            return Ok(Met::Over(SenderOutcome::PeerWorkerLost));
         }
         let has_begun = out.begun || self.begin(cx.env, out)?;
         if has_begun && back.begun {
@@ -236,14 +265,17 @@ impl PairEnd {
         if let Some(outcome) = self.ended(cx.env, words)? {
             return Ok(Turn::Over(outcome));
         }
-        let is_done_here = self.outgoing.is_ended() && self.incoming.is_settled();
-        if io.stream.is_broken() && !is_done_here {
+        // A client that has sent its FIN and closed breaks its connection some time later. It wants nothing more, so that
+        // is no cut as long as its peer has nothing for it.
+        if io.stream.is_broken() && !self.outgoing.is_ended() {
             return Ok(Turn::Over(SenderOutcome::Left));
         }
-        let steps = [self.incoming.turn(cx, io)?, self.outgoing.turn(cx, io)?];
-        let mut look_ms = u64::MAX;
-        let mut is_again = false;
-        for step in steps {
+        let (mut look_ms, mut is_again) = (u64::MAX, false);
+        for is_incoming in [true, false] {
+            let step = match is_incoming {
+                true => self.incoming.turn(cx, io)?,
+                false => self.outgoing.turn(cx, io)?,
+            };
             match step {
                 Step::Cut(outcome) => return Ok(Turn::Over(outcome)),
                 Step::Again => is_again = true,
@@ -254,7 +286,7 @@ impl PairEnd {
         if self.is_complete(cx.env)? {
             return Ok(Turn::Over(SenderOutcome::Delivered(Receipt::Acked)));
         }
-        if let Some(outcome) = self.judge_pace(cx, io.stream) {
+        if let Some(outcome) = self.judge_pace(cx, io.stream)? {
             return Ok(Turn::Over(outcome));
         }
         self.next_look_ms = look_ms.min(self.pace.next_look_ms(cx.env, cx.now_ms));
@@ -279,6 +311,8 @@ impl PairEnd {
         }
         Ok(match env.shared().life(self.session())? {
             Some(Life::Ended(End::Left)) => Some(SenderOutcome::ReceiverLeft),
+            // The peer has found a moment ago that all is delivered.
+            Some(Life::Ended(End::Complete)) => Some(SenderOutcome::Delivered(Receipt::Acked)),
             Some(Life::Ended(end)) => Some(SenderOutcome::Ended(end)),
             Some(Life::Live) => is_any(State::Gone).then_some(SenderOutcome::ReceiverLeft),
             _ => Some(SenderOutcome::Ended(End::Expired)),
@@ -286,16 +320,20 @@ impl PairEnd {
     }
 
     /// Cuts a pair whose client is gone, or in which nothing moves for too long. The two parties share one fate, so the
-    /// bytes of both directions count.
-    fn judge_pace(&mut self, cx: Cx<'_>, stream: &Stream) -> Option<SenderOutcome> {
-        let position = self.outgoing.read_bytes().saturating_add(self.incoming.taken());
+    /// bytes of both directions count, and each step of their way.
+    fn judge_pace(
+        &mut self,
+        cx: Cx<'_>,
+        stream: &Stream,
+    ) -> Result<Option<SenderOutcome>, Refusal> {
+        let position = self.outgoing.position(cx.env)?.saturating_add(self.incoming.position());
         let silence = cx.env.config.timeouts.pair_idle_timeout;
-        match self.pace.judge_silent(cx.env, stream, position, cx.now_ms, silence) {
+        Ok(match self.pace.judge_silent(cx.env, stream, position, cx.now_ms, silence) {
             Verdict::Stays => None,
             Verdict::Lost => Some(SenderOutcome::Left),
             Verdict::Silent => Some(SenderOutcome::Silent),
             Verdict::TooSlow => Some(SenderOutcome::TooSlow),
-        }
+        })
     }
 
     /// Leaves both places, and ends the session: the peer is cut, unless both directions have come to their end.

@@ -49,12 +49,15 @@ impl Outgoing {
         self.is_ended
     }
 
-    pub(super) fn read_bytes(&self) -> u64 {
-        self.upload.read_bytes()
-    }
-
     pub(super) fn delivered_bytes(&mut self, env: &Env) -> u64 {
         self.end.attach(env.shared()).and_then(|sender| sender.delivered()).unwrap_or(0)
+    }
+
+    /// Grows with each byte that is read, that the peer's socket takes, and that the peer's TCP acknowledges.
+    pub(super) fn position(&mut self, env: &Env) -> Result<u64, Refusal> {
+        let sender = self.end.attach(env.shared())?;
+        let passed = sender.taken()?.saturating_add(sender.delivered()?);
+        Ok(self.upload.read_bytes().saturating_add(passed))
     }
 
     /// How much the peer's side vouches for.
@@ -77,6 +80,12 @@ impl Outgoing {
         }
         let mut moved = 0;
         while moved < cx.env.budget.turn_bytes() {
+            if io.stream.is_broken() {
+                return Ok(Step::Cut(SenderOutcome::Left));
+            }
+            if let Some(step) = self.find_end(cx, io)? {
+                return Ok(step);
+            }
             if io.inbox.is_empty() && !io.stream.is_readable() && !io.stream.is_leaving() {
                 return self.idle(cx);
             }
@@ -105,6 +114,23 @@ impl Outgoing {
             self.publish(cx.env)?;
         }
         Ok(Step::Again)
+    }
+
+    /// Finds an end behind which nothing is unread: it takes no chunk to see it, and there may be none.
+    fn find_end(&mut self, cx: Cx<'_>, io: &mut Io<'_>) -> Result<Option<Step>, Refusal> {
+        if !io.stream.is_leaving() || !io.inbox.is_empty() || io.stream.unread() > 0 {
+            return Ok(None);
+        }
+        let mut room = [0];
+        match io.stream.recv(&mut room) {
+            RecvOutcome::Eof => self.finish(cx).map(Some),
+            RecvOutcome::Broken => Ok(Some(Step::Cut(SenderOutcome::Left))),
+            RecvOutcome::Bytes(_) => {
+                io.inbox.extend_from_slice(&room);
+                Ok(None)
+            }
+            RecvOutcome::WouldBlock => Ok(None),
+        }
     }
 
     fn publish(&mut self, env: &Env) -> Result<(), Refusal> {

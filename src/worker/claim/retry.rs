@@ -7,7 +7,7 @@ const WAITED_SHARE: u64 = 4;
 
 /// The times of one claim.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Retry {
+pub(in crate::worker) struct Retry {
     began_ms: u64,
     ends_ms: u64,
     next_ms: u64,
@@ -15,23 +15,23 @@ pub(super) struct Retry {
 
 impl Retry {
     /// A claim that begins now and ends at `ends_ms`.
-    pub(super) fn new(now_ms: u64, ends_ms: u64) -> Self {
+    pub(in crate::worker) fn new(now_ms: u64, ends_ms: u64) -> Self {
         Self { began_ms: now_ms, ends_ms, next_ms: now_ms }
     }
 
     /// The time of the next try.
-    pub(super) fn next_ms(self) -> u64 {
+    pub(in crate::worker) fn next_ms(self) -> u64 {
         self.next_ms
     }
 
     /// Whether the claim may wait for another try.
-    pub(super) fn may_wait(self, now_ms: u64) -> bool {
+    pub(in crate::worker) fn may_wait(self, now_ms: u64) -> bool {
         now_ms < self.ends_ms
     }
 
     /// Puts off the next try: of several waiters only the last one is rung for. The delay grows with the time waited,
     /// since a thousand claims may wait for one place.
-    pub(super) fn put_off(&mut self, now_ms: u64) {
+    pub(in crate::worker) fn put_off(&mut self, now_ms: u64) {
         let waited_ms = now_ms.saturating_sub(self.began_ms);
         let soonest_ms = now_ms.saturating_add(FIRST_DELAY_MS);
         let next_ms = now_ms.saturating_add(waited_ms / WAITED_SHARE);

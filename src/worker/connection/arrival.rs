@@ -99,8 +99,7 @@ impl Connection {
             return;
         }
         if let Err(why) = self.admission.count_for(cx, self.remote.address) {
-            let info = self.no_request(cx.env);
-            self.turn_away(cx, info, None, why);
+            self.turn_away_early(cx, why);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::relay::{Cx, Env};
 use crate::sys::RecvOutcome;
 use crate::tally::Tally;
 use crate::worker::action::Routed;
+use crate::worker::admission::TurnedAway;
 use crate::worker::incoming::Incoming;
 use crate::worker::pair::Pair;
 use crate::worker::target::Target;
@@ -55,14 +56,24 @@ impl Connection {
         let other = (!self.protocols.http).then_some(Dialect::Transit);
         let Some(dialect) = Dialect::of(first).or(other) else { return false };
         cx.env.count(Tally::Request);
-        if let Err(why) = self.admission.count_for(cx, self.remote.address) {
-            let info = self.no_request(cx.env);
-            self.turn_away(cx, info, None, why);
-            return true;
+        match self.admission.count_for(cx, self.remote.address) {
+            Ok(()) => self.state = State::Pair(self.pair(cx, dialect)),
+            Err(why) => self.turn_pair_away(cx, dialect, why),
         }
-        let pair = Pair::new(dialect, self.remote.address, self.deadline_ms, cx.now_ms);
-        self.state = State::Pair(Box::new(pair));
         true
+    }
+
+    fn pair(&self, cx: Cx<'_>, dialect: Dialect) -> Box<Pair> {
+        Box::new(Pair::new(dialect, self.remote.address, self.deadline_ms, cx.now_ms))
+    }
+
+    /// Turns the connection away, in the words of a dialect.
+    pub(super) fn turn_pair_away(&mut self, cx: Cx<'_>, dialect: Dialect, why: TurnedAway) {
+        let mut pair = self.pair(cx, dialect);
+        let (_, mut transport) = self.split();
+        pair.turn_away(cx, &mut transport, why.why());
+        self.state = State::Pair(pair);
+        self.hurry(cx);
     }
 
     /// Reads the head in the inbox, and begins what it asks for. `false`: it is not complete.

@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 
 use shm::End;
 
+use super::claim::Retry;
 use super::transaction::{Done, Service, Step, Transport};
 use crate::access::{Head, LogEntry};
 use crate::api::ApiName;
@@ -58,13 +59,24 @@ enum Stage {
     /// Not all of the client's first message has come.
     Asking { deadline_ms: u64 },
     /// The client waits for a half of its pair.
-    Seeking { wanted: Wanted, spare_of: Option<u32>, look_ms: u64 },
+    Seeking { wanted: Wanted, spare_of: Option<u32>, retry: Retry, look_ms: u64 },
     /// The client holds a half.
-    Party { party: Box<PairEnd>, wanted: Option<Wanted>, told_ms: u64 },
+    Party { party: Box<PairEnd>, comes: Comes, told_ms: u64 },
     /// The last words wait for room in the socket.
     Farewell { deadline_ms: u64 },
     /// It holds nothing any more.
     Over,
+}
+
+/// The order in which a client and its peer come.
+#[derive(Clone, Copy, Debug)]
+enum Comes {
+    /// It makes the session.
+    First,
+    /// Its peer has made the session.
+    Second,
+    /// Either may come first. If the peer leaves before the two are paired, the client looks for this again.
+    Either(Wanted),
 }
 
 const NEXT: Step = ControlFlow::Continue(());
@@ -148,7 +160,7 @@ impl Pair {
         let (key, session, places) = seeking::issue(cx, self.client)?;
         let lifetime_s = u32::try_from(session.lifetime.as_secs()).unwrap_or(u32::MAX);
         dialect::write_code(transport.io.outbox.bytes(), lifetime_s, &key.to_string());
-        self.begin_party(cx, &session, places, None);
+        self.begin_party(cx, &session, places, Comes::First);
         Ok(())
     }
 
@@ -160,20 +172,16 @@ impl Pair {
     }
 
     fn begin_seeking(&mut self, cx: Cx<'_>, wanted: Wanted) {
-        self.stage = Stage::Seeking { wanted, spare_of: None, look_ms: cx.now_ms };
+        let retry = Retry::new(cx.now_ms, cx.after(cx.env.config.timeouts.place_wait));
+        self.stage = Stage::Seeking { wanted, spare_of: None, retry, look_ms: cx.now_ms };
     }
 
-    /// The client holds a half of `session`. `wanted`: it looks for another session if its peer leaves too soon.
-    fn begin_party(
-        &mut self,
-        cx: Cx<'_>,
-        session: &Session,
-        places: HalfPlaces,
-        wanted: Option<Wanted>,
-    ) {
+    /// The client holds a half of `session`.
+    fn begin_party(&mut self, cx: Cx<'_>, session: &Session, places: HalfPlaces, comes: Comes) {
         self.begin_entry(cx.env, Some(session));
-        let party = Box::new(PairEnd::new(cx, places, self.client));
-        self.stage = Stage::Party { party, wanted, told_ms: cx.now_ms };
+        let needs_peer = matches!(comes, Comes::Second);
+        let party = Box::new(PairEnd::new(cx, places, self.client, needs_peer));
+        self.stage = Stage::Party { party, comes, told_ms: cx.now_ms };
     }
 
     /// Looks for a half.
@@ -184,20 +192,30 @@ impl Pair {
         if transport.service == Service::Ending {
             return self.refuse(cx, transport, &Why::Refused(STOPPED));
         }
-        let Stage::Seeking { wanted, spare_of, look_ms } = &mut self.stage else { return NEXT };
+        let Stage::Seeking { wanted, spare_of, retry, look_ms } = &mut self.stage else {
+            return NEXT;
+        };
         let wanted = *wanted;
         match seeking::seek(cx, self.client, wanted) {
             Sought::Found(found) => {
                 let (session, places) = *found;
-                let again = matches!(wanted, Wanted::Named { .. }).then_some(wanted);
-                self.begin_party(cx, &session, places, again);
+                let comes = match wanted {
+                    Wanted::Named { .. } => Comes::Either(wanted),
+                    Wanted::Second(_) => Comes::Second,
+                };
+                self.begin_party(cx, &session, places, comes);
                 NEXT
             }
-            Sought::Later { look_ms: at_ms } => {
-                (*spare_of, *look_ms) = (None, at_ms);
+            Sought::Soon { pause_ms } if retry.may_wait(cx.now_ms) => {
+                retry.put_off(cx.now_ms);
+                let pause_ends_ms = cx.now_ms.saturating_add(pause_ms);
+                (*spare_of, *look_ms) = (None, retry.next_ms().max(pause_ends_ms));
                 ControlFlow::Break(Turn::Wait)
             }
+            Sought::Soon { .. } => self.refuse(cx, transport, &Why::Refused(seeking::BUSY)),
             Sought::Spare { session, look_ms: at_ms } => {
+                // It may wait for as long as the first connection does.
+                *retry = Retry::new(cx.now_ms, cx.after(cx.env.config.timeouts.place_wait));
                 (*spare_of, *look_ms) = (Some(session.slot), at_ms);
                 ControlFlow::Break(Turn::Wait)
             }
@@ -215,7 +233,7 @@ impl Pair {
         if let Some(step) = self.hear_client(cx, transport) {
             return step;
         }
-        let Stage::Party { party, wanted, told_ms } = &mut self.stage else { return NEXT };
+        let Stage::Party { party, comes, told_ms } = &mut self.stage else { return NEXT };
         let outcome = match party.wait(cx, transport.io.stream) {
             Met::Paired => {
                 dialect::write_paired(self.dialect, transport.io.outbox.bytes());
@@ -239,11 +257,15 @@ impl Pair {
             }
             Met::Over(outcome) => outcome,
         };
-        let again = *wanted;
-        match (outcome, again) {
-            // Its peer left before the two were paired: the next one may come.
-            (SenderOutcome::ReceiverLeft | SenderOutcome::PeerWorkerLost, Some(wanted)) => {
+        match (outcome, *comes) {
+            // Its peer left before the two were paired: another may come.
+            (
+                SenderOutcome::ReceiverLeft | SenderOutcome::PeerWorkerLost,
+                Comes::Either(wanted),
+            ) => {
                 self.leave(cx.env, transport.io.stream, outcome);
+                // The next entry names the next session.
+                self.log_entry = None;
                 self.begin_seeking(cx, wanted);
                 NEXT
             }
@@ -333,6 +355,16 @@ impl Pair {
             entry.answered(status.code(), bytes);
         }
         self.write_entry(cx.env, cx.now_ms);
+    }
+
+    /// Refuses a client that has too many connections, or when the relay has.
+    pub(super) fn turn_away(
+        &mut self,
+        cx: Cx<'_>,
+        transport: &mut Transport<'_>,
+        why: (Status, &'static str),
+    ) {
+        let _ = self.refuse(cx, transport, &Why::Refused(why.into()));
     }
 
     /// Ends a client that waits, as it gives way to others.

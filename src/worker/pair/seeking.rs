@@ -4,24 +4,27 @@
 //! brings the code of a session that its sender has made. Invariant: the mark of a party tells its spare connections
 //! from its peer, and a client whose mark is not known yet is looked at again before anybody joins it.
 
-use shm::{AddressTag, Name, NameError, Refusal, SessionRef, State, TakeError};
+use shm::{AddressTag, End, Name, NameError, Refusal, SessionRef, State, TakeError};
 use std::net::IpAddr;
 
 use crate::http::Status;
 use crate::pair::transit;
 use crate::relay::{Cx, Env, Half, HalfPlaces};
 use crate::session::{self, IssueError, Kind, Naming, Session, SessionKey};
+use crate::tally::Tally;
 use crate::worker::issuing;
 use crate::worker::sessions::{self, New};
 
 /// The mark of a party that pairs with any other.
 const NO_SIDE: AddressTag = AddressTag::of(1);
-/// A client that has only taken its places says its mark before this time is over.
-const SOON_MS: u64 = 1;
 /// A spare connection looks again after this time though no bell rang.
 const SPARE_LOOK_MS: u64 = 1000;
 /// The longest pause before a name is asked for again that another worker was about to take.
 const PAUSE_MS_MAX: u8 = 8;
+
+/// The times that a session is issued to one client: a session without a party may end at any moment, as slots are short
+/// or a worker has died.
+const ISSUES_MAX: usize = 3;
 
 /// The places that a client asks for.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +40,8 @@ pub(super) enum Wanted {
 pub(super) enum Sought {
     /// A half is the client's.
     Found(Box<(Session, HalfPlaces)>),
-    /// Look again at this time.
-    Later { look_ms: u64 },
+    /// Look again in a moment, and no sooner than after this time.
+    Soon { pause_ms: u64 },
     /// A connection of the same client waits: look again when that leaves, and at this time.
     Spare { session: SessionRef, look_ms: u64 },
     /// A connection of the same client is paired.
@@ -62,6 +65,8 @@ impl From<(Status, &'static str)> for Refused {
 
 const TAKEN: Refused = Refused { status: Status::Conflict, text: "the pair has both its parties" };
 const OVER: Refused = Refused { status: Status::Gone, text: "the session is over" };
+pub(super) const BUSY: Refused =
+    Refused { status: Status::Unavailable, text: "the pair is changing hands: try again" };
 pub(super) const DAMAGED: Refused =
     Refused { status: Status::InternalError, text: "the session is damaged" };
 
@@ -71,13 +76,17 @@ pub(super) fn issue(
     client: IpAddr,
 ) -> Result<(SessionKey, Session, HalfPlaces), Refused> {
     issuing::may_issue_untold(cx, client).map_err(Refused::from)?;
-    let (key, session) = issue_as(cx, client, Naming::KeyAlone)
-        .map_err(|error| Refused::from(sessions::not_issued(cx, error)))?;
-    let [first, _] = Half::ALL;
-    match first.take(cx.env, session.at, NO_SIDE) {
-        Ok(places) => Ok((key, session, places)),
-        Err(error) => Err(refused(error)),
+    let mut error = TakeError::Ended;
+    for _ in 0..ISSUES_MAX {
+        let (key, session) = issue_as(cx, client, Naming::KeyAlone)
+            .map_err(|error| Refused::from(sessions::not_issued(cx, error)))?;
+        let [first, _] = Half::ALL;
+        match first.take(cx.env, session.at, NO_SIDE) {
+            Ok(places) => return Ok((key, session, places)),
+            Err(refused) => error = refused,
+        }
     }
+    Err(refused(error))
 }
 
 fn issue_as(
@@ -105,8 +114,8 @@ pub(super) fn find(cx: Cx<'_>, client: IpAddr, code: &str) -> Result<Session, Re
 
 /// Looks for the places that the client wants.
 pub(super) fn seek(cx: Cx<'_>, client: IpAddr, wanted: Wanted) -> Sought {
-    let sought = match wanted {
-        Wanted::Second(session) => take_second(cx.env, session),
+    let (sought, at) = match wanted {
+        Wanted::Second(session) => (take_second(cx.env, session), session.at),
         Wanted::Named { name, side } => {
             let session = match named(cx, client, name) {
                 Ok(session) => session,
@@ -114,10 +123,17 @@ pub(super) fn seek(cx: Cx<'_>, client: IpAddr, wanted: Wanted) -> Sought {
             };
             let mark =
                 side.map_or(NO_SIDE, |side| cx.env.addresses.marked_guest(&side, session.at));
-            take_free(cx, session, mark)
+            (take_free(cx, session, mark), session.at)
         }
     };
-    sought.unwrap_or(Sought::Refused(DAMAGED))
+    sought.unwrap_or_else(|refusal| {
+        tracing::error!(%refusal, "a pair's session slot is damaged");
+        // Its name must not lead here for ever.
+        if cx.env.shared().end(at, End::Corrupt, |owner| cx.env.ring(owner, at.slot)) {
+            cx.env.count(Tally::Ended(End::Corrupt));
+        }
+        Sought::Refused(DAMAGED)
+    })
 }
 
 /// The session with this name, which is made if there is none.
@@ -128,28 +144,24 @@ fn named(cx: Cx<'_>, client: IpAddr, name: Name) -> Result<Session, Sought> {
     issuing::may_issue_untold(cx, client).map_err(|why| Sought::Refused(why.into()))?;
     match issue_as(cx, client, Naming::Brought(name)) {
         Ok((_, session)) => Ok(session),
-        Err(IssueError::Name(NameError::Taken(_))) => Err(later(cx, SOON_MS)),
+        Err(IssueError::Name(NameError::Taken(_))) => Err(Sought::Soon { pause_ms: 0 }),
         // Two that pause for the same time would meet again.
-        Err(IssueError::Name(NameError::Contended)) => Err(later(cx, pause_ms())),
+        Err(IssueError::Name(NameError::Contended)) => Err(Sought::Soon { pause_ms: random_ms() }),
         Err(error) => Err(Sought::Refused(sessions::not_issued(cx, error).into())),
     }
 }
 
-fn pause_ms() -> u64 {
+fn random_ms() -> u64 {
     let mut byte = [0];
     // Without random bytes the pause is the shortest.
     let _ = getrandom::fill(&mut byte);
     u64::from(1 + byte[0] % PAUSE_MS_MAX)
 }
 
-fn later(cx: Cx<'_>, ms: u64) -> Sought {
-    Sought::Later { look_ms: cx.now_ms.saturating_add(ms) }
-}
-
 /// Takes the receiver's half of a TLV pair. Its sender must be there.
 fn take_second(env: &Env, session: Session) -> Result<Sought, Refusal> {
     let [first, second] = Half::ALL;
-    if first.holder(env, session.at)? == Some(State::Empty) {
+    if first.holder(env, session.at)? != Some(State::Held) {
         return Ok(Sought::Refused(OVER));
     }
     Ok(match second.take(env, session.at, NO_SIDE) {
@@ -166,32 +178,71 @@ fn refused(error: TakeError) -> Refused {
     }
 }
 
-/// Takes a free half of `session`, unless a connection of the same client has the other.
-fn take_free(cx: Cx<'_>, session: Session, mark: AddressTag) -> Result<Sought, Refusal> {
-    let (env, at) = (cx.env, session.at);
+/// What a client with some mark finds at the two halves of a session.
+enum Found {
+    /// A half is free, and nobody of the client's own side has the other.
+    Free(Half),
+    /// A connection of the same client has one half, and the other is free.
+    Own,
+    /// A connection of the same client has one half, and its peer the other.
+    OwnPaired,
+    /// Others have both.
+    Others,
+    /// A party has only come or is about to leave.
+    Changing,
+}
+
+fn look(env: &Env, at: SessionRef, mark: AddressTag) -> Result<Found, Refusal> {
     let (mut free, mut has_own) = (None, false);
     for half in Half::ALL {
         match half.holder(env, at)? {
             Some(State::Empty) => free = free.or(Some(half)),
             Some(State::Held) => match half.mark(env, at)? {
-                None => return Ok(later(cx, SOON_MS)),
+                None => return Ok(Found::Changing),
                 Some(holder) => has_own |= holder == mark && mark != NO_SIDE,
             },
-            // A party leaves, and the session is about to end.
-            _ => return Ok(later(cx, SOON_MS)),
+            _ => return Ok(Found::Changing),
         }
     }
-    let Some(free) = free else {
-        return Ok(if has_own { Sought::Redundant } else { Sought::Refused(TAKEN) });
-    };
-    if has_own {
-        Half::ALL.into_iter().try_for_each(|half| half.register_waiter(env, at))?;
-        let look_ms = cx.now_ms.saturating_add(SPARE_LOOK_MS);
-        return Ok(Sought::Spare { session: at, look_ms });
-    }
-    Ok(match free.take(env, at, mark) {
-        Ok(places) => Sought::Found(Box::new((session, places))),
-        Err(TakeError::Refused(refusal)) => return Err(refusal),
-        Err(_) => later(cx, SOON_MS),
+    Ok(match (free, has_own) {
+        (Some(half), false) => Found::Free(half),
+        (Some(_), true) => Found::Own,
+        (None, true) => Found::OwnPaired,
+        (None, false) => Found::Others,
     })
+}
+
+/// Takes a free half of `session`, unless a connection of the same client has the other.
+fn take_free(cx: Cx<'_>, session: Session, mark: AddressTag) -> Result<Sought, Refusal> {
+    let (env, at) = (cx.env, session.at);
+    let half = match look(env, at, mark)? {
+        Found::Free(half) => half,
+        Found::Own => {
+            Half::ALL.into_iter().try_for_each(|half| half.register_waiter(env, at))?;
+            // A holder that left before rings for nobody.
+            return Ok(match look(env, at, mark)? {
+                Found::Own => {
+                    let look_ms = cx.now_ms.saturating_add(SPARE_LOOK_MS);
+                    Sought::Spare { session: at, look_ms }
+                }
+                _ => Sought::Soon { pause_ms: 0 },
+            });
+        }
+        Found::OwnPaired => return Ok(Sought::Redundant),
+        Found::Others => return Ok(Sought::Refused(TAKEN)),
+        Found::Changing => return Ok(Sought::Soon { pause_ms: 0 }),
+    };
+    let places = match half.take(env, at, mark) {
+        Ok(places) => places,
+        Err(TakeError::Refused(refusal)) => return Err(refusal),
+        Err(_) => return Ok(Sought::Soon { pause_ms: 0 }),
+    };
+    // Another connection of the same client may have taken the other half meanwhile, after a death there.
+    if let Found::OwnPaired = look(env, at, mark)?
+        && half.other().mark(env, at)? == Some(mark)
+    {
+        places.leave(env)?;
+        return Ok(Sought::Soon { pause_ms: random_ms() });
+    }
+    Ok(Sought::Found(Box::new((session, places))))
 }

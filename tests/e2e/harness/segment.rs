@@ -163,6 +163,9 @@ impl Segment {
         let mut sender = sender.attach(shared).unwrap();
         let reserved = sender.reserve().unwrap().unwrap();
         let _ = sender.publish(reserved, 0..1);
+        let before = snapshot();
+        sender.set_finish(shm::Finish::Aborted);
+        let finish = changed_since(before);
         let mut receiver = receiver.attach(shared).unwrap();
         let before = snapshot();
         receiver.take_pipes();
@@ -170,7 +173,7 @@ impl Segment {
         let piece = receiver.next_published().unwrap().expect("what was published");
         let before = snapshot();
         let _ = piece.ack_recv();
-        LaneWords { takes_pipes, released: changed_since(before) }
+        LaneWords { takes_pipes, released: changed_since(before), finish }
     }
 
     /// Adds to a word of the segment, as a process does that heeds no protocol.
@@ -189,4 +192,6 @@ pub(crate) struct LaneWords {
     pub(crate) takes_pipes: u64,
     /// Chunks that the receiver has released by AckRecv.
     pub(crate) released: u64,
+    /// How the sender's bytes ended.
+    pub(crate) finish: u64,
 }

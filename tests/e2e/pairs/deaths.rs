@@ -77,7 +77,7 @@ fn the_name_of_a_client_that_waited_at_a_dead_worker_is_free() {
         kill(&relay, dead);
         drop(waits);
         recovers(&relay, &segment);
-        // The session lives on without a party, and the next two meet in it.
+        eventually("its session is over", || (segment.sessions_live() == 0).then_some(()));
         let mut one = ask_at(&relay, &segment, 0, &token, 'a');
         let mut other = ask_at(&relay, &segment, 1, &token, 'b');
         hears_ok(&mut one);

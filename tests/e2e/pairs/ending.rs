@@ -23,14 +23,10 @@ fn a_reset_is_passed_on_as_a_reset() {
     let segment = relay.segment();
     let fds = relay.fd_counts();
     for workers in [[0, 0], [0, 1]] {
-        // Before and after a byte, and after one direction has ended.
+        // Before and after a byte, and after the peer has ended its direction.
         for prepare in [
             |_: &mut [Raw; 2]| {},
             |[one, other]: &mut [Raw; 2]| passes(one, other, b"some bytes"),
-            |[one, other]: &mut [Raw; 2]| {
-                one.finish();
-                assert_eq!(other.read_to_end().1, Ending::Complete);
-            },
             |[one, other]: &mut [Raw; 2]| {
                 other.finish();
                 assert_eq!(one.read_to_end().1, Ending::Complete);
@@ -68,6 +64,107 @@ fn an_unread_rest_makes_a_close_a_reset() {
         (crate::harness::tcp_unread(one.local_addr()) > 0).then_some(())
     });
     drop(one);
+    is_cut(&mut other);
+}
+
+#[over_both]
+fn a_reset_that_crosses_what_its_peer_sends_hangs_no_worker() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let workers = relay.worker_pids();
+    for round in 0..1500 {
+        let [mut one, other] = pair(&relay);
+        let resets = std::thread::spawn(move || other.reset());
+        match round % 3 {
+            0 => drop(one.line().shutdown(std::net::Shutdown::Write)),
+            1 => drop(one.try_send(b"x")),
+            _ => drop(one.try_send(&[1; 100_000])),
+        }
+        resets.join().unwrap();
+    }
+    eventually("all are over", || (segment.places_held() == 0).then_some(()));
+    assert_eq!(relay.worker_pids(), workers);
+    let cpu = || workers.iter().map(|it| it.cpu()).sum::<Duration>();
+    let before = cpu();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(cpu() - before < Duration::from_millis(100), "they go round and round");
+}
+
+#[over_both]
+fn a_party_that_ends_and_is_gone_does_not_take_its_last_bytes_with_it() {
+    let relay = Relay::with(2, &[]);
+    let segment = relay.segment();
+    let [mut one, mut other] = pair(&relay);
+    // More than its peer's kernel takes, and less than the lane does.
+    let bytes = [6; 1_500_000];
+    one.send(&bytes);
+    one.finish();
+    eventually("all is read", || (segment.sum().bytes_in == bytes.len() as u64).then_some(()));
+    one.wait_until_acknowledged();
+    // As its kernel answers once it has forgotten the connection.
+    one.reset();
+    std::thread::sleep(Duration::from_millis(100));
+    let (heard, ending) = other.read_to_end();
+    assert_eq!((heard.len(), ending), (bytes.len(), Ending::Complete));
+    other.finish();
+    eventually("the pair is over", || (segment.sessions_live() == 0).then_some(()));
+}
+
+#[over_both]
+fn what_is_for_a_party_that_is_gone_cuts_its_peer() {
+    let relay = Relay::with(2, &[]);
+    let [mut one, mut other] = pair(&relay);
+    one.finish();
+    assert_eq!(other.read_to_end().1, Ending::Complete);
+    one.reset();
+    std::thread::sleep(Duration::from_millis(50));
+    eventually("its peer knows", || other.try_send(b"in vain").is_err().then_some(()));
+}
+
+#[over_both]
+fn a_slow_receiver_keeps_its_pair_though_others_need_the_room() {
+    let relay =
+        Relay::with(2, &["limits.patience_connections_max = 0", "timeouts.rate_window = \"2s\""]);
+    for has_ended in [true, false] {
+        let token = token();
+        let mut one = ask(&relay, &token, Some('a'));
+        let small = Raw::connect_with_receive_buffer(relay.address(), 32 << 10);
+        let mut other = super::party::say(small, &super::party::line(&token, Some('b')));
+        hears_ok(&mut one);
+        hears_ok(&mut other);
+        let bytes = [6; 1_500_000];
+        one.send(&bytes);
+        if has_ended {
+            one.finish();
+        }
+        // Five seconds for what the lane and the sockets hold.
+        for _ in 0..50 {
+            other.read_exactly(bytes.len() / 50);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        passes(&mut other, &mut one, b"still there");
+        if has_ended {
+            assert_eq!(other.read_to_end(), (Vec::new(), Ending::Complete));
+        } else {
+            passes(&mut one, &mut other, b"still there");
+        }
+    }
+    // Nothing moves in this pair.
+    let [mut one, mut other] = pair(&relay);
+    is_cut(&mut one);
+    is_cut(&mut other);
+}
+
+#[over_http("memory does not depend on TLS")]
+fn a_word_that_no_sender_writes_cuts_the_pair_and_spins_no_worker() {
+    let relay = Relay::with(1, &[]);
+    let segment = relay.segment();
+    let finish = segment.lane_words().finish;
+    let [mut one, mut other] = pair(&relay);
+    passes(&mut one, &mut other, b"some bytes");
+    // Aborted, though its sender goes on.
+    segment.forge(finish, 2);
+    is_cut(&mut one);
     is_cut(&mut other);
 }
 
