@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::end::End;
 use crate::engine::{Driver, Engine};
+use crate::process::Tree;
 use crate::sample::{Metric, Sample};
 use crate::targets::{Carrier, Ends};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -11,20 +12,33 @@ use std::time::{Duration, Instant};
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// Runs so many transfers of so many bytes each. All senders are in one thread, all receivers in
-/// another. The time is from the first byte said to the last one heard; the cost is what
-/// it takes from when all are connected until each sender has its answer.
+/// Runs so many transfers of so many bytes each.
 pub(crate) fn carry(
     carrier: &dyn Carrier,
     transfers: usize,
     bytes: u64,
     verifies: bool,
 ) -> Outcome<Sample> {
-    let cpu = || carrier.tree().map_or(Ok(Duration::ZERO), |tree| tree.cpu());
-    let watch = carrier.tree().map(|tree| tree.watch());
-    let ends: Outcome<Vec<Ends>> = (0..transfers).map(|_| carrier.open(bytes)).collect();
+    let open = || (0..transfers).map(|_| carrier.open(bytes)).collect();
+    let mut sample = carry_all(carrier.tree(), bytes, verifies, open)?;
+    sample.0.extend(carrier.landed());
+    Ok(sample)
+}
+
+/// Runs the transfers that `open` opens through a target, of so many bytes each. All senders are in one thread, all
+/// receivers in another. The time is from the first byte said to the last one heard; the cost is what it takes from when
+/// all are connected until each sender has its answer.
+pub(crate) fn carry_all(
+    target: Option<&Tree>,
+    bytes: u64,
+    verifies: bool,
+    open: impl FnOnce() -> Outcome<Vec<Ends>>,
+) -> Outcome<Sample> {
+    let cpu = || target.map_or(Ok(Duration::ZERO), |tree| tree.cpu());
+    let watch = target.map(|tree| tree.watch());
     let (senders, receivers): (Vec<End>, Vec<End>) =
-        ends?.into_iter().map(|ends| (ends.sender, ends.receiver)).unzip();
+        open()?.into_iter().map(|ends| (ends.sender, ends.receiver)).unzip();
+    let transfers = senders.len();
     let (before, own_before) = (cpu()?, own_cpu()?);
     let start = Instant::now();
     let receivers = std::thread::scope(|scope| {
@@ -35,7 +49,9 @@ pub(crate) fn carry(
         let received = received?;
         sent.map(|()| received)
     })?;
-    let (spent, own) = (cpu()? - before, own_cpu()? - own_before);
+    // Processes that have ended are counted less exactly than before: a short run may seem to have taken nothing.
+    let spent = cpu()?.saturating_sub(before);
+    let own = own_cpu()? - own_before;
     let gib = bytes as f64 * transfers as f64 / GIB;
     let took = receivers.last.duration_since(start).as_secs_f64();
     let peaks = watch.map_or([0; 2], |watch| watch.peaks());
@@ -50,7 +66,6 @@ pub(crate) fn carry(
     if transfers > 1 {
         values.push((Metric::Fairness, jain(&receivers.progress)));
     }
-    values.extend(carrier.landed());
     Ok(Sample(values))
 }
 
@@ -91,7 +106,8 @@ fn run(ends: Vec<End>, verifies: bool, driver: &mut impl Driver) -> Outcome<()> 
 struct Senders;
 
 impl Driver for Senders {
-    fn done(&mut self, _: &mut Engine, _: usize, _: End) -> Outcome<Option<End>> {
+    fn done(&mut self, engine: &mut Engine, _: usize, end: End) -> Outcome<Option<End>> {
+        engine.forget(&end);
         Ok(None)
     }
 }
@@ -105,8 +121,9 @@ struct Receivers {
 }
 
 impl Driver for Receivers {
-    fn done(&mut self, engine: &mut Engine, _: usize, _: End) -> Outcome<Option<End>> {
+    fn done(&mut self, engine: &mut Engine, _: usize, end: End) -> Outcome<Option<End>> {
         self.last = Instant::now();
+        engine.forget(&end);
         if self.progress.is_empty() {
             self.progress = engine.ends().map(End::heard).collect();
             self.progress.push(self.bytes);

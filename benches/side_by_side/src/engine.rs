@@ -63,6 +63,12 @@ impl Engine {
         Ok(id)
     }
 
+    /// Hears no more of an end that is done. Epoll would keep it as long as another end has the same connection.
+    pub(crate) fn forget(&self, end: &End) {
+        // Epoll never had an end that was done as soon as it was added.
+        let _ = self.epoll.delete(&end.stream);
+    }
+
     /// All ends that are under way.
     pub(crate) fn ends(&self) -> impl Iterator<Item = &End> {
         self.ends.iter().flatten().map(|(end, _)| end)

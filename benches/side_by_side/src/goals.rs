@@ -1,85 +1,14 @@
 //! Where it has to get: ratios of medians in one run, with the CPUs near if nothing else is said. Peers are compared with
 //! connections as they land; where a worker is chosen, that is to explain, beside a limit or another placement.
 
-use crate::machine::Distance;
-use crate::sample::{Metric, ROUNDS_MIN, Runs, is_of};
+use crate::goal::{Bound, Goal, Of, far, goal};
+use crate::sample::Metric;
 use crate::scenes::{
     CHUNKED, CHUNKED_CHUNKS_ONE, CHUNKED_CHUNKS_TWO, CHUNKED_ONE, CHUNKED_TWO, CHUNKING_COPY,
     CHUNKS_ONE, CHUNKS_TWO, COPY, EXCHANGES, FORMS, HAPROXY, LANDED, MESSAGES, MULTIPART_ONE,
-    MULTIPART_TWO, NGINX, NGINX_ANSWER, ONE_WORKER, PACKAGED, PIPING, PLAIN, RELAY, SPLICE,
-    TLS_ALONE, TWO_WORKERS,
+    MULTIPART_TWO, NGINX, NGINX_ANSWER, ONE_WORKER, PACKAGED, PIPES_256_ONE, PIPES_256_TWO, PIPING,
+    PLAIN, RELAY, SPLICE, TLS_ALONE, TRANSIT_RELAY, TWO_WORKERS,
 };
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-/// The verdict on a goal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Met,
-    Missed,
-    /// There are figures of no more than so many rounds.
-    NotJudged(usize),
-    NotMeasured,
-}
-
-/// A figure: its scene and contender.
-type Of = (&'static str, &'static str);
-
-#[derive(Debug)]
-pub(crate) struct Goal {
-    pub(crate) says: &'static str,
-    metric: Metric,
-    of: Of,
-    /// The figures to divide by: the sum of the best of these families, or 1 if there are none.
-    by: &'static [Of],
-    pub(crate) bound: Bound,
-    distance: Distance,
-}
-
-impl Goal {
-    /// Whether its scene was run.
-    pub(crate) fn is_asked(&self, runs: &Runs) -> bool {
-        runs.0.iter().any(|run| run.scene == self.of.0)
-    }
-
-    /// Whether it measures its figure by that contender, in the same scene.
-    pub(crate) fn is_by(&self, scene: &str, contender: &str) -> bool {
-        let mut by = self.by.iter().filter(|(of, _)| *of == scene && self.of.0 == scene);
-        by.any(|(_, family)| is_of(contender, family))
-    }
-
-    /// The verdict on what was measured at the goal's own distance.
-    pub(crate) fn verdict(&self, runs: &Runs) -> Verdict {
-        let Some((ratio, rounds)) = self.ratio(runs, self.distance) else {
-            return Verdict::NotMeasured;
-        };
-        let is_met = match self.bound {
-            Bound::AtMost(most) => ratio <= most,
-            Bound::AtLeast(least) => ratio >= least,
-        };
-        match is_met {
-            _ if rounds < ROUNDS_MIN => Verdict::NotJudged(rounds),
-            true => Verdict::Met,
-            false => Verdict::Missed,
-        }
-    }
-
-    /// And of how many rounds each figure is at least.
-    pub(crate) fn ratio(&self, runs: &Runs, distance: Distance) -> Option<(f64, usize)> {
-        let of = runs.spread(self.of.0, self.of.1, self.metric, distance)?;
-        let (mut sum, mut rounds) = (0.0, of.count);
-        for (scene, family) in self.by {
-            let best = runs.best(scene, family, self.metric, distance)?;
-            let by = runs.spread(scene, best, self.metric, distance)?;
-            (sum, rounds) = (sum + by.median, rounds.min(by.count));
-        }
-        Some((of.median / if self.by.is_empty() { 1.0 } else { sum }, rounds))
-    }
-}
 
 const BULK_COPY: &[Of] = &[("bulk", COPY)];
 const BULK_HAPROXY: &[Of] = &[("bulk", HAPROXY)];
@@ -91,19 +20,22 @@ const PIPING_16: &[Of] = &[("kept-16", PIPING)];
 const FRESH: &str = "idontstore, as they land, acked";
 const FRESH_ISSUED: &str = "idontstore, as they land, issued, acked";
 const ECHO: &[Of] = &[("latency", "echo")];
+const PAIR_HAPROXY: &[Of] = &[("pair", HAPROXY)];
+const BOTH_HAPROXY: &[Of] = &[("pair-both", HAPROXY)];
+const CROWD_HAPROXY: &[Of] = &[("pair-crowd", HAPROXY)];
+const TRIP_ECHO: &[Of] = &[("pair-trips", "echo")];
+/// The CPU time of the transit relay, divided by 8.
+const EIGHTH: f64 = 0.125;
 
-const fn goal(says: &'static str, metric: Metric, of: Of, by: &'static [Of], bound: Bound) -> Goal {
-    Goal { says, metric, of, by, bound, distance: Distance::Near }
-}
-
-const fn far(goal: Goal) -> Goal {
-    Goal { distance: Distance::Far, ..goal }
+/// CPU time of pairs beside others' in the same scene.
+const fn pairs(says: &'static str, of: Of, by: &'static [Of], most: f64) -> Goal {
+    goal(says, CpuPerGib, of, by, AtMost(most))
 }
 
 use Bound::{AtLeast, AtMost};
 use Metric::{
     AllCpuPerGib, BytesEach, CpuEach, CpuPerGib, Excess, Fairness, GibPerSecond, Got50, IdleCpu,
-    PeakMib, PerCpuSecond, PerSecond,
+    PeakMib, PerCpuSecond, PerSecond, Trip50,
 };
 
 pub(crate) const GOALS: &[Goal] = &[
@@ -427,6 +359,64 @@ pub(crate) const GOALS: &[Goal] = &[
         ("latency", "idontstore, two workers, sent"),
         ECHO,
         AtMost(1.5),
+    ),
+    pairs("pair, one worker: CPU / HAProxy", ("pair", ONE_WORKER), PAIR_HAPROXY, 1.1),
+    pairs("pair, two workers: CPU / HAProxy", ("pair", TWO_WORKERS), PAIR_HAPROXY, 1.3),
+    pairs(
+        "pair, as they land: CPU / transit relay",
+        ("pair", LANDED),
+        &[("pair", TRANSIT_RELAY)],
+        EIGHTH,
+    ),
+    pairs(
+        "pair, both ways, one worker: CPU / HAProxy",
+        ("pair-both", ONE_WORKER),
+        BOTH_HAPROXY,
+        1.1,
+    ),
+    pairs(
+        "pair, both ways, two workers: CPU / HAProxy",
+        ("pair-both", TWO_WORKERS),
+        BOTH_HAPROXY,
+        1.3,
+    ),
+    pairs(
+        "pair, both ways, as they land: CPU / transit relay",
+        ("pair-both", LANDED),
+        &[("pair-both", TRANSIT_RELAY)],
+        EIGHTH,
+    ),
+    pairs(
+        "100 pairs, one worker, 256 pipes: CPU / HAProxy",
+        ("pair-crowd", PIPES_256_ONE),
+        CROWD_HAPROXY,
+        1.1,
+    ),
+    pairs(
+        "100 pairs, two workers, 256 pipes: CPU / HAProxy",
+        ("pair-crowd", PIPES_256_TWO),
+        CROWD_HAPROXY,
+        1.3,
+    ),
+    pairs(
+        "100 pairs, as they land: CPU / transit relay",
+        ("pair-crowd", LANDED),
+        &[("pair-crowd", TRANSIT_RELAY)],
+        EIGHTH,
+    ),
+    goal(
+        "round trip p50, one worker / echo",
+        Trip50,
+        ("pair-trips", ONE_WORKER),
+        TRIP_ECHO,
+        AtMost(1.2),
+    ),
+    goal(
+        "round trip p50, two workers / echo",
+        Trip50,
+        ("pair-trips", TWO_WORKERS),
+        TRIP_ECHO,
+        AtMost(1.2),
     ),
     goal(
         "safe-conducts: CPU each / nginx with the same answer",

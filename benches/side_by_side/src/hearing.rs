@@ -17,6 +17,8 @@ pub(crate) enum Expect {
     Request,
     /// No HTTP: a payload of so many bytes, then the end.
     Bare(u64),
+    /// No HTTP: a payload of so many bytes, after which the connection may go on.
+    Bytes(u64),
     /// No head: a payload of so many bytes in a chunked coding.
     Chunks(u64),
 }
@@ -85,6 +87,7 @@ impl Hearing {
     pub(crate) fn new(expect: Expect, verifies: bool) -> Self {
         let state = match expect {
             Expect::Bare(_) => State::Bare,
+            Expect::Bytes(bytes) => State::Length(bytes),
             Expect::Chunks(_) => State::ChunkLine,
             _ => State::Head,
         };
@@ -164,8 +167,10 @@ impl Hearing {
 
     fn take_body(&mut self, bytes: &[u8], most: u64) -> Outcome<usize> {
         let taken = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        let is_payload =
-            matches!(self.expect, Expect::Payload(_) | Expect::Bare(_) | Expect::Chunks(_));
+        let is_payload = matches!(
+            self.expect,
+            Expect::Payload(_) | Expect::Bare(_) | Expect::Bytes(_) | Expect::Chunks(_)
+        );
         if self.verifies && is_payload {
             payload::verify(self.body, &bytes[..taken])?;
         }
@@ -238,8 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_payload_is_heard_byte_by_byte() -> Outcome<()> {
+    fn a_payload_is_heard_byte_by_byte() -> Outcome<()> {
         assert!(heard(Expect::Payload(300), &chunked(payload::at(0, 300)))?);
+        assert!(heard(Expect::Bytes(300), payload::at(0, 300))?);
+        assert!(!heard(Expect::Bytes(301), payload::at(0, 300))?);
         assert!(!heard(Expect::Payload(300), b"HTTP/1.1 200 OK\r\n")?);
         Ok(())
     }
@@ -247,6 +254,7 @@ mod tests {
     #[test]
     fn what_is_altered_or_short_is_refused() {
         assert!(heard(Expect::Payload(300), &chunked(payload::at(1, 301))).is_err());
+        assert!(heard(Expect::Bytes(300), payload::at(1, 301)).is_err());
         assert!(heard(Expect::Payload(301), &chunked(payload::at(0, 300))).is_err());
         assert!(heard(Expect::Answer, b"HTTP/1.1 502 Bad Gateway\r\n\r\n").is_err());
         assert!(

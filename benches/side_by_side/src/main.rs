@@ -19,6 +19,7 @@ mod carry;
 mod end;
 mod engine;
 mod exchanges;
+mod goal;
 mod goals;
 mod hearing;
 mod limits;
@@ -43,6 +44,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+use targets::pair::{Socat, TransitRelay};
 
 /// How long a run is put off for the machine to be as it should be, and all runs of a scene together.
 const CALM_PATIENCE: Duration = Duration::from_secs(10);
@@ -139,7 +141,9 @@ fn targets_described(plan: &Plan) -> Outcome<Vec<String>> {
         Some(format!("piping-server {version}, node {}", plan::version("node")?))
     });
     let programs = ["nginx", "haproxy", "wrk"].map(|name| (name, plan::version(name)));
-    let peers = programs.into_iter().chain([("Piping Server", piping)]);
+    let transit = plan.twist.as_ref().and_then(|twist| TransitRelay::version(twist));
+    let more = [("Piping Server", piping), ("transit relay", transit), ("socat", Socat::version())];
+    let peers = programs.into_iter().chain(more);
     let peers =
         peers.map(|(name, version)| version.unwrap_or_else(|| format!("**{name} is missing**")));
     let peers: Vec<String> = peers.collect();

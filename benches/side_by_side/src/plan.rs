@@ -30,7 +30,8 @@ usage: side_by_side [OPTIONS]
   --results=DIRECTORY  where the table and the plot go (printed only)
   --relay=FILE         the idontstore binary (the one beside this program)
   --commit=NAME        the commit that it was built from, for the table
-  --piping=FILE        Piping Server's index.js (none)";
+  --piping=FILE        Piping Server's index.js (none)
+  --twist=FILE         the twist of a Python that has Magic Wormhole's transit relay (none)";
 
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -57,6 +58,8 @@ pub(crate) struct Plan {
     /// The commit from which the relay was built.
     pub(crate) commit: Option<String>,
     pub(crate) piping: Option<PathBuf>,
+    /// Twisted's program, which starts Magic Wormhole's transit relay.
+    pub(crate) twist: Option<PathBuf>,
 }
 
 impl Plan {
@@ -79,6 +82,7 @@ impl Plan {
                 ("--relay", value) => plan.relay = value.into(),
                 ("--commit", value) => plan.commit = Some(value.to_owned()),
                 ("--piping", value) => plan.piping = Some(value.into()),
+                ("--twist", value) => plan.twist = Some(value.into()),
                 _ => return Err(format!("{argument} is not known\n{USAGE}").into()),
             }
         }
@@ -116,6 +120,7 @@ impl Plan {
             relay,
             commit: None,
             piping: None,
+            twist: None,
         }
     }
 

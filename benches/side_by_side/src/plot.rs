@@ -3,7 +3,7 @@
 
 use crate::machine::Distance;
 use crate::sample::{Runs, Spread};
-use crate::scenes::{SCENES, Scene};
+use crate::scenes::{SCENES, SOCAT, Scene, TRANSIT_RELAY};
 use crate::table::contenders;
 use std::fmt::Write;
 
@@ -12,6 +12,7 @@ const NAMES: f64 = 300.0;
 const BARS: f64 = 480.0;
 const ROW: f64 = 20.0;
 const MARGIN: f64 = 16.0;
+const PEER: &str = "#c98a3a";
 
 /// All scenes below each other. Each scene shows the runs of the distance that has most, near ones first.
 pub(crate) fn plot(title: &str, runs: &Runs) -> String {
@@ -79,9 +80,8 @@ fn draw(body: &mut String, y: &mut f64, scene: &Scene, distance: Distance, runs:
 fn colour(name: &str) -> &'static str {
     match name {
         name if name.starts_with("idontstore") => "#2a7f62",
-        name if name.starts_with("nginx") || name.starts_with(|it: char| it.is_uppercase()) => {
-            "#c98a3a"
-        }
+        name if ["nginx", SOCAT, TRANSIT_RELAY].iter().any(|peer| name.starts_with(peer)) => PEER,
+        name if name.starts_with(|it: char| it.is_uppercase()) => PEER,
         _ => "#9aa5b1",
     }
 }

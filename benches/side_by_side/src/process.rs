@@ -25,6 +25,8 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) struct Tree {
     child: Child,
     pids: Vec<u32>,
+    /// Whether it starts a process for each connection.
+    forks: bool,
 }
 
 impl Tree {
@@ -45,7 +47,13 @@ impl Tree {
     pub(crate) fn start_as_is(command: &mut Command) -> Outcome<Self> {
         let started = command.stdin(Stdio::null()).spawn();
         let child = started.map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-        Ok(Self { pids: vec![child.id()], child })
+        Ok(Self { pids: vec![child.id()], child, forks: false })
+    }
+
+    /// The same for a program that starts a process for each connection. These processes come and go.
+    pub(crate) fn forking(mut self) -> Self {
+        self.forks = true;
+        self
     }
 
     pub(crate) fn child(&mut self) -> &mut Child {
@@ -66,6 +74,9 @@ impl Tree {
 
     /// CPU time, user and system, that all of them have used so far.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
+        if self.forks {
+            return eventually(|| cpu_with_ended(self.pid()));
+        }
         if descendants(self.child.id()) != self.pids {
             return Err("the target's processes are not those that it had".into());
         }
@@ -86,9 +97,11 @@ impl Tree {
     /// Looks at the memory, and at the pipes, until [`Watch::peaks`].
     pub(crate) fn watch(&self) -> Watch {
         let (pids, shared) = (self.pids.clone(), Arc::new(Peaks::default()));
+        let forking = self.forks.then(|| self.pid());
         let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || {
             loop {
+                let pids = forking.map_or_else(|| pids.clone(), descendants);
                 let is_over = theirs.is_over.load(Ordering::Relaxed);
                 theirs.memory.fetch_max(memory_of(&pids), Ordering::Relaxed);
                 theirs.pipes.fetch_max(pipes_hold(&pids), Ordering::Relaxed);
@@ -186,6 +199,23 @@ fn cpu_of(pid: u32) -> Outcome<Duration> {
         sum += Duration::from_nanos(time.parse()?);
     }
     Ok(sum)
+}
+
+/// The CPU time of a process, of all that descend from it, and of its children that have ended. `None`: a process came or
+/// went meanwhile.
+fn cpu_with_ended(pid: u32) -> Option<Duration> {
+    let pids = descendants(pid);
+    let times: Outcome<Vec<Duration>> = pids.iter().map(|pid| cpu_of(*pid)).collect();
+    let sum = times.ok()?.into_iter().sum::<Duration>() + cpu_of_ended(pid)?;
+    (descendants(pid) == pids).then_some(sum)
+}
+
+/// The CPU time of children that have ended, in hundredths of a second: `stat` (proc(5)).
+fn cpu_of_ended(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit(')').next()?.split_whitespace().skip(13).take(2);
+    let ticks: Option<Vec<u64>> = fields.map(|ticks| ticks.parse().ok()).collect();
+    Some(Duration::from_millis(10 * ticks?.iter().sum::<u64>()))
 }
 
 /// The processes' own memory (proportional set size: a page of the program's file that two map counts half for each),

@@ -33,6 +33,9 @@ pub(crate) enum Metric {
     Got99,
     /// The time until the sender is told so, in microseconds.
     Told50,
+    /// The time until a party that has sent a message has its peer's answer, in microseconds.
+    Trip50,
+    Trip99,
     /// The growth of the target's memory for each receiver that waits, in bytes; and all of its memory, divided by
     /// them.
     BytesEach,
@@ -64,6 +67,8 @@ impl Metric {
             Self::Got50 => "got p50 us",
             Self::Got99 => "got p99 us",
             Self::Told50 => "told p50 us",
+            Self::Trip50 => "round trip p50 us",
+            Self::Trip99 => "round trip p99 us",
             Self::BytesEach => "bytes each",
             Self::AllBytesEach => "all memory, bytes each",
             Self::IdleCpu => "idle CPU ms/s",
@@ -85,7 +90,9 @@ impl Metric {
             | Self::CpuEach
             | Self::Got50
             | Self::Got99
-            | Self::Told50 => 1,
+            | Self::Told50
+            | Self::Trip50
+            | Self::Trip99 => 1,
             Self::PerSecond
             | Self::PerCpuSecond
             | Self::BytesEach

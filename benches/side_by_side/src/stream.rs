@@ -68,6 +68,14 @@ impl Stream {
         Ok(Self::Tls(Box::new(Session { socket, state, line, unread })))
     }
 
+    /// The same connection once more, so that its bytes may pass both ways at once. The state of TLS cannot be shared.
+    pub(crate) fn share(&self) -> Outcome<Self> {
+        match self {
+            Self::Plain(socket) => Ok(Self::Plain(socket.try_clone()?)),
+            Self::Tls(_) => Err("a connection with TLS was to be shared".into()),
+        }
+    }
+
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
@@ -89,6 +97,17 @@ impl Stream {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(session) => session.read(buffer),
         }
+    }
+
+    /// Fills the buffer.
+    pub(crate) fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read(buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                bytes => buffer = &mut buffer[bytes..],
+            }
+        }
+        Ok(())
     }
 
     /// Takes some of `bytes`; what was taken may still have to be flushed.

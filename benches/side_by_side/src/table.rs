@@ -1,6 +1,7 @@
 //! The results as a document: Markdown, which is readable as it stands.
 
-use crate::goals::{Bound, GOALS, Verdict};
+use crate::goal::{Bound, Verdict};
+use crate::goals::GOALS;
 use crate::machine::{Distance, NEAR_NS_MAX, OTHERS_MAX};
 use crate::sample::{Metric, ROUNDS_MIN, Run, Runs, Spread};
 use crate::scenes::{SCENES, Scene, are_comparable};

@@ -20,9 +20,10 @@ use std::rc::Rc;
 const PACKAGED_PIPES_64: &str = "idontstore, as packaged, 64 pipes";
 const LANDED_CHUNKS: &str = "idontstore, as they land, chunks";
 const LANDED_CHUNKS_256: &str = "idontstore, as they land, chunks of 256 KiB";
-const LANDED_PIPES_256: &str = "idontstore, as they land, 256 pipes";
+pub(super) const LANDED_PIPES_256: &str = "idontstore, as they land, 256 pipes";
 
 pub(super) const NO_PIPES: &str = "[memory]\npipes = 0\n";
+pub(super) const PIPES_256: &str = "[memory]\npipes = 256\n";
 
 pub(crate) const ALONE: Scene = Scene {
     name: "bulk",
@@ -158,7 +159,7 @@ fn ours_in_crowd(stage: &Stage) -> Outcome<Vec<Named>> {
     let default = relay(stage, &Setup::default())?;
     let most = Setup { packaged: true, ..with("[memory]\npipes = 64\n") };
     let most = relay(stage, &most)?;
-    let pipes = relay(stage, &with("[memory]\npipes = 256\n"))?;
+    let pipes = relay(stage, &with(PIPES_256))?;
     let chunks = relay(stage, &with(NO_PIPES))?;
     Ok(placed(&[
         (PACKAGED, &packaged, AsTheyLand, Raw),

@@ -25,11 +25,11 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-const MESSAGE_BYTES: u64 = 64;
+pub(super) const MESSAGE_BYTES: u64 = 64;
 const PAUSE: Duration = Duration::from_micros(150);
 const ANSWER_BYTES_MAX: usize = 4096;
 /// The share of messages that come first and are not counted.
-const WARM_UP_SHARE: usize = 20;
+pub(super) const WARM_UP_SHARE: usize = 20;
 
 pub(crate) const SCENE: Scene = Scene {
     name: "latency",

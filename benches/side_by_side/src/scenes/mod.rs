@@ -6,6 +6,7 @@ mod framed;
 mod https;
 mod idle;
 mod latency;
+mod pair;
 mod requests;
 mod resume;
 mod small;
@@ -24,6 +25,8 @@ pub(crate) const PACKAGED: &str = "idontstore, as packaged";
 pub(crate) const LANDED: &str = "idontstore, as they land";
 pub(crate) const ONE_WORKER: &str = "idontstore, one worker";
 pub(crate) const TWO_WORKERS: &str = "idontstore, two workers";
+pub(crate) const PIPES_256_ONE: &str = "idontstore, one worker, 256 pipes";
+pub(crate) const PIPES_256_TWO: &str = "idontstore, two workers, 256 pipes";
 pub(crate) const CHUNKS_ONE: &str = "idontstore, one worker, chunks";
 pub(crate) const CHUNKS_TWO: &str = "idontstore, two workers, chunks";
 pub(crate) const CHUNKED_ONE: &str = "idontstore, one worker, chunked body";
@@ -35,18 +38,21 @@ pub(crate) const MULTIPART_TWO: &str = "idontstore, two workers, multipart";
 pub(crate) const MESSAGES: &str = "idontstore, as they land, sent";
 pub(crate) const EXCHANGES: &str = "idontstore, as they land, exchanges, acked";
 pub(crate) const PIPING: &str = "Piping Server (Node)";
+pub(crate) const TRANSIT_RELAY: &str = "transit relay (Python)";
 /// Families, whose contenders' names go on with how they are set up: others are measured in the best of them.
 pub(crate) const COPY: &str = "copy";
 pub(crate) const CHUNKING_COPY: &str = "chunking copy";
 pub(crate) const NGINX: &str = "nginx";
 pub(crate) const HAPROXY: &str = "HAProxy";
+pub(crate) const SOCAT: &str = "socat";
 pub(crate) const NGINX_ANSWER: &str = "nginx, same answer";
 pub(crate) const TLS_ALONE: &str = "the TLS library alone";
 
 /// Whether a ratio of the one to the other says something: peers cannot choose their workers, so ours do not either.
 pub(crate) fn are_comparable(contender: &str, to: &str) -> bool {
     let is_chosen = contender.starts_with(ONE_WORKER) || contender.starts_with(TWO_WORKERS);
-    let is_peer = [PIPING, NGINX, HAPROXY, NGINX_ANSWER].iter().any(|family| is_of(to, family));
+    let peers = [PIPING, NGINX, HAPROXY, NGINX_ANSWER, TRANSIT_RELAY, SOCAT];
+    let is_peer = peers.iter().any(|family| is_of(to, family));
     contender != to && !(is_chosen && is_peer)
 }
 
@@ -103,6 +109,10 @@ pub(crate) const SCENES: &[Scene] = &[
     small::KEPT_1,
     small::KEPT_16,
     latency::SCENE,
+    pair::ONE_WAY,
+    pair::BOTH_WAYS,
+    pair::CROWD,
+    pair::TRIPS,
     requests::SCENE,
     idle::SCENE,
     https::SCENE,

@@ -1,6 +1,6 @@
 //! The limits as targets; and nothing at all, the machine's loopback by itself.
 
-use super::{Carrier, Ends, Lane, Requests};
+use super::{Carrier, Ends, Lane, Pairing, Requests};
 use crate::Outcome;
 use crate::end::{End, Step};
 use crate::hearing::Expect;
@@ -10,14 +10,12 @@ use crate::stream::Stream;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-fn bare(sender: TcpStream, receiver: TcpStream, bytes: u64, heard: Expect) -> Outcome<Ends> {
+/// The ends of a transfer without HTTP: the first party sends.
+pub(super) fn bare([sender, receiver]: [Stream; 2], bytes: u64, heard: Expect) -> Ends {
     // The end that a sender hears is the relay's, once it has passed everything on.
     let sent = [Step::Payload(bytes), Step::Shutdown, Step::Hear(Expect::Bare(0))];
     let received = [Step::Hear(heard), Step::Shutdown];
-    Ok(Ends {
-        sender: End::new(Stream::over(sender, None)?, sent),
-        receiver: End::new(Stream::over(receiver, None)?, received),
-    })
+    Ends { sender: End::new(sender, sent), receiver: End::new(receiver, received) }
 }
 
 /// *copy* and *splice*, by turns.
@@ -31,12 +29,19 @@ impl Carrier for Running {
     }
 
     fn open(&self, bytes: u64) -> Outcome<Ends> {
-        let receiver = TcpStream::connect(self.address)?;
         let heard = match self.limit {
             Limit::CopyChunked(_) => Expect::Chunks(bytes),
             _ => Expect::Bare(bytes),
         };
-        bare(TcpStream::connect(self.address)?, receiver, bytes, heard)
+        Ok(bare(self.pair()?, bytes, heard))
+    }
+}
+
+/// The bytes pass one way alone.
+impl Pairing for Running {
+    fn pair(&self) -> Outcome<[Stream; 2]> {
+        let receiver = Stream::connect(self.address, None)?;
+        Ok([Stream::connect(self.address, None)?, receiver])
     }
 }
 
@@ -54,9 +59,15 @@ impl Carrier for Direct {
     }
 
     fn open(&self, bytes: u64) -> Outcome<Ends> {
+        Ok(bare(self.pair()?, bytes, Expect::Bare(bytes)))
+    }
+}
+
+impl Pairing for Direct {
+    fn pair(&self) -> Outcome<[Stream; 2]> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let sender = TcpStream::connect(listener.local_addr()?)?;
-        bare(sender, listener.accept()?.0, bytes, Expect::Bare(bytes))
+        let sender = Stream::connect(listener.local_addr()?, None)?;
+        Ok([sender, Stream::over(listener.accept()?.0, None)?])
     }
 }
 

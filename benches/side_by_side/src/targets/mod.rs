@@ -2,6 +2,7 @@
 //! processes can be read.
 
 pub(crate) mod limit;
+pub(crate) mod pair;
 pub(crate) mod piping;
 pub(crate) mod proxy;
 pub(crate) mod relay;
@@ -45,6 +46,12 @@ pub(crate) trait Carrier {
 
     /// Both ends of a transfer of so many bytes: connected, and about to begin.
     fn open(&self, bytes: u64) -> Outcome<Ends>;
+}
+
+/// Lets two parties exchange bytes both ways.
+pub(crate) trait Pairing: Carrier {
+    /// Two parties that are paired: what either one says arrives at the other.
+    fn pair(&self) -> Outcome<[Stream; 2]>;
 }
 
 #[derive(Debug)]

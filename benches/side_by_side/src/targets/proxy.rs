@@ -1,6 +1,7 @@
 //! Reverse proxies, which stream between a client and an origin. The generator is both. They are nginx and
 //! HAProxy, with buffers of their own choice and with such as cost them least.
 
+use super::pair::through;
 use super::{Carrier, Ends, WORKERS, free_address, request, until_ready};
 use crate::Outcome;
 use crate::end::{End, Step};
@@ -42,13 +43,15 @@ pub(crate) struct Shape<'a> {
     pub(crate) buffer_kib: Option<usize>,
     /// For HTTPS on both sides.
     pub(crate) tls: Option<&'a Certificate>,
+    /// Whether HAProxy passes bytes of any kind, and does not look for HTTP in them.
+    pub(crate) passes_bytes: bool,
     /// The directive by which nginx answers a request for `/`.
     pub(crate) answer: &'a str,
 }
 
 impl<'a> Shape<'a> {
     pub(crate) fn new(kind: Kind, buffer_kib: Option<usize>) -> Self {
-        Self { kind, buffer_kib, tls: None, answer: "return 201;" }
+        Self { kind, buffer_kib, tls: None, passes_bytes: false, answer: "return 201;" }
     }
 
     /// As the table names it.
@@ -60,6 +63,11 @@ impl<'a> Shape<'a> {
         };
         let buffers = self.buffer_kib.map(|kib| format!("{kib} KiB"));
         format!("{program} {}", buffers.as_deref().unwrap_or("own buffers"))
+    }
+
+    /// HAProxy's mode.
+    fn mode(&self) -> &'static str {
+        if self.passes_bytes { "tcp" } else { "http" }
     }
 
     fn settings(&self) -> String {
@@ -94,8 +102,9 @@ impl<'a> Shape<'a> {
                 };
                 let tls = if self.tls.is_some() { "; TLS 1.3 on both sides" } else { "" };
                 format!(
-                    "one process, {WORKERS} threads; {}; `mode http`, `maxconn 1000`{splices}{tls}",
-                    buffers("tune.bufsize")
+                    "one process, {WORKERS} threads; {}; `mode {}`, `maxconn 1000`{splices}{tls}",
+                    buffers("tune.bufsize"),
+                    self.mode()
                 )
             }
         }
@@ -124,7 +133,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     /// For the table.
     pub(crate) settings: String,
-    origin: TcpListener,
+    pub(super) origin: TcpListener,
     /// The generator's TLS configurations, as a client and as the origin.
     tls: Option<(Tls, Arc<ServerConfig>)>,
     _directory: TempDir,
@@ -167,7 +176,7 @@ global
     nbthread WORKERS
     BUFFERS
 defaults
-    mode http
+    mode MODE
     maxconn 1000
     timeout connect 10s
     timeout client 60s
@@ -213,6 +222,7 @@ impl Shape<'_> {
                         "option splice-auto\n    option splice-request\n    option splice-response";
                 }
                 let text = HAPROXY.replace("BUFFERS", &buffers).replace("SPLICE", options);
+                let text = text.replace("MODE", self.mode());
                 let Some(certificate) = self.tls else { return text };
                 let bind = format!(
                     "LISTEN ssl crt {} ssl-min-ver TLSv1.3",
@@ -248,7 +258,11 @@ impl Proxy {
         };
         let arguments = [flag.as_ref(), file.as_os_str()];
         let mut tree = Tree::start(&server(shape.kind.program()), &arguments, Stdio::null())?;
-        until_ready(address)?;
+        if shape.passes_bytes {
+            through(address, &origin)?;
+        } else {
+            until_ready(address)?;
+        }
         tree.settle_at(processes)?;
         let tls = shape.tls.map(|it| (Tls::clone(&it.client), Arc::clone(&it.server)));
         let settings = shape.settings();

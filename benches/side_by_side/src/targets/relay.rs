@@ -139,7 +139,7 @@ impl Relay {
 
     /// Connections of a receiver and a sender, on workers as `wanted`; each pair begins with another worker, so
     /// that all have as much to do. As they land, they are what any client would get.
-    fn pair(&self, wanted: Placement) -> Outcome<(Stream, Stream)> {
+    pub(super) fn pair(&self, wanted: Placement) -> Outcome<(Stream, Stream)> {
         let tls = self.tls.as_ref();
         if wanted == Placement::AsTheyLand {
             let before = self.accepted();
