@@ -357,3 +357,52 @@ fn a_look_up_never_mixes_two_sessions() {
         }
     });
 }
+
+/// A newcomer's mark is never taken for the one of the holder before it: the mark goes with the place.
+#[test]
+fn a_holder_that_has_not_said_its_mark_has_none() {
+    check(Some(3), || {
+        let world = World::new(1, 1, 1);
+        let shared = world.shared();
+        let at = shared.issue(owner(0), &TERMS, 0).unwrap().lane(Direction::Forth);
+        let mut first = shared.take_receiver(at, owner(1), false).unwrap();
+        first.attach(&shared).unwrap().record_guest(Some(AddressTag::of(7)));
+        let leaves = thread::spawn({
+            let world = world.clone();
+            move || world.shared().leave_receiver(first).map(drop).unwrap()
+        });
+        let comes = thread::spawn({
+            let world = world.clone();
+            move || world.shared().take_receiver(at, owner(2), false).is_ok()
+        });
+        let word = shared.places(at).unwrap().unwrap();
+        if word.receiver.owner == owner(2) {
+            assert_eq!(shared.receiver_guest(at), Ok(None));
+        }
+        leaves.join().unwrap();
+        comes.join().unwrap();
+    });
+}
+
+/// A guest that claims a session which ends at this moment does not keep the next session in the slot from its guest.
+#[test]
+fn a_late_guest_does_not_take_the_next_session() {
+    check(Some(3), || {
+        let world = World::new(1, 1, 1);
+        let shared = world.shared();
+        let old = shared.issue(owner(0), &TERMS, 0).unwrap();
+        let (late, guest) = (AddressTag::of(7), AddressTag::of(8));
+        let claims = thread::spawn({
+            let world = world.clone();
+            move || world.shared().claim_guest(old, late)
+        });
+        assert!(shared.end(old, End::Deleted, |_| {}));
+        let next = shared.issue(owner(1), &TERMS, 0).unwrap();
+        let first = shared.claim_guest(next, guest).unwrap();
+        let claimed = claims.join().unwrap().unwrap();
+        assert_ne!(claimed, Some(false));
+        // It may have stood in the way for a moment, and the guest comes again then.
+        let again = shared.claim_guest(next, guest).unwrap();
+        assert_eq!(again, Some(true), "after {first:?}");
+    });
+}

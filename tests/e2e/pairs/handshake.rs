@@ -1,5 +1,6 @@
 //! How a transit client is told apart, paired, or sent away.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -236,4 +237,36 @@ fn limits_of_sessions_hold_for_those_who_come_first() {
 fn a_relay_that_is_not_for_everybody_issues_no_session_to_others() {
     let relay = Relay::with(1, &["auth.issue_addresses = [\"192.0.2.0/24\"]"]);
     is_told(ask(&relay, &token(), None), "sessions are not issued to this address\n");
+}
+
+#[over_http("the second listener is always plain")]
+fn a_connection_too_many_is_told_so_in_the_listeners_own_words() {
+    let limit = "limits.connections_per_address_max = 2";
+    let (relay, address) = with_second("protocols = [\"pair\"]", &[limit]);
+    let held = [(); 2].map(|()| Raw::connect(address));
+    let segment = relay.segment();
+    eventually("both count", || (segment.sum().open == 2).then_some(()));
+    is_told(Raw::connect(address), "too many connections from this address\n");
+    // A listener that takes HTTP says it by HTTP, as it does not know what would come.
+    relay.connect().read_response().expect(429);
+    drop(held);
+}
+
+#[over_http("the second listener chooses for itself")]
+fn a_balancers_line_and_tls_may_stand_before_it() {
+    let table = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n\
+                 tls = { certificate = 'certificate.pem', key = 'key.pem' }";
+    let relay = Relay::https(1, &["trusted_proxies = [\"127.0.0.0/8\"]", table]);
+    let client = relay.certificate().client(rustls::ALL_VERSIONS);
+    let token = token();
+    let mut parties = ['a', 'b'].map(|side| {
+        let raw = Raw::connect_by(&client, relay.listener(1));
+        raw.line().write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n").unwrap();
+        say(raw, &line(&token, Some(side)))
+    });
+    parties.iter_mut().for_each(hears_ok);
+    let [one, other] = &mut parties;
+    passes(one, other, b"inside TLS");
+    one.finish();
+    assert_eq!(other.read_to_end(), (Vec::new(), Ending::Complete));
 }
