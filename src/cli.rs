@@ -94,7 +94,7 @@ struct Args {
 enum Command {
     /// Run in the foreground (the default)
     Run,
-    /// Run in the foreground, and listen on ADDRESS alone: `relay :9021`. A link named `relay` needs no command
+    /// Run in the foreground, and listen on ADDRESS: `relay :9021`. A link named `relay` needs no command: `./relay :9021`
     Relay {
         #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
@@ -107,6 +107,17 @@ enum Command {
         #[arg(value_name = "SESSION", value_parser = session_hash)]
         session: SessionHash,
     },
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Relay { .. } => RELAY,
+            Self::Status => "status",
+            Self::End { .. } => "end",
+        }
+    }
 }
 
 /// The exit codes: the one table of them.
@@ -137,15 +148,14 @@ pub fn main(run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>) -> E
     ExitCode::from(exit as u8)
 }
 
-/// The arguments, with the command that the program's own name stands for.
+/// The arguments, with the command that the program's own name stands for where an address follows.
 fn called_as(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut arguments = arguments.into_iter().peekable();
     let program = arguments.next();
     let name = program.as_deref().map(Path::new).and_then(Path::file_name);
-    let is_relay = name.is_some_and(|name| name == RELAY);
-    // `relay relay :9021` says it twice, and `relay -h` asks for the help of the command.
-    let is_said = arguments.peek().is_some_and(|first| first == RELAY);
-    let command = (is_relay && !is_said).then(|| OsString::from(RELAY));
+    let first = arguments.peek().and_then(|first| first.to_str());
+    let is_relay = name.is_some_and(|name| name == RELAY) && first.is_some_and(config::is_address);
+    let command = is_relay.then(|| OsString::from(RELAY));
     program.into_iter().chain(command).chain(arguments)
 }
 
@@ -207,17 +217,24 @@ impl Args {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         (out, err): (&mut impl Write, &mut impl Write),
     ) -> Exit {
-        let asks = match self.command {
-            Some(Command::Status) => Some("status"),
-            Some(Command::End { .. }) => Some("end"),
-            Some(Command::Run | Command::Relay { .. }) | None => None,
+        if let Some(command) = &self.command
+            && self.signal.is_some()
+        {
+            let name = command.name();
+            let _ =
+                writeln!(err, "idontstore: `{name}` and -s are two things: ask for one of them");
+            return Exit::Usage;
+        }
+        let asks = match &self.command {
+            Some(command @ (Command::Status | Command::End { .. })) => Some(command.name()),
+            _ => None,
         };
         if let Some(command) = asks
-            && (self.port.is_some() || !self.listen.is_empty())
+            && (self.port.is_some() || !self.listen.is_empty() || !self.runs())
         {
             let _ = writeln!(
                 err,
-                "idontstore: `{command}` asks a running relay: it takes neither --listen nor -p"
+                "idontstore: `{command}` asks a running relay: it takes no --listen, -p, -t or -T"
             );
             return Exit::Usage;
         }

@@ -255,11 +255,17 @@ fn relay_listens_at_one_address_and_a_link_of_that_name_needs_no_command() {
     for words in [["./relay", ":9021"], ["/usr/local/bin/relay", ":9021"]] {
         assert_eq!(called(&words), [words[0], "relay", ":9021"]);
     }
-    assert_eq!(called(&["relay"]), ["relay", "relay"]);
-    assert_eq!(called(&["relay", "-c", "a"]), ["relay", "relay", "-c", "a"]);
-    assert_eq!(called(&["relay", "relay", ":1"]), ["relay", "relay", ":1"]);
-    for words in [&["idontstore", ":9021"][..], &["idontstore", "relay", ":9021"], &["relays"], &[]]
-    {
+    // A program of that name is a relay like any other.
+    for words in [
+        &["relay"][..],
+        &["relay", "-c", "a"],
+        &["relay", "relay", ":1"],
+        &["relay", "9021"],
+        &["idontstore", ":9021"],
+        &["idontstore", "relay", ":9021"],
+        &["relays", ":9021"],
+        &[],
+    ] {
         assert_eq!(called(words), words);
     }
     let (exit, ran, ..) = cli(&["relay", "127.0.0.1:9021"]);
@@ -269,5 +275,21 @@ fn relay_listens_at_one_address_and_a_link_of_that_name_needs_no_command() {
     assert_eq!(listeners[0].protocols, config::embedded().listeners[0].protocols);
     for wrong in [&["relay"][..], &["relay", "9021"], &["relay", "localhost:9021"]] {
         assert!(matches!(refused(wrong).exit_code(), 2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_command_that_asks_a_running_relay_goes_with_nothing_else() {
+    for words in [
+        &["-s", "stop", "status"][..],
+        &["-s", "stop", "end", "0123456789ab"],
+        &["-s", "quit", "relay", ":1"],
+        &["end", "0123456789ab", "-t"],
+        &["status", "-T"],
+        &["end", "0123456789ab", "-p", "1"],
+    ] {
+        let (exit, ran, out, err) = cli(words);
+        assert_eq!((exit, ran.is_none(), out.as_str()), (Exit::Usage, true, ""), "{words:?}");
+        assert!(err.starts_with("idontstore: `"), "{err}");
     }
 }

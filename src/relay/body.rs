@@ -10,6 +10,8 @@ use std::ops::Range;
 /// The shortest rest of a body for which a pipe pays. Bodies of 128 to 512 KiB are mostly in the first chunk, and
 /// cost the same with pipes and without; from 1 MiB on they cost less (measured).
 const PIPE_BYTES_MIN: u64 = 64 << 10;
+/// Bytes without an end go by pipe until fewer than these come at a time: messages, which cost less by chunk.
+const PIPE_LEAVE_BYTES: usize = 4 << 10;
 /// The shortest chunk of a chunked body for which a pipe pays. Each takes two calls of the kernel more. With
 /// chunks of 64 KiB a body costs three fifths of what copying costs on one worker, and four fifths across two (measured).
 const PIPE_CHUNK_BYTES_MIN: u64 = 48 << 10;
@@ -175,7 +177,7 @@ impl Body {
         match &mut self.framing {
             Remaining::Bytes(left) => *left = left.saturating_sub(bytes as u64),
             Remaining::Chunks(dechunker) => dechunker.pass(bytes as u64),
-            Remaining::Endless { is_bulk } => *is_bulk = bytes as u64 >= PIPE_BYTES_MIN,
+            Remaining::Endless { is_bulk } => *is_bulk = bytes >= PIPE_LEAVE_BYTES,
         }
         self.framing_bytes = 0;
         window.filled = window.filled.saturating_add(bytes);

@@ -27,7 +27,7 @@ mod waiting;
 
 pub use body::Body;
 pub use outbox::Outbox;
-pub use pair::{Half, HalfPlaces, Met, PairEnd, receiver_outcome};
+pub use pair::{Half, HalfPlaces, Met, PairEnd, Peer, receiver_outcome};
 pub use pairing::{Offer, has_all, was_delivered};
 pub use pressure::Pressure;
 pub use receiving::{ReceiveRequest, Receiving};

@@ -11,7 +11,8 @@ impl Supervisor {
     pub(super) fn hear_requests(&mut self) {
         let Some(control) = &mut self.outside.control else { return };
         for (number, line) in control.requests(clock::monotonic_ms()) {
-            tracing::info!(request = %line, "received a control request");
+            let words = line.to_string();
+            tracing::info!(request = words.as_str(), "received a control request");
             let asker = Some(number);
             let request = match line {
                 Line::Program(request) => request,

@@ -43,9 +43,17 @@ pub struct PairEnd {
     incoming: Incoming,
     pace: Pace,
     is_paired: bool,
-    /// The party does not wait for a peer that is not there.
-    needs_peer: bool,
+    peer: Peer,
     next_look_ms: u64,
+}
+
+/// What a party expects of its peer when it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// It may come later, or be there.
+    MayCome,
+    /// It is there, and nobody comes if it leaves.
+    IsThere,
 }
 
 /// The result of a turn of a party that waits for its peer.
@@ -99,6 +107,11 @@ impl Half {
         Ok(places.map(|word| word.receiver.state))
     }
 
+    /// Whether the lane that the party of this half receives in has begun.
+    pub fn has_begun(self, env: &Env, session: SessionRef) -> Result<bool, Refusal> {
+        Ok(env.shared().places(self.receives_in(session))?.is_some_and(|word| word.begun))
+    }
+
     /// Asks for a bell when this half may come free.
     pub fn register_waiter(self, env: &Env, session: SessionRef) -> Result<(), Refusal> {
         env.shared().register_waiter(self.receives_in(session), shm::Role::Receiver, env.owner)
@@ -143,7 +156,7 @@ impl HalfPlaces {
 impl PairEnd {
     /// A party that has just taken its places. Its client's address pays for what it sends.
     #[must_use]
-    pub fn new(cx: Cx<'_>, places: HalfPlaces, client: IpAddr, needs_peer: bool) -> Self {
+    pub fn new(cx: Cx<'_>, places: HalfPlaces, client: IpAddr, peer: Peer) -> Self {
         let HalfPlaces { sender, receiver } = places;
         let (outgoing, incoming) =
             (Outgoing::new(cx.env, sender, client), Incoming::new(cx, receiver));
@@ -156,7 +169,7 @@ impl PairEnd {
             .and_then(|()| cx.env.ring_peer(incoming.end()));
         let pace = Pace::new(cx.env, 0, cx.now_ms);
         let (is_paired, next_look_ms) = (false, cx.now_ms);
-        Self { outgoing, incoming, pace, is_paired, needs_peer, next_look_ms }
+        Self { outgoing, incoming, pace, is_paired, peer, next_look_ms }
     }
 
     /// The session.
@@ -207,7 +220,7 @@ impl PairEnd {
         if let Some(outcome) = self.ended(cx.env, [out, back])? {
             return Ok(Met::Over(outcome));
         }
-        if self.needs_peer && out.receiver.state == State::Empty {
+        if self.peer == Peer::IsThere && out.receiver.state == State::Empty {
             return Ok(Met::Over(SenderOutcome::PeerWorkerLost));
         }
         let has_begun = out.begun || self.begin(cx.env, out)?;

@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 
 use shm::End;
 
+use super::admission::TurnedAway;
 use super::claim::Retry;
 use super::transaction::{Done, Service, Step, Transport};
 use crate::access::{Head, LogEntry};
@@ -20,7 +21,7 @@ use crate::api::ApiName;
 use crate::http::Status;
 use crate::outcome::SenderOutcome;
 use crate::pair::Dialect;
-use crate::relay::{Cx, Env, HalfPlaces, Met, PairEnd, Turn, receiver_outcome};
+use crate::relay::{Cx, Env, Met, PairEnd, Peer, Turn, receiver_outcome};
 use crate::session::Session;
 use crate::stream::Stream;
 use crate::sys::{RecvOutcome, SendOutcome, clock};
@@ -40,7 +41,6 @@ const STOPPED: Refused = Refused {
 const NOBODY: Refused = Refused { status: Status::GatewayTimeout, text: "nobody came" };
 const LATE: Refused =
     Refused { status: Status::RequestTimeout, text: "the first message did not come in time" };
-const FULL: Refused = Refused { status: Status::Unavailable, text: "too many connections" };
 const DELETED: Refused = Refused { status: Status::Gone, text: "the session was deleted" };
 const PEER_LEFT: Refused = Refused { status: Status::Gone, text: "the other party has left" };
 
@@ -60,23 +60,12 @@ enum Stage {
     Asking { deadline_ms: u64 },
     /// The client waits for a half of its pair.
     Seeking { wanted: Wanted, spare_of: Option<u32>, retry: Retry, look_ms: u64 },
-    /// The client holds a half.
-    Party { party: Box<PairEnd>, comes: Comes, told_ms: u64 },
+    /// The client holds a half. If its peer leaves before the two are paired, it looks for this again.
+    Party { party: Box<PairEnd>, again: Option<Wanted>, told_ms: u64 },
     /// The last words wait for room in the socket.
     Farewell { deadline_ms: u64 },
     /// It holds nothing any more.
     Over,
-}
-
-/// The order in which a client and its peer come.
-#[derive(Clone, Copy, Debug)]
-enum Comes {
-    /// It makes the session.
-    First,
-    /// Its peer has made the session.
-    Second,
-    /// Either may come first. If the peer leaves before the two are paired, the client looks for this again.
-    Either(Wanted),
 }
 
 const NEXT: Step = ControlFlow::Continue(());
@@ -160,7 +149,8 @@ impl Pair {
         let (key, session, places) = seeking::issue(cx, self.client)?;
         let lifetime_s = u32::try_from(session.lifetime.as_secs()).unwrap_or(u32::MAX);
         dialect::write_code(transport.io.outbox.bytes(), lifetime_s, &key.to_string());
-        self.begin_party(cx, &session, places, Comes::First);
+        let party = PairEnd::new(cx, places, self.client, Peer::MayCome);
+        self.begin_party(cx, &session, party, None);
         Ok(())
     }
 
@@ -177,11 +167,15 @@ impl Pair {
     }
 
     /// The client holds a half of `session`.
-    fn begin_party(&mut self, cx: Cx<'_>, session: &Session, places: HalfPlaces, comes: Comes) {
+    fn begin_party(
+        &mut self,
+        cx: Cx<'_>,
+        session: &Session,
+        party: PairEnd,
+        again: Option<Wanted>,
+    ) {
         self.begin_entry(cx.env, Some(session));
-        let needs_peer = matches!(comes, Comes::Second);
-        let party = Box::new(PairEnd::new(cx, places, self.client, needs_peer));
-        self.stage = Stage::Party { party, comes, told_ms: cx.now_ms };
+        self.stage = Stage::Party { party: Box::new(party), again, told_ms: cx.now_ms };
     }
 
     /// Looks for a half.
@@ -199,11 +193,12 @@ impl Pair {
         match seeking::seek(cx, self.client, wanted) {
             Sought::Found(found) => {
                 let (session, places) = *found;
-                let comes = match wanted {
-                    Wanted::Named { .. } => Comes::Either(wanted),
-                    Wanted::Second(_) => Comes::Second,
+                let (peer, again) = match wanted {
+                    Wanted::Named { .. } => (Peer::MayCome, Some(wanted)),
+                    Wanted::Second(_) => (Peer::IsThere, None),
                 };
-                self.begin_party(cx, &session, places, comes);
+                let party = PairEnd::new(cx, places, self.client, peer);
+                self.begin_party(cx, &session, party, again);
                 NEXT
             }
             Sought::Soon { pause_ms } if retry.may_wait(cx.now_ms) => {
@@ -233,7 +228,7 @@ impl Pair {
         if let Some(step) = self.hear_client(cx, transport) {
             return step;
         }
-        let Stage::Party { party, comes, told_ms } = &mut self.stage else { return NEXT };
+        let Stage::Party { party, again, told_ms } = &mut self.stage else { return NEXT };
         let outcome = match party.wait(cx, transport.io.stream) {
             Met::Paired => {
                 dialect::write_paired(self.dialect, transport.io.outbox.bytes());
@@ -257,12 +252,9 @@ impl Pair {
             }
             Met::Over(outcome) => outcome,
         };
-        match (outcome, *comes) {
+        match (outcome, *again) {
             // Its peer left before the two were paired: another may come.
-            (
-                SenderOutcome::ReceiverLeft | SenderOutcome::PeerWorkerLost,
-                Comes::Either(wanted),
-            ) => {
+            (SenderOutcome::ReceiverLeft | SenderOutcome::PeerWorkerLost, Some(wanted)) => {
                 self.leave(cx.env, transport.io.stream, outcome);
                 // The next entry names the next session.
                 self.log_entry = None;
@@ -284,11 +276,12 @@ impl Pair {
         self.leave(cx.env, transport.io.stream, outcome);
         let why = match outcome {
             SenderOutcome::Stopped => Why::Refused(STOPPED),
-            SenderOutcome::Displaced => Why::Refused(FULL),
-            SenderOutcome::NobodyCame => Why::Refused(NOBODY),
+            SenderOutcome::Displaced => Why::Refused(TurnedAway::Full.why().into()),
+            SenderOutcome::NobodyCame | SenderOutcome::Ended(End::Expired) => Why::Refused(NOBODY),
             SenderOutcome::BrokenDialect => Why::Impatient,
             SenderOutcome::Damaged(_) => Why::Refused(seeking::DAMAGED),
             SenderOutcome::Ended(End::Deleted) => Why::Refused(DELETED),
+            SenderOutcome::Ended(_) => Why::Refused(seeking::OVER),
             _ => Why::Refused(PEER_LEFT),
         };
         self.refuse(cx, transport, &why)
@@ -371,7 +364,7 @@ impl Pair {
     pub(super) fn displace(&mut self, cx: Cx<'_>, transport: &mut Transport<'_>) {
         let _ = match self.stage {
             Stage::Party { .. } => self.end_waiting(cx, transport, SenderOutcome::Displaced),
-            _ => self.refuse(cx, transport, &Why::Refused(FULL)),
+            _ => self.refuse(cx, transport, &Why::Refused(TurnedAway::Full.why().into())),
         };
     }
 

@@ -64,7 +64,7 @@ impl From<(Status, &'static str)> for Refused {
 }
 
 const TAKEN: Refused = Refused { status: Status::Conflict, text: "the pair has both its parties" };
-const OVER: Refused = Refused { status: Status::Gone, text: "the session is over" };
+pub(super) const OVER: Refused = Refused { status: Status::Gone, text: "the session is over" };
 pub(super) const BUSY: Refused =
     Refused { status: Status::Unavailable, text: "the pair is changing hands: try again" };
 pub(super) const DAMAGED: Refused =
@@ -76,29 +76,30 @@ pub(super) fn issue(
     client: IpAddr,
 ) -> Result<(SessionKey, Session, HalfPlaces), Refused> {
     issuing::may_issue_untold(cx, client).map_err(Refused::from)?;
-    let mut error = TakeError::Ended;
     for _ in 0..ISSUES_MAX {
-        let (key, session) = issue_as(cx, client, Naming::KeyAlone)
+        let issued = issue_as(cx, client, Naming::KeyAlone)
             .map_err(|error| Refused::from(sessions::not_issued(cx, error)))?;
+        let Some((key, session)) = issued else { continue };
         let [first, _] = Half::ALL;
         match first.take(cx.env, session.at, NO_SIDE) {
             Ok(places) => return Ok((key, session, places)),
-            Err(refused) => error = refused,
+            Err(TakeError::Ended) => {}
+            Err(error) => return Err(refused(error)),
         }
     }
-    Err(refused(error))
+    Err(BUSY)
 }
 
+/// Issues a session. `None`: it is over already.
 fn issue_as(
     cx: Cx<'_>,
     client: IpAddr,
     naming: Naming,
-) -> Result<(SessionKey, Session), IssueError> {
+) -> Result<Option<(SessionKey, Session)>, IssueError> {
     let lifetime = cx.env.config.timeouts.session_lifetime;
     let issued = sessions::issue_to(cx, client, New { kind: Kind::Pair, lifetime, naming })?;
-    // Slots are short if it is over already.
-    let session = session::find(cx.env.shared(), &issued.key, cx.now_ms).ok_or(IssueError::Full)?;
-    Ok((issued.key, session))
+    let session = session::find(cx.env.shared(), &issued.key, cx.now_ms);
+    Ok(session.map(|session| (issued.key, session)))
 }
 
 /// The session of a pair that `code` names, if it lives. An unknown code counts as a guess.
@@ -143,7 +144,8 @@ fn named(cx: Cx<'_>, client: IpAddr, name: Name) -> Result<Session, Sought> {
     }
     issuing::may_issue_untold(cx, client).map_err(|why| Sought::Refused(why.into()))?;
     match issue_as(cx, client, Naming::Brought(name)) {
-        Ok((_, session)) => Ok(session),
+        Ok(Some((_, session))) => Ok(session),
+        Ok(None) => Err(Sought::Soon { pause_ms: 0 }),
         Err(IssueError::Name(NameError::Taken(_))) => Err(Sought::Soon { pause_ms: 0 }),
         // Two that pause for the same time would meet again.
         Err(IssueError::Name(NameError::Contended)) => Err(Sought::Soon { pause_ms: random_ms() }),
@@ -193,8 +195,9 @@ enum Found {
 }
 
 fn look(env: &Env, at: SessionRef, mark: AddressTag) -> Result<Found, Refusal> {
-    let (mut free, mut has_own) = (None, false);
+    let (mut free, mut has_own, mut are_paired) = (None, false, true);
     for half in Half::ALL {
+        are_paired &= half.has_begun(env, at)?;
         match half.holder(env, at)? {
             Some(State::Empty) => free = free.or(Some(half)),
             Some(State::Held) => match half.mark(env, at)? {
@@ -207,6 +210,8 @@ fn look(env: &Env, at: SessionRef, mark: AddressTag) -> Result<Found, Refusal> {
     Ok(match (free, has_own) {
         (Some(half), false) => Found::Free(half),
         (Some(_), true) => Found::Own,
+        // Before they are paired, a party may turn out to have left.
+        (None, _) if !are_paired => Found::Changing,
         (None, true) => Found::OwnPaired,
         (None, false) => Found::Others,
     })
@@ -238,9 +243,7 @@ fn take_free(cx: Cx<'_>, session: Session, mark: AddressTag) -> Result<Sought, R
         Err(_) => return Ok(Sought::Soon { pause_ms: 0 }),
     };
     // Another connection of the same client may have taken the other half meanwhile, after a death there.
-    if let Found::OwnPaired = look(env, at, mark)?
-        && half.other().mark(env, at)? == Some(mark)
-    {
+    if mark != NO_SIDE && half.other().mark(env, at)? == Some(mark) {
         places.leave(env)?;
         return Ok(Sought::Soon { pause_ms: random_ms() });
     }

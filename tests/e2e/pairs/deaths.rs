@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::ending::is_cut;
-use super::party::{ask, hears_ok, line, pair_on, passes, receive, register, say, token};
+use super::party::{
+    ERROR, REGISTER_RECEIVER, REGISTER_SENDER, ask, hear, hears_ok, line, message, pair, pair_on,
+    passes, receive, register, say, token,
+};
 use crate::harness::{Raw, Relay, Segment, eventually, eventually_within};
 
 /// How soon a survivor must know.
@@ -90,31 +93,39 @@ fn the_name_of_a_client_that_waited_at_a_dead_worker_is_free() {
 }
 
 #[test]
-fn a_client_that_waits_outlives_its_peers_worker() {
-    // The peer's worker dies at any time: before it takes a place, between, or as the two are paired.
-    for delay_us in (0..1500).step_by(100) {
+fn a_client_outlives_its_peers_worker_whenever_that_dies() {
+    // At any time: before the one takes a place, between, or as the two are paired; the first or the second to come.
+    for (delay_us, dies_first) in (0..1500).step_by(150).flat_map(|it| [(it, true), (it, false)]) {
         let relay = Relay::with(2, &[]);
         let segment = relay.segment();
         let token = token();
-        let mut waits = ask_at(&relay, &segment, 0, &token, 'a');
-        segment.wait_until_held(2);
-        let peer = relay.on_worker(1, &segment, || relay.connect());
+        let [mut lives, dies] =
+            [0, 1].map(|worker| relay.on_worker(worker, &segment, || relay.connect()));
         let pid = relay.worker_pids()[1];
-        let peer = say(peer, &line(&token, Some('b')));
+        let (first, second) = (line(&token, Some('a')), line(&token, Some('b')));
+        let dies = if dies_first {
+            let dies = say(dies, &first);
+            lives.send(&second);
+            dies
+        } else {
+            lives.send(&first);
+            segment.wait_until_held(2);
+            say(dies, &second)
+        };
         thread::sleep(Duration::from_micros(delay_us));
         pid.signal(Signal::SIGKILL);
-        drop(peer);
+        drop(dies);
         eventually("it is gone", || (segment.places_held() <= 2).then_some(()));
         // It was told that it is paired, and then cut, or it waits on for another.
-        if waits.has_news() {
-            is_cut(&mut waits);
+        if lives.has_news() {
+            is_cut(&mut lives);
         } else {
             let mut next = ask(&relay, &token, Some('c'));
             hears_ok(&mut next);
-            hears_ok(&mut waits);
-            passes(&mut next, &mut waits, b"hello");
+            hears_ok(&mut lives);
+            passes(&mut next, &mut lives, b"hello");
         }
-        drop(waits);
+        drop(lives);
         eventually("nothing is left", || {
             let left = (segment.places_held(), segment.chunks_held(), segment.sessions_live());
             (left == (0, 0, 0)).then_some(())
@@ -123,26 +134,48 @@ fn a_client_that_waits_outlives_its_peers_worker() {
 }
 
 #[test]
+fn a_running_tlv_pair_is_cut_whichever_worker_dies() {
+    for dead in [0, 1] {
+        let relay = Relay::with(2, &[]);
+        let segment = relay.segment();
+        let sender = relay.on_worker(0, &segment, || relay.connect());
+        let mut sender = say(sender, &message(REGISTER_SENDER, b""));
+        let (_, value) = hear(&mut sender);
+        let receiver = relay.on_worker(1, &segment, || relay.connect());
+        let mut receiver = say(receiver, &message(REGISTER_RECEIVER, &value[4..]));
+        hear(&mut receiver);
+        hear(&mut sender);
+        passes(&mut sender, &mut receiver, b"some bytes");
+        let killed = Instant::now();
+        kill(&relay, dead);
+        is_cut(&mut sender);
+        is_cut(&mut receiver);
+        assert!(killed.elapsed() < NEWS_WITHIN, "{:?}", killed.elapsed());
+        drop((sender, receiver));
+        recovers(&relay, &segment);
+        assert_eq!(segment.sessions_live(), 0);
+    }
+}
+
+#[test]
 fn a_receiver_does_not_wait_for_a_sender_whose_worker_died() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
     let sender = relay.on_worker(0, &segment, || relay.connect());
-    let sender = say(sender, &super::party::message(super::party::REGISTER_SENDER, b""));
-    segment.wait_until_held(2);
-    let mut sender = sender;
-    let (_, value) = super::party::hear(&mut sender);
+    let mut sender = say(sender, &message(REGISTER_SENDER, b""));
+    let (_, value) = hear(&mut sender);
     let code = String::from_utf8(value[4..].to_vec()).unwrap();
     kill(&relay, 0);
     recovers(&relay, &segment);
     let mut receiver = receive(&relay, &code);
-    let (kind, _) = super::party::hear(&mut receiver);
-    assert_eq!(kind, super::party::ERROR);
+    let (kind, _) = hear(&mut receiver);
+    assert_eq!(kind, ERROR);
     receiver.expect_close();
     drop(receiver);
     let (mut sender, code, _) = register(&relay);
     let mut receiver = receive(&relay, &code);
-    super::party::hear(&mut receiver);
-    super::party::hear(&mut sender);
+    hear(&mut receiver);
+    hear(&mut sender);
     passes(&mut sender, &mut receiver, b"works again");
 }
 
@@ -150,7 +183,7 @@ fn a_receiver_does_not_wait_for_a_sender_whose_worker_died() {
 fn all_survivors_of_a_crowd_of_pairs_are_reset() {
     let relay = Relay::with(2, &[]);
     let segment = relay.segment();
-    let mut parties: Vec<_> = (0..60).flat_map(|_| super::party::pair(&relay)).collect();
+    let mut parties: Vec<_> = (0..60).flat_map(|_| pair(&relay)).collect();
     let killed = Instant::now();
     kill(&relay, 0);
     // Pairs that were at the other worker alone go on.

@@ -9,6 +9,7 @@ use super::party::{
     ask, hear, hears_error, hears_ok, pair, pair_on, passes, receive, register, token,
 };
 use crate::harness::{ADMIN, AccessLog, Ending, Raw, Relay, eventually};
+use crate::processes::upgrade::{install, installed};
 
 /// Panics unless the party's connection is cut: over TLS an end that nobody announced is a cut, too.
 #[track_caller]
@@ -213,6 +214,23 @@ fn pairs_go_on_over_a_reload_and_clients_that_wait_meet_those_who_come_later() {
     hear(&mut receiver);
     hear(&mut sender);
     passes(&mut sender, &mut receiver, b"so do these");
+}
+
+#[over_http("an upgrade of a relay that speaks TLS has a test of its own")]
+fn pairs_go_on_over_an_upgrade() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = installed(&directory);
+    let relay = Relay::of(&program, 2, &[]);
+    let [mut one, mut other] = pair(&relay);
+    let waiting = token();
+    let mut waits = ask(&relay, &waiting, Some('a'));
+    install(&program, |bytes| bytes.push(0));
+    relay.upgrade(2, &[]);
+    passes(&mut one, &mut other, b"still here");
+    let mut comes = ask(&relay, &waiting, Some('b'));
+    hears_ok(&mut waits);
+    hears_ok(&mut comes);
+    passes(&mut comes, &mut waits, b"across programs");
 }
 
 #[over_both]

@@ -112,7 +112,9 @@ fn a_client_that_ends_before_it_is_paired_has_left() {
     let segment = relay.segment();
     for leave in Raw::DEPARTURES {
         let token = token();
-        leave(ask(&relay, &token, Some('a')));
+        let waits = ask(&relay, &token, Some('a'));
+        segment.wait_until_held(2);
+        leave(waits);
         eventually("the name is free", || (segment.sessions_live() == 0).then_some(()));
         let mut parties = ['b', 'c'].map(|side| ask(&relay, &token, Some(side)));
         parties.iter_mut().for_each(hears_ok);
@@ -269,4 +271,37 @@ fn a_balancers_line_and_tls_may_stand_before_it() {
     passes(one, other, b"inside TLS");
     one.finish();
     assert_eq!(other.read_to_end(), (Vec::new(), Ending::Complete));
+}
+
+#[over_both]
+fn a_line_that_drips_in_is_late_all_the_same() {
+    let relay = Relay::with(1, &["timeouts.head_timeout = \"400ms\""]);
+    let mut slow = relay.connect();
+    for byte in line(&token(), None) {
+        if slow.try_send(&[byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (bytes, _) = slow.read_to_end();
+    assert_eq!(String::from_utf8_lossy(&bytes), "the first message did not come in time\n");
+}
+
+#[over_http("it is over both already")]
+fn parties_of_a_plain_and_of_a_tls_listener_meet() {
+    let table = "[[listener]]\naddress = \"127.0.0.1:0\"";
+    let relay = Relay::https(2, &[table]);
+    let token = token();
+    let client = relay.certificate().client(rustls::ALL_VERSIONS);
+    let secret = Raw::connect_by(&client, relay.address());
+    let mut secret = say(secret, &line(&token, Some('a')));
+    let mut open = say(Raw::connect_plain(relay.listener(1)), &line(&token, Some('b')));
+    hears_ok(&mut secret);
+    hears_ok(&mut open);
+    passes(&mut secret, &mut open, &[1; 400_000]);
+    passes(&mut open, &mut secret, &[2; 400_000]);
+    // A FIN without the end of TLS is a cut.
+    secret.line().shutdown(std::net::Shutdown::Write).unwrap();
+    let (_, ending) = open.read_to_end();
+    assert_ne!(ending, Ending::Complete);
 }

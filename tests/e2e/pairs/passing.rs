@@ -134,8 +134,17 @@ fn plain(relay: &Relay, token: &str, side: char) -> TcpStream {
     socket
 }
 
-/// Both parties send `bytes` as fast as they can, and check what arrives. Returns the most pipes and chunks that were held.
-fn flood(relay: &Relay, bytes: u64) -> (usize, u64) {
+/// The most that a pair held at a time.
+#[derive(Default)]
+struct Held {
+    pipes: u64,
+    chunks: u64,
+    /// Memory of the workers' own, beyond what they had before.
+    anonymous_kib: u64,
+}
+
+/// Both parties send `bytes` as fast as they can, and check what arrives.
+fn flood(relay: &Relay, bytes: u64) -> Held {
     let segment = relay.segment();
     let token = token();
     let mut parties = ['a', 'b'].map(|side| plain(relay, &token, side));
@@ -145,7 +154,9 @@ fn flood(relay: &Relay, bytes: u64) -> (usize, u64) {
         assert_eq!(heard, OK);
     }
     let payloads = [4, 5].map(|seed| Payload::new(seed, bytes));
-    let (mut pipes, mut chunks) = (0, 0);
+    let workers = relay.worker_pids();
+    let anonymous_kib = || workers.iter().map(|it| it.memory().anonymous_kib).sum::<u64>();
+    let (before, mut most) = (anonymous_kib(), Held::default());
     thread::scope(|scope| {
         let mut running = Vec::new();
         for (index, party) in parties.iter().enumerate() {
@@ -169,25 +180,53 @@ fn flood(relay: &Relay, bytes: u64) -> (usize, u64) {
             }));
         }
         while !running.iter().all(|it| it.is_finished()) {
-            pipes = pipes.max(segment.pipes().0);
-            chunks = chunks.max(segment.chunks_held());
+            most.pipes = most.pipes.max(segment.pipes().0 as u64);
+            most.chunks = most.chunks.max(segment.chunks_held());
+            let grown = anonymous_kib().saturating_sub(before);
+            most.anonymous_kib = most.anonymous_kib.max(grown);
             thread::sleep(Duration::from_millis(1));
         }
     });
-    (pipes, chunks)
+    most
 }
 
 #[over_http("TLS has no pipes")]
 fn bulk_goes_by_pipe_both_ways_within_two_lanes() {
     let relay = Relay::with(2, &["memory.pipes = 8"]);
-    let (pipes, chunks) = flood(&relay, 200 << 20);
+    let Held { pipes, chunks, .. } = flood(&relay, 200 << 20);
     let most = 2 * relay.segment().lane_chunks();
-    assert!(pipes > 0 && pipes as u64 + chunks <= most, "{pipes} pipes and {chunks} chunks");
+    assert!(pipes > 0 && pipes + chunks <= most, "{pipes} pipes and {chunks} chunks");
+}
+
+#[over_http("the kernel's memory is not counted, and TLS has limits of its own")]
+fn a_pair_takes_4_mib_of_chunks_and_user_memory_at_most() {
+    let relay = Relay::with(2, &["memory.pipes = 0"]);
+    let Held { pipes, chunks, anonymous_kib } = flood(&relay, 200 << 20);
+    let chunks_kib = chunks * (relay.segment().chunk_bytes() >> 10);
+    println!("{chunks_kib} KiB of chunks, {anonymous_kib} KiB of the workers' own");
+    assert!(pipes == 0 && chunks_kib + anonymous_kib <= 4096, "{chunks_kib} + {anonymous_kib}");
+}
+
+#[over_both]
+fn a_pair_that_stands_still_both_ways_holds_two_lanes_and_no_more() {
+    let relay = Relay::with(2, &["memory.pipes = 0"]);
+    let segment = relay.segment();
+    let workers = relay.worker_pids();
+    let anonymous_kib = || workers.iter().map(|it| it.memory().anonymous_kib).sum::<u64>();
+    let mut parties = pair(&relay);
+    let before = anonymous_kib();
+    for party in &mut parties {
+        party.patience(Duration::from_millis(300));
+        eventually("no more is taken", || party.try_send(&[1; SLICE_BYTES]).is_err().then_some(()));
+    }
+    let chunks_kib = segment.chunks_held() * (segment.chunk_bytes() >> 10);
+    let own_kib = anonymous_kib() - before;
+    println!("{chunks_kib} KiB of chunks, {own_kib} KiB of the workers' own");
+    assert!(chunks_kib <= 4096 && own_kib <= 256, "{chunks_kib} and {own_kib}");
 }
 
 #[over_http("it is long, and moves what the tests above move")]
 fn heavy_a_gibibyte_each_way_at_once() {
     let relay = Relay::with(2, &["memory.pipes = 8"]);
-    let (pipes, _) = flood(&relay, 1 << 30);
-    assert!(pipes > 0);
+    assert!(flood(&relay, 1 << 30).pipes > 0);
 }

@@ -84,6 +84,30 @@ fn bytes_before_the_pairing_end_it() {
 }
 
 #[over_both]
+fn a_receiver_that_speaks_too_early_or_leaves_at_once_harms_nobody_else() {
+    let relay = Relay::with(2, &[]);
+    let (sender, code, _) = register(&relay);
+    let mut early = message(REGISTER_RECEIVER, code.as_bytes());
+    early.push(b'x');
+    hears_error(say(relay.connect(), &early), 400, "before PAIRED");
+    // The sender waits on, or its code was used up at this very moment.
+    let is_told = |mut receiver: Raw| {
+        let (kind, _) = hear(&mut receiver);
+        assert!([PAIRED, super::party::ERROR].contains(&kind), "{kind}");
+    };
+    is_told(receive(&relay, &code));
+    drop(sender);
+    let (sender, code, _) = register(&relay);
+    receive(&relay, &code).reset();
+    is_told(receive(&relay, &code));
+    drop(sender);
+    let segment = relay.segment();
+    eventually("nothing is left", || {
+        ((segment.places_held(), segment.sessions_live()) == (0, 0)).then_some(())
+    });
+}
+
+#[over_both]
 fn a_code_leads_one_receiver_to_its_sender_and_no_other() {
     let relay = Relay::with(2, &[]);
     let (mut sender, code, _) = register(&relay);

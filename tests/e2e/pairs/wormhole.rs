@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use protocols::over_http;
 use tempfile::TempDir;
 
-use crate::harness::{Payload, Pid, Relay, eventually, needs};
+use crate::harness::{Payload, Relay, eventually, needs};
 
 /// Where `scripts/test` puts the clients.
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin");
@@ -148,15 +148,15 @@ fn heavy_files_and_folders_pass_between_its_own_clients() {
 
 #[over_http("the clients speak no TLS to a relay")]
 fn heavy_its_clients_see_that_a_worker_died() {
-    // Slow enough that the file is on its way when the workers die.
+    // Slow enough that the file is on its way when a worker dies.
     let Some(wormhole) = Wormhole::open(&["limits.rate_bytes_max = \"2MiB\""]) else { return };
     Payload::new(3, 50 << 20).write_file(&wormhole.path("big"));
     let sends = wormhole.send("5-in-vain", "big");
     let receives = wormhole.receive("5-in-vain", "out");
     let segment = wormhole.relay.segment();
     eventually("some has passed", || (segment.sum().bytes_out > 1 << 20).then_some(()));
-    let workers: Vec<Pid> = wormhole.relay.worker_pids();
-    workers.iter().for_each(|it| it.signal(Signal::SIGKILL));
+    let worker = segment.worker_of(shm::Role::Sender).expect("it runs");
+    wormhole.relay.worker_pids()[worker].signal(Signal::SIGKILL);
     for it in [sends, receives] {
         let (output, said) = output(it);
         assert!(!output.status.success(), "{said}");

@@ -84,18 +84,6 @@ pub fn handshake(bytes: &[u8]) -> Result<Option<Handshake>, BadHandshake> {
     }
 }
 
-/// Whether connections of these two sides pair, if they bring the same token.
-///
-/// Two connections of one client have the same side, and must not meet. A client without a side meets
-/// any other.
-#[must_use]
-pub fn sides_pair(side: Option<Side>, other: Option<Side>) -> bool {
-    match (side, other) {
-        (Some(side), Some(other)) => side != other,
-        _ => true,
-    }
-}
-
 fn line(bytes: &[u8]) -> Result<Handshake, Stop> {
     let rest = after(bytes, OPENING)?;
     let (token, rest) = hexadecimal(rest)?;

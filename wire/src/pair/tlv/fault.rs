@@ -1,6 +1,6 @@
 //! The ways in which bytes can fail to be a message.
 //!
-//! The worker tells a client with `ERROR`, and `receive` and `send` tell their user.
+//! The worker tells a client with `ERROR`, and a client tells its user.
 
 use core::fmt;
 

@@ -41,8 +41,8 @@ impl MessageType {
 
     /// The first byte of such a message.
     ///
-    /// The exercise's own programs use 10, which is a line feed, and 20, which is a TLS record. Neither
-    /// could share a port with HTTP.
+    /// A line feed (10) may stand before a request, and a TLS record may begin with 20. Neither could be a type
+    /// on a port that HTTP shares.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {

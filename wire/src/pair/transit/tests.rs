@@ -116,14 +116,6 @@ fn letters_of_either_case_are_read_and_kept() {
 }
 
 #[test]
-fn sides_pair_unless_they_are_the_same() {
-    let (one, two) = (Some(*b"0000000000000001"), Some(*b"0000000000000002"));
-    assert!(sides_pair(one, two) && sides_pair(two, one));
-    assert!(!sides_pair(one, one));
-    assert!(sides_pair(None, one) && sides_pair(one, None) && sides_pair(None, None));
-}
-
-#[test]
 fn a_token_is_not_shown() {
     let shown = format!("{:?}", read(&with_side()));
     assert!(!shown.contains("0123") && !shown.contains("48, 49"), "{shown}");
