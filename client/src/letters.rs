@@ -84,7 +84,7 @@ impl Writer {
 
 impl Reader {
     /// Bytes of the letter that begins with these, if its length has come.
-    pub fn letter_bytes(bytes: &[u8]) -> Result<Option<usize>, LetterError> {
+    fn letter_bytes(bytes: &[u8]) -> Result<Option<usize>, LetterError> {
         let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let text = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if text > TEXT_BYTES_MAX {

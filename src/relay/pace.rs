@@ -1,4 +1,4 @@
-//! The pace of a party: how long it may stay though it moves little. `sending` and `answering` ask at each turn.
+//! The pace of a party: how long it may stay though it moves little. `sending`, `answering` and `pair` ask at each turn.
 //!
 //! While there is room a silent party harms nobody, and may stay for `silence_timeout` after its last byte. Once
 //! others may need what it holds (`pressure`), it has to keep to the minimum rate, and is sent away if it moved less

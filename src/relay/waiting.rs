@@ -1,7 +1,7 @@
 //! The wait of a party for its peer: until when, and what sends it away before that. Pure, except for the few lines
 //! that read the words of shared memory.
 //!
-//! `sending` and `receiving` ask at each turn. A rival is answered only after the kernel was asked once more whether
+//! `sending`, `receiving` and `pair` ask at each turn. A rival is answered only after the kernel was asked once more whether
 //! our client has left. A transfer that has begun never ends for a rival.
 
 use shm::{AddressTag, End, LaneEnd, Life, Refusal};

@@ -1,9 +1,9 @@
 //! The direction that a party's client receives in: from the lane to its socket, until the peer's FIN is passed on and
 //! everything is acknowledged.
 
-use shm::{Finish, LaneEnd, ReceiverEnd, Refusal, Settled};
+use shm::{Finish, ReceiverEnd, Refusal, Settled};
 
-use super::Step;
+use super::{Step, leave_receiver};
 use crate::api::Encoder;
 use crate::outcome::SenderOutcome;
 use crate::relay::delivery::{Ack, AckPoll};
@@ -236,10 +236,6 @@ impl Incoming {
     pub(super) fn leave(mut self, env: &Env, stream: &Stream) -> Result<(), Refusal> {
         // A count that cannot be stored keeps nobody in the place.
         let _ = self.store(env, stream);
-        let slot = self.end.lane().session.slot;
-        if let Some(peer) = env.shared().leave_receiver(self.end)? {
-            env.ring(peer, slot);
-        }
-        Ok(())
+        leave_receiver(env, self.end)
     }
 }

@@ -9,8 +9,8 @@ mod incoming;
 mod outgoing;
 
 use shm::{
-    AddressTag, Direction, End, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, SenderEnd,
-    SessionRef, Settled, Shared, State, TakeError,
+    AddressTag, Direction, End, LaneEnd, LaneRef, LaneWord, Life, ReceiverEnd, Refusal, Reserved,
+    SenderEnd, SessionRef, Settled, Shared, State, TakeError,
 };
 use std::net::IpAddr;
 
@@ -131,10 +131,7 @@ impl Half {
         match shared.take_sender(session.lane(self.0), env.owner, false) {
             Ok(sender) => Ok(HalfPlaces { sender, receiver }),
             Err(error) => {
-                let left = shared.leave_receiver(receiver);
-                if let Ok(Some(peer)) = left {
-                    env.ring(peer, session.slot);
-                }
+                leave_receiver(env, receiver)?;
                 // The last holder is about to leave the sender's place, or its worker has died.
                 Err(if error == TakeError::Held { TakeError::Leaving } else { error })
             }
@@ -146,11 +143,27 @@ impl HalfPlaces {
     /// Gives both places back.
     pub fn leave(self, env: &Env) -> Result<(), Refusal> {
         let lanes = [self.sender.lane(), self.receiver.lane()];
-        let left = env.shared().leave_sender(self.sender, None);
-        let left = left.and(env.shared().leave_receiver(self.receiver));
+        let left = leave_sender(env, self.sender, None);
+        let left = left.and(leave_receiver(env, self.receiver));
         lanes.into_iter().for_each(|lane| env.ring_waiters(lane));
-        left.map(drop)
+        left
     }
+}
+
+/// Leaves the sender's place, and rings for a peer that has begun with it.
+fn leave_sender(env: &Env, end: SenderEnd, filling: Option<Reserved>) -> Result<(), Refusal> {
+    let slot = end.lane().session.slot;
+    let peer = env.shared().leave_sender(end, filling)?;
+    peer.into_iter().for_each(|peer| env.ring(peer, slot));
+    Ok(())
+}
+
+/// Leaves the receiver's place likewise.
+fn leave_receiver(env: &Env, end: ReceiverEnd) -> Result<(), Refusal> {
+    let slot = end.lane().session.slot;
+    let peer = env.shared().leave_receiver(end)?;
+    peer.into_iter().for_each(|peer| env.ring(peer, slot));
+    Ok(())
 }
 
 impl PairEnd {

@@ -1,9 +1,9 @@
 //! The direction that a party's client sends in: from its socket into the lane, until its FIN.
 
-use shm::{Finish, LaneEnd, Refusal, SenderEnd, Settled};
+use shm::{Finish, Refusal, SenderEnd, Settled};
 use std::net::IpAddr;
 
-use super::Step;
+use super::{Step, leave_sender};
 use crate::outcome::SenderOutcome;
 use crate::relay::bandwidth::Bandwidth;
 use crate::relay::starving::Starving;
@@ -182,15 +182,11 @@ impl Outgoing {
 
     /// Leaves the place, and gives back everything held with it.
     pub(super) fn leave(mut self, env: &Env) -> Result<(), Refusal> {
-        let slot = self.end.lane().session.slot;
         if !self.is_ended {
             // The place is left even if the word is refused.
             let _ = self.end.attach(env.shared()).map(|sender| sender.set_finish(Finish::Aborted));
         }
         let filling = self.upload.leave(env, &mut self.end);
-        if let Some(peer) = env.shared().leave_sender(self.end, filling)? {
-            env.ring(peer, slot);
-        }
-        Ok(())
+        leave_sender(env, self.end, filling)
     }
 }
