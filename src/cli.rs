@@ -6,6 +6,7 @@
 mod asking;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -24,19 +25,24 @@ use crate::preflight;
 use crate::session::SessionHash;
 
 use asking::{ask, asked, status};
+use transfer::{Given, ReceiveWords, SendWords};
 
 /// The packaged relay's configuration. `-s` and `status` use it if no other is named. A relay that starts uses the
 /// built-in configuration then.
 const PACKAGED: &str = "/etc/idontstore/idontstore.toml";
 
-/// The command that a link to the program may be named after.
+/// The commands that a link to the program may be named after.
 const RELAY: &str = "relay";
+const SEND: &str = "send";
+const RECEIVE: &str = "receive";
 
 /// Commands to try first, at the end of the help.
 const EXAMPLES: &str = "\
 Examples:
   idontstore                     serve this machine only; `curl 127.0.0.1:8080` prints how to use it
   idontstore relay :9021         the same at this address; so does a link named `relay`: ./relay :9021
+  idontstore send HOST:9021 FILE   send FILE through the relay there, and print the code for the receiver
+  idontstore receive HOST:9021 CODE   receive it
   idontstore -p 8080             serve everyone who reaches this machine, over plain HTTP
   idontstore -c my.toml          serve as my.toml says: HTTPS, limits, logs
   idontstore -t -c my.toml       test my.toml
@@ -107,6 +113,10 @@ enum Command {
         #[arg(value_name = "SESSION", value_parser = session_hash)]
         session: SessionHash,
     },
+    /// Send a file to a person: prints a code, and waits for `receive` with this code. The relay reads nothing of the file
+    Send(SendWords),
+    /// Receive the file of a person who has run `send` and told you the code
+    Receive(ReceiveWords),
 }
 
 impl Command {
@@ -116,6 +126,8 @@ impl Command {
             Self::Relay { .. } => RELAY,
             Self::Status => "status",
             Self::End { .. } => "end",
+            Self::Send(_) => SEND,
+            Self::Receive(_) => RECEIVE,
         }
     }
 }
@@ -129,6 +141,10 @@ enum Exit {
     Failure = 1,
     /// The command line was wrong.
     Usage = 2,
+    /// The other side of a transfer has another code.
+    WrongCode = 3,
+    /// The other side does not take the file.
+    Refused = 4,
     /// The configuration was wrong; sysexits.h calls it EX_CONFIG.
     Config = 78,
 }
@@ -148,14 +164,19 @@ pub fn main(run: impl FnOnce(Config, Source) -> Result<(), Box<dyn Error>>) -> E
     ExitCode::from(exit as u8)
 }
 
-/// The arguments, with the command that the program's own name stands for where an address follows.
+/// The arguments, with the command that the program's own name stands for. A relay's name does so where an address follows.
 fn called_as(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut arguments = arguments.into_iter().peekable();
     let program = arguments.next();
     let name = program.as_deref().map(Path::new).and_then(Path::file_name);
     let first = arguments.peek().and_then(|first| first.to_str());
-    let is_relay = name.is_some_and(|name| name == RELAY) && first.is_some_and(config::is_address);
-    let command = is_relay.then(|| OsString::from(RELAY));
+    let command = match name.and_then(|name| name.to_str()) {
+        Some(RELAY) if first.is_some_and(config::is_address) => Some(RELAY),
+        Some(SEND) => Some(SEND),
+        Some(RECEIVE) => Some(RECEIVE),
+        _ => None,
+    };
+    let command = command.map(OsString::from);
     program.into_iter().chain(command).chain(arguments)
 }
 
@@ -229,6 +250,19 @@ impl Args {
             Some(command @ (Command::Status | Command::End { .. })) => Some(command.name()),
             _ => None,
         };
+        let transfers = matches!(self.command, Some(Command::Send(_) | Command::Receive(_)));
+        if transfers
+            && (self.config.is_some()
+                || self.port.is_some()
+                || !self.listen.is_empty()
+                || !self.runs())
+        {
+            let _ = writeln!(
+                err,
+                "idontstore: `send` and `receive` are no relay: they take no -c, --listen, -p, -t or -T"
+            );
+            return Exit::Usage;
+        }
         if let Some(command) = asks
             && (self.port.is_some() || !self.listen.is_empty() || !self.runs())
         {
@@ -252,6 +286,15 @@ impl Args {
                 let _ = writeln!(err, "idontstore: {hint}");
             }
             return exit;
+        }
+        match self.command {
+            Some(Command::Send(words)) => {
+                return transfer::send(words, &Given::of(environment), (out, err));
+            }
+            Some(Command::Receive(words)) => {
+                return transfer::receive(words, &Given::of(environment), err);
+            }
+            _ => {}
         }
         let port = self.port.map(|port| format!(":{port}"));
         let own = match &self.command {

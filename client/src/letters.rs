@@ -10,7 +10,7 @@ use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, Unb
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a letter beside its text.
 pub const OVERHEAD_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
-const LENGTH_BYTES: usize = 4;
+pub(crate) const LENGTH_BYTES: usize = 4;
 const TAG_BYTES: usize = 16;
 
 /// Why there is no letter.
@@ -84,7 +84,7 @@ impl Writer {
 
 impl Reader {
     /// Bytes of the letter that begins with these, if its length has come.
-    fn letter_bytes(bytes: &[u8]) -> Result<Option<usize>, LetterError> {
+    pub(crate) fn letter_bytes(bytes: &[u8]) -> Result<Option<usize>, LetterError> {
         let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let text = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if text > TEXT_BYTES_MAX {

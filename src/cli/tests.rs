@@ -247,7 +247,7 @@ fn mistakes_are_usage_errors_and_questions_are_not() {
 }
 
 #[test]
-fn relay_listens_at_one_address_and_a_link_of_that_name_needs_no_command() {
+fn a_link_named_after_a_command_needs_no_command_and_relay_listens_at_one_address() {
     let called = |words: &[&str]| {
         let words = called_as(words.iter().map(OsString::from));
         words.map(|it| it.into_string().unwrap()).collect::<Vec<_>>()
@@ -255,6 +255,8 @@ fn relay_listens_at_one_address_and_a_link_of_that_name_needs_no_command() {
     for words in [["./relay", ":9021"], ["/usr/local/bin/relay", ":9021"]] {
         assert_eq!(called(&words), [words[0], "relay", ":9021"]);
     }
+    assert_eq!(called(&["./send", "h:1", "file"]), ["./send", "send", "h:1", "file"]);
+    assert_eq!(called(&["/bin/receive"]), ["/bin/receive", "receive"]);
     // A program of that name is a relay like any other.
     for words in [
         &["relay"][..],

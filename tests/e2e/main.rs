@@ -7,6 +7,7 @@
 mod harness;
 
 mod attack;
+mod client;
 mod faults;
 mod http;
 mod limits;
