@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::pake::WrongCode;
+use wire::http::is_invisible;
+
+use crate::pake::Side;
 
 /// The longest text of a stranger that is shown, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 200;
@@ -31,9 +33,21 @@ pub enum ClientError {
     /// The other side left.
     #[error("the other side left before everything was through")]
     Left,
-    /// The other side has another code.
-    #[error(transparent)]
-    WrongCode(#[from] WrongCode),
+    /// The relay closed the connection before the other side came.
+    #[error("the relay closed the connection before the other side came")]
+    RelayLeft,
+    /// Nobody came, though the relay still waits.
+    #[error("the other side did not come in time")]
+    NobodyCame,
+    /// The other side, or the relay, was silent for too long.
+    #[error("nothing came in time")]
+    Late,
+    /// The other side has another code. Ours is used up.
+    #[error("wrong code: {}", advice(*.0))]
+    WrongCode(Side),
+    /// The other side does not speak as this client does.
+    #[error("the other side is another program, or another version of this one")]
+    Version,
     /// What came is not what the other side sent: the relay, or a program on the way, changed it.
     #[error("what came is not what the other side sent: {0}")]
     Forged(String),
@@ -78,14 +92,33 @@ impl ClientError {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected => Self::Left,
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Late,
             _ => Self::Line(error),
+        }
+    }
+
+    /// The same of a line at whose end is nobody but the relay.
+    pub(crate) fn relay_line(error: io::Error) -> Self {
+        match Self::line(error) {
+            Self::Left => Self::RelayLeft,
+            error => error,
         }
     }
 }
 
-/// A stranger's text, for a terminal: without control characters, and not too long.
+/// What the client of this side can do about a wrong code.
+fn advice(ours: Side) -> &'static str {
+    match ours {
+        Side::Sender => {
+            "somebody came with another one, and this one is used up: send again for a new one"
+        }
+        Side::Receiver => "it is used up now: ask the sender for a new one",
+    }
+}
+
+/// A stranger's text, for a terminal: without characters that are invisible or turn text, and not too long.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().filter(|it| !it.is_control()).take(SHOWN_CHARACTERS_MAX).collect()
+    text.chars().filter(|it| !is_invisible(*it)).take(SHOWN_CHARACTERS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -94,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_strangers_text_moves_no_cursor() {
-        assert_eq!(shown("no \u{1b}[2Jroom\r\n\u{9b}"), "no [2Jroom");
+        assert_eq!(shown("no \u{1b}[2Jroom\r\n\u{9b}\u{202e}"), "no [2Jroom");
         assert_eq!(shown(&"x".repeat(1000)).len(), SHOWN_CHARACTERS_MAX);
     }
 }

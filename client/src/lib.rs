@@ -15,6 +15,7 @@ pub mod letters;
 mod line;
 mod offer;
 pub mod pake;
+mod part;
 mod receive;
 mod rendezvous;
 mod send;

@@ -61,7 +61,7 @@ pub struct BadMessage;
 
 /// The other side has another code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("wrong code: this code is used up, so ask the sender for a new one")]
+#[error("wrong code")]
 pub struct WrongCode;
 
 /// A key that the peer has not proven yet that it has.

@@ -1,33 +1,34 @@
 //! Receives a file: meets the sender, looks at the offer, opens and writes what comes, and confirms it.
 //!
-//! One thread opens and writes, and the caller's reads. Invariant: a file stands under its name only once it is whole and
-//! checked, a file that is there stays as it is unless told otherwise, and nothing is written outside the folder.
+//! One thread opens and writes, and the caller's reads; `part` is the file until it is whole. Invariant: a file stands under
+//! its name only once it is whole and checked, a file that is there stays as it is unless told otherwise, and nothing is
+//! written outside the folder.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use wire::http::{FILE_NAME_BYTES_MAX, FileName};
+use wire::http::FileName;
 
 use crate::Code;
 use crate::blocks::{Opening, read_block};
 use crate::error::{ClientError, shown};
-use crate::line::{Hearing, shake};
+use crate::line::{Hearing, PATIENCE, shake};
 use crate::offer::{Answer, Offer, Sent, Verdict};
 use crate::pake::Side;
+use crate::part::Part;
 use crate::rendezvous::{RelayAddress, join};
 
 /// Blocks that are read before they are written: 2 MiB.
 const BLOCKS_AHEAD: usize = 32;
 /// The longest wait for the sender to take our last letter.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// The end of a file's name until it is whole.
-const PART: &str = ".part";
+/// The interval at which a receiver that gets nothing looks whether it can still write.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the file goes.
 #[derive(Debug)]
@@ -52,17 +53,6 @@ pub struct Received {
     pub bytes: u64,
 }
 
-/// A file that is being written.
-#[derive(Debug)]
-struct Part {
-    path: PathBuf,
-    file: File,
-    to: PathBuf,
-    overwrites: bool,
-    /// It has its name.
-    is_whole: bool,
-}
-
 /// Where the bytes go.
 #[derive(Debug)]
 enum Sink {
@@ -81,20 +71,20 @@ pub fn receive(relay: &RelayAddress, code: &Code, place: &Place) -> Result<Recei
     }
     let stream = join(relay, code.rendezvous())?;
     let (mut telling, mut hearing) = shake(stream, Side::Receiver, &code.password())?;
-    let offer: Offer = hearing.hear()?;
+    let offer: Offer = hearing.hear(Some(PATIENCE))?;
     let begun = Opening::new(&offer.identity, offer.bytes)
         .and_then(|opening| Ok((opening, Sink::open(place, &offer)?)));
     let (opening, sink) = match begun {
         Ok(begun) => begun,
         Err(error) => {
-            telling.tell(&Answer::Refused(reason(&error)))?;
-            telling.finish();
-            hearing.drain(FAREWELL);
+            if telling.tell(&Answer::Refused(reason(&error))).is_ok() {
+                telling.finish();
+                hearing.drain(FAREWELL);
+            }
             return Err(error);
         }
     };
     telling.tell(&Answer::Accepted)?;
-    hearing.be_patient()?;
     let taken = take(&mut hearing, opening, sink);
     let verdict = match &taken {
         Ok(_) => Verdict::Confirmed,
@@ -112,33 +102,56 @@ pub fn receive(relay: &RelayAddress, code: &Code, place: &Place) -> Result<Recei
 fn take(hearing: &mut Hearing, opening: Opening, sink: Sink) -> Result<Received, ClientError> {
     let (to, blocks) = sync_channel(BLOCKS_AHEAD);
     let writing = thread::spawn(move || sink.write(opening, &blocks));
-    let read = read_blocks(hearing, |block| to.send(block).is_ok());
+    let read = read_blocks(hearing, |block| to.send(block).is_ok(), || writing.is_finished());
     drop(to);
     let written = writing.join().map_err(|_| ClientError::System)?;
-    // If both have failed, it began with the one that writes.
     let (sink, has) = match (written, read) {
         (Ok(written), Ok(())) => written,
-        (Err(error), _) if !matches!(error, ClientError::Forged(_)) => return Err(error),
-        (Ok(_), Err(error)) | (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(error),
+        // The file is not whole, as the line ended.
+        (Err(ClientError::Forged(_)), Err(error @ (ClientError::Left | ClientError::Line(_)))) => {
+            return Err(error);
+        }
+        (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
     };
-    let sent: Sent = hearing.hear()?;
+    let sent: Sent = hearing.hear(Some(PATIENCE))?;
     if sent != has {
         return Err(ClientError::Forged("its BLAKE3 is another".to_owned()));
     }
     Ok(Received { path: sink.finish()?, bytes: has.bytes })
 }
 
-/// Reads until the end. `sink` returns whether it wants more.
+/// Reads until the end. `sink` returns whether it wants more. A sender may be silent for long, so now and then this looks
+/// whether the one that writes `is_over`.
 fn read_blocks(
     hearing: &mut Hearing,
     mut sink: impl FnMut(Vec<u8>) -> bool,
+    is_over: impl Fn() -> bool,
 ) -> Result<(), ClientError> {
-    while let Some(block) = read_block(&mut hearing.line)? {
+    hearing.line.get_ref().set_read_timeout(Some(LOOK)).map_err(ClientError::line)?;
+    let mut line = Looking { line: &mut hearing.line, is_over };
+    while let Some(block) = read_block(&mut line)? {
         if !sink(block) {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// A line that is read until it `is_over`, however long nothing comes.
+struct Looking<'l, F> {
+    line: &'l mut BufReader<TcpStream>,
+    is_over: F,
+}
+
+impl<F: Fn() -> bool> Read for Looking<'_, F> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.line.read(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !(self.is_over)() => {}
+                read => return read,
+            }
+        }
+    }
 }
 
 /// The reason of an error for the other side, who need not know our paths.
@@ -167,7 +180,7 @@ impl Sink {
         for block in blocks {
             let text = opening.open(&block)?;
             match &mut self {
-                Self::Part(part) => part.file.write_all(text).map_err(|it| part.error(it))?,
+                Self::Part(part) => part.write(text)?,
                 Self::Stdout => io::stdout().write_all(text).map_err(of_stdout)?,
             }
         }
@@ -185,100 +198,4 @@ impl Sink {
 
 fn of_stdout(source: io::Error) -> ClientError {
     ClientError::File { path: PathBuf::from("standard output"), source }
-}
-
-impl Part {
-    /// Creates it, unless another receiver does. `name` is the name of a file in `folder`.
-    fn create(folder: &Path, name: &str, overwrites: bool) -> Result<Self, ClientError> {
-        let to = folder.join(name);
-        // A link without a target is in the way as well.
-        if !overwrites && fs::symlink_metadata(&to).is_ok() {
-            return Err(exists(to));
-        }
-        let mut end = name.len().min(FILE_NAME_BYTES_MAX - PART.len());
-        while !name.is_char_boundary(end) {
-            end = end.saturating_sub(1);
-        }
-        let path = folder.join(format!("{}{PART}", name.get(..end).unwrap_or_default()));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => Ok(Self { path, file, to, overwrites, is_whole: false }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(ClientError::Unfit {
-                path,
-                what: "another receiver writes this file, or was killed: then remove it",
-            }),
-            Err(source) => Err(ClientError::File { path, source }),
-        }
-    }
-
-    fn error(&self, source: io::Error) -> ClientError {
-        ClientError::File { path: self.path.clone(), source }
-    }
-
-    /// Gives it its name, once it is on the disk.
-    fn finish(mut self) -> Result<PathBuf, ClientError> {
-        self.file.sync_all().map_err(|it| self.error(it))?;
-        let flags =
-            if self.overwrites { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
-        match renameat2(AT_FDCWD, &self.path, AT_FDCWD, &self.to, flags) {
-            // The file system does not know how.
-            Err(Errno::EINVAL) if fs::symlink_metadata(&self.to).is_err() => {
-                fs::rename(&self.path, &self.to).map_err(|it| self.error(it))?;
-            }
-            Err(Errno::EEXIST | Errno::EINVAL) => return Err(exists(self.to.clone())),
-            Err(errno) => return Err(self.error(errno.into())),
-            Ok(()) => {}
-        }
-        self.is_whole = true;
-        Ok(self.to.clone())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.is_whole {
-            // What cannot be removed stays, under a name that says what it is.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn exists(path: PathBuf) -> ClientError {
-    ClientError::Unfit { path, what: "there is a file of this name already" }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_file_that_came_meanwhile_is_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let part = Part::create(folder.path(), "name", false).unwrap();
-        fs::write(folder.path().join("name"), "theirs").unwrap();
-        assert!(matches!(part.finish(), Err(ClientError::Unfit { .. })));
-        assert_eq!(fs::read_to_string(folder.path().join("name")).unwrap(), "theirs");
-        let part = Part::create(folder.path(), "name", true).unwrap();
-        assert_eq!(part.finish().unwrap(), folder.path().join("name"));
-        assert_eq!(fs::read_to_string(folder.path().join("name")).unwrap(), "");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no part is left");
-    }
-
-    #[test]
-    fn one_receiver_writes_a_file_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let name = "é".repeat(127) + "x";
-        let part = Part::create(folder.path(), &name, false).unwrap();
-        assert!(matches!(
-            Part::create(folder.path(), &name, false),
-            Err(ClientError::Unfit { .. })
-        ));
-        drop(part);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
-        assert!(matches!(
-            Part::create(folder.path(), "link", false),
-            Err(ClientError::Unfit { .. })
-        ));
-    }
 }

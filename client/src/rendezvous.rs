@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use wire::pair::tlv::{Code, HEADER_BYTES, Reply, Request, VALUE_BYTES_MAX};
@@ -105,7 +105,7 @@ impl Message {
 
     fn fill(&mut self, stream: &mut impl Read, to: usize) -> Result<(), ClientError> {
         let room = self.bytes.get_mut(self.filled..to).unwrap_or_default();
-        stream.read_exact(room).map_err(ClientError::line)?;
+        stream.read_exact(room).map_err(ClientError::relay_line)?;
         self.filled = to;
         Ok(())
     }
@@ -120,15 +120,19 @@ fn ask(relay: &RelayAddress, request: Request<'_>) -> Result<TcpStream, ClientEr
     let mut bytes = Vec::new();
     request.encode(&mut bytes).map_err(|_| ClientError::NoRelay)?;
     let mut stream = relay.connect()?;
-    stream.write_all(&bytes).map_err(ClientError::line)?;
+    stream.write_all(&bytes).map_err(ClientError::relay_line)?;
     Ok(stream)
 }
 
-/// Waits until the relay says that the peer is there.
-fn until_paired(mut stream: TcpStream) -> Result<TcpStream, ClientError> {
+/// Waits until the relay says that the peer is there, for `at_most` this time.
+fn until_paired(mut stream: TcpStream, at_most: Duration) -> Result<TcpStream, ClientError> {
+    let began = Instant::now();
     loop {
         match Message::read(&mut stream)?.reply()? {
             Some(Reply::Paired) => return Ok(stream),
+            Some(Reply::Waiting) if began.elapsed() > at_most => {
+                return Err(ClientError::NobodyCame);
+            }
             Some(Reply::Waiting) => {}
             Some(Reply::Error { text, .. }) => return Err(ClientError::Relay(shown(text))),
             Some(Reply::Code { .. }) | None => return Err(ClientError::NoRelay),
@@ -142,7 +146,8 @@ impl Waiting {
         let mut stream = ask(relay, Request::RegisterSender)?;
         let message = Message::read(&mut stream)?;
         match message.reply()? {
-            Some(Reply::Code { lifetime_s, code }) => {
+            // A code that begins with a dash would be an option of the receiver.
+            Some(Reply::Code { lifetime_s, code }) if !code.as_str().starts_with('-') => {
                 let (key, lifetime) =
                     (code.as_str().to_owned(), Duration::from_secs(lifetime_s.into()));
                 Ok(Self { stream, key, lifetime })
@@ -164,14 +169,14 @@ impl Waiting {
 
     /// Waits for the receiver.
     pub(crate) fn peer(self) -> Result<TcpStream, ClientError> {
-        until_paired(self.stream)
+        until_paired(self.stream, self.lifetime.saturating_add(RELAY_SILENCE))
     }
 }
 
 /// Joins the sender whose code has this `key`.
 pub(crate) fn join(relay: &RelayAddress, key: &str) -> Result<TcpStream, ClientError> {
     let code = Code::new(key).ok_or(ClientError::NoRelay)?;
-    until_paired(ask(relay, Request::RegisterReceiver(code))?)
+    until_paired(ask(relay, Request::RegisterReceiver(code))?, RELAY_SILENCE)
 }
 
 #[cfg(test)]
@@ -216,6 +221,6 @@ mod tests {
     fn what_no_relay_says_ends_it() {
         assert!(matches!(read(b"HTTP/1.1 503 ").0, Err(ClientError::NoRelay)));
         assert!(matches!(read(b"\x84\xff\xff\xff\xff").0, Err(ClientError::NoRelay)));
-        assert!(matches!(read(b"\x84\0\0").0, Err(ClientError::Left)));
+        assert!(matches!(read(b"\x84\0\0").0, Err(ClientError::RelayLeft)));
     }
 }

@@ -9,12 +9,12 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Code;
 use crate::blocks::{END, SealError, Sealing};
 use crate::error::{ClientError, shown};
-use crate::line::{Hearing, Telling, shake};
+use crate::line::{Hearing, PATIENCE, Telling, shake};
 use crate::offer::{Answer, Offer, Sent, Verdict};
 use crate::pake::Side;
 use crate::rendezvous::{RelayAddress, Waiting};
@@ -86,6 +86,14 @@ impl Source {
         self.file.as_ref().map(|it| it.metadata.len())
     }
 
+    /// The file may have grown while its receiver was waited for.
+    fn look_again(&mut self) -> Result<(), ClientError> {
+        let Some(opened) = &mut self.file else { return Ok(()) };
+        let of = |source| ClientError::File { path: opened.path.clone(), source };
+        opened.metadata = opened.file.metadata().map_err(of)?;
+        Ok(())
+    }
+
     /// Seals it, and hands the blocks to `events`.
     fn seal(self, sealing: Sealing, events: &SyncSender<Event>) -> Result<Sent, ClientError> {
         let sink = |block| events.send(Event::Block(block)).is_ok();
@@ -150,20 +158,20 @@ impl Sender {
 
     /// Waits for the receiver, and sends. Returns the bytes of the file.
     pub fn send(self) -> Result<u64, ClientError> {
-        let Self { waiting, code, source } = self;
+        let Self { waiting, code, mut source } = self;
         let stream = waiting.peer()?;
         let (mut telling, mut hearing) = shake(stream, Side::Sender, &code.password())?;
         let sealing = Sealing::draw()?;
+        source.look_again()?;
         telling.tell(&Offer {
             name: source.name.clone(),
             bytes: source.bytes(),
             identity: sealing.identity(),
         })?;
-        match hearing.hear()? {
+        match hearing.hear(Some(PATIENCE))? {
             Answer::Accepted => {}
             Answer::Refused(why) => return Err(ClientError::Refused(shown(&why))),
         }
-        hearing.be_patient()?;
         let (to, events) = sync_channel(BLOCKS_AHEAD);
         let verdict = to.clone();
         // Neither is waited for: the one may read from a terminal, and the other ends with the line.
@@ -181,7 +189,7 @@ impl Sender {
 
 /// Waits for the receiver's last word. Whatever it is but a confirmation, it ends the line, so nobody waits to write.
 fn hear_verdict(hearing: &mut Hearing) -> Result<Verdict, ClientError> {
-    let heard = hearing.hear();
+    let heard = hearing.hear(None);
     if !matches!(heard, Ok(Verdict::Confirmed)) {
         let _ = hearing.line.get_ref().shutdown(Shutdown::Both);
     }
@@ -207,7 +215,10 @@ fn write(telling: &mut Telling, events: &Receiver<Event>) -> Result<u64, ClientE
             }
             Event::Verdict(Ok(Verdict::Confirmed)) => match sent_bytes {
                 Some(bytes) => return Ok(bytes),
-                None => Err(ClientError::Forged("a confirmation before the end".to_owned())),
+                None => {
+                    cut(&telling.stream);
+                    return Err(ClientError::Forged("a confirmation before the end".to_owned()));
+                }
             },
             Event::Verdict(Ok(Verdict::Failed(why))) => {
                 return Err(ClientError::Failed(shown(&why)));
@@ -222,12 +233,15 @@ fn write(telling: &mut Telling, events: &Receiver<Event>) -> Result<u64, ClientE
 
 /// The receiver's word if there is one, since it says more than a broken line.
 fn reason(events: &Receiver<Event>, error: ClientError) -> ClientError {
+    let ends = Instant::now() + REASON_TIMEOUT;
     loop {
-        match events.recv_timeout(REASON_TIMEOUT) {
+        match events.recv_timeout(ends.saturating_duration_since(Instant::now())) {
             Ok(Event::Verdict(Ok(Verdict::Failed(why)))) => {
                 return ClientError::Failed(shown(&why));
             }
+            Ok(Event::Verdict(Err(forged @ ClientError::Forged(_)))) => return forged,
             Ok(Event::Verdict(_)) | Err(_) => return error,
+            Ok(_) if Instant::now() >= ends => return error,
             Ok(_) => {}
         }
     }

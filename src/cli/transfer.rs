@@ -62,6 +62,10 @@ enum Wrong {
     Code(#[from] client::code::CodeError),
     #[error("no code is there, and no terminal to ask for it")]
     NoCode,
+    #[error("the code cannot be written to standard output")]
+    NoOutput,
+    #[error("standard output is a terminal: name a folder, or send the output on")]
+    Terminal,
     #[error("{0:?} is a word too many")]
     TooMany(OsString),
 }
@@ -155,7 +159,7 @@ pub(super) fn send(
         Err(error) => return failed(err, &error),
     };
     if answer(out, &format!("{}\n", sender.code())) != Exit::Success {
-        return Exit::Failure;
+        return complain(err, &Wrong::NoOutput, Exit::Failure);
     }
     if !quiet {
         let (relay, minutes) = (relay.as_str(), sender.lifetime().as_secs() / 60);
@@ -191,6 +195,10 @@ pub(super) fn receive(
         Err(wrong) => return complain(err, &wrong, Exit::Usage),
     };
     let place = match place {
+        // A stranger's bytes can do much to a terminal.
+        Some(word) if word == DASH && io::stdout().is_terminal() => {
+            return complain(err, &Wrong::Terminal, Exit::Usage);
+        }
         Some(word) if word == DASH => Place::Stdout,
         word => Place::Folder { path: folder(word.as_deref()), overwrites: overwrite },
     };

@@ -14,7 +14,8 @@ use crate::harness::{Payload, Relay, eventually};
 fn three_programs_pass_a_file_as_the_exercise_asks() {
     let directory = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut relay = link(directory.path(), "relay").arg(format!(":{port}")).spawn().unwrap();
+    let relay = link(directory.path(), "relay").arg(format!(":{port}")).spawn().unwrap();
+    let _relay = super::Sends { child: Some(relay), code: String::new() };
     let address = format!("localhost:{port}");
     eventually("the relay listens", || std::net::TcpStream::connect(&address).ok());
     let payload = Payload::new(1, 5 << 20);
@@ -37,8 +38,6 @@ fn three_programs_pass_a_file_as_the_exercise_asks() {
     assert_eq!((send.end().0, all(stdout)), (0, Vec::new()));
     assert_eq!(names(&directory.path().join("out")), ["corgis.mp4"]);
     payload.assert_file(&directory.path().join("out/corgis.mp4"));
-    relay.kill().unwrap();
-    relay.wait().unwrap();
 }
 
 #[over_http("the client speaks bare TCP")]
@@ -138,7 +137,7 @@ fn what_cannot_be_is_told_before_a_relay_is_asked() {
         ("receive", &[nowhere, "KEY-guitar-lemon", "/etc/passwd"], 1, "this is no folder"),
         ("receive", &[nowhere, "KEY-guitar-lemonn"], 2, "perhaps \"lemon\""),
         ("receive", &[nowhere, "KEY-guitar-lemon", "a", "b"], 2, "unexpected"),
-        ("receive", &[nowhere, "KEY-guitar-lemon"], 1, "cannot reach a relay at 127.0.0.1:9"),
+        ("receive", &[nowhere, "KEY-guitar-lemon", "-"], 1, "cannot reach a relay at 127.0.0.1:9"),
     ] {
         let (found, out, err) = run(name, words);
         assert_eq!((found, &*out), (exit, ""), "{words:?}: {err}");

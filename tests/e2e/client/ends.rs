@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
 
+use client::pake::{Handshake, MESSAGE_BYTES, PROOF_BYTES, Side};
 use nix::sys::signal::Signal;
 use protocols::over_http;
 
@@ -22,7 +23,7 @@ fn stage(lines: &[&str]) -> (Relay, std::path::PathBuf, std::path::PathBuf) {
 /// Waits until some of the file has come.
 fn until_begun(to: &std::path::Path) {
     eventually("some has come", || {
-        fs::metadata(to.join("big.part")).ok().filter(|it| it.len() > 0)
+        fs::metadata(to.join(".big.part")).ok().filter(|it| it.len() > 0)
     });
 }
 
@@ -65,11 +66,14 @@ fn a_receiver_that_is_killed_is_no_success_for_the_sender() {
     receiver.wait().unwrap();
     let (exit, _, err) = sends.end();
     assert!(exit == 1 && err.contains("the other side left"), "{exit}: {err}");
-    assert_eq!(names(&to), ["big.part"]);
-    // What the killed one left is told, and not touched.
+    assert_eq!(names(&to), [".big.part"]);
+    // The next one begins anew what the killed one left.
+    fs::write(&file, "small").unwrap();
     let sends = Sends::file(&relay, &file);
     let (exit, _, err) = receive(&relay, &sends.code, &to);
-    assert!(exit == 1 && err.contains("or was killed: then remove it"), "{exit}: {err}");
+    assert_eq!((exit, sends.end().0), (0, 0), "{err}");
+    assert_eq!(names(&to), ["big"]);
+    assert_eq!(fs::read_to_string(to.join("big")).unwrap(), "small");
 }
 
 #[over_http("the client speaks bare TCP")]
@@ -112,6 +116,36 @@ fn a_full_disk_is_told_to_the_sender() {
     assert!(exit == 1 && err.contains("the other side failed: No space left"), "{exit}: {err}");
 }
 
+#[over_http("the client speaks bare TCP")]
+fn two_receivers_of_one_name_do_not_mix() {
+    let (relay, file, to) = stage(&["limits.rate_bytes_max = \"20MiB\""]);
+    let sends = Sends::file(&relay, &file);
+    let mut receiver = receives(&relay, &sends.code, &to).spawn().unwrap();
+    until_begun(&to);
+    let second = Sends::file(&relay, &file);
+    let (exit, _, err) = receive(&relay, &second.code, &to);
+    assert!(exit == 1 && err.contains("another receiver writes this file"), "{exit}: {err}");
+    assert_eq!(second.end().0, 4);
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
+}
+
+/// A disk is full while the sender is silent: both are told at once, and not with the next byte.
+#[over_http("the client speaks bare TCP")]
+fn a_failed_write_is_told_to_a_silent_sender() {
+    let relay = Relay::with(2, &[]);
+    let (source, mut held) = std::io::pipe().unwrap();
+    let sends = Sends::start(&relay, "-", Stdio::from(source));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let receiver = receives(&relay, &sends.code, "-").stdout(Stdio::from(full)).spawn().unwrap();
+    held.write_all(&[7; 200_000]).unwrap();
+    let (exit, _, err) = super::ended(receiver.wait_with_output().unwrap());
+    assert!(exit == 1 && err.contains("No space left"), "{exit}: {err}");
+    let (exit, _, err) = sends.end();
+    assert!(exit == 1 && err.contains("the other side failed: No space left"), "{exit}: {err}");
+    drop(held);
+}
+
 /// A sender waits on an empty pipe for its source: it ends all the same once its receiver is gone.
 #[over_http("the client speaks bare TCP")]
 fn a_sender_whose_source_is_silent_sees_that_its_receiver_left() {
@@ -129,6 +163,43 @@ fn a_sender_whose_source_is_silent_sees_that_its_receiver_left() {
     drop(held);
 }
 
+/// Joins the sender, as its receiver would.
+fn join(relay: &Relay, sends: &Sends) -> std::net::TcpStream {
+    let key = sends.code.rsplitn(3, '-').last().unwrap();
+    let mut stranger = std::net::TcpStream::connect(relay.address()).unwrap();
+    let length = u32::try_from(key.len()).unwrap().to_be_bytes();
+    stranger.write_all(&[&[2][..], &length, key.as_bytes()].concat()).unwrap();
+    let mut paired = [0; 5];
+    stranger.read_exact(&mut paired).unwrap();
+    assert_eq!(paired, *b"\x83\0\0\0\0");
+    stranger
+}
+
+/// A stranger tests a guess by the sender's proof. It gets that only for a proof of its own, and then the sender is told.
+#[over_http("the client speaks bare TCP")]
+fn a_guess_that_is_tested_is_seen() {
+    let relay = Relay::with(2, &[]);
+    fs::write(relay.path("note"), "secret").unwrap();
+    for shows_proof in [false, true] {
+        let sends = Sends::file(&relay, &relay.path("note"));
+        let mut stranger = join(&relay, &sends);
+        let (handshake, ours) = Handshake::start(Side::Receiver, "zoo-zoo");
+        stranger.write_all(&ours).unwrap();
+        let mut theirs = [0; MESSAGE_BYTES];
+        stranger.read_exact(&mut theirs).unwrap();
+        if shows_proof {
+            stranger.write_all(&handshake.finish(&theirs).unwrap().proof()).unwrap();
+        } else {
+            stranger.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let (exit, _, err) = sends.end();
+        assert_eq!(exit, if shows_proof { 3 } else { 1 }, "{err}");
+        let mut heard = Vec::new();
+        let _ = stranger.read_to_end(&mut heard);
+        assert_eq!(heard.len(), if shows_proof { PROOF_BYTES } else { 0 });
+    }
+}
+
 #[over_http("the client speaks bare TCP")]
 fn a_stranger_in_the_pair_gets_nothing() {
     let relay = Relay::with(2, &[]);
@@ -137,13 +208,7 @@ fn a_stranger_in_the_pair_gets_nothing() {
         [&b""[..], &[0; 65], b"GET / HTTP/1.1\r\n\r\n and whatever else may be said here, and more"]
     {
         let sends = Sends::file(&relay, &relay.path("note"));
-        let key = sends.code.rsplitn(3, '-').last().unwrap().to_owned();
-        let mut stranger = std::net::TcpStream::connect(relay.address()).unwrap();
-        let length = u32::try_from(key.len()).unwrap().to_be_bytes();
-        stranger.write_all(&[&[2][..], &length, key.as_bytes()].concat()).unwrap();
-        let mut paired = [0; 5];
-        stranger.read_exact(&mut paired).unwrap();
-        assert_eq!(paired, *b"\x83\0\0\0\0");
+        let mut stranger = join(&relay, &sends);
         stranger.write_all(says).unwrap();
         let _ = stranger.shutdown(std::net::Shutdown::Write);
         let (exit, out, err) = sends.end();

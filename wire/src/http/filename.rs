@@ -13,6 +13,7 @@ use std::fmt::{self, Display};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use super::params::{self, Value};
+pub use harmless::is_invisible;
 use harmless::{clean, without_escapes};
 
 /// The longest name that common file systems take.

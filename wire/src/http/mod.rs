@@ -28,7 +28,7 @@ pub use cookie::{bearer, cookies, expired_token_cookie, token_cookie};
 pub use cors::{Cors, Origins, is_origin, origin_in};
 pub use fault::Fault;
 pub(crate) use filename::names_a_file;
-pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName};
+pub use filename::{Attachment, FILE_NAME_BYTES_MAX, FileName, is_invisible};
 pub(crate) use grammar::is_token_byte;
 pub use head::{FieldRoom, HeadLimits, Parsed, begins_head_request, parse};
 pub use host::host;

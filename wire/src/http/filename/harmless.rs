@@ -36,7 +36,7 @@ pub(super) fn without_escapes(name: &str) -> String {
 
 /// Whether this is a control, format or separator character (Cc, Cf, Zl, Zp): these are invisible, or
 /// turn the direction of text.
-pub(super) fn is_invisible(it: char) -> bool {
+pub fn is_invisible(it: char) -> bool {
     it.is_control()
         || matches!(it,
             '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
