@@ -1,6 +1,7 @@
 //! Writes the notices that the program owes: of each crate that is linked into it, its licence files word by word.
 //! Called by `scripts/package`: `cargo run --example notices -- FILE`. The program asks cargo what is linked in, and
-//! needs no network once it is built. A crate that has no licence file is an error, and then no notices are written.
+//! needs no network once it is built. A crate that has no licence file is an error, unless it asks for none, and then no
+//! notices are written.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,11 @@ const EXTENSIONS: &[&str] = &["txt", "md"];
 const HEAD: &str = "\
 idontstore contains the crates below: each with its version, and its licence as an SPDX expression. After them come the \
 licence\nfiles that they were published with, word by word; equal ones stand once.\n";
+
+/// The licence that asks for no notice: some crates have no file of it.
+const WAIVED: &str = "CC0-1.0";
+const WAIVER: &str = "CC0 1.0: the authors have waived their rights. \
+                      https://creativecommons.org/publicdomain/zero/1.0/legalcode\n";
 
 struct Package {
     name: String,
@@ -115,11 +121,23 @@ fn notices(linked: &[Package]) -> Result<String> {
     let mut texts: Vec<Notice> = Vec::new();
     // The position of each known text, by its words, since some texts differ only in spaces and line breaks.
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    let mut add = |text: String, of: String| {
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let index = *known.entry(words).or_insert(texts.len());
+        match texts.get_mut(index) {
+            Some(notice) => notice.of.push(of),
+            None => texts.push(Notice { text, of: vec![of] }),
+        }
+    };
     for package in linked {
         let Package { name, version, license, directory } = package;
         writeln!(all, "{name} {version}: {license}")?;
         let mut files = Vec::new();
         find(directory, &mut files)?;
+        if files.is_empty() && license == WAIVED {
+            add(WAIVER.to_owned(), format!("{name} {version}, without a file"));
+            continue;
+        }
         if files.is_empty() {
             return Err(
                 format!("{name} {version} has no licence file in {}", directory.display()).into()
@@ -129,12 +147,7 @@ fn notices(linked: &[Package]) -> Result<String> {
         for file in files {
             let text = String::from_utf8_lossy(&fs::read(&file)?).replace('\r', "");
             let of = format!("{name} {version}, {}", file.strip_prefix(directory)?.display());
-            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let index = *known.entry(words).or_insert(texts.len());
-            match texts.get_mut(index) {
-                Some(notice) => notice.of.push(of),
-                None => texts.push(Notice { text, of: vec![of] }),
-            }
+            add(text, of);
         }
     }
     for Notice { text, of } in texts {
