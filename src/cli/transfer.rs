@@ -7,6 +7,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Exit, answer, complain};
+use crate::quoted::Quoted;
 
 /// The variables of the environment that stand for a word.
 const RELAY_VARIABLE: &str = "IDONTSTORE_RELAY";
@@ -52,7 +53,7 @@ pub(super) struct ReceiveWords {
 enum Wrong {
     #[error("which relay? Write its HOST:PORT, or set {RELAY_VARIABLE}")]
     NoRelay,
-    #[error("{0:?} is no relay: its HOST:PORT is needed, such as relay.example:8080 or [::1]:8080")]
+    #[error("{} is no relay: its HOST:PORT is needed, such as relay.example:8080 or [::1]:8080", Quoted(.0))]
     BadRelay(String),
     #[error(
         "one file or {DASH} is needed, and behind `send` a relay's HOST:PORT may come before it"
@@ -66,8 +67,8 @@ enum Wrong {
     NoOutput,
     #[error("standard output is a terminal: name a folder, or send the output on")]
     Terminal,
-    #[error("{0:?} is a word too many")]
-    TooMany(OsString),
+    #[error("{} is a word too many", Quoted(.0))]
+    TooMany(String),
 }
 
 /// The environment, as far as it stands for words.
@@ -186,7 +187,7 @@ pub(super) fn receive(
         let code = given.code(&mut words, ask)?;
         let place = words.first().cloned();
         match words.into_iter().nth(1) {
-            Some(word) => Err(Wrong::TooMany(word)),
+            Some(word) => Err(Wrong::TooMany(word.to_string_lossy().into_owned())),
             None => Ok((relay, code, place)),
         }
     });
