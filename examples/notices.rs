@@ -1,7 +1,7 @@
 //! Writes the notices that the program owes: of each crate that is linked into it, its licence files word by word.
 //! Called by `scripts/package`: `cargo run --example notices -- FILE`. The program asks cargo what is linked in, and
-//! needs no network once it is built. A crate that has no licence file is an error, unless it asks for none, and then no
-//! notices are written.
+//! needs no network once it is built. A crate that has no licence file is an error, unless its
+//! licence asks for no notice. After an error no notices are written.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

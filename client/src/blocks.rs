@@ -1,6 +1,6 @@
 //! The file on the line: an age file in blocks, each `length u32 | bytes`, and a length of 0 behind the last.
 //!
-//! The first block has the header and the nonce, each further one a sealed chunk. `seal` makes them of a source, and
+//! The first block has the header and the nonce, each further one a sealed chunk. [`Sealing`] makes them of a source, and
 //! [`Opening`] makes the file of them again. Invariant: a length from the line allocates no more than [`BLOCK_BYTES_MAX`].
 
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ use crate::offer::Sent;
 /// Bytes of a block's length.
 const LENGTH_BYTES: usize = 4;
 /// The longest block.
-pub(crate) const BLOCK_BYTES_MAX: usize = SEALED_CHUNK_BYTES;
+const BLOCK_BYTES_MAX: usize = SEALED_CHUNK_BYTES;
 /// What stands behind the last block.
 pub(crate) const END: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
 

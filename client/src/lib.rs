@@ -3,7 +3,7 @@
 //! Two clients have a [`Code`] in common, which one person reads to the other. `code` has its words. [`Sender`] and
 //! [`receive`] do the work: `rendezvous` meets the peer through the relay, [`pake`] makes a key of the code that neither
 //! the relay nor a stranger learns, and `line` carries the sealed [`letters`] that `offer` lists. The file itself is an age
-//! file, in `blocks`. Invariant: no secret is in `Debug`, and nothing that a peer or a relay sends makes this code panic or
+//! file, in `blocks`, and a `part` until the receiver has it whole. Invariant: no secret is in `Debug`, and nothing that a peer or a relay sends makes this code panic or
 //! allocate beyond its bounds.
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic, clippy::unreachable)]

@@ -146,8 +146,7 @@ impl Waiting {
         let mut stream = ask(relay, Request::RegisterSender)?;
         let message = Message::read(&mut stream)?;
         match message.reply()? {
-            // A code that begins with a dash would be an option of the receiver.
-            Some(Reply::Code { lifetime_s, code }) if !code.as_str().starts_with('-') => {
+            Some(Reply::Code { lifetime_s, code }) => {
                 let (key, lifetime) =
                     (code.as_str().to_owned(), Duration::from_secs(lifetime_s.into()));
                 Ok(Self { stream, key, lifetime })

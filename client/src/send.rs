@@ -32,7 +32,7 @@ pub struct Source {
     name: String,
 }
 
-/// A file, and what it was when it was opened.
+/// A file, and what it was when it was offered.
 #[derive(Debug)]
 struct Opened {
     path: PathBuf,
@@ -76,12 +76,6 @@ impl Source {
         Self { file: None, name: "stdin".to_owned() }
     }
 
-    /// The name that is offered.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     fn bytes(&self) -> Option<u64> {
         self.file.as_ref().map(|it| it.metadata.len())
     }
@@ -114,7 +108,7 @@ impl Source {
 }
 
 impl Opened {
-    /// Whether what was sent is the file as it was when it was opened.
+    /// Whether what was sent is the file as it was when it was offered.
     fn is_same(&self, sent: &Sent) -> bool {
         let before = &self.metadata;
         self.file.metadata().is_ok_and(|now| {
@@ -137,9 +131,10 @@ impl Sender {
     pub fn register(relay: &RelayAddress, source: Source) -> Result<Self, ClientError> {
         let waiting = Waiting::register(relay)?;
         let code = Code::draw(waiting.key()).map_err(|_| ClientError::System)?;
-        // Else the code would not read as the receiver types it.
+        // The receiver types it as a word, and a word that begins with a dash is an option.
+        let is_word = !waiting.key().starts_with('-');
         match Code::parse(&code.to_string()) {
-            Ok(read) if read == code => Ok(Self { waiting, code, source }),
+            Ok(read) if read == code && is_word => Ok(Self { waiting, code, source }),
             _ => Err(ClientError::NoRelay),
         }
     }
@@ -187,11 +182,11 @@ impl Sender {
     }
 }
 
-/// Waits for the receiver's last word. Whatever it is but a confirmation, it ends the line, so nobody waits to write.
+/// Waits for the receiver's last word. Any word but a confirmation ends the line, so nobody waits to write.
 fn hear_verdict(hearing: &mut Hearing) -> Result<Verdict, ClientError> {
     let heard = hearing.hear(None);
     if !matches!(heard, Ok(Verdict::Confirmed)) {
-        let _ = hearing.line.get_ref().shutdown(Shutdown::Both);
+        cut(hearing.line.get_ref());
     }
     heard
 }

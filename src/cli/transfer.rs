@@ -55,9 +55,7 @@ enum Wrong {
     NoRelay,
     #[error("{} is no relay: its HOST:PORT is needed, such as relay.example:8080 or [::1]:8080", Quoted(.0))]
     BadRelay(String),
-    #[error(
-        "one file or {DASH} is needed, and behind `send` a relay's HOST:PORT may come before it"
-    )]
+    #[error("`send` takes one file or {DASH}, and only a relay's HOST:PORT may come before that")]
     NoFile,
     #[error("{0}")]
     Code(#[from] client::code::CodeError),

@@ -117,6 +117,19 @@ fn a_file_that_is_there_stays_unless_told_otherwise() {
 }
 
 #[over_http("the client speaks bare TCP")]
+fn a_file_may_grow_until_its_receiver_comes() {
+    let relay = Relay::with(2, &[]);
+    fs::write(relay.path("log"), "one").unwrap();
+    let to = relay.path("to");
+    fs::create_dir(&to).unwrap();
+    let sends = Sends::file(&relay, &relay.path("log"));
+    fs::write(relay.path("log"), "one, two").unwrap();
+    let (exit, _, err) = receive(&relay, &sends.code, &to);
+    assert_eq!((exit, sends.end().0), (0, 0), "{err}");
+    assert_eq!(fs::read_to_string(to.join("log")).unwrap(), "one, two");
+}
+
+#[over_http("the client speaks bare TCP")]
 fn what_cannot_be_is_told_before_a_relay_is_asked() {
     let nowhere = "127.0.0.1:9";
     let directory = tempfile::tempdir().unwrap();

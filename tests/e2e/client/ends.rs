@@ -200,6 +200,26 @@ fn a_guess_that_is_tested_is_seen() {
     }
 }
 
+/// A stranger in the sender's place takes the receiver's proof, and leaves: it may have tested a guess.
+#[over_http("the client speaks bare TCP")]
+fn a_receiver_that_gets_no_proof_takes_its_code_for_used_up() {
+    let relay = Relay::with(2, &[]);
+    let mut stranger = std::net::TcpStream::connect(relay.address()).unwrap();
+    stranger.write_all(&[1, 0, 0, 0, 0]).unwrap();
+    // The header, the lifetime and the key.
+    let mut code = [0; 5 + 4 + 28];
+    stranger.read_exact(&mut code).unwrap();
+    let code = format!("{}-guitar-lemon", std::str::from_utf8(&code[9..]).unwrap());
+    let receiver = receives(&relay, &code, relay.directory()).spawn().unwrap();
+    let mut paired = [0; 5];
+    stranger.read_exact(&mut paired).unwrap();
+    stranger.write_all(&Handshake::start(Side::Sender, "zoo-zoo").1).unwrap();
+    stranger.read_exact(&mut [0; MESSAGE_BYTES + PROOF_BYTES]).unwrap();
+    stranger.shutdown(std::net::Shutdown::Write).unwrap();
+    let (exit, _, err) = super::ended(receiver.wait_with_output().unwrap());
+    assert!(exit == 3 && err.contains("wrong code: it is used up now"), "{exit}: {err}");
+}
+
 #[over_http("the client speaks bare TCP")]
 fn a_stranger_in_the_pair_gets_nothing() {
     let relay = Relay::with(2, &[]);
